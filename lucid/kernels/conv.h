@@ -1,0 +1,298 @@
+// Convolution and its two gradients as contractions (ARITHMETIC.md, section 3): each says how a piece of A is gathered
+// from an image and where a row of C lies; gemm.h does the rest. And the matrix product, the plainest of them.
+#pragma once
+
+#include "gemm.h"
+#include "kernels.h"
+
+namespace lucid {
+namespace LUCID_ISA {
+
+template <class T>
+inline void copy_values(T* to, const T* from, int n) {
+    int i = 0;
+    for (; i + LANES<T> <= n; i += LANES<T>) store(to + i, load(from + i));
+    for (; i < n; ++i) to[i] = from[i];
+}
+
+template <class T>
+inline void zero_values(T* to, int n) {
+    int i = 0;
+    for (; i + LANES<T> <= n; i += LANES<T>) store(to + i, Vec<T>{});
+    for (; i < n; ++i) to[i] = T(0);
+}
+
+// -- forward: rows are output pixels, k is (kh, kw, ci), columns are output channels ---------------------------------
+
+template <class T>
+struct ForwardSource {
+    static constexpr bool BY_COLUMN = false;
+    const Conv& s;
+    const T* x;
+    T* y;
+    int64_t group, group_channels;
+    bool whole_rows;  // (kw, ci) of one kernel row lie side by side in the image
+
+    ForwardSource(const Conv& shape, const T* x_, T* y_, int64_t g)
+        : s(shape), x(x_), y(y_), group(g), group_channels(shape.c / shape.groups),
+          whole_rows(shape.groups == 1 && shape.dilation_w == 1) {}
+
+    T* row(int64_t m) const { return y + m * s.o + group * (s.o / s.groups); }
+
+    void fill(int64_t m0, int rows, int64_t k0, int length, T* buffer) const {
+        int64_t ow = m0 % s.ow, oh = m0 / s.ow % s.oh, n = m0 / (s.ow * s.oh);
+        for (int i = 0; i < rows; ++i) {
+            const T* image = x + n * s.h * s.w * s.c;
+            const int64_t ih = oh * s.stride_h - s.pad_h, iw = ow * s.stride_w - s.pad_w;
+            if (whole_rows)
+                fill_by_rows(image, ih, iw, k0, length, buffer + i * ROW_PITCH);
+            else
+                fill_by_taps(image, ih, iw, k0, length, buffer + i * ROW_PITCH);
+            if (++ow == s.ow) {
+                ow = 0;
+                if (++oh == s.oh) {
+                    oh = 0;
+                    ++n;
+                }
+            }
+        }
+    }
+
+    // Runs of one kernel row: offsets [j, j + run) of kw * c values that start at column iw of the image.
+    void fill_by_rows(const T* image, int64_t ih0, int64_t iw, int64_t k0, int length, T* to) const {
+        const int64_t row_values = s.kw * s.c;
+        const int64_t valid0 = larger<int64_t>(0, -iw) * s.c;
+        const int64_t valid1 = smaller(s.kw, s.w - iw) * s.c;  // may lie below valid0: nothing is inside
+        int64_t kh = k0 / row_values, j = k0 % row_values;
+        while (length > 0) {
+            const int64_t run = smaller<int64_t>(length, row_values - j);
+            const int64_t ih = ih0 + kh * s.dilation_h;
+            int64_t from = larger(j, valid0), until = smaller(j + run, valid1);
+            if (ih < 0 || ih >= s.h || from >= until) from = until = j + run;
+            zero_values(to, int(from - j));
+            copy_values(to + (from - j), image + (ih * s.w + iw) * s.c + from, int(until - from));
+            zero_values(to + (until - j), int(j + run - until));
+            to += run;
+            length -= int(run);
+            j = 0;
+            ++kh;
+        }
+    }
+
+    void fill_by_taps(const T* image, int64_t ih0, int64_t iw0, int64_t k0, int length, T* to) const {
+        int64_t tap = k0 / group_channels, ci = k0 % group_channels;
+        while (length > 0) {
+            const int run = int(smaller<int64_t>(length, group_channels - ci));
+            const int64_t ih = ih0 + tap / s.kw * s.dilation_h, iw = iw0 + tap % s.kw * s.dilation_w;
+            if (ih < 0 || ih >= s.h || iw < 0 || iw >= s.w)
+                zero_values(to, run);
+            else
+                copy_values(to, image + (ih * s.w + iw) * s.c + group * group_channels + ci, run);
+            to += run;
+            length -= run;
+            ci = 0;
+            ++tap;
+        }
+    }
+};
+
+template <class T>
+static void conv(const Conv& s, const T* x, const T* weight, const T* bias, T* y) {
+    const int64_t og = s.o / s.groups, cg = s.c / s.groups;
+    for (int64_t g = 0; g < s.groups; ++g) {
+        const Operand<T> p{s.n * s.oh * s.ow, og, s.kh * s.kw * cg, weight + g * og, s.o, bias ? bias + g * og : nullptr};
+        contract(p, ForwardSource<T>(s, x, y, g), BLOCK_ROW_TILES * Tile::MR);
+    }
+}
+
+// -- input gradient: rows are input pixels of one residue class, k is (kh, kw, co), columns are input channels -------
+// With a stride, the pixels whose coordinates have the same residue see the same taps; each class is one contraction.
+
+struct Axis {
+    int64_t first, count;     // pixels first, first + stride, ...
+    int64_t taps;             // the class sees taps tap0, tap0 + tap_step, ...
+    int64_t tap0, tap_step;
+    int64_t offset0, offset_step;  // under tap t, pixel j meets output j + offset0 - t * offset_step
+
+    int64_t tap(int64_t t) const { return tap0 + t * tap_step; }
+    int64_t offset(int64_t t) const { return offset0 - t * offset_step; }
+};
+
+inline int64_t greatest_common_divisor(int64_t a, int64_t b) { return b == 0 ? a : greatest_common_divisor(b, a % b); }
+
+inline Axis residue_class(int64_t residue, int64_t size, int64_t stride, int64_t pad, int64_t dilation, int64_t kernel) {
+    Axis axis{};
+    axis.first = residue;
+    axis.count = residue < size ? (size - residue + stride - 1) / stride : 0;
+    const int64_t divisor = greatest_common_divisor(stride, dilation);
+    axis.tap_step = stride / divisor;
+    axis.offset_step = dilation / divisor;
+    for (axis.tap0 = 0; axis.tap0 < smaller(kernel, axis.tap_step); ++axis.tap0) {
+        const int64_t numerator = residue + pad - axis.tap0 * dilation;
+        if (numerator % stride == 0) {
+            axis.offset0 = numerator / stride;
+            axis.taps = (kernel - axis.tap0 + axis.tap_step - 1) / axis.tap_step;
+            break;
+        }
+    }
+    return axis;
+}
+
+template <class T>
+struct InputGradSource {
+    static constexpr bool BY_COLUMN = false;
+    const Conv& s;
+    const T* dy;
+    T* dx;
+    int64_t group;
+    const Axis &vertical, &horizontal;
+
+    T* row(int64_t m) const {
+        const int64_t j = m % horizontal.count, i = m / horizontal.count % vertical.count;
+        const int64_t n = m / (horizontal.count * vertical.count);
+        const int64_t h = vertical.first + i * s.stride_h, w = horizontal.first + j * s.stride_w;
+        return dx + ((n * s.h + h) * s.w + w) * s.c + group * (s.c / s.groups);
+    }
+
+    void fill(int64_t m0, int rows, int64_t k0, int length, T* buffer) const {
+        const int64_t og = s.o / s.groups;
+        for (int i = 0; i < rows; ++i) {
+            const int64_t m = m0 + i;
+            const int64_t jw = m % horizontal.count, jh = m / horizontal.count % vertical.count;
+            const T* image = dy + m / (horizontal.count * vertical.count) * s.oh * s.ow * s.o + group * og;
+            T* to = buffer + i * ROW_PITCH;
+            int64_t tap = k0 / og, co = k0 % og;
+            for (int left = length; left > 0; ++tap, co = 0) {
+                const int run = int(smaller<int64_t>(left, og - co));
+                const int64_t oh = jh + vertical.offset(tap / horizontal.taps);
+                const int64_t ow = jw + horizontal.offset(tap % horizontal.taps);
+                if (oh < 0 || oh >= s.oh || ow < 0 || ow >= s.ow)
+                    zero_values(to, run);
+                else
+                    copy_values(to, image + (oh * s.ow + ow) * s.o + co, run);
+                to += run;
+                left -= run;
+            }
+        }
+    }
+};
+
+// (rows, columns) with row pitch `from_pitch` to (columns, rows), in squares that stay in the cache.
+template <class T>
+static void transpose(const T* from, int64_t from_pitch, int64_t rows, int64_t columns, T* to, int64_t to_pitch) {
+    constexpr int64_t B = 16;
+    for (int64_t r0 = 0; r0 < rows; r0 += B)
+        for (int64_t c0 = 0; c0 < columns; c0 += B) {
+            const int64_t r1 = smaller(rows, r0 + B), c1 = smaller(columns, c0 + B);
+            for (int64_t c = c0; c < c1; ++c)
+                for (int64_t r = r0; r < r1; ++r) to[c * to_pitch + r] = from[r * from_pitch + c];
+        }
+}
+
+template <class T>
+static void conv_input_grad(const Conv& s, const T* dy, const T* weight, T* dx) {
+    const int64_t og = s.o / s.groups, cg = s.c / s.groups;
+    T* b = static_cast<T*>(std::malloc(size_t(s.kh * s.kw * og * cg + 1) * sizeof(T)));
+    for (int64_t g = 0; g < s.groups; ++g)
+        for (int64_t rh = 0; rh < smaller(s.stride_h, s.h); ++rh)
+            for (int64_t rw = 0; rw < smaller(s.stride_w, s.w); ++rw) {
+                const Axis vertical = residue_class(rh, s.h, s.stride_h, s.pad_h, s.dilation_h, s.kh);
+                const Axis horizontal = residue_class(rw, s.w, s.stride_w, s.pad_w, s.dilation_w, s.kw);
+                const int64_t taps = vertical.taps * horizontal.taps;
+                const int64_t strips = (og + 63) / 64;
+                parallel(taps * strips, [&](int64_t task) {
+                    const int64_t t = task / strips, o0 = task % strips * 64, o1 = smaller(og, o0 + 64);
+                    const int64_t kh = vertical.tap(t / horizontal.taps), kw = horizontal.tap(t % horizontal.taps);
+                    transpose(weight + (kh * s.kw + kw) * cg * s.o + g * og + o0, s.o, cg, o1 - o0,
+                              b + (t * og + o0) * cg, cg);
+                });
+                const Operand<T> p{s.n * vertical.count * horizontal.count, cg, taps * og, b, cg, nullptr};
+                contract(p, InputGradSource<T>{s, dy, dx, g, vertical, horizontal}, BLOCK_ROW_TILES * Tile::MR);
+            }
+    std::free(b);
+}
+
+// -- weight gradient: rows are (kh, kw, ci), k is the output pixel, columns are output channels ----------------------
+
+template <class T>
+struct WeightGradSource {
+    static constexpr bool BY_COLUMN = true;
+    const Conv& s;
+    const T* x;
+    T* dweight;
+    int64_t group, group_channels;
+
+    T* row(int64_t m) const { return dweight + m * s.o + group * (s.o / s.groups); }
+
+    void fill(int64_t m0, int rows, int64_t k0, int length, T* buffer) const {
+        // The rows of a tile may run over several taps: one pass over the pixels for each.
+        for (int i = 0; i < rows;) {
+            const int64_t tap = (m0 + i) / group_channels, ci = (m0 + i) % group_channels;
+            const int run = int(smaller<int64_t>(rows - i, group_channels - ci));
+            fill_tap(tap, group * group_channels + ci, run, k0, length, buffer + i);
+            i += run;
+        }
+    }
+
+    void fill_tap(int64_t tap, int64_t channel, int run, int64_t k0, int length, T* to) const {
+        const int64_t dh = tap / s.kw * s.dilation_h - s.pad_h, dw = tap % s.kw * s.dilation_w - s.pad_w;
+        int64_t ow = k0 % s.ow, oh = k0 / s.ow % s.oh, n = k0 / (s.ow * s.oh);
+        for (int k = 0; k < length;) {
+            const int64_t ih = oh * s.stride_h + dh;
+            const T* line = x + (n * s.h + ih) * s.w * s.c + channel;
+            const bool inside = ih >= 0 && ih < s.h;
+            for (; ow < s.ow && k < length; ++ow, ++k, to += COLUMN_PITCH) {
+                const int64_t iw = ow * s.stride_w + dw;
+                if (inside && iw >= 0 && iw < s.w) {
+                    const T* from = line + iw * s.c;
+                    for (int i = 0; i < run; ++i) to[i] = from[i];
+                } else {
+                    for (int i = 0; i < run; ++i) to[i] = T(0);
+                }
+            }
+            ow = 0;
+            if (++oh == s.oh) {
+                oh = 0;
+                ++n;
+            }
+        }
+    }
+};
+
+template <class T>
+static void conv_weight_grad(const Conv& s, const T* dy, const T* x, T* dweight) {
+    const int64_t og = s.o / s.groups, cg = s.c / s.groups;
+    for (int64_t g = 0; g < s.groups; ++g) {
+        const Operand<T> p{s.kh * s.kw * cg, og, s.n * s.oh * s.ow, dy + g * og, s.o, nullptr};
+        const int64_t rows_a_block = larger<int64_t>(Tile::MR, p.m / (2 * num_threads()));
+        contract(p, WeightGradSource<T>{s, x, dweight, g, cg}, rows_a_block);
+    }
+}
+
+// -- matrix product ------------------------------------------------------------------------------------------------
+
+template <class T>
+struct MatrixSource {
+    static constexpr bool BY_COLUMN = false;
+    const T* a;
+    T* y;
+    int64_t k, n;
+
+    T* row(int64_t m) const { return y + m * n; }
+
+    void fill(int64_t m0, int rows, int64_t k0, int length, T* buffer) const {
+        for (int i = 0; i < rows; ++i) copy_values(buffer + i * ROW_PITCH, a + (m0 + i) * k + k0, length);
+    }
+};
+
+template <class T>
+static void matmul(int64_t batch, int64_t m, int64_t n, int64_t k, const T* a, int64_t a_stride, const T* b,
+                   int64_t b_stride, const T* bias, T* y) {
+    for (int64_t i = 0; i < batch; ++i) {
+        const Operand<T> p{m, n, k, b + i * b_stride, n, bias};
+        contract(p, MatrixSource<T>{a + i * a_stride, y + i * m * n, k, n}, BLOCK_ROW_TILES * Tile::MR);
+    }
+}
+
+}  // namespace LUCID_ISA
+}  // namespace lucid

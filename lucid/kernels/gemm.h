@@ -1,0 +1,229 @@
+// Contractions (ARITHMETIC.md, sections 2 and 3): one driver for the convolution, its two gradients and the matrix product.
+//
+// C[m, n] is a sum over k of A[m, k] * B[k, n]. The micro-kernel holds a tile of C in registers through one segment of k,
+// vectorised across n; A is copied segment by segment into a small buffer with constant strides (which also makes
+// padding, strides and gathers vanish), B is read where it lies, row by row. A task owns a block of C:
+//
+//     for each segment of k:            B block stays in the second-level cache
+//         for each tile of rows:        A tile stays in the first-level cache
+//             for each panel of columns: micro-kernel
+//
+// What differs by instruction set is the shape of the tile, in `Tile`.
+#pragma once
+
+#include <cstdlib>
+#include <cstring>
+
+#include "order.h"
+#include "threads.h"
+#include "vec.h"
+
+namespace lucid {
+namespace LUCID_ISA {
+
+// Rows and vectors of the register tile; MR * NV accumulators + NV of B + 1 broadcast fit the register file.
+struct Tile {
+#if LUCID_VECTOR_BYTES == 64
+    static constexpr int MR = 14, NV = 2;  // 32 registers
+#elif LUCID_VECTOR_BYTES == 32
+    static constexpr int MR = 6, NV = 2;  // 16 registers
+#elif defined(__aarch64__)
+    static constexpr int MR = 12, NV = 2;  // 32 registers of 16 bytes
+#else
+    static constexpr int MR = 4, NV = 1;
+#endif
+};
+
+constexpr int64_t BLOCK_COLUMNS_BYTES = 2048;  // of one row of a B block: 256 rows of it are 512 KiB
+constexpr int64_t BLOCK_ROW_TILES = 16;
+
+// A operand layouts in the buffer: element (i, k) at a[i * ROW_PITCH + k], or at a[k * COLUMN_PITCH + i].
+constexpr int ROW_PITCH = SEGMENT + 16;  // not a power of two: rows fall into different cache sets
+constexpr int COLUMN_PITCH = 16;
+
+template <class T>
+struct Operand {
+    int64_t m, n, k;
+    const T* b;     // B[k, n] at b[k * ldb + n]
+    int64_t ldb;
+    const T* bias;  // by column, or null
+};
+
+template <class T>
+constexpr int PANEL = Tile::NV * LANES<T>;
+
+// One segment of one tile: rows[i][0 .. columns) = (add ? rows[i] + s : s) (+ bias).
+template <class T, int MR, int NV, bool BY_COLUMN>
+static void micro_kernel(const T* a, const T* b, int64_t ldb, int length, T* const* rows, int64_t offset, int columns,
+                         bool add, const T* bias) {
+    Vec<T> acc[MR][NV];
+#pragma GCC unroll 16
+    for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 4
+        for (int v = 0; v < NV; ++v) acc[i][v] = Vec<T>{};
+
+#pragma GCC unroll 1
+    for (int k = 0; k < length; ++k) {
+        Vec<T> bv[NV];
+#pragma GCC unroll 4
+        for (int v = 0; v < NV; ++v) bv[v] = load(b + v * LANES<T>);
+#pragma GCC unroll 16
+        for (int i = 0; i < MR; ++i) {
+            const Vec<T> av = splat(BY_COLUMN ? a[i] : a[i * ROW_PITCH]);
+#pragma GCC unroll 4
+            for (int v = 0; v < NV; ++v) acc[i][v] = fma(av, bv[v], acc[i][v]);
+        }
+        a += BY_COLUMN ? COLUMN_PITCH : 1;
+        b += ldb;
+    }
+
+    if (columns == NV * LANES<T>) {
+#pragma GCC unroll 16
+        for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 4
+            for (int v = 0; v < NV; ++v) {
+                T* c = rows[i] + offset + v * LANES<T>;
+                Vec<T> value = acc[i][v];
+                if (add) value = load(c) + value;
+                if (bias) value = value + load(bias + v * LANES<T>);
+                store(c, value);
+            }
+        return;
+    }
+    for (int i = 0; i < MR; ++i) {
+        T tile[NV * LANES<T>];
+        for (int v = 0; v < NV; ++v) store(tile + v * LANES<T>, acc[i][v]);
+        T* c = rows[i] + offset;
+        for (int n = 0; n < columns; ++n) {
+            T value = tile[n];
+            if (add) value = c[n] + value;
+            if (bias) value = value + bias[n];
+            c[n] = value;
+        }
+    }
+}
+
+template <class T>
+using MicroKernel = void (*)(const T*, const T*, int64_t, int, T* const*, int64_t, int, bool, const T*);
+
+template <class T, int NV, bool BY_COLUMN>
+struct MicroKernels {
+    template <int MR>
+    static MicroKernel<T> pick(int rows) {
+        if constexpr (MR == 0)
+            return nullptr;
+        else
+            return rows == MR ? &micro_kernel<T, MR, NV, BY_COLUMN> : pick<MR - 1>(rows);
+    }
+};
+
+// A panel of fewer columns than the micro-kernel's is copied, so that it never reads past the end of B.
+template <class T>
+static void copy_last_panel(const Operand<T>& p, int64_t column, T* panel) {
+    const int64_t columns = p.n - column;
+    for (int64_t k = 0; k < p.k; ++k) {
+        for (int64_t n = 0; n < columns; ++n) panel[k * PANEL<T> + n] = p.b[k * p.ldb + column + n];
+        for (int64_t n = columns; n < PANEL<T>; ++n) panel[k * PANEL<T> + n] = T(0);
+    }
+}
+
+// `Source` says where A comes from and C goes:
+//     bool BY_COLUMN                                       the buffer's layout
+//     void fill(m0, rows, k0, length, T* buffer) const     copy a piece of A
+//     T* row(m) const                                      address of C[m, 0]
+template <class T, class Source>
+static void contract(const Operand<T>& p, const Source& source, int64_t block_rows) {
+    constexpr int NR = PANEL<T>;
+    if (p.m <= 0 || p.n <= 0) return;
+    if (p.k <= 0) {
+        for (int64_t m = 0; m < p.m; ++m)
+            for (int64_t n = 0; n < p.n; ++n) source.row(m)[n] = p.bias ? T(0) + p.bias[n] : T(0);
+        return;
+    }
+    const int64_t panels = (p.n + NR - 1) / NR;
+    T* last_panel = nullptr;
+    if (p.n % NR) {
+        last_panel = static_cast<T*>(std::malloc(size_t(p.k) * NR * sizeof(T)));
+        copy_last_panel(p, (panels - 1) * NR, last_panel);
+    }
+
+    // Rows are dealt to tiles as evenly as can be: 49 rows are 13 + 12 + 12 + 12, not 14 + 14 + 14 + 7.
+    const int64_t tiles = (p.m + Tile::MR - 1) / Tile::MR;
+    const auto tile_start = [&](int64_t t) { return p.m * t / tiles; };
+    int64_t tiles_per_block = larger<int64_t>(1, smaller(tiles, block_rows / Tile::MR));
+    int64_t panels_per_block =
+        smaller(panels, larger<int64_t>(1, BLOCK_COLUMNS_BYTES / int64_t(NR * sizeof(T))));
+    const int64_t wanted = num_threads() == 1 ? 1 : 4 * num_threads();
+    const auto blocks = [](int64_t n, int64_t size) { return (n + size - 1) / size; };
+    while (blocks(tiles, tiles_per_block) * blocks(panels, panels_per_block) < wanted) {
+        if (panels_per_block > 4)
+            panels_per_block = (panels_per_block + 1) / 2;
+        else if (tiles_per_block > 1)
+            tiles_per_block = (tiles_per_block + 1) / 2;
+        else if (panels_per_block > 1)
+            panels_per_block = (panels_per_block + 1) / 2;
+        else
+            break;
+    }
+    const int64_t row_blocks = blocks(tiles, tiles_per_block), column_blocks = blocks(panels, panels_per_block);
+    const int64_t segments = (p.k + SEGMENT - 1) / SEGMENT;
+
+    parallel(row_blocks * column_blocks, [&](int64_t task) {
+        const int64_t first_tile = (task % row_blocks) * tiles_per_block;
+        const int64_t end_tile = smaller(tiles, first_tile + tiles_per_block);
+        const int64_t first_panel = (task / row_blocks) * panels_per_block;
+        const int64_t end_panel = smaller(panels, first_panel + panels_per_block);
+        const int64_t column0 = first_panel * NR, width = smaller(p.n, end_panel * NR) - column0;
+        const int64_t row0 = tile_start(first_tile), height = tile_start(end_tile) - row0;
+
+        alignas(64) T buffer[Source::BY_COLUMN ? SEGMENT * COLUMN_PITCH : Tile::MR * ROW_PITCH];
+        T* rows[Tile::MR];
+        // From the second group on, a group is summed beside C and then added to it.
+        T* group_sum = nullptr;
+        if (segments > GROUP) group_sum = static_cast<T*>(std::malloc(size_t(height * width) * sizeof(T)));
+
+        for (int64_t segment = 0; segment < segments; ++segment) {
+            const int64_t k0 = segment * SEGMENT;
+            const int length = int(smaller<int64_t>(SEGMENT, p.k - k0));
+            const bool add = segment % GROUP != 0, beside = segment >= GROUP;
+            const bool end_of_sum = segment == segments - 1;
+            const T* bias = p.bias && end_of_sum && !beside ? p.bias : nullptr;
+            for (int64_t tile = first_tile; tile < end_tile; ++tile) {
+                const int64_t m0 = tile_start(tile);
+                const int mr = int(tile_start(tile + 1) - m0);
+                source.fill(m0, mr, k0, length, buffer);
+                for (int i = 0; i < mr; ++i)
+                    rows[i] = beside ? group_sum + (m0 + i - row0) * width - column0 : source.row(m0 + i);
+                const MicroKernel<T> wide =
+                    MicroKernels<T, Tile::NV, Source::BY_COLUMN>::template pick<Tile::MR>(mr);
+                for (int64_t panel = first_panel; panel < end_panel; ++panel) {
+                    const int64_t n0 = panel * NR;
+                    const int columns = int(smaller<int64_t>(NR, p.n - n0));
+                    const bool copied = columns < NR;
+                    const T* b = copied ? last_panel + k0 * NR : p.b + k0 * p.ldb + n0;
+                    const int64_t ldb = copied ? NR : p.ldb;
+                    const T* panel_bias = bias ? bias + n0 : nullptr;
+                    if (Tile::NV > 1 && columns <= LANES<T>)
+                        MicroKernels<T, 1, Source::BY_COLUMN>::template pick<Tile::MR>(mr)(
+                            buffer, b, ldb, length, rows, n0, columns, add, panel_bias);
+                    else
+                        wide(buffer, b, ldb, length, rows, n0, columns, add, panel_bias);
+                }
+            }
+            if (beside && (end_of_sum || segment % GROUP == GROUP - 1)) {
+                for (int64_t m = 0; m < height; ++m) {
+                    T* c = source.row(row0 + m) + column0;
+                    const T* g = group_sum + m * width;
+                    for (int64_t n = 0; n < width; ++n) c[n] = c[n] + g[n];
+                    if (end_of_sum && p.bias)
+                        for (int64_t n = 0; n < width; ++n) c[n] = c[n] + p.bias[column0 + n];
+                }
+            }
+        }
+        std::free(group_sum);
+    });
+    std::free(last_panel);
+}
+
+}  // namespace LUCID_ISA
+}  // namespace lucid

@@ -1,0 +1,91 @@
+// What an instruction set offers: one table of kernels a dtype. Arrays are dense; images are channels-last,
+// (N, H, W, C), and convolution weights (KH, KW, C / groups, O), so that the vectorised index is always the last.
+#pragma once
+
+#include <cstdint>
+
+namespace lucid {
+
+struct Conv {
+    int64_t n, h, w, c;            // input
+    int64_t oh, ow, o;             // output
+    int64_t kh, kw;                // kernel
+    int64_t stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
+    int64_t groups;
+};
+
+struct Pool {
+    int64_t n, h, w, c;
+    int64_t oh, ow;
+    int64_t kh, kw;
+    int64_t stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
+    bool count_include_pad;
+    bool adaptive;                 // windows from the ratio of the sizes, the kernel and stride unused
+};
+
+struct Sgd {
+    double lr, momentum, dampening, weight_decay;
+    bool nesterov, maximize, first;
+};
+
+enum class Unary { neg, abs, sqrt, square, reciprocal, exp, log, sigmoid, relu };
+enum class Binary { add, sub, mul, div, maximum, minimum, relu_grad };
+enum class Reduce { sum, mean, max, min };
+
+template <class T>
+struct Kernels {
+    void (*unary)(Unary op, int64_t n, const T* x, T* y);
+    void (*binary)(Binary op, int64_t n, const T* a, const T* b, T* y);
+    void (*power)(int64_t n, const T* x, double exponent, T* y);
+    // x is (outer, terms, inner); y is (outer, inner)
+    void (*reduce)(Reduce op, int64_t outer, int64_t terms, int64_t inner, const T* x, T* y);
+    // (batch, m, k) by (batch, k, n); a stride of 0 repeats an operand
+    void (*matmul)(int64_t batch, int64_t m, int64_t n, int64_t k, const T* a, int64_t a_stride, const T* b,
+                   int64_t b_stride, const T* bias, T* y);
+    void (*conv)(const Conv&, const T* x, const T* weight, const T* bias, T* y);
+    void (*conv_input_grad)(const Conv&, const T* dy, const T* weight, T* dx);
+    void (*conv_weight_grad)(const Conv&, const T* dy, const T* x, T* dweight);
+    // x is (rows, channels); mean and var are float64
+    void (*batch_norm_stats)(int64_t rows, int64_t channels, const T* x, double* mean, double* var);
+    void (*batch_norm_apply)(int64_t rows, int64_t channels, const T* x, const T* gamma, const T* beta,
+                             const double* mean, const double* var, double eps, T* y);
+    void (*batch_norm_grad)(int64_t rows, int64_t channels, const T* dy, const T* x, const T* gamma,
+                            const double* mean, const double* var, double eps, bool training, T* dx, T* dgamma,
+                            T* dbeta);
+    void (*max_pool)(const Pool&, const T* x, T* y, int32_t* index);
+    void (*max_pool_grad)(const Pool&, const T* dy, const int32_t* index, T* dx);
+    void (*avg_pool)(const Pool&, const T* x, T* y);
+    void (*avg_pool_grad)(const Pool&, const T* dy, T* dx);
+    void (*log_softmax)(int64_t rows, int64_t classes, const T* x, T* y);
+    void (*log_softmax_grad)(int64_t rows, int64_t classes, const T* dy, const T* y, T* dx);
+    // reduction: 0 none, 1 sum, 2 mean; a target equal to `ignore` is left out
+    void (*nll_loss)(int64_t rows, int64_t classes, const T* logp, const int64_t* target, const T* weight,
+                     int64_t ignore, int reduction, T* loss, double* weight_sum);
+    void (*nll_loss_grad)(int64_t rows, int64_t classes, const T* dloss, const int64_t* target, const T* weight,
+                          int64_t ignore, int reduction, double weight_sum, T* dlogp);
+    void (*sgd)(const Sgd&, int64_t n, T* param, const T* grad, T* velocity);
+    void (*index_add)(int64_t n, const int64_t* index, const T* values, T* y);
+    void (*uniform)(uint64_t seed, uint64_t stream, uint64_t block, int64_t n, double low, double high, T* y);
+    void (*normal)(uint64_t seed, uint64_t stream, uint64_t block, int64_t n, double mean, double std, T* y);
+};
+
+struct Isa {
+    const char* name;
+    Kernels<float> f32;
+    Kernels<double> f64;
+
+    template <class T>
+    const Kernels<T>& of() const {
+        if constexpr (sizeof(T) == 4)
+            return f32;
+        else
+            return f64;
+    }
+};
+
+void philox_words(uint64_t seed, uint64_t stream, uint64_t block, int64_t words, uint32_t* out);
+
+// The instruction sets of this build that this processor can run, best first; the end is null.
+const Isa* const* supported_isas();
+
+}  // namespace lucid

@@ -1,0 +1,127 @@
+// Batch normalisation over the rows of a (rows, channels) matrix (ARITHMETIC.md, section 7).
+#pragma once
+
+#include "reduce.h"
+
+namespace lucid {
+namespace LUCID_ISA {
+
+template <class T>
+static void batch_norm_stats(int64_t rows, int64_t channels, const T* x, double* mean, double* var) {
+    double* pivot = static_cast<double*>(std::malloc(size_t(3 * channels + 1) * sizeof(double)));
+    double* totals = pivot + channels;
+    for (int64_t c = 0; c < channels; ++c) {
+        const double first = double(x[c]);
+        pivot[c] = first - first == 0.0 ? first : 0.0;
+    }
+    column_sums<2>(
+        rows, channels,
+        [&](int64_t r, int64_t c, int n, double(*out)[CHANNEL_BLOCK]) {
+            const T* row = x + r * channels + c;
+            const double* p = pivot + c;
+            for (int i = 0; i < n; ++i) {
+                const double d = double(row[i]) - p[i];
+                out[0][i] = d;
+                out[1][i] = d * d;
+            }
+        },
+        totals);
+    const double count = double(rows);
+    for (int64_t c = 0; c < channels; ++c) {
+        const double m = totals[c] / count;
+        const double v = totals[channels + c] / count - m * m;
+        mean[c] = pivot[c] + m;
+        var[c] = v < 0.0 ? 0.0 : v;
+    }
+    std::free(pivot);
+}
+
+struct Coefficients {
+    double rstd, scale;
+};
+
+template <class T>
+inline Coefficients coefficients(const T* gamma, const double* var, double eps, int64_t c) {
+    const double rstd = 1.0 / __builtin_sqrt(var[c] + eps);
+    return {rstd, (gamma ? double(gamma[c]) : 1.0) * rstd};
+}
+
+// Rows in pieces that are worth a thread.
+template <class Body>
+inline void parallel_rows(int64_t rows, int64_t channels, const Body& body) {
+    parallel_range(rows, larger<int64_t>(1, 16384 / larger<int64_t>(1, channels)), body);
+}
+
+template <class T>
+static void batch_norm_apply(int64_t rows, int64_t channels, const T* x, const T* gamma, const T* beta,
+                             const double* mean, const double* var, double eps, T* y) {
+    T* scale = static_cast<T*>(std::malloc(size_t(2 * channels + 1) * sizeof(T)));
+    T* shift = scale + channels;
+    for (int64_t c = 0; c < channels; ++c) {
+        const Coefficients k = coefficients(gamma, var, eps, c);
+        scale[c] = T(k.scale);
+        shift[c] = T((beta ? double(beta[c]) : 0.0) - mean[c] * k.scale);
+    }
+    parallel_rows(rows, channels, [&](int64_t begin, int64_t end) {
+        for (int64_t r = begin; r < end; ++r) {
+            const T* from = x + r * channels;
+            T* to = y + r * channels;
+            int64_t c = 0;
+            for (; c + LANES<T> <= channels; c += LANES<T>)
+                store(to + c, fma(load(from + c), load(scale + c), load(shift + c)));
+            for (; c < channels; ++c) to[c] = fma1(from[c], scale[c], shift[c]);
+        }
+    });
+    std::free(scale);
+}
+
+template <class T>
+static void batch_norm_grad(int64_t rows, int64_t channels, const T* dy, const T* x, const T* gamma,
+                            const double* mean, const double* var, double eps, bool training, T* dx, T* dgamma,
+                            T* dbeta) {
+    double* totals = static_cast<double*>(std::malloc(size_t(2 * channels + 1) * sizeof(double)));
+    column_sums<2>(
+        rows, channels,
+        [&](int64_t r, int64_t c, int n, double(*out)[CHANNEL_BLOCK]) {
+            const T *dy_row = dy + r * channels + c, *x_row = x + r * channels + c;
+            const double* m = mean + c;
+            for (int i = 0; i < n; ++i) {
+                const double g = double(dy_row[i]);
+                out[0][i] = g;
+                out[1][i] = g * (double(x_row[i]) - m[i]);
+            }
+        },
+        totals);
+    T* a = static_cast<T*>(std::malloc(size_t(3 * channels + 1) * sizeof(T)));
+    T *b = a + channels, *e = b + channels;
+    const double count = double(rows);
+    for (int64_t c = 0; c < channels; ++c) {
+        const Coefficients k = coefficients(gamma, var, eps, c);
+        const double sum_dy = totals[c], sum_dyx = totals[channels + c];
+        dbeta[c] = T(sum_dy);
+        dgamma[c] = T(sum_dyx * k.rstd);
+        const double slope = -((k.scale * (k.rstd * k.rstd)) * (sum_dyx / count));
+        a[c] = T(k.scale);
+        b[c] = T(slope);
+        e[c] = T(-(k.scale * (sum_dy / count)) - slope * mean[c]);
+    }
+    parallel_rows(rows, channels, [&](int64_t begin, int64_t end) {
+        for (int64_t r = begin; r < end; ++r) {
+            const T *dy_row = dy + r * channels, *x_row = x + r * channels;
+            T* to = dx + r * channels;
+            int64_t c = 0;
+            if (training) {
+                for (; c + LANES<T> <= channels; c += LANES<T>)
+                    store(to + c, fma(load(dy_row + c), load(a + c), fma(load(x_row + c), load(b + c), load(e + c))));
+                for (; c < channels; ++c) to[c] = fma1(dy_row[c], a[c], fma1(x_row[c], b[c], e[c]));
+            } else {
+                for (; c < channels; ++c) to[c] = dy_row[c] * a[c];
+            }
+        }
+    });
+    std::free(a);
+    std::free(totals);
+}
+
+}  // namespace LUCID_ISA
+}  // namespace lucid

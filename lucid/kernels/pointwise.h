@@ -1,0 +1,202 @@
+// Everything that treats values or rows on their own: elementwise operations (ARITHMETIC.md, sections 5 and 6), softmax and loss (9),
+// the optimiser (10), random numbers (11), indexed accumulation (12).
+#pragma once
+
+#include "functions.h"
+#include "reduce.h"
+
+namespace lucid {
+namespace LUCID_ISA {
+
+constexpr int64_t GRAIN = 32768;  // elements worth a thread
+constexpr int64_t SLOW_GRAIN = 1024;
+
+template <class T, class F>
+inline void map1(int64_t n, int64_t grain, const T* x, T* y, const F& f) {
+    parallel_range(n, grain, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) y[i] = f(x[i]);
+    });
+}
+
+template <class T, class F>
+inline void map2(int64_t n, const T* a, const T* b, T* y, const F& f) {
+    parallel_range(n, GRAIN, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) y[i] = f(a[i], b[i]);
+    });
+}
+
+inline float square_root(float x) { return __builtin_sqrtf(x); }
+inline double square_root(double x) { return __builtin_sqrt(x); }
+inline float magnitude(float x) { return __builtin_fabsf(x); }
+inline double magnitude(double x) { return __builtin_fabs(x); }
+
+template <class T>
+static void unary(Unary op, int64_t n, const T* x, T* y) {
+    switch (op) {
+        case Unary::neg: return map1(n, GRAIN, x, y, [](T v) { return -v; });
+        case Unary::abs: return map1(n, GRAIN, x, y, [](T v) { return magnitude(v); });
+        case Unary::sqrt: return map1(n, GRAIN, x, y, [](T v) { return square_root(v); });
+        case Unary::square: return map1(n, GRAIN, x, y, [](T v) { return v * v; });
+        case Unary::reciprocal: return map1(n, GRAIN, x, y, [](T v) { return T(1) / v; });
+        case Unary::exp: return map1(n, SLOW_GRAIN, x, y, [](T v) { return T(exp64(double(v))); });
+        case Unary::log: return map1(n, SLOW_GRAIN, x, y, [](T v) { return T(log64(double(v))); });
+        case Unary::sigmoid: return map1(n, SLOW_GRAIN, x, y, [](T v) { return T(sigmoid64(double(v))); });
+        case Unary::relu: return map1(n, GRAIN, x, y, [](T v) { return v <= T(0) ? T(0) : v; });
+    }
+}
+
+template <class T>
+static void binary(Binary op, int64_t n, const T* a, const T* b, T* y) {
+    switch (op) {
+        case Binary::add: return map2(n, a, b, y, [](T u, T v) { return u + v; });
+        case Binary::sub: return map2(n, a, b, y, [](T u, T v) { return u - v; });
+        case Binary::mul: return map2(n, a, b, y, [](T u, T v) { return u * v; });
+        case Binary::div: return map2(n, a, b, y, [](T u, T v) { return u / v; });
+        case Binary::maximum: return map2(n, a, b, y, [](T u, T v) { return u != u ? u : (u >= v ? u : v); });
+        case Binary::minimum: return map2(n, a, b, y, [](T u, T v) { return u != u ? u : (u <= v ? u : v); });
+        case Binary::relu_grad: return map2(n, a, b, y, [](T dy, T x) { return x <= T(0) ? T(0) : dy; });
+    }
+}
+
+template <class T>
+static void power(int64_t n, const T* x, double exponent, T* y) {
+    const double rounded = round_to_integer(exponent);
+    if (exponent == 0.5) return unary(Unary::sqrt, n, x, y);
+    if (!(magnitude(exponent) < 1073741824.0) || rounded != exponent)
+        return map1(n, SLOW_GRAIN, x, y, [&](T v) { return T(exp64(exponent * log64(double(v)))); });
+    const int64_t e = int64_t(exponent);
+    map1(n, SLOW_GRAIN, x, y, [&](T v) {
+        T r = T(1), p = v;
+        bool none = true;
+        for (int64_t bits = e < 0 ? -e : e; bits; bits >>= 1) {
+            if (bits & 1) {
+                r = none ? p : r * p;
+                none = false;
+            }
+            if (bits > 1) p = p * p;
+        }
+        return e < 0 ? T(1) / r : r;
+    });
+}
+
+// -- softmax and loss -------------------------------------------------------------------------------------------------
+
+template <class T>
+static void log_softmax(int64_t rows, int64_t classes, const T* x, T* y) {
+    parallel_range(rows, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t r = begin; r < end; ++r) {
+            const T* from = x + r * classes;
+            T top = from[0];
+            for (int64_t c = 1; c < classes; ++c) top = extreme<T, true>(top, from[c]);
+            const double m = double(top);
+            const double total = ordered_sum(classes, [&](int64_t c) { return exp64(double(from[c]) - m); });
+            const double logarithm = log64(total);
+            for (int64_t c = 0; c < classes; ++c) y[r * classes + c] = T((double(from[c]) - m) - logarithm);
+        }
+    });
+}
+
+template <class T>
+static void log_softmax_grad(int64_t rows, int64_t classes, const T* dy, const T* y, T* dx) {
+    parallel_range(rows, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin * classes; i < end * classes; i += classes) {
+            const double total = ordered_sum(classes, [&](int64_t c) { return double(dy[i + c]); });
+            for (int64_t c = 0; c < classes; ++c)
+                dx[i + c] = T(double(dy[i + c]) - exp64(double(y[i + c])) * total);
+        }
+    });
+}
+
+// The sum over the rows that are not left out; value(n) is a term.
+template <class Value>
+static double kept_sum(int64_t rows, const int64_t* target, int64_t ignore, const Value& value) {
+    int64_t* kept = static_cast<int64_t*>(std::malloc(size_t(rows + 1) * sizeof(int64_t)));
+    int64_t count = 0;
+    for (int64_t n = 0; n < rows; ++n)
+        if (target[n] != ignore) kept[count++] = n;
+    const double total = ordered_sum(count, [&](int64_t i) { return value(kept[i]); });
+    std::free(kept);
+    return total;
+}
+
+template <class T>
+static void nll_loss(int64_t rows, int64_t classes, const T* logp, const int64_t* target, const T* weight,
+                     int64_t ignore, int reduction, T* loss, double* weight_sum) {
+    const auto weight_of = [&](int64_t n) { return weight ? double(weight[target[n]]) : 1.0; };
+    const auto term = [&](int64_t n) { return -(weight_of(n) * double(logp[n * classes + target[n]])); };
+    *weight_sum = kept_sum(rows, target, ignore, weight_of);
+    if (reduction == 0) {
+        for (int64_t n = 0; n < rows; ++n) loss[n] = target[n] == ignore ? T(0) : T(term(n));
+        return;
+    }
+    const double total = kept_sum(rows, target, ignore, term);
+    *loss = T(reduction == 1 ? total : total / *weight_sum);
+}
+
+template <class T>
+static void nll_loss_grad(int64_t rows, int64_t classes, const T* dloss, const int64_t* target, const T* weight,
+                          int64_t ignore, int reduction, double weight_sum, T* dlogp) {
+    for (int64_t i = 0; i < rows * classes; ++i) dlogp[i] = T(0);
+    for (int64_t n = 0; n < rows; ++n) {
+        if (target[n] == ignore) continue;
+        double q = double(dloss[reduction == 0 ? n : 0]);
+        if (reduction == 2) q = q / weight_sum;
+        dlogp[n * classes + target[n]] = T(-((weight ? double(weight[target[n]]) : 1.0) * q));
+    }
+}
+
+// -- optimiser ----------------------------------------------------------------------------------------------------------
+
+template <class T>
+static void sgd(const Sgd& s, int64_t n, T* param, const T* grad, T* velocity) {
+    const T minus_lr = -T(s.lr), momentum = T(s.momentum), decay = T(s.weight_decay), fresh = T(1.0 - s.dampening);
+    const bool decays = s.weight_decay != 0.0, moves = s.momentum != 0.0, dampens = s.dampening != 0.0;
+    parallel_range(n, GRAIN, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+            T d = s.maximize ? -grad[i] : grad[i];
+            if (decays) d = fma1(decay, param[i], d);
+            if (moves) {
+                const T v = s.first ? d : fma1(momentum, velocity[i], dampens ? fresh * d : d);
+                velocity[i] = v;
+                d = s.nesterov ? fma1(momentum, v, d) : v;
+            }
+            param[i] = fma1(minus_lr, d, param[i]);
+        }
+    });
+}
+
+// -- random numbers -----------------------------------------------------------------------------------------------------
+
+template <class T, class F>
+inline void draw(uint64_t seed, uint64_t stream, uint64_t block, int64_t n, T* y, const F& value_of) {
+    constexpr int64_t A_BLOCK = sizeof(T) == 4 ? 4 : 2;  // values
+    parallel_range((n + A_BLOCK - 1) / A_BLOCK, SLOW_GRAIN, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+            uint32_t word[4];
+            philox4x32(seed, stream, block + uint64_t(i), word);
+            for (int64_t j = 0; j < A_BLOCK && i * A_BLOCK + j < n; ++j)
+                y[i * A_BLOCK + j] = value_of(sizeof(T) == 4 ? uniform_of_word(word[j])
+                                                             : uniform_of_words(word[2 * j % 4], word[(2 * j + 1) % 4]));
+        }
+    });
+}
+
+template <class T>
+static void uniform(uint64_t seed, uint64_t stream, uint64_t block, int64_t n, double low, double high, T* y) {
+    draw(seed, stream, block, n, y, [&](double u) { return T(low + (high - low) * u); });
+}
+
+template <class T>
+static void normal(uint64_t seed, uint64_t stream, uint64_t block, int64_t n, double mean, double std, T* y) {
+    draw(seed, stream, block, n, y, [&](double u) { return T(mean + std * normal64(u)); });
+}
+
+// -- indexed accumulation -----------------------------------------------------------------------------------------------
+
+template <class T>
+static void index_add(int64_t n, const int64_t* index, const T* values, T* y) {
+    for (int64_t i = 0; i < n; ++i) y[index[i]] = y[index[i]] + values[i];
+}
+
+}  // namespace LUCID_ISA
+}  // namespace lucid

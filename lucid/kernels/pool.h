@@ -1,0 +1,165 @@
+// Pooling over channels-last images (ARITHMETIC.md, section 8).
+#pragma once
+
+#include "reduce.h"
+
+namespace lucid {
+namespace LUCID_ISA {
+
+struct Window {
+    int64_t begin, end;  // inside the image
+    int64_t size;        // inside the padded image
+};
+
+// Window `i` of an average pooling along one axis.
+inline Window window(bool adaptive, int64_t i, int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t pad) {
+    if (adaptive) {
+        const int64_t begin = i * in / out, end = ((i + 1) * in + out - 1) / out;
+        return {begin, end, end - begin};
+    }
+    const int64_t start = i * stride - pad;
+    const int64_t stop = smaller(start + kernel, in + pad);
+    return {larger<int64_t>(start, 0), smaller(stop, in), stop - start};
+}
+
+// The windows that cover one coordinate: [first, last] along one axis.
+inline void covering(const Pool& s, bool vertical, int64_t position, int64_t& first, int64_t& last) {
+    const int64_t in = vertical ? s.h : s.w, out = vertical ? s.oh : s.ow;
+    const int64_t kernel = vertical ? s.kh : s.kw, stride = vertical ? s.stride_h : s.stride_w;
+    const int64_t pad = vertical ? s.pad_h : s.pad_w;
+    if (s.adaptive) {
+        first = position * out / in;
+        last = ((position + 1) * out + in - 1) / in - 1;
+        return;
+    }
+    const int64_t top = position + pad;
+    first = top < kernel ? 0 : (top - kernel) / stride + 1;
+    last = smaller(top / stride, out - 1);
+}
+
+inline Window vertical_window(const Pool& s, int64_t oh) {
+    return window(s.adaptive, oh, s.h, s.oh, s.kh, s.stride_h, s.pad_h);
+}
+inline Window horizontal_window(const Pool& s, int64_t ow) {
+    return window(s.adaptive, ow, s.w, s.ow, s.kw, s.stride_w, s.pad_w);
+}
+inline double window_count(const Pool& s, const Window& v, const Window& h) {
+    return s.count_include_pad ? double(v.size * h.size) : double((v.end - v.begin) * (h.end - h.begin));
+}
+
+template <class T>
+static void max_pool(const Pool& s, const T* x, T* y, int32_t* index) {
+    parallel_range(s.n * s.oh, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t row = begin; row < end; ++row) {
+            const int64_t n = row / s.oh, oh = row % s.oh;
+            const T* image = x + n * s.h * s.w * s.c;
+            for (int64_t ow = 0; ow < s.ow; ++ow) {
+                T* best = y + (row * s.ow + ow) * s.c;
+                int32_t* where = index + (row * s.ow + ow) * s.c;
+                bool first = true;
+                for (int64_t kh = 0; kh < s.kh; ++kh) {
+                    const int64_t ih = oh * s.stride_h - s.pad_h + kh * s.dilation_h;
+                    if (ih < 0 || ih >= s.h) continue;
+                    for (int64_t kw = 0; kw < s.kw; ++kw) {
+                        const int64_t iw = ow * s.stride_w - s.pad_w + kw * s.dilation_w;
+                        if (iw < 0 || iw >= s.w) continue;
+                        const int32_t at = int32_t(ih * s.w + iw);
+                        const T* from = image + int64_t(at) * s.c;
+                        if (first) {
+                            for (int64_t c = 0; c < s.c; ++c) best[c] = from[c];
+                            for (int64_t c = 0; c < s.c; ++c) where[c] = at;
+                            first = false;
+                            continue;
+                        }
+                        for (int64_t c = 0; c < s.c; ++c) {
+                            const T value = from[c], old = best[c];
+                            const bool take = (value > old) | ((value != value) & (old == old));
+                            best[c] = take ? value : old;
+                            where[c] = take ? at : where[c];
+                        }
+                    }
+                }
+            }
+        }
+    });
+}
+
+template <class T>
+static void max_pool_grad(const Pool& s, const T* dy, const int32_t* index, T* dx) {
+    constexpr int64_t CHANNELS = 16;
+    const int64_t strips = (s.c + CHANNELS - 1) / CHANNELS;
+    parallel(s.n * strips, [&](int64_t task) {
+        const int64_t n = task / strips, c0 = task % strips * CHANNELS, c1 = smaller(s.c, c0 + CHANNELS);
+        T* image = dx + n * s.h * s.w * s.c;
+        for (int64_t i = 0; i < s.h * s.w; ++i)
+            for (int64_t c = c0; c < c1; ++c) image[i * s.c + c] = T(0);
+        for (int64_t o = n * s.oh * s.ow; o < (n + 1) * s.oh * s.ow; ++o)
+            for (int64_t c = c0; c < c1; ++c) {
+                T& to = image[int64_t(index[o * s.c + c]) * s.c + c];
+                to = to + dy[o * s.c + c];
+            }
+    });
+}
+
+template <class T>
+static void avg_pool(const Pool& s, const T* x, T* y) {
+    constexpr int64_t CHANNELS = 64;
+    const int64_t strips = (s.c + CHANNELS - 1) / CHANNELS;
+    parallel_range(s.n * s.oh * strips, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t task = begin; task < end; ++task) {
+            const int64_t row = task / strips, c0 = task % strips * CHANNELS;
+            const int n_channels = int(smaller(CHANNELS, s.c - c0));
+            const int64_t n = row / s.oh;
+            const Window v = vertical_window(s, row % s.oh);
+            const T* image = x + n * s.h * s.w * s.c + c0;
+            for (int64_t ow = 0; ow < s.ow; ++ow) {
+                const Window h = horizontal_window(s, ow);
+                const int64_t width = larger<int64_t>(h.end - h.begin, 0);
+                const int64_t terms = larger<int64_t>(v.end - v.begin, 0) * width;
+                const double count = window_count(s, v, h);
+                double total[CHANNELS] = {}, group[CHANNELS] = {}, sum[CHANNELS] = {};
+                for (int64_t t = 0; t < terms; ++t) {
+                    const T* from = image + ((v.begin + t / width) * s.w + h.begin + t % width) * s.c;
+                    for (int c = 0; c < n_channels; ++c) sum[c] = sum[c] + double(from[c]);
+                    if ((t + 1) % SEGMENT != 0 && t + 1 != terms) continue;
+                    const int64_t segment = t / SEGMENT;
+                    const bool group_ends = segment % GROUP == GROUP - 1 || t + 1 == terms;
+                    for (int c = 0; c < n_channels; ++c) {
+                        group[c] = segment % GROUP == 0 ? sum[c] : group[c] + sum[c];
+                        if (group_ends) total[c] = segment < GROUP ? group[c] : total[c] + group[c];
+                        sum[c] = 0.0;
+                    }
+                }
+                T* to = y + (row * s.ow + ow) * s.c + c0;
+                for (int c = 0; c < n_channels; ++c) to[c] = T(total[c] / count);
+            }
+        }
+    });
+}
+
+template <class T>
+static void avg_pool_grad(const Pool& s, const T* dy, T* dx) {
+    parallel_range(s.n * s.h, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t row = begin; row < end; ++row) {
+            const int64_t n = row / s.h;
+            int64_t oh0, oh1;
+            covering(s, true, row % s.h, oh0, oh1);
+            for (int64_t iw = 0; iw < s.w; ++iw) {
+                int64_t ow0, ow1;
+                covering(s, false, iw, ow0, ow1);
+                const int64_t width = larger<int64_t>(ow1 - ow0 + 1, 0);
+                const int64_t terms = larger<int64_t>(oh1 - oh0 + 1, 0) * width;
+                T* to = dx + (row * s.w + iw) * s.c;
+                for (int64_t c = 0; c < s.c; ++c)
+                    to[c] = T(ordered_sum(terms, [&](int64_t t) {
+                        const int64_t oh = oh0 + t / width, ow = ow0 + t % width;
+                        const double count = window_count(s, vertical_window(s, oh), horizontal_window(s, ow));
+                        return double(dy[((n * s.oh + oh) * s.ow + ow) * s.c + c]) / count;
+                    }));
+            }
+        }
+    });
+}
+
+}  // namespace LUCID_ISA
+}  // namespace lucid

@@ -1,0 +1,162 @@
+// Reductions in the order of ARITHMETIC.md, section 2: `Sums` runs any number of float64 sums per column over the rows of
+// a matrix, one segment after another; batch normalisation and `reduce` say what a row contributes.
+#pragma once
+
+#include <cstdlib>
+
+#include "kernels.h"
+#include "order.h"
+#include "threads.h"
+#include "vec.h"
+
+namespace lucid {
+namespace LUCID_ISA {
+
+// Combines segment sums that lie `pitch` apart: segments to groups, groups to the total (section 2).
+inline double combine_segments(const double* sums, int64_t segments, int64_t pitch) {
+    if (segments == 0) return 0.0;
+    double total = 0.0;
+    for (int64_t g = 0; g < segments; g += GROUP) {
+        double group = sums[g * pitch];
+        for (int64_t j = g + 1; j < smaller(segments, g + int64_t(GROUP)); ++j) group = group + sums[j * pitch];
+        total = g == 0 ? group : total + group;
+    }
+    return total;
+}
+
+constexpr int CHANNEL_BLOCK = 16;  // columns whose running sums stay in registers through a segment
+
+// totals[q * columns + c] = the sum over rows r of term q of (r, c), for Q terms a row. `terms(r, c, n, out)` writes term q of columns
+// c .. c+n-1 to out[q][0 .. n-1].
+template <int Q, class Terms>
+static void column_sums(int64_t rows, int64_t columns, const Terms& terms, double* totals) {
+    const int64_t segments = (rows + SEGMENT - 1) / SEGMENT;
+    double* sums = static_cast<double*>(std::malloc(size_t(segments * Q * columns + 1) * sizeof(double)));
+    const int64_t blocks = (columns + CHANNEL_BLOCK - 1) / CHANNEL_BLOCK;
+    // A task is a segment and a run of blocks wide enough to be worth handing out.
+    const int64_t blocks_per_task = larger<int64_t>(1, smaller<int64_t>(blocks, 16));
+    const int64_t runs = (blocks + blocks_per_task - 1) / blocks_per_task;
+    parallel(segments * runs, [&](int64_t task) {
+        const int64_t segment = task / runs, run = task % runs;
+        const int64_t r0 = segment * SEGMENT, r1 = smaller(rows, r0 + SEGMENT);
+        for (int64_t c0 = run * blocks_per_task * CHANNEL_BLOCK;
+             c0 < smaller(columns, (run + 1) * blocks_per_task * CHANNEL_BLOCK); c0 += CHANNEL_BLOCK) {
+            const int n = int(smaller<int64_t>(CHANNEL_BLOCK, columns - c0));
+            double acc[Q][CHANNEL_BLOCK] = {}, term[Q][CHANNEL_BLOCK];
+            if (n == CHANNEL_BLOCK) {
+                for (int64_t r = r0; r < r1; ++r) {
+                    terms(r, c0, CHANNEL_BLOCK, term);
+                    for (int q = 0; q < Q; ++q)
+                        for (int i = 0; i < CHANNEL_BLOCK; ++i) acc[q][i] = acc[q][i] + term[q][i];
+                }
+            } else {
+                for (int64_t r = r0; r < r1; ++r) {
+                    terms(r, c0, n, term);
+                    for (int q = 0; q < Q; ++q)
+                        for (int i = 0; i < n; ++i) acc[q][i] = acc[q][i] + term[q][i];
+                }
+            }
+            for (int q = 0; q < Q; ++q)
+                for (int i = 0; i < n; ++i) sums[(segment * Q + q) * columns + c0 + i] = acc[q][i];
+        }
+    });
+    parallel_range(Q * columns, 256, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) totals[i] = combine_segments(sums + i, segments, Q * columns);
+    });
+    std::free(sums);
+}
+
+// The sum of value(0) .. value(n-1).
+template <class Value>
+static double ordered_sum(int64_t n, const Value& value) {
+    double total = 0.0, group = 0.0;
+    const int64_t segments = (n + SEGMENT - 1) / SEGMENT;
+    for (int64_t j = 0; j < segments; ++j) {
+        double s = 0.0;
+        for (int64_t i = j * SEGMENT; i < smaller<int64_t>(n, (j + 1) * SEGMENT); ++i) s = s + value(i);
+        group = j % GROUP == 0 ? s : group + s;
+        if (j % GROUP == GROUP - 1 || j == segments - 1) total = j < GROUP ? group : total + group;
+    }
+    return total;
+}
+
+// Sums of contiguous rows: segments are independent, so eight are summed side by side.
+template <class T>
+static double row_sum(int64_t n, const T* x) {
+    constexpr int SIDE = 8;
+    const int64_t segments = (n + SEGMENT - 1) / SEGMENT;
+    if (segments < SIDE + 1) return ordered_sum(n, [&](int64_t i) { return double(x[i]); });
+    double* sums = static_cast<double*>(std::malloc(size_t(segments) * sizeof(double)));
+    const int64_t whole = n / SEGMENT / SIDE;
+    parallel_range(whole, 4, [&](int64_t begin, int64_t end) {
+        for (int64_t j = begin * SIDE; j < end * SIDE; j += SIDE) {
+            double s[SIDE] = {};
+            const T* from = x + j * SEGMENT;
+            for (int i = 0; i < SEGMENT; ++i)
+                for (int q = 0; q < SIDE; ++q) s[q] = s[q] + double(from[q * SEGMENT + i]);
+            for (int q = 0; q < SIDE; ++q) sums[j + q] = s[q];
+        }
+    });
+    for (int64_t j = whole * SIDE; j < segments; ++j)
+        sums[j] = ordered_sum(smaller<int64_t>(SEGMENT, n - j * SEGMENT),
+                              [&](int64_t i) { return double(x[j * SEGMENT + i]); });
+    const double total = combine_segments(sums, segments, 1);
+    std::free(sums);
+    return total;
+}
+
+template <class T, bool MAX>
+inline T extreme(T best, T value) {
+    if (best != best) return best;
+    if (value != value) return value;
+    return (MAX ? value > best : value < best) ? value : best;
+}
+
+template <class T, bool MAX>
+static void reduce_extreme(int64_t outer, int64_t terms, int64_t inner, const T* x, T* y) {
+    parallel_range(outer * inner, larger<int64_t>(1, 32768 / larger<int64_t>(1, terms)), [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+            const T* from = x + i / inner * terms * inner + i % inner;
+            T best = from[0];
+            for (int64_t t = 1; t < terms; ++t) best = extreme<T, MAX>(best, from[t * inner]);
+            y[i] = best;
+        }
+    });
+}
+
+template <class T>
+static void reduce_sums(bool mean, int64_t outer, int64_t terms, int64_t inner, const T* x, T* y) {
+    const auto finish = [&](double total) { return T(mean ? total / double(terms) : total); };
+    if (inner == 1) {
+        parallel_range(outer, larger<int64_t>(1, 32768 / larger<int64_t>(1, terms)), [&](int64_t begin, int64_t end) {
+            for (int64_t i = begin; i < end; ++i) y[i] = finish(row_sum(terms, x + i * terms));
+        });
+        return;
+    }
+    double* totals = static_cast<double*>(std::malloc(size_t(inner) * sizeof(double)));
+    for (int64_t o = 0; o < outer; ++o) {
+        const T* from = x + o * terms * inner;
+        column_sums<1>(
+            terms, inner,
+            [&](int64_t r, int64_t c, int n, double(*out)[CHANNEL_BLOCK]) {
+                const T* row = from + r * inner + c;
+                for (int i = 0; i < n; ++i) out[0][i] = double(row[i]);
+            },
+            totals);
+        for (int64_t i = 0; i < inner; ++i) y[o * inner + i] = finish(totals[i]);
+    }
+    std::free(totals);
+}
+
+template <class T>
+static void reduce(Reduce op, int64_t outer, int64_t terms, int64_t inner, const T* x, T* y) {
+    switch (op) {
+        case Reduce::sum: return reduce_sums(false, outer, terms, inner, x, y);
+        case Reduce::mean: return reduce_sums(true, outer, terms, inner, x, y);
+        case Reduce::max: return reduce_extreme<T, true>(outer, terms, inner, x, y);
+        case Reduce::min: return reduce_extreme<T, false>(outer, terms, inner, x, y);
+    }
+}
+
+}  // namespace LUCID_ISA
+}  // namespace lucid

@@ -1,0 +1,111 @@
+// The vector of one instruction set: width, loads, stores, broadcast and an exact fma. The only file of the kernels that
+// knows instructions. LUCID_ISA (a namespace name) and LUCID_VECTOR_BYTES are set by the isa_*.cpp that includes it.
+#pragma once
+
+#include <cstdint>
+
+#if defined(__AVX512F__) || defined(__AVX2__)
+#include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+#if defined(__FMA__) || defined(__AVX512F__) || defined(__aarch64__)
+#define LUCID_HARDWARE_FMA 1
+#endif
+
+namespace lucid {
+namespace LUCID_ISA {
+
+constexpr int VECTOR_BYTES = LUCID_VECTOR_BYTES;
+
+template <class T>
+struct VecOf {
+    typedef T aligned __attribute__((vector_size(VECTOR_BYTES)));
+    typedef T unaligned __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(T)), may_alias));
+};
+template <class T>
+using Vec = typename VecOf<T>::aligned;
+template <class T>
+constexpr int LANES = VECTOR_BYTES / int(sizeof(T));
+
+template <class T>
+inline Vec<T> load(const T* p) {
+    return *reinterpret_cast<const typename VecOf<T>::unaligned*>(p);
+}
+template <class T>
+inline void store(T* p, Vec<T> v) {
+    *reinterpret_cast<typename VecOf<T>::unaligned*>(p) = v;
+}
+template <class T>
+inline Vec<T> splat(T value) {
+    Vec<T> v;
+    for (int i = 0; i < LANES<T>; ++i) v[i] = value;
+    return v;
+}
+
+// One rounding, on every machine.
+inline double fma1(double a, double b, double c) { return __builtin_fma(a, b, c); }
+
+#if defined(LUCID_HARDWARE_FMA)
+inline float fma1(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+#else
+// Without an fma instruction: the product of two float32 is exact in float64; the sum is rounded to odd there (Boldo and
+// Melquiond, 2008), so that the second rounding, to float32, is the only one that counts.
+inline float fma1(float a, float b, float c) {
+    const double p = double(a) * double(b), d = double(c);
+    const double s = p + d;
+    const double t = s - p;
+    const double e = (p - (s - t)) + (d - t);
+    union {
+        double d;
+        uint64_t u;
+    } bits{s};
+    const bool inexact = e == e && e != 0.0;
+    const uint64_t toward_zero = (e > 0) != (s > 0);
+    if (inexact && !(bits.u & 1)) bits.u = bits.u + 1 - 2 * toward_zero;
+    return float(bits.d);
+}
+#endif
+
+#if defined(__AVX512F__)
+inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
+    return (Vec<float>)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+}
+inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
+    return (Vec<double>)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+}
+#elif defined(__AVX2__) && defined(__FMA__)
+inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
+    return (Vec<float>)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+}
+inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
+    return (Vec<double>)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+}
+#elif defined(__aarch64__)
+inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
+    return (Vec<float>)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+}
+inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
+    return (Vec<double>)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
+}
+#else
+template <class V>
+inline V fma(V a, V b, V c) {
+    V r;
+    for (unsigned i = 0; i < sizeof(V) / sizeof(a[0]); ++i) r[i] = fma1(a[i], b[i], c[i]);
+    return r;
+}
+#endif
+
+template <class T>
+inline T smaller(T a, T b) {
+    return a < b ? a : b;
+}
+template <class T>
+inline T larger(T a, T b) {
+    return a > b ? a : b;
+}
+
+}  // namespace LUCID_ISA
+}  // namespace lucid
