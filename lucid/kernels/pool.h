@@ -57,6 +57,8 @@ static void max_pool(const Pool& s, const T* x, T* y, int32_t* index) {
                 T* best = y + (row * s.ow + ow) * s.c;
                 int32_t* where = index + (row * s.ow + ow) * s.c;
                 bool first = true;
+                for (int64_t c = 0; c < s.c; ++c) best[c] = -T(__builtin_inff());
+                for (int64_t c = 0; c < s.c; ++c) where[c] = -1;
                 for (int64_t kh = 0; kh < s.kh; ++kh) {
                     const int64_t ih = oh * s.stride_h - s.pad_h + kh * s.dilation_h;
                     if (ih < 0 || ih >= s.h) continue;
@@ -95,7 +97,9 @@ static void max_pool_grad(const Pool& s, const T* dy, const int32_t* index, T* d
             for (int64_t c = c0; c < c1; ++c) image[i * s.c + c] = T(0);
         for (int64_t o = n * s.oh * s.ow; o < (n + 1) * s.oh * s.ow; ++o)
             for (int64_t c = c0; c < c1; ++c) {
-                T& to = image[int64_t(index[o * s.c + c]) * s.c + c];
+                const int64_t at = index[o * s.c + c];
+                if (at < 0) continue;
+                T& to = image[at * s.c + c];
                 to = to + dy[o * s.c + c];
             }
     });

@@ -1,0 +1,418 @@
+"""The C++ kernels as a backend.
+
+This file decides layouts and allocates results; ``lucid/kernels`` computes. Images are stored channels-last, ``(N, H, W,
+C)`` in memory behind arrays of shape ``(N, C, H, W)``, and convolution weights ``(KH, KW, C, O)`` behind ``(O, C, KH,
+KW)``: an argument in that order is used where it lies, any other is copied into it first.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from lucid import _native
+from lucid.backends.base import Array, Backend, Pair
+
+_UNARY = {
+    name: code
+    for code, name in enumerate(("neg", "abs", "sqrt", "square", "reciprocal", "exp", "log", "sigmoid", "relu"))
+}
+_BINARY = {
+    name: code for code, name in enumerate(("add", "sub", "mul", "div", "maximum", "minimum", "relu_grad"))
+}
+_REDUCE = {name: code for code, name in enumerate(("sum", "mean", "max", "min"))}
+_REDUCTION = {"none": 0, "sum": 1, "mean": 2}
+# One correctly rounded operation: NumPy's is the same, and walks broadcast operands without copying them.
+_NUMPY_BINARY = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide}
+
+_CHANNELS_LAST = (0, 2, 3, 1)
+_CHANNELS_FIRST = (0, 3, 1, 2)
+_WEIGHT_STORED = (2, 3, 1, 0)
+_WEIGHT_SHAPED = (3, 2, 0, 1)
+
+
+def _dense_order(x: Array) -> tuple[int, ...] | None:
+    """The order of axes in which ``x`` lies densely in memory, or None if it has gaps or overlaps."""
+    flags = x.flags
+    if flags.c_contiguous:
+        return tuple(range(x.ndim))
+    order = sorted(range(x.ndim), key=lambda axis: (-x.strides[axis], axis))
+    return tuple(order) if x.transpose(order).flags.c_contiguous else None
+
+
+def _images(x: Array) -> Array:
+    """``x`` of shape (N, C, H, W) as a dense (N, H, W, C) array."""
+    return np.ascontiguousarray(x.transpose(_CHANNELS_LAST))
+
+
+def _new_images(n: int, c: int, h: int, w: int, dtype: Any) -> tuple[Array, Array]:
+    """A new dense (N, H, W, C) array, and the same memory shaped (N, C, H, W)."""
+    stored = np.empty((n, h, w, c), dtype)
+    return stored, stored.transpose(_CHANNELS_FIRST)
+
+
+def _rows(x: Array) -> tuple[int, int]:
+    """Pixels and channels of a stored image batch."""
+    return x.shape[0] * x.shape[1] * x.shape[2], x.shape[3]
+
+
+def _channel_count(x: Array) -> int:
+    return int(x.shape[1])
+
+
+class NativeBackend(Backend):
+    """See ``Backend``; ``LUCID_ISA`` chooses the instruction set among those that the processor has."""
+
+    name = "native"
+    xp = np
+
+    def __init__(self) -> None:
+        chosen = os.environ.get("LUCID_ISA")
+        if chosen:
+            _native.set_isa(chosen)
+
+    # -- elementwise -------------------------------------------------------------------------------------------------
+
+    def unary(self, op: str, x: Array) -> Array:
+        if _dense_order(x) is None:
+            x = np.ascontiguousarray(x)
+        y = np.empty_like(x)
+        _native.unary(_UNARY[op], x, y)
+        return y
+
+    def binary(self, op: str, a: Array, b: Array) -> Array:
+        if a.shape == b.shape and a.strides == b.strides and _dense_order(a) is not None:
+            y = np.empty_like(a)
+            _native.binary(_BINARY[op], a, b, y)
+            return y
+        if op in _NUMPY_BINARY:
+            with np.errstate(all="ignore"):
+                return np.asarray(_NUMPY_BINARY[op](a, b))
+        shape = np.broadcast_shapes(a.shape, b.shape)
+        y = np.empty_like(a) if a.shape == shape and _dense_order(a) is not None else np.empty(shape, a.dtype)
+        _native.binary(_BINARY[op], self._like(a, y), self._like(b, y), y)
+        return y
+
+    @staticmethod
+    def _like(x: Array, y: Array) -> Array:
+        """``x`` broadcast to the shape, and copied to the memory order, of ``y`` where it has another."""
+        if x.shape == y.shape and x.strides == y.strides:
+            return x
+        copy = np.empty_like(y)
+        copy[...] = x
+        return copy
+
+    def power(self, x: Array, exponent: float) -> Array:
+        if _dense_order(x) is None:
+            x = np.ascontiguousarray(x)
+        y = np.empty_like(x)
+        _native.power(x, float(exponent), y)
+        return y
+
+    # -- sums --------------------------------------------------------------------------------------------------------
+
+    def reduce(self, op: str, x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
+        kept = [axis for axis in range(x.ndim) if axis not in axes]
+        order = _dense_order(x)
+        split = None if order is None else self._one_run(order, axes)
+        if order is None or split is None:
+            order, split = (*kept, *axes), len(kept)
+            x = np.ascontiguousarray(x.transpose(order))
+            stored = x.shape
+        else:
+            stored = tuple(x.shape[axis] for axis in order)
+        outer = int(np.prod(stored[:split], dtype=np.int64))
+        terms = int(np.prod(stored[split : split + len(axes)], dtype=np.int64))
+        inner = int(np.prod(stored[split + len(axes) :], dtype=np.int64))
+        remaining = [axis for axis in order if axis not in axes]
+        y = np.empty([stored[order.index(axis)] for axis in remaining], x.dtype)
+        if y.size:
+            with np.errstate(all="ignore"):
+                _native.reduce(_REDUCE[op], outer, terms, inner, x, y)
+        y = y.transpose([remaining.index(axis) for axis in kept])
+        return np.expand_dims(y, axes) if keepdims else y
+
+    @staticmethod
+    def _one_run(order: tuple[int, ...], axes: tuple[int, ...]) -> int | None:
+        """Where the reduced axes start in ``order``, if they stand there side by side and ascending."""
+        if not axes:
+            return len(order)
+        start = order.index(axes[0])
+        return start if order[start : start + len(axes)] == tuple(axes) else None
+
+    def index_add(self, shape: tuple[int, ...], index: Any, values: Array) -> Array:
+        y = np.zeros(shape, values.dtype)
+        at = np.arange(y.size, dtype=np.int64).reshape(shape)[index]
+        _native.index_add(np.ascontiguousarray(at), np.ascontiguousarray(np.broadcast_to(values, at.shape)), y)
+        return y
+
+    # -- contractions ------------------------------------------------------------------------------------------------
+
+    def matmul(self, a: Array, b: Array) -> Array:
+        *_, m, k = a.shape
+        n = b.shape[-1]
+        leading = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        batch = int(np.prod(leading, dtype=np.int64))
+        y = np.empty((*leading, m, n), a.dtype)
+
+        def operand(x: Array, rows: int, columns: int) -> tuple[Array, int]:
+            if x.size == rows * columns:  # one matrix for the whole batch
+                return np.ascontiguousarray(x.reshape(rows, columns)), 0
+            return np.ascontiguousarray(np.broadcast_to(x, (*leading, rows, columns))), rows * columns
+
+        if y.size:
+            left, left_stride = operand(a, m, k)
+            right, right_stride = operand(b, k, n)
+            _native.matmul(batch, m, n, k, left, left_stride, right, right_stride, None, y)
+        return y
+
+    def linear(self, x: Array, weight: Array, bias: Array | None) -> Array:
+        m, k = x.shape
+        n = weight.shape[0]
+        y = np.empty((m, n), x.dtype)
+        if y.size:
+            bias = None if bias is None else np.ascontiguousarray(bias)
+            _native.matmul(1, m, n, k, np.ascontiguousarray(x), 0, np.ascontiguousarray(weight.T), 0, bias, y)
+        return y
+
+    @staticmethod
+    def _conv_sizes(
+        input_shape: tuple[int, ...],
+        output_shape: tuple[int, ...],
+        kernel: tuple[int, ...],
+        stride: Pair,
+        padding: Pair,
+        dilation: Pair,
+        groups: int,
+    ) -> list[int]:
+        n, c, h, w = input_shape
+        _, o, oh, ow = output_shape
+        return [n, h, w, c, oh, ow, o, *kernel, *stride, *padding, *dilation, groups]
+
+    def conv2d(
+        self, x: Array, weight: Array, bias: Array | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
+    ) -> Array:
+        n, _, h, w = x.shape
+        o, _, kh, kw = weight.shape
+        oh = (h + 2 * padding[0] - dilation[0] * (kh - 1) - 1) // stride[0] + 1
+        ow = (w + 2 * padding[1] - dilation[1] * (kw - 1) - 1) // stride[1] + 1
+        stored, y = _new_images(n, o, oh, ow, x.dtype)
+        sizes = self._conv_sizes(x.shape, y.shape, (kh, kw), stride, padding, dilation, groups)
+        bias = None if bias is None else np.ascontiguousarray(bias)
+        _native.conv(sizes, _images(x), np.ascontiguousarray(weight.transpose(_WEIGHT_STORED)), bias, stored)
+        return y
+
+    def conv2d_input_grad(
+        self,
+        dy: Array,
+        weight: Array,
+        input_shape: tuple[int, ...],
+        stride: Pair,
+        padding: Pair,
+        dilation: Pair,
+        groups: int,
+    ) -> Array:
+        stored, dx = _new_images(*input_shape, dy.dtype)
+        sizes = self._conv_sizes(input_shape, dy.shape, weight.shape[2:], stride, padding, dilation, groups)
+        weight = np.ascontiguousarray(weight.transpose(_WEIGHT_STORED))
+        _native.conv_input_grad(sizes, _images(dy), weight, stored)
+        return dx
+
+    def conv2d_weight_grad(
+        self,
+        dy: Array,
+        x: Array,
+        weight_shape: tuple[int, ...],
+        stride: Pair,
+        padding: Pair,
+        dilation: Pair,
+        groups: int,
+    ) -> Array:
+        o, cg, kh, kw = weight_shape
+        stored = np.empty((kh, kw, cg, o), dy.dtype)
+        sizes = self._conv_sizes(x.shape, dy.shape, (kh, kw), stride, padding, dilation, groups)
+        _native.conv_weight_grad(sizes, _images(dy), _images(x), stored)
+        return stored.transpose(_WEIGHT_SHAPED)
+
+    # -- batch normalisation -----------------------------------------------------------------------------------------
+
+    def batch_norm_train(
+        self, x: Array, gamma: Array | None, beta: Array | None, eps: float
+    ) -> tuple[Array, Array, Array]:
+        images = _images(x)
+        rows, channels = _rows(images)
+        mean, var = np.empty(channels), np.empty(channels)
+        _native.batch_norm_stats(rows, channels, images, mean, var)
+        return self._batch_norm_apply(images, gamma, beta, mean, var, eps), mean, var
+
+    def batch_norm_eval(
+        self, x: Array, gamma: Array | None, beta: Array | None, mean: Array, var: Array, eps: float
+    ) -> Array:
+        return self._batch_norm_apply(_images(x), gamma, beta, mean, var, eps)
+
+    @staticmethod
+    def _batch_norm_apply(
+        images: Array, gamma: Array | None, beta: Array | None, mean: Array, var: Array, eps: float
+    ) -> Array:
+        y = np.empty_like(images)
+        _native.batch_norm_apply(*_rows(images), images, gamma, beta, mean, var, float(eps), y)
+        return y.transpose(_CHANNELS_FIRST)
+
+    def batch_norm_grad(
+        self, dy: Array, x: Array, gamma: Array | None, mean: Array, var: Array, eps: float, training: bool
+    ) -> tuple[Array, Array, Array]:
+        images = _images(x)
+        rows, channels = _rows(images)
+        dx = np.empty_like(images)
+        dgamma, dbeta = np.empty(channels, x.dtype), np.empty(channels, x.dtype)
+        _native.batch_norm_grad(
+            rows, channels, _images(dy), images, gamma, mean, var, float(eps), training, dx, dgamma, dbeta
+        )
+        return dx.transpose(_CHANNELS_FIRST), dgamma, dbeta
+
+    # -- pooling -----------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _pool_sizes(
+        shape: tuple[int, ...], output: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair = (1, 1)
+    ) -> list[int]:
+        n, c, h, w = shape
+        return [n, h, w, c, *output, *kernel, *stride, *padding, *dilation]
+
+    def max_pool2d(
+        self, x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, output: Pair
+    ) -> tuple[Array, Array]:
+        n, c, _, _ = x.shape
+        stored, y = _new_images(n, c, *output, x.dtype)
+        index, index_shaped = _new_images(n, c, *output, np.int32)
+        _native.max_pool(self._pool_sizes(x.shape, output, kernel, stride, padding, dilation), _images(x), stored, index)
+        return y, index_shaped
+
+    def max_pool2d_grad(self, dy: Array, index: Array, input_shape: tuple[int, ...]) -> Array:
+        stored, dx = _new_images(*input_shape, dy.dtype)
+        sizes = self._pool_sizes(input_shape, dy.shape[2:], (1, 1), (1, 1), (0, 0))
+        _native.max_pool_grad(sizes, _images(dy), _images(index).astype(np.int32, copy=False), stored)
+        return dx
+
+    def avg_pool2d(
+        self, x: Array, kernel: Pair, stride: Pair, padding: Pair, count_include_pad: bool, output: Pair
+    ) -> Array:
+        stored, y = _new_images(x.shape[0], _channel_count(x), *output, x.dtype)
+        sizes = self._pool_sizes(x.shape, output, kernel, stride, padding)
+        _native.avg_pool(sizes, count_include_pad, False, _images(x), stored)
+        return y
+
+    def avg_pool2d_grad(
+        self,
+        dy: Array,
+        input_shape: tuple[int, ...],
+        kernel: Pair,
+        stride: Pair,
+        padding: Pair,
+        count_include_pad: bool,
+    ) -> Array:
+        stored, dx = _new_images(*input_shape, dy.dtype)
+        sizes = self._pool_sizes(input_shape, dy.shape[2:], kernel, stride, padding)
+        _native.avg_pool_grad(sizes, count_include_pad, False, _images(dy), stored)
+        return dx
+
+    def adaptive_avg_pool2d(self, x: Array, output: Pair) -> Array:
+        stored, y = _new_images(x.shape[0], _channel_count(x), *output, x.dtype)
+        _native.avg_pool(self._pool_sizes(x.shape, output, (1, 1), (1, 1), (0, 0)), False, True, _images(x), stored)
+        return y
+
+    def adaptive_avg_pool2d_grad(self, dy: Array, input_shape: tuple[int, ...]) -> Array:
+        stored, dx = _new_images(*input_shape, dy.dtype)
+        sizes = self._pool_sizes(input_shape, dy.shape[2:], (1, 1), (1, 1), (0, 0))
+        _native.avg_pool_grad(sizes, False, True, _images(dy), stored)
+        return dx
+
+    # -- softmax and loss --------------------------------------------------------------------------------------------
+
+    def log_softmax(self, x: Array, axis: int) -> Array:
+        rows = np.ascontiguousarray(np.moveaxis(x, axis, -1))
+        y = np.empty_like(rows)
+        if y.size:
+            _native.log_softmax(rows.size // rows.shape[-1], rows.shape[-1], rows, y)
+        return np.moveaxis(y, -1, axis)
+
+    def log_softmax_grad(self, dy: Array, y: Array, axis: int) -> Array:
+        dy_rows, y_rows = (np.ascontiguousarray(np.moveaxis(a, axis, -1)) for a in (dy, y))
+        dx = np.empty_like(y_rows)
+        if dx.size:
+            _native.log_softmax_grad(dx.size // dx.shape[-1], dx.shape[-1], dy_rows, y_rows, dx)
+        return np.moveaxis(dx, -1, axis)
+
+    def nll_loss(
+        self, logp: Array, target: Array, weight: Array | None, ignore_index: int, reduction: str
+    ) -> tuple[Array, Array]:
+        rows, classes = logp.shape
+        loss = np.empty((rows,) if reduction == "none" else (), logp.dtype)
+        weight_sum = np.empty(())
+        weight = None if weight is None else np.ascontiguousarray(weight)
+        arguments = np.ascontiguousarray(logp), np.ascontiguousarray(target, np.int64), weight
+        _native.nll_loss(rows, classes, *arguments, ignore_index, _REDUCTION[reduction], loss, weight_sum)
+        return loss, weight_sum
+
+    def nll_loss_grad(
+        self,
+        dloss: Array,
+        target: Array,
+        weight: Array | None,
+        ignore_index: int,
+        reduction: str,
+        weight_sum: Array,
+        classes: int,
+    ) -> Array:
+        dlogp = np.empty((target.shape[0], classes), dloss.dtype)
+        weight = None if weight is None else np.ascontiguousarray(weight)
+        arguments = np.ascontiguousarray(dloss), np.ascontiguousarray(target, np.int64), weight
+        _native.nll_loss_grad(
+            target.shape[0], classes, *arguments, ignore_index, _REDUCTION[reduction], float(weight_sum), dlogp
+        )
+        return dlogp
+
+    # -- optimiser ---------------------------------------------------------------------------------------------------
+
+    def sgd_step(
+        self,
+        param: Array,
+        grad: Array,
+        velocity: Array | None,
+        first: bool,
+        lr: float,
+        momentum: float,
+        dampening: float,
+        weight_decay: float,
+        nesterov: bool,
+        maximize: bool,
+    ) -> None:
+        scalars = float(lr), float(momentum), float(dampening), float(weight_decay), nesterov, maximize
+        if _dense_order(param) is None or (velocity is not None and velocity.strides != param.strides):
+            p = np.ascontiguousarray(param)
+            v = None if velocity is None else np.ascontiguousarray(velocity)
+            self.sgd_step(p, np.ascontiguousarray(grad), v, first, lr, momentum, dampening, weight_decay, nesterov, maximize)
+            param[...] = p
+            if velocity is not None:
+                velocity[...] = v
+            return
+        _native.sgd(param, self._like(grad, param), velocity, first, *scalars)
+
+    # -- random numbers ----------------------------------------------------------------------------------------------
+
+    def philox(self, seed: int, stream: int, block: int, words: int) -> Array:
+        y = np.empty(words, np.uint32)
+        _native.philox(seed, stream, block, y)
+        return y
+
+    def uniform(self, seed: int, stream: int, block: int, n: int, low: float, high: float, dtype: Any) -> Array:
+        y = np.empty(n, dtype)
+        _native.uniform(seed, stream, block, float(low), float(high), y)
+        return y
+
+    def normal(self, seed: int, stream: int, block: int, n: int, mean: float, std: float, dtype: Any) -> Array:
+        y = np.empty(n, dtype)
+        _native.normal(seed, stream, block, float(mean), float(std), y)
+        return y
