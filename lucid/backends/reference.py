@@ -232,7 +232,7 @@ class ReferenceBackend(Backend):
 
     @quiet(all="ignore")
     def power(self, x: Array, exponent: float) -> Array:
-        if float(exponent).is_integer():
+        if abs(exponent) < 2**30 and float(exponent).is_integer():
             return np.asarray(_integer_power(x, int(exponent)))
         if exponent == 0.5:
             return np.asarray(np.sqrt(x))
@@ -553,7 +553,7 @@ class ReferenceBackend(Backend):
         if np.dtype(dtype) == np.float32:
             return (wide(self.philox(seed, stream, block, n)) + 0.5) * 2.0**-32
         r0, r1 = self.philox(seed, stream, block, 2 * n).reshape(n, 2).T
-        return (wide(r0 >> 5) * 2.0**26 + wide(r1 >> 6) + 0.5) * 2.0**-53
+        return (wide(r0 >> 6) * 2.0**26 + wide(r1 >> 6) + 0.5) * 2.0**-52
 
 
 def _integer_power(x: Array, n: int) -> Array:

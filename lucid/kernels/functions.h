@@ -133,7 +133,7 @@ LUCID_FN double normal64(double u) {
                          5.99832206555887937690e-1,
                          1.36929880922735805310e-1,
                          1.48753612908506148525e-2,
-                         7.86869131745613259100e-4,
+                         7.86869131145613259100e-4,
                          1.84631831751005468180e-5,
                          1.42151175831644588870e-7,
                          2.04426310338993978564e-15};
@@ -179,7 +179,7 @@ LUCID_FN void philox4x32(uint64_t seed, uint64_t stream, uint64_t block, uint32_
 LUCID_FN double uniform_of_word(uint32_t r) { return (double(r) + 0.5) * from_bits(0x3DF0000000000000ull); }
 
 LUCID_FN double uniform_of_words(uint32_t r0, uint32_t r1) {
-    return (double(r0 >> 5) * 67108864.0 + double(r1 >> 6) + 0.5) * from_bits(0x3CA0000000000000ull);
+    return (double(r0 >> 6) * 67108864.0 + double(r1 >> 6) + 0.5) * from_bits(0x3CB0000000000000ull);
 }
 
 }  // namespace lucid
