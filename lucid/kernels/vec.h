@@ -37,12 +37,25 @@ template <class T>
 inline void store(T* p, Vec<T> v) {
     *reinterpret_cast<typename VecOf<T>::unaligned*>(p) = v;
 }
+
+// Broadcast: written with intrinsics, since a loop over lanes becomes a shuffle, which costs a slot of the fma's port.
+#if defined(__AVX512F__)
+inline Vec<float> splat(float v) { return (Vec<float>)_mm512_set1_ps(v); }
+inline Vec<double> splat(double v) { return (Vec<double>)_mm512_set1_pd(v); }
+#elif defined(__AVX2__)
+inline Vec<float> splat(float v) { return (Vec<float>)_mm256_set1_ps(v); }
+inline Vec<double> splat(double v) { return (Vec<double>)_mm256_set1_pd(v); }
+#elif defined(__aarch64__)
+inline Vec<float> splat(float v) { return (Vec<float>)vdupq_n_f32(v); }
+inline Vec<double> splat(double v) { return (Vec<double>)vdupq_n_f64(v); }
+#else
 template <class T>
 inline Vec<T> splat(T value) {
     Vec<T> v;
     for (int i = 0; i < LANES<T>; ++i) v[i] = value;
     return v;
 }
+#endif
 
 // One rounding, on every machine.
 inline double fma1(double a, double b, double c) { return __builtin_fma(a, b, c); }
