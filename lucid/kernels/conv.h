@@ -100,8 +100,8 @@ template <class T>
 static void conv(const Conv& s, const T* x, const T* weight, const T* bias, T* y) {
     const int64_t og = s.o / s.groups, cg = s.c / s.groups;
     for (int64_t g = 0; g < s.groups; ++g) {
-        const Operand<T> p{s.n * s.oh * s.ow, og, s.kh * s.kw * cg, weight + g * og, s.o, bias ? bias + g * og : nullptr};
-        contract(p, ForwardSource<T>(s, x, y, g), BLOCK_ROW_TILES * Tile::MR);
+        const Operand<T> p{s.n * s.oh * s.ow, og, s.kh * s.kw * cg, weight + g * og, s.o, bias ? bias + g * og : nullptr, s.n * s.oh * s.ow};
+        contract(p, ForwardSource<T>(s, x, y, g));
     }
 }
 
@@ -206,14 +206,17 @@ static void conv_input_grad(const Conv& s, const T* dy, const T* weight, T* dx) 
                     transpose(weight + (kh * s.kw + kw) * cg * s.o + g * og + o0, s.o, cg, o1 - o0,
                               b + (t * og + o0) * cg, cg);
                 });
-                const Operand<T> p{s.n * vertical.count * horizontal.count, cg, taps * og, b, cg, nullptr};
-                contract(p, InputGradSource<T>{s, dy, dx, g, vertical, horizontal}, BLOCK_ROW_TILES * Tile::MR);
+                const int64_t pixels = s.n * vertical.count * horizontal.count;
+                const Operand<T> p{pixels, cg, taps * og, b, cg, nullptr, pixels};
+                contract(p, InputGradSource<T>{s, dy, dx, g, vertical, horizontal});
             }
     std::free(b);
 }
 
 // -- weight gradient: rows are (kh, kw, ci), k is the output pixel, columns are output channels ----------------------
 
+// A tap here is a run of rows that lie side by side in the image at any pixel: the channels of one (kh, kw), or, where the
+// input has few channels, all (kw, ci) of one kh.
 template <class T>
 struct WeightGradSource {
     static constexpr bool BY_COLUMN = true;
@@ -221,33 +224,53 @@ struct WeightGradSource {
     const T* x;
     T* dweight;
     int64_t group, group_channels;
+    bool whole_rows;
+    int64_t tap_rows;
+    const T* wide_end;  // from here on, reading COLUMN_PITCH values would pass the end of x
+
+    WeightGradSource(const Conv& shape, const T* x_, T* dweight_, int64_t g)
+        : s(shape), x(x_), dweight(dweight_), group(g), group_channels(shape.c / shape.groups),
+          whole_rows(shape.groups == 1 && shape.dilation_w == 1 && shape.c < Tile::MR),
+          tap_rows(whole_rows ? shape.kw * shape.c : group_channels),
+          wide_end(x_ + shape.n * shape.h * shape.w * shape.c - COLUMN_PITCH) {}
+
+    // Tiles stay inside a tap, unless a tap is too thin to fill them.
+    int64_t period() const { return tap_rows >= Tile::MR ? tap_rows : s.kh * s.kw * group_channels; }
 
     T* row(int64_t m) const { return dweight + m * s.o + group * (s.o / s.groups); }
 
     void fill(int64_t m0, int rows, int64_t k0, int length, T* buffer) const {
-        // The rows of a tile may run over several taps: one pass over the pixels for each.
         for (int i = 0; i < rows;) {
-            const int64_t tap = (m0 + i) / group_channels, ci = (m0 + i) % group_channels;
-            const int run = int(smaller<int64_t>(rows - i, group_channels - ci));
-            fill_tap(tap, group * group_channels + ci, run, k0, length, buffer + i);
+            const int64_t tap = (m0 + i) / tap_rows, j = (m0 + i) % tap_rows;
+            const int run = int(smaller<int64_t>(rows - i, tap_rows - j));
+            fill_tap(tap, j, run, i == 0 && run == rows, k0, length, buffer + i);
             i += run;
         }
     }
 
-    void fill_tap(int64_t tap, int64_t channel, int run, int64_t k0, int length, T* to) const {
-        const int64_t dh = tap / s.kw * s.dilation_h - s.pad_h, dw = tap % s.kw * s.dilation_w - s.pad_w;
+    // Values j .. j + run - 1 of one tap at pixels k0 ..; `alone` if no other tap shares the tile.
+    void fill_tap(int64_t tap, int64_t j, int run, bool alone, int64_t k0, int length, T* to) const {
+        const int64_t kh = whole_rows ? tap : tap / s.kw, kw = whole_rows ? 0 : tap % s.kw;
+        const int64_t width = whole_rows ? s.kw : 1;  // pixels that a tap spans
+        const int64_t dh = kh * s.dilation_h - s.pad_h, dw = kw * s.dilation_w - s.pad_w;
         int64_t ow = k0 % s.ow, oh = k0 / s.ow % s.oh, n = k0 / (s.ow * s.oh);
         for (int k = 0; k < length;) {
             const int64_t ih = oh * s.stride_h + dh;
-            const T* line = x + (n * s.h + ih) * s.w * s.c + channel;
+            const T* line = x + (n * s.h + ih) * s.w * s.c + group * group_channels + j;
             const bool inside = ih >= 0 && ih < s.h;
             for (; ow < s.ow && k < length; ++ow, ++k, to += COLUMN_PITCH) {
                 const int64_t iw = ow * s.stride_w + dw;
-                if (inside && iw >= 0 && iw < s.w) {
-                    const T* from = line + iw * s.c;
-                    for (int i = 0; i < run; ++i) to[i] = from[i];
+                const T* from = line + iw * s.c;
+                if (inside && iw >= 0 && iw + width <= s.w) {
+                    if (alone && from <= wide_end)
+                        for (int v = 0; v < COLUMN_PITCH; v += LANES<T>) store(to + v, load(from + v));
+                    else
+                        for (int i = 0; i < run; ++i) to[i] = from[i];
                 } else {
-                    for (int i = 0; i < run; ++i) to[i] = T(0);
+                    for (int i = 0; i < run; ++i) {
+                        const int64_t at = iw + (j + i) / s.c;
+                        to[i] = inside && whole_rows && at >= 0 && at < s.w ? from[i] : T(0);
+                    }
                 }
             }
             ow = 0;
@@ -263,9 +286,9 @@ template <class T>
 static void conv_weight_grad(const Conv& s, const T* dy, const T* x, T* dweight) {
     const int64_t og = s.o / s.groups, cg = s.c / s.groups;
     for (int64_t g = 0; g < s.groups; ++g) {
-        const Operand<T> p{s.kh * s.kw * cg, og, s.n * s.oh * s.ow, dy + g * og, s.o, nullptr};
-        const int64_t rows_a_block = larger<int64_t>(Tile::MR, p.m / (2 * num_threads()));
-        contract(p, WeightGradSource<T>{s, x, dweight, g, cg}, rows_a_block);
+        const WeightGradSource<T> source(s, x, dweight, g);
+        const Operand<T> p{s.kh * s.kw * cg, og, s.n * s.oh * s.ow, dy + g * og, s.o, nullptr, source.period()};
+        contract(p, source);
     }
 }
 
@@ -289,8 +312,8 @@ template <class T>
 static void matmul(int64_t batch, int64_t m, int64_t n, int64_t k, const T* a, int64_t a_stride, const T* b,
                    int64_t b_stride, const T* bias, T* y) {
     for (int64_t i = 0; i < batch; ++i) {
-        const Operand<T> p{m, n, k, b + i * b_stride, n, bias};
-        contract(p, MatrixSource<T>{a + i * a_stride, y + i * m * n, k, n}, BLOCK_ROW_TILES * Tile::MR);
+        const Operand<T> p{m, n, k, b + i * b_stride, n, bias, m};
+        contract(p, MatrixSource<T>{a + i * a_stride, y + i * m * n, k, n});
     }
 }
 

@@ -47,6 +47,7 @@ struct Operand {
     const T* b;     // B[k, n] at b[k * ldb + n]
     int64_t ldb;
     const T* bias;  // by column, or null
+    int64_t period;  // no tile of rows crosses a multiple of it; m where that does not matter
 };
 
 template <class T>
@@ -117,6 +118,50 @@ struct MicroKernels {
     }
 };
 
+// Rows are dealt to tiles as evenly as can be: 49 rows are 13 + 12 + 12 + 12, not 14 + 14 + 14 + 7.
+struct RowTiles {
+    int64_t period, in_period, count;
+
+    RowTiles(int64_t m, int64_t period_)
+        : period(period_), in_period((period_ + Tile::MR - 1) / Tile::MR), count(m / period_ * in_period) {}
+
+    int64_t start(int64_t tile) const {
+        return tile / in_period * period + period * (tile % in_period) / in_period;
+    }
+};
+
+// How many tasks a contraction is cut into, by rows and by columns.
+struct Blocks {
+    int64_t rows, columns;
+};
+
+// Many rows: a block of B stays in the second-level cache while the rows of a block pass by.
+template <class T>
+static Blocks blocks_of_cache_size(int64_t tiles, int64_t panels) {
+    const auto count = [](int64_t n, int64_t size) { return (n + size - 1) / size; };
+    int64_t tiles_a_block = smaller(tiles, BLOCK_ROW_TILES);
+    int64_t panels_a_block = smaller(panels, BLOCK_COLUMNS_BYTES / int64_t(PANEL<T> * sizeof(T)));
+    const int64_t wanted = num_threads() == 1 ? 1 : 4 * num_threads();
+    while (count(tiles, tiles_a_block) * count(panels, panels_a_block) < wanted) {
+        int64_t& larger_side = panels_a_block > 4 || tiles_a_block == 1 ? panels_a_block : tiles_a_block;
+        if (larger_side == 1) break;
+        larger_side = (larger_side + 1) / 2;
+    }
+    return {count(tiles, tiles_a_block), count(panels, panels_a_block)};
+}
+
+// A long k (a weight gradient): every block of rows reads all of B and every block of columns all of A, so as few
+// blocks as keep the threads busy, cut where that costs the fewest reads.
+static inline Blocks blocks_of_few_reads(int64_t tiles, int64_t panels, int64_t m, int64_t n) {
+    const int64_t wanted = smaller<int64_t>(num_threads() == 1 ? 1 : 2 * num_threads(), tiles * panels);
+    Blocks best{tiles, panels};
+    for (int64_t rows = 1; rows <= smaller(tiles, wanted); ++rows) {
+        const int64_t columns = smaller(panels, (wanted + rows - 1) / rows);
+        if (rows * columns >= wanted && rows * n + columns * m < best.rows * n + best.columns * m) best = {rows, columns};
+    }
+    return best;
+}
+
 // A panel of fewer columns than the micro-kernel's is copied, so that it never reads past the end of B.
 template <class T>
 static void copy_last_panel(const Operand<T>& p, int64_t column, T* panel) {
@@ -132,7 +177,7 @@ static void copy_last_panel(const Operand<T>& p, int64_t column, T* panel) {
 //     void fill(m0, rows, k0, length, T* buffer) const     copy a piece of A
 //     T* row(m) const                                      address of C[m, 0]
 template <class T, class Source>
-static void contract(const Operand<T>& p, const Source& source, int64_t block_rows) {
+static void contract(const Operand<T>& p, const Source& source) {
     constexpr int NR = PANEL<T>;
     if (p.m <= 0 || p.n <= 0) return;
     if (p.k <= 0) {
@@ -147,34 +192,17 @@ static void contract(const Operand<T>& p, const Source& source, int64_t block_ro
         copy_last_panel(p, (panels - 1) * NR, last_panel);
     }
 
-    // Rows are dealt to tiles as evenly as can be: 49 rows are 13 + 12 + 12 + 12, not 14 + 14 + 14 + 7.
-    const int64_t tiles = (p.m + Tile::MR - 1) / Tile::MR;
-    const auto tile_start = [&](int64_t t) { return p.m * t / tiles; };
-    int64_t tiles_per_block = larger<int64_t>(1, smaller(tiles, block_rows / Tile::MR));
-    int64_t panels_per_block =
-        smaller(panels, larger<int64_t>(1, BLOCK_COLUMNS_BYTES / int64_t(NR * sizeof(T))));
-    const int64_t wanted = num_threads() == 1 ? 1 : 4 * num_threads();
-    const auto blocks = [](int64_t n, int64_t size) { return (n + size - 1) / size; };
-    while (blocks(tiles, tiles_per_block) * blocks(panels, panels_per_block) < wanted) {
-        if (panels_per_block > 4)
-            panels_per_block = (panels_per_block + 1) / 2;
-        else if (tiles_per_block > 1)
-            tiles_per_block = (tiles_per_block + 1) / 2;
-        else if (panels_per_block > 1)
-            panels_per_block = (panels_per_block + 1) / 2;
-        else
-            break;
-    }
-    const int64_t row_blocks = blocks(tiles, tiles_per_block), column_blocks = blocks(panels, panels_per_block);
+    const RowTiles tiles(p.m, p.period);
+    const Blocks blocks = Source::BY_COLUMN ? blocks_of_few_reads(tiles.count, panels, p.m, p.n)
+                                            : blocks_of_cache_size<T>(tiles.count, panels);
     const int64_t segments = (p.k + SEGMENT - 1) / SEGMENT;
 
-    parallel(row_blocks * column_blocks, [&](int64_t task) {
-        const int64_t first_tile = (task % row_blocks) * tiles_per_block;
-        const int64_t end_tile = smaller(tiles, first_tile + tiles_per_block);
-        const int64_t first_panel = (task / row_blocks) * panels_per_block;
-        const int64_t end_panel = smaller(panels, first_panel + panels_per_block);
+    parallel(blocks.rows * blocks.columns, [&](int64_t task) {
+        const int64_t r = task % blocks.rows, c = task / blocks.rows;
+        const int64_t first_tile = tiles.count * r / blocks.rows, end_tile = tiles.count * (r + 1) / blocks.rows;
+        const int64_t first_panel = panels * c / blocks.columns, end_panel = panels * (c + 1) / blocks.columns;
         const int64_t column0 = first_panel * NR, width = smaller(p.n, end_panel * NR) - column0;
-        const int64_t row0 = tile_start(first_tile), height = tile_start(end_tile) - row0;
+        const int64_t row0 = tiles.start(first_tile), height = tiles.start(end_tile) - row0;
 
         alignas(64) T buffer[Source::BY_COLUMN ? SEGMENT * COLUMN_PITCH : Tile::MR * ROW_PITCH];
         T* rows[Tile::MR];
@@ -189,8 +217,8 @@ static void contract(const Operand<T>& p, const Source& source, int64_t block_ro
             const bool end_of_sum = segment == segments - 1;
             const T* bias = p.bias && end_of_sum && !beside ? p.bias : nullptr;
             for (int64_t tile = first_tile; tile < end_tile; ++tile) {
-                const int64_t m0 = tile_start(tile);
-                const int mr = int(tile_start(tile + 1) - m0);
+                const int64_t m0 = tiles.start(tile);
+                const int mr = int(tiles.start(tile + 1) - m0);
                 source.fill(m0, mr, k0, length, buffer);
                 for (int i = 0; i < mr; ++i)
                     rows[i] = beside ? group_sum + (m0 + i - row0) * width - column0 : source.row(m0 + i);
