@@ -16,14 +16,11 @@ static void batch_norm_stats(int64_t rows, int64_t channels, const T* x, double*
     }
     column_sums<2>(
         rows, channels,
-        [&](int64_t r, int64_t c, int n, double(*out)[CHANNEL_BLOCK]) {
-            const T* row = x + r * channels + c;
-            const double* p = pivot + c;
-            for (int i = 0; i < n; ++i) {
-                const double d = double(row[i]) - p[i];
-                out[0][i] = d;
-                out[1][i] = d * d;
-            }
+        [&](int64_t r, int64_t c, auto* out) {
+            using V = std::remove_reference_t<decltype(*out)>;
+            const V d = load_wide<V>(x + r * channels + c) - load_wide<V>(pivot + c);
+            out[0] = d;
+            out[1] = d * d;
         },
         totals);
     const double count = double(rows);
@@ -82,14 +79,11 @@ static void batch_norm_grad(int64_t rows, int64_t channels, const T* dy, const T
     double* totals = static_cast<double*>(std::malloc(size_t(2 * channels + 1) * sizeof(double)));
     column_sums<2>(
         rows, channels,
-        [&](int64_t r, int64_t c, int n, double(*out)[CHANNEL_BLOCK]) {
-            const T *dy_row = dy + r * channels + c, *x_row = x + r * channels + c;
-            const double* m = mean + c;
-            for (int i = 0; i < n; ++i) {
-                const double g = double(dy_row[i]);
-                out[0][i] = g;
-                out[1][i] = g * (double(x_row[i]) - m[i]);
-            }
+        [&](int64_t r, int64_t c, auto* out) {
+            using V = std::remove_reference_t<decltype(*out)>;
+            const V g = load_wide<V>(dy + r * channels + c);
+            out[0] = g;
+            out[1] = g * (load_wide<V>(x + r * channels + c) - load_wide<V>(mean + c));
         },
         totals);
     T* a = static_cast<T*>(std::malloc(size_t(3 * channels + 1) * sizeof(T)));

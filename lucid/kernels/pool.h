@@ -88,10 +88,11 @@ static void max_pool(const Pool& s, const T* x, T* y, int32_t* index) {
 
 template <class T>
 static void max_pool_grad(const Pool& s, const T* dy, const int32_t* index, T* dx) {
-    constexpr int64_t CHANNELS = 16;
-    const int64_t strips = (s.c + CHANNELS - 1) / CHANNELS;
+    // Windows overlap, so an image is one task, or, where there are few images, some of its channels are.
+    const int64_t strips = smaller<int64_t>((s.c + 15) / 16, 4 * num_threads() / larger<int64_t>(1, s.n) + 1);
     parallel(s.n * strips, [&](int64_t task) {
-        const int64_t n = task / strips, c0 = task % strips * CHANNELS, c1 = smaller(s.c, c0 + CHANNELS);
+        const int64_t n = task / strips, strip = task % strips;
+        const int64_t c0 = s.c * strip / strips, c1 = s.c * (strip + 1) / strips;
         T* image = dx + n * s.h * s.w * s.c;
         for (int64_t i = 0; i < s.h * s.w; ++i)
             for (int64_t c = c0; c < c1; ++c) image[i * s.c + c] = T(0);
@@ -105,62 +106,84 @@ static void max_pool_grad(const Pool& s, const T* dy, const int32_t* index, T* d
     });
 }
 
+constexpr int64_t POOL_CHANNELS = 64;  // channels averaged side by side
+
+// total[c] = the sum of value(t, c) over t, in the order of section 2, for up to POOL_CHANNELS channels. `add_term(t, sum)`
+// adds term t to sum[0 ..].
+template <class AddTerm>
+inline void side_by_side_sums(int64_t terms, int channels, const AddTerm& add_term, double* total) {
+    double group[POOL_CHANNELS], sum[POOL_CHANNELS];
+    for (int c = 0; c < channels; ++c) total[c] = sum[c] = 0.0;
+    for (int64_t t = 0; t < terms; ++t) {
+        add_term(t, sum);
+        if ((t + 1) % SEGMENT != 0 && t + 1 != terms) continue;
+        const int64_t segment = t / SEGMENT;
+        const bool group_ends = segment % GROUP == GROUP - 1 || t + 1 == terms;
+        for (int c = 0; c < channels; ++c) {
+            group[c] = segment % GROUP == 0 ? sum[c] : group[c] + sum[c];
+            if (group_ends) total[c] = segment < GROUP ? group[c] : total[c] + group[c];
+            sum[c] = 0.0;
+        }
+    }
+}
+
+// body(row, c0, channels) for rows 0 .. rows - 1 and strips of channels.
+template <class Body>
+inline void parallel_strips(int64_t rows, int64_t channels, const Body& body) {
+    const int64_t strips = (channels + POOL_CHANNELS - 1) / POOL_CHANNELS;
+    parallel_range(rows * strips, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t task = begin; task < end; ++task) {
+            const int64_t c0 = task % strips * POOL_CHANNELS;
+            body(task / strips, c0, int(smaller(POOL_CHANNELS, channels - c0)));
+        }
+    });
+}
+
 template <class T>
 static void avg_pool(const Pool& s, const T* x, T* y) {
-    constexpr int64_t CHANNELS = 64;
-    const int64_t strips = (s.c + CHANNELS - 1) / CHANNELS;
-    parallel_range(s.n * s.oh * strips, 1, [&](int64_t begin, int64_t end) {
-        for (int64_t task = begin; task < end; ++task) {
-            const int64_t row = task / strips, c0 = task % strips * CHANNELS;
-            const int n_channels = int(smaller(CHANNELS, s.c - c0));
-            const int64_t n = row / s.oh;
-            const Window v = vertical_window(s, row % s.oh);
-            const T* image = x + n * s.h * s.w * s.c + c0;
-            for (int64_t ow = 0; ow < s.ow; ++ow) {
-                const Window h = horizontal_window(s, ow);
-                const int64_t width = larger<int64_t>(h.end - h.begin, 0);
-                const int64_t terms = larger<int64_t>(v.end - v.begin, 0) * width;
-                const double count = window_count(s, v, h);
-                double total[CHANNELS] = {}, group[CHANNELS] = {}, sum[CHANNELS] = {};
-                for (int64_t t = 0; t < terms; ++t) {
+    parallel_strips(s.n * s.oh, s.c, [&](int64_t row, int64_t c0, int channels) {
+        const Window v = vertical_window(s, row % s.oh);
+        const T* image = x + row / s.oh * s.h * s.w * s.c + c0;
+        for (int64_t ow = 0; ow < s.ow; ++ow) {
+            const Window h = horizontal_window(s, ow);
+            const int64_t width = larger<int64_t>(h.end - h.begin, 0);
+            double total[POOL_CHANNELS];
+            side_by_side_sums(
+                larger<int64_t>(v.end - v.begin, 0) * width, channels,
+                [&](int64_t t, double* sum) {
                     const T* from = image + ((v.begin + t / width) * s.w + h.begin + t % width) * s.c;
-                    for (int c = 0; c < n_channels; ++c) sum[c] = sum[c] + double(from[c]);
-                    if ((t + 1) % SEGMENT != 0 && t + 1 != terms) continue;
-                    const int64_t segment = t / SEGMENT;
-                    const bool group_ends = segment % GROUP == GROUP - 1 || t + 1 == terms;
-                    for (int c = 0; c < n_channels; ++c) {
-                        group[c] = segment % GROUP == 0 ? sum[c] : group[c] + sum[c];
-                        if (group_ends) total[c] = segment < GROUP ? group[c] : total[c] + group[c];
-                        sum[c] = 0.0;
-                    }
-                }
-                T* to = y + (row * s.ow + ow) * s.c + c0;
-                for (int c = 0; c < n_channels; ++c) to[c] = T(total[c] / count);
-            }
+                    for (int c = 0; c < channels; ++c) sum[c] = sum[c] + double(from[c]);
+                },
+                total);
+            const double count = window_count(s, v, h);
+            T* to = y + (row * s.ow + ow) * s.c + c0;
+            for (int c = 0; c < channels; ++c) to[c] = T(total[c] / count);
         }
     });
 }
 
 template <class T>
 static void avg_pool_grad(const Pool& s, const T* dy, T* dx) {
-    parallel_range(s.n * s.h, 1, [&](int64_t begin, int64_t end) {
-        for (int64_t row = begin; row < end; ++row) {
-            const int64_t n = row / s.h;
-            int64_t oh0, oh1;
-            covering(s, true, row % s.h, oh0, oh1);
-            for (int64_t iw = 0; iw < s.w; ++iw) {
-                int64_t ow0, ow1;
-                covering(s, false, iw, ow0, ow1);
-                const int64_t width = larger<int64_t>(ow1 - ow0 + 1, 0);
-                const int64_t terms = larger<int64_t>(oh1 - oh0 + 1, 0) * width;
-                T* to = dx + (row * s.w + iw) * s.c;
-                for (int64_t c = 0; c < s.c; ++c)
-                    to[c] = T(ordered_sum(terms, [&](int64_t t) {
-                        const int64_t oh = oh0 + t / width, ow = ow0 + t % width;
-                        const double count = window_count(s, vertical_window(s, oh), horizontal_window(s, ow));
-                        return double(dy[((n * s.oh + oh) * s.ow + ow) * s.c + c]) / count;
-                    }));
-            }
+    parallel_strips(s.n * s.h, s.c, [&](int64_t row, int64_t c0, int channels) {
+        int64_t oh0, oh1;
+        covering(s, true, row % s.h, oh0, oh1);
+        const T* gradient = dy + row / s.h * s.oh * s.ow * s.c + c0;
+        for (int64_t iw = 0; iw < s.w; ++iw) {
+            int64_t ow0, ow1;
+            covering(s, false, iw, ow0, ow1);
+            const int64_t width = larger<int64_t>(ow1 - ow0 + 1, 0);
+            double total[POOL_CHANNELS];
+            side_by_side_sums(
+                larger<int64_t>(oh1 - oh0 + 1, 0) * width, channels,
+                [&](int64_t t, double* sum) {
+                    const int64_t oh = oh0 + t / width, ow = ow0 + t % width;
+                    const double count = window_count(s, vertical_window(s, oh), horizontal_window(s, ow));
+                    const T* from = gradient + (oh * s.ow + ow) * s.c;
+                    for (int c = 0; c < channels; ++c) sum[c] = sum[c] + double(from[c]) / count;
+                },
+                total);
+            T* to = dx + (row * s.w + iw) * s.c + c0;
+            for (int c = 0; c < channels; ++c) to[c] = T(total[c]);
         }
     });
 }

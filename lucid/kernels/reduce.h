@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdlib>
+#include <type_traits>
 
 #include "kernels.h"
 #include "order.h"
@@ -24,40 +25,44 @@ inline double combine_segments(const double* sums, int64_t segments, int64_t pit
     return total;
 }
 
-constexpr int CHANNEL_BLOCK = 16;  // columns whose running sums stay in registers through a segment
+// Columns are summed in strips of this many vectors, whose running sums stay in registers through a segment.
+constexpr int STRIP_VECTORS = 4;
 
-// totals[q * columns + c] = the sum over rows r of term q of (r, c), for Q terms a row. `terms(r, c, n, out)` writes term q of columns
-// c .. c+n-1 to out[q][0 .. n-1].
+// totals[q * columns + c] = the sum over rows r of term q of (r, c), for Q terms a row. `terms(r, c, out)` writes the terms
+// at column c, or, where out is an array of vectors, at the columns of a vector from c on.
 template <int Q, class Terms>
 static void column_sums(int64_t rows, int64_t columns, const Terms& terms, double* totals) {
+    using V = Vec<double>;
+    constexpr int64_t LANE = LANES<double>, STRIP = STRIP_VECTORS * LANE;
     const int64_t segments = (rows + SEGMENT - 1) / SEGMENT;
     double* sums = static_cast<double*>(std::malloc(size_t(segments * Q * columns + 1) * sizeof(double)));
-    const int64_t blocks = (columns + CHANNEL_BLOCK - 1) / CHANNEL_BLOCK;
-    // A task is a segment and a run of blocks wide enough to be worth handing out.
-    const int64_t blocks_per_task = larger<int64_t>(1, smaller<int64_t>(blocks, 16));
-    const int64_t runs = (blocks + blocks_per_task - 1) / blocks_per_task;
+    const int64_t task_columns = STRIP * larger<int64_t>(1, smaller<int64_t>(8, columns / STRIP));
+    const int64_t runs = (columns + task_columns - 1) / task_columns;
     parallel(segments * runs, [&](int64_t task) {
-        const int64_t segment = task / runs, run = task % runs;
+        const int64_t segment = task / runs;
         const int64_t r0 = segment * SEGMENT, r1 = smaller(rows, r0 + SEGMENT);
-        for (int64_t c0 = run * blocks_per_task * CHANNEL_BLOCK;
-             c0 < smaller(columns, (run + 1) * blocks_per_task * CHANNEL_BLOCK); c0 += CHANNEL_BLOCK) {
-            const int n = int(smaller<int64_t>(CHANNEL_BLOCK, columns - c0));
-            double acc[Q][CHANNEL_BLOCK] = {}, term[Q][CHANNEL_BLOCK];
-            if (n == CHANNEL_BLOCK) {
-                for (int64_t r = r0; r < r1; ++r) {
-                    terms(r, c0, CHANNEL_BLOCK, term);
-                    for (int q = 0; q < Q; ++q)
-                        for (int i = 0; i < CHANNEL_BLOCK; ++i) acc[q][i] = acc[q][i] + term[q][i];
+        const int64_t end = smaller(columns, (task % runs + 1) * task_columns);
+        double* to = sums + segment * Q * columns;
+        int64_t c = task % runs * task_columns;
+        for (; c + STRIP <= end; c += STRIP) {
+            V sum[STRIP_VECTORS][Q] = {}, term[Q];
+            for (int64_t r = r0; r < r1; ++r)
+#pragma GCC unroll 8
+                for (int v = 0; v < STRIP_VECTORS; ++v) {
+                    terms(r, c + v * LANE, term);
+#pragma GCC unroll 4
+                    for (int q = 0; q < Q; ++q) sum[v][q] = sum[v][q] + term[q];
                 }
-            } else {
-                for (int64_t r = r0; r < r1; ++r) {
-                    terms(r, c0, n, term);
-                    for (int q = 0; q < Q; ++q)
-                        for (int i = 0; i < n; ++i) acc[q][i] = acc[q][i] + term[q][i];
-                }
+            for (int v = 0; v < STRIP_VECTORS; ++v)
+                for (int q = 0; q < Q; ++q) store(to + q * columns + c + v * LANE, sum[v][q]);
+        }
+        for (; c < end; ++c) {
+            double sum[Q] = {}, term[Q];
+            for (int64_t r = r0; r < r1; ++r) {
+                terms(r, c, term);
+                for (int q = 0; q < Q; ++q) sum[q] = sum[q] + term[q];
             }
-            for (int q = 0; q < Q; ++q)
-                for (int i = 0; i < n; ++i) sums[(segment * Q + q) * columns + c0 + i] = acc[q][i];
+            for (int q = 0; q < Q; ++q) to[q * columns + c] = sum[q];
         }
     });
     parallel_range(Q * columns, 256, [&](int64_t begin, int64_t end) {
@@ -138,9 +143,9 @@ static void reduce_sums(bool mean, int64_t outer, int64_t terms, int64_t inner, 
         const T* from = x + o * terms * inner;
         column_sums<1>(
             terms, inner,
-            [&](int64_t r, int64_t c, int n, double(*out)[CHANNEL_BLOCK]) {
-                const T* row = from + r * inner + c;
-                for (int i = 0; i < n; ++i) out[0][i] = double(row[i]);
+            [&](int64_t r, int64_t c, auto* out) {
+                using V = std::remove_reference_t<decltype(*out)>;
+                out[0] = load_wide<V>(from + r * inner + c);
             },
             totals);
         for (int64_t i = 0; i < inner; ++i) y[o * inner + i] = finish(totals[i]);

@@ -57,6 +57,19 @@ inline Vec<T> splat(T value) {
 }
 #endif
 
+// `wide` values for float64 sums: one (V = double) or a vector of them, from either dtype.
+template <class V, class T>
+inline V load_wide(const T* p) {
+    if constexpr (sizeof(V) == sizeof(double)) {
+        return V(*p);
+    } else if constexpr (sizeof(T) == sizeof(double)) {
+        return load(p);
+    } else {
+        typedef T half __attribute__((vector_size(VECTOR_BYTES / 2), aligned(sizeof(T)), may_alias));
+        return __builtin_convertvector(*reinterpret_cast<const half*>(p), V);
+    }
+}
+
 // One rounding, on every machine.
 inline double fma1(double a, double b, double c) { return __builtin_fma(a, b, c); }
 
