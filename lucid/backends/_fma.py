@@ -98,7 +98,7 @@ def _fma_of_numbers(a: float, b: float, c: float) -> float:
     try:
         return exact.numerator / exact.denominator
     except OverflowError:
-        return math.copysign(math.inf, exact)
+        return math.inf if exact > 0 else -math.inf
 
 
 @np.errstate(all="ignore")

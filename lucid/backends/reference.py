@@ -17,6 +17,7 @@ from lucid.backends import _functions as functions
 from lucid.backends._fma import chain, fma
 from lucid.backends.base import Array, Backend, Pair
 
+RUN = 32  # §2: terms in a run
 SEGMENT = 256  # §2: terms in a segment
 GROUP = 32  # §2: segments in a group
 BLOCK = 1 << 15  # partial sums worked on at once: their buffers fit a core's cache
@@ -33,10 +34,11 @@ def wide(x: Array) -> Array:
 # -- sums: §2 ----------------------------------------------------------------------------------------------------------
 
 
-def combine(segments: Array) -> Array:
-    """The total of the sums of the segments, which lie on axis 0 (at least one)."""
-    groups = [_in_order(segments[i : i + GROUP]) for i in range(0, len(segments), GROUP)]
-    return _in_order(groups)
+def combine(parts: Array, *sizes: int) -> Array:
+    """The total of partial sums on axis 0 (at least one): ``sizes[0]`` of them make one of the next level, and so on."""
+    for size in sizes:
+        parts = [_in_order(parts[i : i + size]) for i in range(0, len(parts), size)]
+    return _in_order(parts)
 
 
 def _in_order(terms: Any) -> Array:
@@ -46,24 +48,24 @@ def _in_order(terms: Any) -> Array:
     return total
 
 
-def by_segment(terms: Array) -> Array:
-    """``(K, ...)`` terms as ``(steps, segments, ...)``, the last segment filled up with zeros."""
-    steps = min(SEGMENT, len(terms))
-    segments = -(-len(terms) // steps)
-    filled = np.zeros((segments * steps, *terms.shape[1:]), terms.dtype)
+def by_step(terms: Array, length: int) -> Array:
+    """``(K, ...)`` terms, cut into pieces of ``length``, as ``(steps, pieces, ...)``; the last piece is filled up with zeros."""
+    steps = min(length, len(terms))
+    pieces = -(-len(terms) // steps)
+    filled = np.zeros((pieces * steps, *terms.shape[1:]), terms.dtype)
     filled[: len(terms)] = terms
-    return np.ascontiguousarray(filled.reshape(segments, steps, *terms.shape[1:]).swapaxes(0, 1))
+    return np.ascontiguousarray(filled.reshape(pieces, steps, *terms.shape[1:]).swapaxes(0, 1))
 
 
 def sum_of(terms: Array) -> Array:
-    """The float64 sum of ``terms`` over axis 0. (A sum that began at +0 is never -0: filling up with +0 is safe.)"""
+    """The reduction of ``terms`` over axis 0. (A sum that began at +0 is never -0: filling up with +0 is safe.)"""
     if len(terms) == 0:
         return np.zeros(terms.shape[1:])
-    steps = by_segment(wide(terms))
+    steps = by_step(wide(terms), SEGMENT)
     total = np.zeros(steps.shape[1:])
     for step in steps:
         total += step
-    return combine(total)
+    return combine(total, GROUP)
 
 
 def contraction(a: Array, b: Array) -> Array:
@@ -74,7 +76,7 @@ def contraction(a: Array, b: Array) -> Array:
     y = np.zeros((batch, rows, columns), a.dtype)
     if terms == 0 or y.size == 0:
         return y
-    room = BLOCK // min(GROUP, -(-terms // SEGMENT))
+    room = BLOCK // min(GROUP * SEGMENT // RUN, -(-terms // RUN))
     columns_step = min(columns, WIDTH)
     rows_step = min(rows, max(1, room // columns_step))
     batch_step = max(1, room // (columns_step * rows_step))
@@ -87,11 +89,11 @@ def _contraction_block(a: Array, b: Array) -> Array:
     length = GROUP * SEGMENT
     groups = []
     for start in range(0, len(a), length):
-        a_steps, b_steps = by_segment(a[start : start + length]), by_segment(b[start : start + length])
-        steps, segments = a_steps.shape[:2]
-        short = len(a[start : start + length]) - (segments - 1) * steps  # an fma too many could turn -0 into +0
-        live = [segments if step < short else segments - 1 for step in range(steps)]
-        groups.append(combine(chain(a_steps, b_steps, live)))
+        a_steps, b_steps = by_step(a[start : start + length], RUN), by_step(b[start : start + length], RUN)
+        steps, runs = a_steps.shape[:2]
+        short = len(a[start : start + length]) - (runs - 1) * steps  # an fma too many could turn -0 into +0
+        live = [runs if step < short else runs - 1 for step in range(steps)]
+        groups.append(combine(chain(a_steps, b_steps, live), SEGMENT // RUN, GROUP))
     return _in_order(groups)
 
 
@@ -376,8 +378,10 @@ class ReferenceBackend(Backend):
         self, x: Array, gamma: Array | None, beta: Array | None, mean: Array, var: Array, eps: float
     ) -> Array:
         _, scale = _scale(gamma, var, eps)
-        shift = (0.0 if beta is None else wide(beta)) - mean * scale
-        return fma(x, _per_channel(scale, x.dtype), _per_channel(shift, x.dtype))
+        m, k = mean.astype(x.dtype), scale.astype(x.dtype)
+        rest = mean - wide(m)
+        shift = ((0.0 if beta is None else wide(beta)) - rest * wide(k)).astype(x.dtype)
+        return fma(x - _per_channel(m), _per_channel(k), _per_channel(shift))
 
     @quiet(all="ignore")
     def batch_norm_grad(
@@ -387,13 +391,14 @@ class ReferenceBackend(Backend):
         count = np.float64(len(gradient))
         A, B = sum_of(gradient), sum_of(gradient * (wide(pixels(x)) - mean))
         rstd, scale = _scale(gamma, var, eps)
+        m, k = mean.astype(x.dtype), scale.astype(x.dtype)
+        rest = mean - wide(m)
         if training:
-            b = -((scale * (rstd * rstd)) * (B / count))
-            c = -(scale * (A / count)) - b * mean
-            inner = fma(x, _per_channel(b, x.dtype), _per_channel(c, x.dtype))
-            dx = fma(dy, _per_channel(scale, x.dtype), inner)
+            b = (-((scale * (rstd * rstd)) * (B / count))).astype(x.dtype)
+            c = (-(scale * (A / count)) - rest * wide(b)).astype(x.dtype)
+            dx = fma(dy, _per_channel(k), fma(x - _per_channel(m), _per_channel(b), _per_channel(c)))
         else:
-            dx = dy * _per_channel(scale, x.dtype)
+            dx = dy * _per_channel(k)
         return dx, (B * rstd).astype(x.dtype), A.astype(x.dtype)
 
     # -- pooling: §8 ---------------------------------------------------------------------------------------------------
@@ -577,8 +582,8 @@ def _scale(gamma: Array | None, var: Array, eps: float) -> tuple[Array, Array]:
     return rstd, rstd if gamma is None else wide(gamma) * rstd
 
 
-def _per_channel(coefficient: Array, dtype: Any) -> Array:
-    return coefficient.astype(dtype)[:, None, None]
+def _per_channel(coefficient: Array) -> Array:
+    return coefficient[:, None, None]
 
 
 def _pooling(

@@ -57,26 +57,41 @@ constexpr int PANEL = Tile::NV * LANES<T>;
 template <class T, int MR, int NV, bool BY_COLUMN>
 static void micro_kernel(const T* a, const T* b, int64_t ldb, int length, T* const* rows, int64_t offset, int columns,
                          bool add, const T* bias) {
-    Vec<T> acc[MR][NV];
+    Vec<T> acc[MR][NV], sum[MR][NV];  // of the run, and of the runs before it (this one in the first-level cache)
+    int k = 0;
+    do {
+        const int run = smaller(RUN, length - k);
 #pragma GCC unroll 16
-    for (int i = 0; i < MR; ++i)
+        for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 4
-        for (int v = 0; v < NV; ++v) acc[i][v] = Vec<T>{};
-
+            for (int v = 0; v < NV; ++v) acc[i][v] = Vec<T>{};
 #pragma GCC unroll 1
-    for (int k = 0; k < length; ++k) {
-        Vec<T> bv[NV];
+        for (int j = 0; j < run; ++j) {
+            Vec<T> bv[NV];
 #pragma GCC unroll 4
-        for (int v = 0; v < NV; ++v) bv[v] = load(b + v * LANES<T>);
+            for (int v = 0; v < NV; ++v) bv[v] = load(b + v * LANES<T>);
 #pragma GCC unroll 16
-        for (int i = 0; i < MR; ++i) {
-            const Vec<T> av = splat(BY_COLUMN ? a[i] : a[i * ROW_PITCH]);
+            for (int i = 0; i < MR; ++i) {
+                const Vec<T> av = splat(BY_COLUMN ? a[i] : a[i * ROW_PITCH]);
 #pragma GCC unroll 4
-            for (int v = 0; v < NV; ++v) acc[i][v] = fma(av, bv[v], acc[i][v]);
+                for (int v = 0; v < NV; ++v) acc[i][v] = fma(av, bv[v], acc[i][v]);
+            }
+            a += BY_COLUMN ? COLUMN_PITCH : 1;
+            b += ldb;
         }
-        a += BY_COLUMN ? COLUMN_PITCH : 1;
-        b += ldb;
-    }
+        if (k == 0) {
+#pragma GCC unroll 16
+            for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 4
+                for (int v = 0; v < NV; ++v) sum[i][v] = acc[i][v];
+        } else {
+#pragma GCC unroll 16
+            for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 4
+                for (int v = 0; v < NV; ++v) sum[i][v] = sum[i][v] + acc[i][v];
+        }
+        k += RUN;
+    } while (k < length);
 
     if (columns == NV * LANES<T>) {
 #pragma GCC unroll 16
@@ -84,7 +99,7 @@ static void micro_kernel(const T* a, const T* b, int64_t ldb, int length, T* con
 #pragma GCC unroll 4
             for (int v = 0; v < NV; ++v) {
                 T* c = rows[i] + offset + v * LANES<T>;
-                Vec<T> value = acc[i][v];
+                Vec<T> value = sum[i][v];
                 if (add) value = load(c) + value;
                 if (bias) value = value + load(bias + v * LANES<T>);
                 store(c, value);
@@ -93,7 +108,7 @@ static void micro_kernel(const T* a, const T* b, int64_t ldb, int length, T* con
     }
     for (int i = 0; i < MR; ++i) {
         T tile[NV * LANES<T>];
-        for (int v = 0; v < NV; ++v) store(tile + v * LANES<T>, acc[i][v]);
+        for (int v = 0; v < NV; ++v) store(tile + v * LANES<T>, sum[i][v]);
         T* c = rows[i] + offset;
         for (int n = 0; n < columns; ++n) {
             T value = tile[n];

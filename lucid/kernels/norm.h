@@ -33,15 +33,20 @@ static void batch_norm_stats(int64_t rows, int64_t channels, const T* x, double*
     std::free(pivot);
 }
 
-struct Coefficients {
-    double rstd, scale;
-};
-
+// What the law derives from the statistics of one channel: m and k in the operand's dtype, the rest in float64.
 template <class T>
-inline Coefficients coefficients(const T* gamma, const double* var, double eps, int64_t c) {
-    const double rstd = 1.0 / __builtin_sqrt(var[c] + eps);
-    return {rstd, (gamma ? double(gamma[c]) : 1.0) * rstd};
-}
+struct Coefficients {
+    double rstd, scale, rest;
+    T m, k;
+
+    Coefficients(const T* gamma, double mean, double var, double eps, int64_t c) {
+        rstd = 1.0 / __builtin_sqrt(var + eps);
+        scale = (gamma ? double(gamma[c]) : 1.0) * rstd;
+        m = T(mean);
+        k = T(scale);
+        rest = mean - double(m);
+    }
+};
 
 // Rows in pieces that are worth a thread.
 template <class Body>
@@ -52,12 +57,13 @@ inline void parallel_rows(int64_t rows, int64_t channels, const Body& body) {
 template <class T>
 static void batch_norm_apply(int64_t rows, int64_t channels, const T* x, const T* gamma, const T* beta,
                              const double* mean, const double* var, double eps, T* y) {
-    T* scale = static_cast<T*>(std::malloc(size_t(2 * channels + 1) * sizeof(T)));
-    T* shift = scale + channels;
+    T* m = static_cast<T*>(std::malloc(size_t(3 * channels + 1) * sizeof(T)));
+    T *k = m + channels, *shift = k + channels;
     for (int64_t c = 0; c < channels; ++c) {
-        const Coefficients k = coefficients(gamma, var, eps, c);
-        scale[c] = T(k.scale);
-        shift[c] = T((beta ? double(beta[c]) : 0.0) - mean[c] * k.scale);
+        const Coefficients<T> of(gamma, mean[c], var[c], eps, c);
+        m[c] = of.m;
+        k[c] = of.k;
+        shift[c] = T((beta ? double(beta[c]) : 0.0) - of.rest * double(of.k));
     }
     parallel_rows(rows, channels, [&](int64_t begin, int64_t end) {
         for (int64_t r = begin; r < end; ++r) {
@@ -65,11 +71,11 @@ static void batch_norm_apply(int64_t rows, int64_t channels, const T* x, const T
             T* to = y + r * channels;
             int64_t c = 0;
             for (; c + LANES<T> <= channels; c += LANES<T>)
-                store(to + c, fma(load(from + c), load(scale + c), load(shift + c)));
-            for (; c < channels; ++c) to[c] = fma1(from[c], scale[c], shift[c]);
+                store(to + c, fma(load(from + c) - load(m + c), load(k + c), load(shift + c)));
+            for (; c < channels; ++c) to[c] = fma1(from[c] - m[c], k[c], shift[c]);
         }
     });
-    std::free(scale);
+    std::free(m);
 }
 
 template <class T>
@@ -86,18 +92,18 @@ static void batch_norm_grad(int64_t rows, int64_t channels, const T* dy, const T
             out[1] = g * (load_wide<V>(x + r * channels + c) - load_wide<V>(mean + c));
         },
         totals);
-    T* a = static_cast<T*>(std::malloc(size_t(3 * channels + 1) * sizeof(T)));
-    T *b = a + channels, *e = b + channels;
+    T* m = static_cast<T*>(std::malloc(size_t(4 * channels + 1) * sizeof(T)));
+    T *k = m + channels, *b = k + channels, *e = b + channels;
     const double count = double(rows);
     for (int64_t c = 0; c < channels; ++c) {
-        const Coefficients k = coefficients(gamma, var, eps, c);
+        const Coefficients<T> of(gamma, mean[c], var[c], eps, c);
         const double sum_dy = totals[c], sum_dyx = totals[channels + c];
         dbeta[c] = T(sum_dy);
-        dgamma[c] = T(sum_dyx * k.rstd);
-        const double slope = -((k.scale * (k.rstd * k.rstd)) * (sum_dyx / count));
-        a[c] = T(k.scale);
-        b[c] = T(slope);
-        e[c] = T(-(k.scale * (sum_dy / count)) - slope * mean[c]);
+        dgamma[c] = T(sum_dyx * of.rstd);
+        m[c] = of.m;
+        k[c] = of.k;
+        b[c] = T(-((of.scale * (of.rstd * of.rstd)) * (sum_dyx / count)));
+        e[c] = T(-(of.scale * (sum_dy / count)) - of.rest * double(b[c]));
     }
     parallel_rows(rows, channels, [&](int64_t begin, int64_t end) {
         for (int64_t r = begin; r < end; ++r) {
@@ -106,14 +112,15 @@ static void batch_norm_grad(int64_t rows, int64_t channels, const T* dy, const T
             int64_t c = 0;
             if (training) {
                 for (; c + LANES<T> <= channels; c += LANES<T>)
-                    store(to + c, fma(load(dy_row + c), load(a + c), fma(load(x_row + c), load(b + c), load(e + c))));
-                for (; c < channels; ++c) to[c] = fma1(dy_row[c], a[c], fma1(x_row[c], b[c], e[c]));
+                    store(to + c, fma(load(dy_row + c), load(k + c),
+                                      fma(load(x_row + c) - load(m + c), load(b + c), load(e + c))));
+                for (; c < channels; ++c) to[c] = fma1(dy_row[c], k[c], fma1(x_row[c] - m[c], b[c], e[c]));
             } else {
-                for (; c < channels; ++c) to[c] = dy_row[c] * a[c];
+                for (; c < channels; ++c) to[c] = dy_row[c] * k[c];
             }
         }
     });
-    std::free(a);
+    std::free(m);
     std::free(totals);
 }
 

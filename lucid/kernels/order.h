@@ -3,6 +3,7 @@
 
 namespace lucid {
 
+constexpr int RUN = 32;       // terms in a run (contractions alone)
 constexpr int SEGMENT = 256;  // terms in a segment
 constexpr int GROUP = 32;     // segments in a group
 

@@ -1,0 +1,932 @@
+"""The law once more, one number at a time, against the reference backend bit for bit.
+
+Everything above the tests is written from ``lucid/ARITHMETIC.md`` alone: scalar loops, and an fma rounded once by
+rational arithmetic. It shares no code with the backend, so a slip in the backend's order cannot hide in both.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lucid.backends import _fma, get_backend
+
+Array = Any
+BACKEND = get_backend("reference")
+DTYPES = [np.float32, np.float64]
+SEED = 20240607
+# significand bits, exponent of the least subnormal, exponent of overflow
+FORMATS = {np.float32: (24, -149, 128), np.float64: (53, -1074, 1024)}
+
+
+# -- section 1: numbers ----------------------------------------------------------------------------------------------
+
+
+def rounded(value: Fraction, dtype: Any) -> float:
+    """A non-zero rational number to the nearest of ``dtype``, ties to even, overflowing to infinity."""
+    digits, least, top = FORMATS[dtype]
+    magnitude = abs(value)
+    exponent = magnitude.numerator.bit_length() - magnitude.denominator.bit_length()
+    if magnitude < Fraction(2) ** exponent:
+        exponent -= 1
+    lowest = max(exponent - digits + 1, least)
+    quantum = Fraction(2) ** lowest
+    whole, rest = divmod(magnitude, quantum)
+    whole += (rest * 2 > quantum) or (rest * 2 == quantum and whole % 2 == 1)
+    result = math.inf if whole * quantum >= 2**top else math.ldexp(whole, lowest)
+    return -result if value < 0 else result
+
+
+def scalar_fma(a: float, b: float, c: float, dtype: Any) -> float:
+    if math.isnan(a) or math.isnan(b) or math.isnan(c):
+        return math.nan
+    negative = math.copysign(1, a) * math.copysign(1, b) < 0
+    if math.isinf(a) or math.isinf(b):
+        product = -math.inf if negative else math.inf
+        invalid = a == 0 or b == 0 or (math.isinf(c) and c != product)
+        return math.nan if invalid else product
+    if math.isinf(c):
+        return c
+    exact = Fraction(a) * Fraction(b) + Fraction(c)
+    if exact:
+        return rounded(exact, dtype)
+    both_negative = negative and math.copysign(1, c) < 0 and c == 0
+    return -0.0 if both_negative else 0.0
+
+
+def narrow(x: float, dtype: Any) -> Any:
+    with np.errstate(all="ignore"):
+        return dtype(x)
+
+
+def divide(a: float, b: float) -> float:
+    with np.errstate(all="ignore"):
+        return float(np.float64(a) / np.float64(b))
+
+
+# -- section 2: the order of a sum -----------------------------------------------------------------------------------
+
+
+def total_of(segments: list[Any]) -> Any:
+    groups = []
+    for g in range(0, len(segments), 32):
+        group = segments[g]
+        for s in segments[g + 1 : g + 32]:
+            group = group + s
+        groups.append(group)
+    total = groups[0]
+    for group in groups[1:]:
+        total = total + group
+    return total
+
+
+def contraction(pairs: Sequence[tuple[float, float]], dtype: Any) -> Any:
+    if not pairs:
+        return dtype(0)
+    segments = []
+    with np.errstate(all="ignore"):
+        for j in range(0, len(pairs), 256):
+            segment, runs = pairs[j : j + 256], []
+            for i in range(0, len(segment), 32):
+                r = 0.0
+                for a, b in segment[i : i + 32]:
+                    r = scalar_fma(a, b, r, dtype)
+                runs.append(dtype(r))
+            s = runs[0]
+            for r in runs[1:]:
+                s = s + r
+            segments.append(s)
+        return total_of(segments)
+
+
+def reduction(terms: Iterable[float]) -> float:
+    terms = [float(t) for t in terms]
+    if not terms:
+        return 0.0
+    segments = []
+    for j in range(0, len(terms), 256):
+        s = 0.0
+        for t in terms[j : j + 256]:
+            s = s + t
+        segments.append(s)
+    return total_of(segments)
+
+
+# -- section 3: contractions -----------------------------------------------------------------------------------------
+
+
+def at(x: Array, n: int, c: int, h: int, w: int) -> float:
+    return float(x[n, c, h, w]) if 0 <= h < x.shape[2] and 0 <= w < x.shape[3] else 0.0
+
+
+def conv2d(x: Array, w: Array, stride: Any, padding: Any, dilation: Any, groups: int, output: Any) -> Array:
+    out, per_group, kh, kw = w.shape
+    y = np.empty((len(x), out, *output), x.dtype)
+    for n, o, oh, ow in np.ndindex(y.shape):
+        first = o // (out // groups) * per_group
+        pairs = []
+        for i, j, ci in np.ndindex(kh, kw, per_group):
+            h, v = oh * stride[0] - padding[0] + i * dilation[0], ow * stride[1] - padding[1] + j * dilation[1]
+            pairs.append((at(x, n, first + ci, h, v), float(w[o, ci, i, j])))
+        y[n, o, oh, ow] = contraction(pairs, x.dtype.type)
+    return y
+
+
+def conv2d_input_grad(dy: Array, w: Array, shape: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Array:
+    out, per_group, kh, kw = w.shape
+    per_out = out // groups
+    dx = np.empty(shape, dy.dtype)
+    for n, c, h, v in np.ndindex(*shape):
+        group, ci = divmod(c, per_group)
+        pairs = []
+        for i, j, o in np.ndindex(kh, kw, per_out):
+            up, left = h + padding[0] - i * dilation[0], v + padding[1] - j * dilation[1]
+            if up % stride[0] or left % stride[1]:
+                continue
+            channel = group * per_out + o
+            pairs.append((at(dy, n, channel, up // stride[0], left // stride[1]), float(w[channel, ci, i, j])))
+        dx[n, c, h, v] = contraction(pairs, dy.dtype.type)
+    return dx
+
+
+def conv2d_weight_grad(dy: Array, x: Array, shape: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Array:
+    dw = np.empty(shape, dy.dtype)
+    for o, ci, i, j in np.ndindex(*shape):
+        c = o // (shape[0] // groups) * shape[1] + ci
+        pairs = []
+        for n, oh, ow in np.ndindex(len(x), *dy.shape[2:]):
+            h, v = oh * stride[0] - padding[0] + i * dilation[0], ow * stride[1] - padding[1] + j * dilation[1]
+            pairs.append((float(dy[n, o, oh, ow]), at(x, n, c, h, v)))
+        dw[o, ci, i, j] = contraction(pairs, dy.dtype.type)
+    return dw
+
+
+# -- section 6: transcendental functions -----------------------------------------------------------------------------
+
+
+def pattern(bits: int) -> float:
+    return struct.unpack(">d", bits.to_bytes(8, "big"))[0]
+
+
+def exp64(x: float) -> float:
+    if math.isnan(x):
+        return x
+    if x > 709.782712893384:
+        return math.inf
+    if x < -745.1332191019412:
+        return 0.0
+    k = round(x * pattern(0x3FF71547652B82FE))
+    hi, lo = x - k * pattern(0x3FE62E42FEE00000), k * pattern(0x3DEA39EF35793C76)
+    r = hi - lo
+    t = r * r
+    tail = pattern(0xBEBBBD41C5D26BF1) + t * pattern(0x3E66376972BEA4D0)
+    tail = pattern(0x3F11566AAF25DE2C) + t * tail
+    tail = pattern(0xBF66C16C16BEBD93) + t * tail
+    tail = pattern(0x3FC555555555553E) + t * tail
+    c = r - t * tail
+    y = 1 - ((lo - (r * c) / (2 - c)) - hi)
+    return (y * 2.0 ** (k // 2)) * 2.0 ** (k - k // 2)
+
+
+def log64(x: float) -> float:
+    if math.isnan(x) or x < 0:
+        return math.nan
+    if x == 0 or math.isinf(x):
+        return math.inf if x else -math.inf
+    m, k = math.frexp(x)
+    if m < pattern(0x3FE6A09E667F3BCD):
+        m, k = 2 * m, k - 1
+    f = m - 1
+    s = f / (2 + f)
+    z = s * s
+    w = z * z
+    inner = pattern(0x3FC39A09D078C69F)
+    t1 = w * (pattern(0x3FD999999997FA04) + w * (pattern(0x3FCC71C51D8E78AF) + w * inner))
+    inner = pattern(0x3FC7466496CB03DE) + w * pattern(0x3FC2F112DF3E5244)
+    t2 = z * (pattern(0x3FE5555555555593) + w * (pattern(0x3FD2492494229359) + w * inner))
+    R = t2 + t1
+    h = (0.5 * f) * f
+    return k * pattern(0x3FE62E42FEE00000) - ((h - (s * (h + R) + k * pattern(0x3DEA39EF35793C76))) - f)
+
+
+# -- section 7: batch normalisation ----------------------------------------------------------------------------------
+
+
+def statistics(values: list[float]) -> tuple[float, float]:
+    pivot = values[0] if values and math.isfinite(values[0]) else 0.0
+    d = [v - pivot for v in values]
+    m = divide(reduction(d), len(values))
+    var = divide(reduction(v * v for v in d), len(values)) - m * m
+    return pivot + m, (0.0 if var < 0 else var)
+
+
+def scale_of(gamma: Array | None, var: float, eps: float, c: int) -> tuple[float, float]:
+    with np.errstate(all="ignore"):
+        rstd = divide(1, float(np.sqrt(np.float64(var + eps))))
+    return rstd, (1.0 if gamma is None else float(gamma[c])) * rstd
+
+
+def batch_norm(x: Array, gamma: Array | None, beta: Array | None, mean: Any, var: Any, eps: float) -> Array:
+    dtype = x.dtype.type
+    y = np.empty_like(x)
+    for n, c, h, w in np.ndindex(x.shape):
+        _, scale = scale_of(gamma, float(var[c]), eps, c)
+        m, k = narrow(float(mean[c]), dtype), narrow(scale, dtype)
+        with np.errstate(all="ignore"):
+            rest = float(np.float64(mean[c]) - np.float64(m))
+            shift = (0.0 if beta is None else float(beta[c])) - rest * float(k)
+            centred = x[n, c, h, w] - m
+        y[n, c, h, w] = scalar_fma(float(centred), float(k), float(narrow(shift, dtype)), dtype)
+    return y
+
+
+def batch_norm_grad(
+    dy: Array, x: Array, gamma: Array | None, mean: Any, var: Any, eps: float, training: bool
+) -> tuple[Array, Array, Array]:
+    dtype = x.dtype.type
+    dx, dgamma, dbeta = np.empty_like(x), np.empty(x.shape[1], dtype), np.empty(x.shape[1], dtype)
+    count = x.shape[0] * x.shape[2] * x.shape[3]
+    for c in range(x.shape[1]):
+        order = [(n, c, h, w) for n, h, w in np.ndindex(x.shape[0], *x.shape[2:])]
+        mu = float(mean[c])
+        A = reduction(float(dy[i]) for i in order)
+        B = reduction(float(dy[i]) * (float(x[i]) - mu) for i in order)
+        rstd, a = scale_of(gamma, float(var[c]), eps, c)
+        dgamma[c], dbeta[c] = narrow(B * rstd, dtype), narrow(A, dtype)
+        m, k = narrow(mu, dtype), narrow(a, dtype)
+        b = narrow(-((a * (rstd * rstd)) * divide(B, count)), dtype)
+        with np.errstate(all="ignore"):
+            rest = float(np.float64(mu) - np.float64(m))
+            constant = narrow(-(a * divide(A, count)) - rest * float(b), dtype)
+            for i in order:
+                if training:
+                    inner = scalar_fma(float(x[i] - m), float(b), float(constant), dtype)
+                    dx[i] = scalar_fma(float(dy[i]), float(k), inner, dtype)
+                else:
+                    dx[i] = dy[i] * k
+    return dx, dgamma, dbeta
+
+
+# -- section 8: pooling ----------------------------------------------------------------------------------------------
+
+
+def max_pool(x: Array, kernel: Any, stride: Any, padding: Any, dilation: Any, output: Any) -> tuple[Array, Array]:
+    y = np.full((*x.shape[:2], *output), -np.inf, x.dtype)
+    index = np.full(y.shape, -1)
+    for n, c, oh, ow in np.ndindex(y.shape):
+        window = []
+        for i, j in np.ndindex(*kernel):
+            h, w = oh * stride[0] - padding[0] + i * dilation[0], ow * stride[1] - padding[1] + j * dilation[1]
+            if 0 <= h < x.shape[2] and 0 <= w < x.shape[3]:
+                window.append((float(x[n, c, h, w]), h * x.shape[3] + w))
+        nans = [entry for entry in window if math.isnan(entry[0])]
+        if window:
+            best = max(value for value, _ in window) if not nans else math.nan
+            found = nans[0] if nans else next(entry for entry in window if entry[0] == best)
+            y[n, c, oh, ow], index[n, c, oh, ow] = found
+    return y, index
+
+
+def average_windows(size: int, kernel: int, stride: int, padding: int, output: int) -> list[tuple[range, int]]:
+    """For each window of one side, the coordinates inside the input, and how many lie inside the padded input."""
+    windows = []
+    for o in range(output):
+        low, high = o * stride - padding, o * stride - padding + kernel
+        inside = range(max(low, 0), min(high, size))
+        windows.append((inside, min(high, size + padding) - low))
+    return windows
+
+
+def adaptive_windows(size: int, output: int) -> list[tuple[range, int]]:
+    spans = [range(i * size // output, math.ceil(Fraction((i + 1) * size, output))) for i in range(output)]
+    return [(span, len(span)) for span in spans]
+
+
+def avg_pool(x: Array, rows: Any, columns: Any, include_pad: bool) -> Array:
+    y = np.empty((*x.shape[:2], len(rows), len(columns)), x.dtype)
+    for n, c, oh, ow in np.ndindex(y.shape):
+        (down, padded_down), (across, padded_across) = rows[oh], columns[ow]
+        count = padded_down * padded_across if include_pad else len(down) * len(across)
+        total = reduction(float(x[n, c, h, w]) for h in down for w in across)
+        y[n, c, oh, ow] = narrow(divide(total, count), x.dtype.type)
+    return y
+
+
+def avg_pool_grad(dy: Array, shape: Any, rows: Any, columns: Any, include_pad: bool) -> Array:
+    dx = np.empty(shape, dy.dtype)
+    for n, c, h, w in np.ndindex(*shape):
+        terms = []
+        for oh, ow in np.ndindex(len(rows), len(columns)):
+            (down, padded_down), (across, padded_across) = rows[oh], columns[ow]
+            count = padded_down * padded_across if include_pad else len(down) * len(across)
+            if h in down and w in across:
+                terms.append(divide(float(dy[n, c, oh, ow]), count))
+        dx[n, c, h, w] = narrow(reduction(terms), dy.dtype.type)
+    return dx
+
+
+# -- helpers of the tests --------------------------------------------------------------------------------------------
+
+
+def assert_same(ours: Array, law: Array) -> None:
+    """Equal bits, or both NaN; equal dtypes and shapes."""
+    ours, law = np.asarray(ours), np.asarray(law)
+    assert (ours.dtype, ours.shape) == (law.dtype, law.shape)
+    unsigned = np.uint32 if ours.itemsize == 4 else np.uint64
+    equal = np.ascontiguousarray(ours).view(unsigned) == np.ascontiguousarray(law).view(unsigned)
+    if ours.dtype.kind == "f":
+        equal |= np.isnan(ours) & np.isnan(law)
+    wrong = np.argwhere(~equal)
+    if len(wrong):
+        first = tuple(wrong[0])
+        pytest.fail(f"{len(wrong)} of {ours.size} differ, first at {first}: {ours[first]!r}, law {law[first]!r}")
+
+
+def random(shape: Any, dtype: Any, kind: str = "plain", seed: int = SEED) -> Array:
+    """``plain``: normal values, some zero. ``tiny``: products underflow. ``special``: infinities, NaN, extremes."""
+    rng = np.random.default_rng([seed, *np.atleast_1d(shape)])
+    x = np.asarray(rng.standard_normal(shape))
+    x[rng.random(shape) < 0.2] = 0.0
+    x[rng.random(shape) < 0.1] = -0.0
+    if kind == "tiny":
+        x *= 2.0 ** (-75 if dtype is np.float32 else -537)
+    x = x.astype(dtype)
+    if kind == "special":
+        info = np.finfo(dtype)
+        odd = [np.inf, -np.inf, np.nan, 0.0, -0.0, info.max, -info.max, info.tiny, info.smallest_subnormal, 1.0]
+        chosen = rng.random(shape) < 0.04
+        x[chosen] = rng.choice(odd, int(chosen.sum())).astype(dtype)
+    return x
+
+
+KINDS = ["plain", "tiny", "special"]
+
+
+# -- fma -------------------------------------------------------------------------------------------------------------
+
+
+def check_fma(a: Array, b: Array, c: Array) -> None:
+    dtype = a.dtype.type
+    law = [scalar_fma(*map(float, triple), dtype) for triple in zip(a, b, c, strict=True)]
+    assert_same(_fma.fma(a, b, c), np.array(law, dtype))
+
+
+def random_bits(rng: np.random.Generator, n: int, dtype: Any) -> Array:
+    unsigned = np.uint32 if dtype is np.float32 else np.uint64
+    return rng.integers(0, np.iinfo(unsigned).max, n, unsigned, endpoint=True).view(dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_fma_of_random_bits(dtype: Any) -> None:
+    rng = np.random.default_rng(SEED)
+    check_fma(*(random_bits(rng, 4000, dtype) for _ in range(3)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("scale", [0, -60, -70, -126, -140, 60, 64, -500, -511, -530, 500, 511])
+def test_fma_that_cancels(dtype: Any, scale: int) -> None:
+    """``c`` is near ``-a * b``: the rounding is decided by the low half of the product."""
+    rng = np.random.default_rng([SEED, scale + 1000])
+    with np.errstate(all="ignore"):
+        a, b = (np.ldexp(rng.uniform(1, 2, 600), scale // 2 + i).astype(dtype) for i in (0, scale % 2))
+        c = -(a * b)
+        for shift in (0.0, 1.0, -1.0, 0.5, 2.0**-13, 2.0**-25, 2.0**-40):
+            c_near = (c * dtype(1 + shift)).astype(dtype)
+            check_fma(a, b, c_near)
+            check_fma(a, b, np.nextafter(c_near, dtype(np.inf)))
+
+
+def near_ties(dtype: Any, unit: float, n: int = 3000) -> tuple[Array, Array, Array]:
+    """``a, b, c`` such that ``c + a * b`` lies a hair off the middle of two neighbours, ``unit`` apart.
+
+    ``c`` is a random multiple of ``unit`` with a full significand and ``a * b = unit / 2 * (1 - h * h)``, of either sign.
+    There a second rounding goes wrong, whether the first fell on the tie itself or one bit beside it.
+    """
+    digits, rng = FORMATS[dtype][0], np.random.default_rng(SEED)
+    c = rng.integers(2 ** (digits - 1), 2**digits, n) * unit
+    hair = np.floor(2 ** rng.uniform(0, digits / 2, n)) * 2.0 ** (1 - digits)
+    exponent = math.frexp(unit)[1] - 2
+    a = np.ldexp(1 + hair, exponent // 2) * rng.choice([1, -1], n)
+    b = np.ldexp(1 - hair, exponent - exponent // 2)
+    c = np.where(rng.random(n) < 0.5, c, -c)
+    return a.astype(dtype), b.astype(dtype), c.astype(dtype)
+
+
+def units(dtype: Any) -> list[float]:
+    """Spacings of neighbours: ordinary, large, and the least, that of the subnormals."""
+    _, least, top = FORMATS[dtype]
+    return [2.0**-30, 1.0, 2.0 ** (top - 100), 2.0**least]
+
+
+@pytest.mark.parametrize("unit", range(4))
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_fma_near_ties(dtype: Any, unit: int) -> None:
+    check_fma(*near_ties(dtype, units(dtype)[unit]))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_fma_of_special_values(dtype: Any) -> None:
+    info = np.finfo(dtype)
+    least, tiny, big = float(info.smallest_subnormal), float(info.tiny), float(info.max)
+    half = 2.0 ** (FORMATS[dtype][1] // 2)
+    values = [0.0, 1.0, 1.5, least, 3 * least, tiny, tiny - least, half, big, math.sqrt(big), math.inf]
+    values = [sign * v for v in values for sign in (1, -1)] + [math.nan]
+    check_fma(*np.array(list(itertools.product(values, repeat=3)), dtype).T)
+
+
+def floats(dtype: Any) -> st.SearchStrategy[float]:
+    return st.floats(width=32 if dtype is np.float32 else 64)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(data=st.data())
+@settings(derandomize=True, deadline=None, max_examples=300)
+def test_fma_of_anything(dtype: Any, data: st.DataObject) -> None:
+    triple = [np.array([data.draw(floats(dtype))], dtype) for _ in range(3)]
+    check_fma(*triple)
+
+
+def test_fma_broadcasts_and_keeps_the_shape() -> None:
+    x = random((2, 3, 4), np.float32)
+    y = _fma.fma(x, np.float32(3), np.ones((3, 1), np.float32))
+    assert_same(y, np.vectorize(lambda v: scalar_fma(float(v), 3.0, 1.0, np.float32), otypes=[np.float32])(x))
+    assert _fma.fma(*(np.ones((), np.float64),) * 3) == 2
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", ["plain", "tiny", "special", "huge"])
+def test_chain_is_fma_after_fma(dtype: Any, kind: str) -> None:
+    """The shortcuts of ``chain`` give the bits of the definition, whichever of them is taken."""
+    a, b = random((40, 3, 5, 1), dtype, kind), random((40, 3, 1, 4), dtype, kind)
+    if kind == "huge":
+        a *= dtype(2.0 ** (FORMATS[dtype][2] - 10))
+    live = [3] * 17 + [2] * 23
+    total = np.zeros((3, 5, 4), dtype)
+    for i, rows in enumerate(live):
+        for r, m, n in np.ndindex(rows, 5, 4):
+            total[r, m, n] = scalar_fma(float(a[i, r, m, 0]), float(b[i, r, 0, n]), float(total[r, m, n]), dtype)
+    assert_same(_fma.chain(a, b, live), total)
+
+
+@pytest.mark.parametrize("unit", range(4))
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_chain_near_ties(dtype: Any, unit: int) -> None:
+    a, b, c = near_ties(dtype, units(dtype)[unit])
+    chained = _fma.chain(np.stack([c, a])[:, None], np.stack([np.ones_like(b), b])[:, None], [1, 1])
+    law = [scalar_fma(*map(float, triple), dtype) for triple in zip(a, b, c, strict=True)]
+    assert_same(chained, np.array([law], dtype))
+
+
+# -- sums ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("terms", [0, 1, 2, 255, 256, 257, 511, 512, 600, 8191, 8192, 8193, 8449, 17000])
+def test_sum_order(dtype: Any, terms: int) -> None:
+    x = random((terms, 2), dtype)
+    law = [reduction(x[:, i]) for i in (0, 1)]
+    assert_same(BACKEND.reduce("sum", x, (0,), False), np.array([narrow(t, dtype) for t in law]))
+    means = [narrow(divide(t, terms), dtype) for t in law]
+    assert_same(BACKEND.reduce("mean", x, (0,), True), np.array([means]))
+
+
+@pytest.mark.parametrize("axes", [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2), ()])
+@pytest.mark.parametrize("op", ["sum", "mean", "max", "min"])
+@pytest.mark.parametrize("kind", ["plain", "special"])
+def test_reduce_over_axes(op: str, axes: tuple[int, ...], kind: str) -> None:
+    x = random((7, 6, 9), np.float32, kind)
+    kept = [axis for axis in range(3) if axis not in axes]
+    law = np.empty([x.shape[axis] for axis in kept], np.float32)
+    for place in np.ndindex(law.shape):
+        index: list[Any] = [slice(None)] * 3
+        for axis, i in zip(kept, place, strict=True):
+            index[axis] = i
+        terms = [float(v) for v in np.asarray(x[tuple(index)]).ravel()]
+        nan = any(map(math.isnan, terms))
+        law[place] = {
+            "sum": lambda t=terms: narrow(reduction(t), np.float32),
+            "mean": lambda t=terms: narrow(divide(reduction(t), len(t)), np.float32),
+            "max": lambda t=terms, n=nan: math.nan if n else next(v for v in t if v == max(t)),
+            "min": lambda t=terms, n=nan: math.nan if n else next(v for v in t if v == min(t)),
+        }[op]()
+    assert_same(BACKEND.reduce(op, x, axes, False), law)
+    assert BACKEND.reduce(op, x, axes, True).shape == tuple(1 if i in axes else n for i, n in enumerate(x.shape))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_index_add_in_order(dtype: Any) -> None:
+    rng = np.random.default_rng(SEED)
+    rows, columns = rng.integers(-3, 3, (2, 40, 5), np.int64)
+    index = (np.asfortranarray(rows), slice(None), np.asfortranarray(columns))
+    values = random((40, 5, 4), dtype) * dtype(1e3) ** rng.integers(-2, 3, (40, 5, 4)).astype(dtype)
+    law = np.zeros((3, 4, 3), dtype)
+    for i, j, k in np.ndindex(40, 5, 4):
+        law[rows[i, j], k, columns[i, j]] += values[i, j, k]
+    assert_same(BACKEND.index_add((3, 4, 3), index, values), law)
+    assert_same(BACKEND.index_add((3,), np.asfortranarray(rows), values[..., 0]), law_of_rows(rows, values[..., 0]))
+
+
+def law_of_rows(rows: Array, values: Array) -> Array:
+    law = np.zeros(3, values.dtype)
+    for i, j in np.ndindex(rows.shape):
+        law[rows[i, j]] += values[i, j]
+    return law
+
+
+# -- contractions ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("k", [0, 1, 3, 255, 256, 257, 700])
+def test_matmul(k: int, kind: str, dtype: Any) -> None:
+    a, b = random((3, k), dtype, kind), random((k, 2), dtype, kind, seed=1)
+    law = np.array([[contraction(list(zip(map(float, r), map(float, c), strict=True)), dtype) for c in b.T] for r in a])
+    assert_same(BACKEND.matmul(a, b), law.astype(dtype))
+    bias = random(2, dtype)
+    assert_same(BACKEND.linear(a, np.ascontiguousarray(b.T), None), law)
+    with np.errstate(all="ignore"):
+        assert_same(BACKEND.linear(a, np.ascontiguousarray(b.T), bias), law + bias)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("k", [8191, 8192, 8193, 16384 + 300])
+def test_matmul_in_groups(k: int, dtype: Any) -> None:
+    a, b = random((1, k), dtype), random((k, 1), dtype, seed=1)
+    law = contraction(list(zip(map(float, a[0]), map(float, b[:, 0]), strict=True)), dtype)
+    assert_same(BACKEND.matmul(a, b), np.array([[law]]))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("k", [1, 256, 300])
+def test_short_segment_keeps_minus_zero(k: int, dtype: Any) -> None:
+    """Negative products that underflow leave -0, which one fma too many of zeros would turn into +0."""
+    least = np.finfo(dtype).smallest_subnormal
+    a, b = np.full((2, k), -least), np.full((k, 2), least)
+    assert_same(BACKEND.matmul(a, b), np.full((2, 2), -0.0, dtype))
+
+
+def test_matmul_leading_dimensions() -> None:
+    a, b = random((2, 1, 3, 5), np.float32), random((4, 5, 2), np.float32)
+    y = BACKEND.matmul(a, b)
+    assert y.shape == (2, 4, 3, 2)
+    for i, j in np.ndindex(2, 4):
+        assert_same(y[i, j], BACKEND.matmul(a[i, 0], b[j]))
+
+
+# batch, channels, height, width, output channels, kernel, stride, padding, dilation, groups
+CONVOLUTIONS = {
+    "1x1": (2, 5, 4, 3, 3, (1, 1), (1, 1), (0, 0), (1, 1), 1),
+    "3x3": (1, 3, 5, 4, 2, (3, 3), (1, 1), (1, 1), (1, 1), 1),
+    "stride": (1, 2, 6, 7, 3, (3, 3), (2, 2), (1, 1), (1, 1), 1),
+    "1x1 stride": (2, 3, 5, 5, 2, (1, 1), (2, 2), (0, 0), (1, 1), 1),
+    "uneven": (1, 2, 7, 5, 2, (2, 3), (3, 1), (0, 2), (1, 2), 1),
+    "dilation": (1, 2, 7, 7, 2, (3, 3), (1, 1), (2, 2), (2, 2), 1),
+    "dilation and stride": (1, 1, 9, 8, 2, (3, 2), (2, 3), (1, 1), (2, 3), 1),
+    "groups": (1, 4, 4, 4, 6, (3, 3), (1, 1), (1, 1), (1, 1), 2),
+    "depthwise": (1, 4, 5, 5, 4, (3, 3), (2, 2), (1, 1), (1, 1), 4),
+    "two segments": (1, 30, 3, 3, 2, (3, 3), (1, 1), (1, 1), (1, 1), 1),
+    "two segments of the input's gradient": (1, 1, 3, 3, 31, (3, 3), (1, 1), (1, 1), (1, 1), 1),
+    "two segments of the weight's gradient": (3, 1, 11, 11, 1, (3, 3), (1, 1), (1, 1), (1, 1), 1),
+    "larger than the input": (1, 2, 2, 2, 2, (5, 5), (1, 1), (2, 2), (1, 1), 1),
+    "unmet pixels": (1, 1, 6, 6, 1, (1, 1), (3, 3), (0, 0), (1, 1), 1),
+}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kind"), [(np.float32, "plain"), (np.float32, "tiny"), (np.float32, "special"), (np.float64, "plain")]
+)
+@pytest.mark.parametrize("case", CONVOLUTIONS)
+def test_convolution(case: str, dtype: Any, kind: str) -> None:
+    n, c, h, w, out, kernel, stride, padding, dilation, groups = CONVOLUTIONS[case]
+    x, weight = random((n, c, h, w), dtype, kind), random((out, c // groups, *kernel), dtype, kind)
+    settings_ = stride, padding, dilation, groups
+    y = BACKEND.conv2d(x, weight, None, *settings_)
+    assert_same(y, conv2d(x, weight, *settings_, y.shape[2:]))
+    bias = random(out, dtype)
+    with np.errstate(all="ignore"):
+        assert_same(BACKEND.conv2d(x, weight, bias, *settings_), y + bias[:, None, None])
+    dy = random(y.shape, dtype, kind)
+    assert_same(
+        BACKEND.conv2d_input_grad(dy, weight, x.shape, *settings_), conv2d_input_grad(dy, weight, x.shape, *settings_)
+    )
+    assert_same(
+        BACKEND.conv2d_weight_grad(dy, x, weight.shape, *settings_), conv2d_weight_grad(dy, x, weight.shape, *settings_)
+    )
+
+
+# -- elementwise -----------------------------------------------------------------------------------------------------
+
+
+def scalar_power(x: Any, n: int) -> Any:
+    dtype = type(x)
+    if n == 0:
+        return dtype(1)
+    result, p, bits = None, x, abs(n)
+    while bits:
+        if bits % 2:
+            result = p if result is None else result * p
+        bits //= 2
+        p = p * p if bits else p
+    return dtype(1) / result if n < 0 else result
+
+
+ELEMENTWISE: dict[str, Callable[[Any], Any]] = {
+    "neg": lambda x: -x,
+    "abs": abs,
+    "sqrt": np.sqrt,
+    "square": lambda x: x * x,
+    "reciprocal": lambda x: type(x)(1) / x,
+    "relu": lambda x: x if x > 0 or x != x else type(x)(0),
+    "exp": lambda x: narrow(exp64(float(x)), type(x)),
+    "log": lambda x: narrow(log64(float(x)), type(x)),
+    "sigmoid": lambda x: narrow(divide(1, 1 + exp64(-float(x))), type(x)),
+}
+PAIRWISE: dict[str, Callable[[Any, Any], Any]] = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "div": lambda a, b: a / b,
+    "maximum": lambda a, b: a if a != a or a >= b else b,
+    "minimum": lambda a, b: a if a != a or a <= b else b,
+    "relu_grad": lambda dy, x: type(dy)(0) if x <= 0 else dy,
+}
+
+
+def awkward(dtype: Any) -> Array:
+    """Specials, bounds of exp64, and random values from the least to the greatest."""
+    info, rng = np.finfo(dtype), np.random.default_rng(SEED)
+    odd = [0.0, -0.0, np.inf, -np.inf, np.nan, info.max, -info.max, info.tiny, info.smallest_subnormal, 1.0, -1.0]
+    odd += [709.782712893384, 709.79, -745.1332191019412, -745.14, 88.8, -104.0, 0.5, math.sqrt(0.5), 3 * 2.0**-149]
+    scaled = rng.standard_normal(1000) * 10.0 ** rng.uniform(-3, 3, 1000)
+    near_one = rng.uniform(0.6, 1.6, 1000)
+    with np.errstate(all="ignore"):
+        parts = [np.array(odd).astype(dtype), scaled.astype(dtype), near_one.astype(dtype)]
+        return np.concatenate([*parts, random_bits(rng, 300, dtype)])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("op", ELEMENTWISE)
+def test_unary(op: str, dtype: Any) -> None:
+    x = awkward(dtype)
+    with np.errstate(all="ignore"):
+        assert_same(BACKEND.unary(op, x), np.array([ELEMENTWISE[op](v) for v in x], dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("op", PAIRWISE)
+def test_binary(op: str, dtype: Any) -> None:
+    a, b = awkward(dtype)[:40, None], awkward(dtype)[:40]
+    with np.errstate(all="ignore"):
+        law = [[PAIRWISE[op](u, v) for v in b] for u in a[:, 0]]
+        assert_same(BACKEND.binary(op, a, b), np.array(law, dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "exponent", [0, 1, 2, 3, 5, 10, 63, -1, -2, -7, 4.0, 0.5, 1.5, -0.5, 1 / 3, -2.25, 2.0**31, math.inf]
+)
+def test_power(exponent: float, dtype: Any) -> None:
+    x = awkward(dtype)
+    with np.errstate(all="ignore"):
+        if float(exponent).is_integer() and abs(exponent) < 2**30:
+            law = [scalar_power(v, int(exponent)) for v in x]
+        elif exponent == 0.5:
+            law = list(np.sqrt(x))
+        else:
+            law = [narrow(exp64(exponent * log64(float(v))), dtype) for v in x]
+        assert_same(BACKEND.power(x, exponent), np.array(law, dtype))
+
+
+# -- batch normalisation ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("kind", ["plain", "large mean", "special", "infinite pivot", "constant"])
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (1, 2, 1, 1), (3, 2, 10, 10)])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_batch_norm(shape: tuple[int, ...], kind: str, affine: bool, dtype: Any) -> None:
+    x, dy = random(shape, dtype, kind), random(shape, dtype, seed=1)
+    if kind == "large mean":
+        x += dtype(1000)
+    if kind == "infinite pivot":
+        x[0, 0, 0, 0] = np.inf
+    if kind == "constant":
+        x[...] = dtype(0.1)
+    gamma, beta = (random(shape[1], dtype, seed=2), random(shape[1], dtype, seed=3)) if affine else (None, None)
+    y, mean, var = BACKEND.batch_norm_train(x, gamma, beta, 1e-5)
+    law = [statistics([float(v) for v in x[:, c].ravel()]) for c in range(shape[1])]
+    assert_same(mean, np.array([m for m, _ in law]))
+    assert_same(var, np.array([v for _, v in law]))
+    assert_same(y, batch_norm(x, gamma, beta, mean, var, 1e-5))
+    assert_same(BACKEND.batch_norm_eval(x, gamma, beta, mean, var, 1e-5), y)
+    for training in (True, False):
+        ours = BACKEND.batch_norm_grad(dy, x, gamma, mean, var, 1e-5, training)
+        for part, expected in zip(ours, batch_norm_grad(dy, x, gamma, mean, var, 1e-5, training), strict=True):
+            assert_same(part, expected)
+
+
+# -- pooling ---------------------------------------------------------------------------------------------------------
+
+# height, width, kernel, stride, padding, output
+POOLINGS = {
+    "2x2": (6, 4, (2, 2), (2, 2), (0, 0), (3, 2)),
+    "overlapping": (7, 6, (3, 3), (2, 2), (1, 1), (4, 3)),
+    "uneven": (5, 9, (3, 2), (1, 3), (1, 0), (5, 3)),
+    "beyond the edge": (6, 5, (3, 3), (2, 2), (1, 1), (4, 3)),
+    "more than a segment": (40, 20, (37, 19), (2, 2), (5, 4), (7, 5)),
+    "gaps": (7, 7, (2, 2), (3, 3), (0, 0), (2, 2)),
+}
+
+
+@pytest.mark.parametrize("kind", ["plain", "special"])
+@pytest.mark.parametrize("case", POOLINGS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_average_pooling(case: str, kind: str, dtype: Any) -> None:
+    h, w, kernel, stride, padding, output = POOLINGS[case]
+    x, dy = random((1, 2, h, w), dtype, kind), random((1, 2, *output), dtype, kind, seed=1)
+    sides = [
+        average_windows(s, k, t, p, o) for s, k, t, p, o in zip((h, w), kernel, stride, padding, output, strict=True)
+    ]
+    for include in (True, False):
+        assert_same(BACKEND.avg_pool2d(x, kernel, stride, padding, include, output), avg_pool(x, *sides, include))
+        ours = BACKEND.avg_pool2d_grad(dy, x.shape, kernel, stride, padding, include)
+        assert_same(ours, avg_pool_grad(dy, x.shape, *sides, include))
+
+
+def test_average_pooling_gradient_of_many_windows() -> None:
+    """An element under more than 256 windows: its gradient has two segments."""
+    x, dy = np.zeros((1, 1, 40, 40), np.float32), random((1, 1, 21, 21), np.float32)
+    sides = [average_windows(40, 20, 1, 0, 21)] * 2
+    law = avg_pool_grad(dy, x.shape, *sides, True)
+    assert_same(BACKEND.avg_pool2d_grad(dy, x.shape, (20, 20), (1, 1), (0, 0), True), law)
+
+
+@pytest.mark.parametrize("size", [(7, 7), (5, 8), (1, 1), (20, 18)])
+@pytest.mark.parametrize("output", [(1, 1), (2, 3), (7, 5), (9, 10)])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_adaptive_pooling(size: Any, output: Any, dtype: Any) -> None:
+    x, dy = random((2, 2, *size), dtype), random((2, 2, *output), dtype)
+    sides = [adaptive_windows(s, o) for s, o in zip(size, output, strict=True)]
+    assert_same(BACKEND.adaptive_avg_pool2d(x, output), avg_pool(x, *sides, False))
+    assert_same(BACKEND.adaptive_avg_pool2d_grad(dy, x.shape), avg_pool_grad(dy, x.shape, *sides, False))
+
+
+@pytest.mark.parametrize("kind", ["plain", "special", "equal"])
+@pytest.mark.parametrize("dilation", [(1, 1), (2, 3)])
+@pytest.mark.parametrize("case", list(POOLINGS)[:4])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_max_pooling(case: str, dilation: Any, kind: str, dtype: Any) -> None:
+    h, w, kernel, stride, padding, output = POOLINGS[case]
+    x, dy = random((2, 2, h, w), dtype, kind), random((2, 2, *output), dtype, seed=1)
+    if kind == "equal":
+        x = np.round(x * 0.4)
+    y, index = BACKEND.max_pool2d(x, kernel, stride, padding, dilation, output)
+    law, law_index = max_pool(x, kernel, stride, padding, dilation, output)
+    assert_same(y, law)
+    assert_same(index, law_index)
+    dx = np.zeros((2, 2, h * w), dtype)
+    for n, c, oh, ow in np.ndindex(y.shape):
+        if law_index[n, c, oh, ow] >= 0:
+            dx[n, c, law_index[n, c, oh, ow]] += dy[n, c, oh, ow]
+    assert_same(BACKEND.max_pool2d_grad(dy, index, x.shape), dx.reshape(x.shape))
+
+
+# -- softmax and loss ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["plain", "special", "large"])
+@pytest.mark.parametrize(("shape", "axis"), [((3, 5), 1), ((2, 300), 1), ((4, 3), 0), ((2, 4, 3), 1), ((3, 1), 1)])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_log_softmax(shape: Any, axis: int, kind: str, dtype: Any) -> None:
+    x, dy = random(shape, dtype, kind), random(shape, dtype, seed=1)
+    if kind == "large":
+        x *= dtype(500)
+    y = BACKEND.log_softmax(x, axis)
+    law, law_dx = np.empty_like(x), np.empty_like(x)
+    for place in np.ndindex(*shape[:axis], *shape[axis + 1 :]):
+        index = (*place[:axis], slice(None), *place[axis:])
+        row = [float(v) for v in x[index]]
+        top = math.nan if any(map(math.isnan, row)) else max(row)
+        z = [v - top for v in row]
+        L = log64(reduction(exp64(v) for v in z))
+        law[index] = [narrow(v - L, dtype) for v in z]
+        S = reduction(dy[index])
+        law_dx[index] = [
+            narrow(float(g) - exp64(float(v)) * S, dtype) for g, v in zip(dy[index], y[index], strict=True)
+        ]
+    assert_same(y, law)
+    assert_same(BACKEND.log_softmax_grad(dy, y, axis), law_dx)
+
+
+@pytest.mark.parametrize("reduction_", ["none", "sum", "mean"])
+@pytest.mark.parametrize("weighted", [True, False])
+@pytest.mark.parametrize("rows", [0, 1, 6, 700])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_nll_loss(rows: int, weighted: bool, reduction_: str, dtype: Any) -> None:
+    logp, w = random((rows, 4), dtype), np.abs(random(4, dtype)) if weighted else None
+    target = np.random.default_rng(SEED).integers(0, 4, rows)
+    target[1::3] = 2
+    used = [n for n in range(rows) if target[n] != 2]
+    weight = {n: 1.0 if w is None else float(w[target[n]]) for n in used}
+    loss = {n: -(weight[n] * float(logp[n, target[n]])) for n in used}
+    total, weights = reduction(loss.values()), reduction(weight.values())
+    law: Array = {
+        "none": [narrow(loss.get(n, 0.0), dtype) for n in range(rows)],
+        "sum": narrow(total, dtype),
+        "mean": narrow(divide(total, weights), dtype),
+    }[reduction_]
+    law = np.array(law, dtype)
+    ours, weight_sum = BACKEND.nll_loss(logp, target, w, 2, reduction_)
+    assert_same(ours, law)
+    assert_same(weight_sum, np.float64(weights))
+    dloss = np.asarray(random(law.shape or (1,), dtype, seed=1)).reshape(law.shape) + dtype(0.7)
+    q = {n: float(dloss[n] if reduction_ == "none" else dloss) for n in used}
+    if reduction_ == "mean":
+        q = {n: divide(v, weights) for n, v in q.items()}
+    dx = np.zeros((rows, 4), dtype)
+    for n in used:
+        dx[n, target[n]] = narrow(-(weight[n] * q[n]), dtype)
+    assert_same(BACKEND.nll_loss_grad(dloss, target, w, 2, reduction_, weight_sum, 4), dx)
+
+
+# -- optimiser -------------------------------------------------------------------------------------------------------
+
+SGD = {
+    "plain": {},
+    "weight decay": {"weight_decay": 1e-4},
+    "momentum": {"momentum": 0.9, "weight_decay": 1e-4},
+    "nesterov": {"momentum": 0.9, "nesterov": True},
+    "dampening": {"momentum": 0.9, "dampening": 0.1},
+    "maximise": {"momentum": 0.7, "weight_decay": 0.1, "maximize": True},
+    "decay that narrows to zero": {"weight_decay": 1e-60},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("case", SGD)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sgd(case: str, kind: str, dtype: Any) -> None:
+    options = {"lr": 0.1, "momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False, "maximize": False}
+    options |= SGD[case]
+    number = {name: float(narrow(float(value), dtype)) for name, value in options.items()}
+    param, velocity = random(30, dtype, kind), np.full(30, np.nan, dtype)
+    param[0] = np.inf if kind == "special" else param[0]
+    law_p, law_v = [float(p) for p in param], [0.0] * 30
+    for step in range(3):
+        grad = random(30, dtype, kind, seed=step)
+        for i in range(30):
+            d = -float(grad[i]) if options["maximize"] else float(grad[i])
+            if options["weight_decay"]:
+                d = scalar_fma(number["weight_decay"], law_p[i], d, dtype)
+            if options["momentum"]:
+                with np.errstate(all="ignore"):
+                    fresh = float(dtype(1 - options["dampening"]) * dtype(d)) if options["dampening"] else d
+                law_v[i] = d if step == 0 else scalar_fma(number["momentum"], law_v[i], fresh, dtype)
+                d = scalar_fma(number["momentum"], law_v[i], d, dtype) if options["nesterov"] else law_v[i]
+            law_p[i] = scalar_fma(-number["lr"], d, law_p[i], dtype)
+        BACKEND.sgd_step(param, grad, velocity if options["momentum"] else None, step == 0, **options)
+        assert_same(param, np.array(law_p, dtype))
+        if options["momentum"]:
+            assert_same(velocity, np.array(law_v, dtype))
+
+
+# -- random numbers --------------------------------------------------------------------------------------------------
+
+
+def philox_block(seed: int, stream: int, block: int) -> list[int]:
+    low = 0xFFFFFFFF
+    counter, key = [block & low, block >> 32 & low, stream & low, stream >> 32 & low], [seed & low, seed >> 32 & low]
+    for _ in range(10):
+        first, second = 0xD2511F53 * counter[0], 0xCD9E8D57 * counter[2]
+        counter = [second >> 32 ^ counter[1] ^ key[0], second & low, first >> 32 ^ counter[3] ^ key[1], first & low]
+        key = [(key[0] + 0x9E3779B9) & low, (key[1] + 0xBB67AE85) & low]
+    return counter
+
+
+@pytest.mark.parametrize(
+    ("seed", "stream", "block"),
+    [(0, 0, 0), (7, 3, 2**32 - 2), (2**64 - 1, 2**64 - 1, 2**64 - 2), (123456789012345, 2**40 + 5, 99)],
+)
+def test_draws(seed: int, stream: int, block: int) -> None:
+    words = [w for i in range(12) for w in philox_block(seed, stream, (block + i) % 2**64)]
+    assert BACKEND.philox(seed, stream, block, 45).tolist() == words[:45]
+    low, high = -1.5, 0.7
+    for dtype, u in (
+        (np.float32, [(r + 0.5) * 2.0**-32 for r in words[:23]]),
+        (
+            np.float64,
+            [((a >> 6) * 2**26 + (b >> 6) + 0.5) * 2.0**-52 for a, b in zip(words[::2], words[1::2], strict=True)][:23],
+        ),
+    ):
+        law = np.array([narrow(low + (high - low) * v, dtype) for v in u])
+        assert_same(BACKEND.uniform(seed, stream, block, 23, low, high, dtype), law)
