@@ -97,10 +97,17 @@ struct ForwardSource {
 };
 
 template <class T>
-static void conv(const Conv& s, const T* x, const T* weight, const T* bias, T* y) {
-    const int64_t og = s.o / s.groups, cg = s.c / s.groups;
+static void conv(const Conv& s, const T* x, const T* weight, const Epilogue<T>& epilogue, T* y) {
+    const int64_t og = s.o / s.groups, cg = s.c / s.groups, pixels = s.n * s.oh * s.ow;
     for (int64_t g = 0; g < s.groups; ++g) {
-        const Operand<T> p{s.n * s.oh * s.ow, og, s.kh * s.kw * cg, weight + g * og, s.o, bias ? bias + g * og : nullptr, s.n * s.oh * s.ow};
+        const auto of_group = [&](const T* p) { return p ? p + g * og : nullptr; };
+        Epilogue<T> e = epilogue;
+        e.bias = of_group(e.bias);
+        e.mean = of_group(e.mean);
+        e.scale = of_group(e.scale);
+        e.shift = of_group(e.shift);
+        e.output = y;
+        const Operand<T> p{pixels, og, s.kh * s.kw * cg, weight + g * og, s.o, pixels, e};
         contract(p, ForwardSource<T>(s, x, y, g));
     }
 }
@@ -207,7 +214,7 @@ static void conv_input_grad(const Conv& s, const T* dy, const T* weight, T* dx) 
                               b + (t * og + o0) * cg, cg);
                 });
                 const int64_t pixels = s.n * vertical.count * horizontal.count;
-                const Operand<T> p{pixels, cg, taps * og, b, cg, nullptr, pixels};
+                const Operand<T> p{pixels, cg, taps * og, b, cg, pixels, {}};
                 contract(p, InputGradSource<T>{s, dy, dx, g, vertical, horizontal});
             }
     std::free(b);
@@ -287,7 +294,7 @@ static void conv_weight_grad(const Conv& s, const T* dy, const T* x, T* dweight)
     const int64_t og = s.o / s.groups, cg = s.c / s.groups;
     for (int64_t g = 0; g < s.groups; ++g) {
         const WeightGradSource<T> source(s, x, dweight, g);
-        const Operand<T> p{s.kh * s.kw * cg, og, s.n * s.oh * s.ow, dy + g * og, s.o, nullptr, source.period()};
+        const Operand<T> p{s.kh * s.kw * cg, og, s.n * s.oh * s.ow, dy + g * og, s.o, source.period(), {}};
         contract(p, source);
     }
 }
@@ -310,9 +317,11 @@ struct MatrixSource {
 
 template <class T>
 static void matmul(int64_t batch, int64_t m, int64_t n, int64_t k, const T* a, int64_t a_stride, const T* b,
-                   int64_t b_stride, const T* bias, T* y) {
+                   int64_t b_stride, const Epilogue<T>& epilogue, T* y) {
     for (int64_t i = 0; i < batch; ++i) {
-        const Operand<T> p{m, n, k, b + i * b_stride, n, bias, m};
+        Epilogue<T> e = epilogue;
+        e.output = y;
+        const Operand<T> p{m, n, k, b + i * b_stride, n, m, e};
         contract(p, MatrixSource<T>{a + i * a_stride, y + i * m * n, k, n});
     }
 }

@@ -14,6 +14,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "kernels.h"
 #include "order.h"
 #include "threads.h"
 #include "vec.h"
@@ -41,22 +42,47 @@ constexpr int64_t BLOCK_ROW_TILES = 16;
 constexpr int ROW_PITCH = SEGMENT + 16;  // not a power of two: rows fall into different cache sets
 constexpr int COLUMN_PITCH = 16;
 
+template <class V, class T>
+inline V load_as(const T* p) {
+    if constexpr (sizeof(V) == sizeof(T))
+        return *p;
+    else
+        return load(p);
+}
+
+// The epilogue of an element at address `c`: the same roundings that the operations behind the contraction would apply
+// one by one, while the value is still in registers. `V` is a vector or one value.
+template <class V, class T>
+inline V finish(const Epilogue<T>& e, V value, int64_t column, const T* c) {
+    if (e.bias) value = value + load_as<V>(e.bias + column);
+    if (e.scale) {
+        const V centred = value - load_as<V>(e.mean + column);
+        if constexpr (sizeof(V) == sizeof(T))
+            value = fma1(centred, e.scale[column], e.shift[column]);
+        else
+            value = fma(centred, load(e.scale + column), load(e.shift + column));
+    }
+    if (e.residual) value = value + load_as<V>(e.residual + (c - e.output));
+    if (e.relu) value = value <= V{} ? V{} : value;
+    return value;
+}
+
 template <class T>
 struct Operand {
     int64_t m, n, k;
-    const T* b;     // B[k, n] at b[k * ldb + n]
+    const T* b;       // B[k, n] at b[k * ldb + n]
     int64_t ldb;
-    const T* bias;  // by column, or null
-    int64_t period;  // no tile of rows crosses a multiple of it; m where that does not matter
+    int64_t period;   // no tile of rows crosses a multiple of it; m where that does not matter
+    Epilogue<T> epilogue;
 };
 
 template <class T>
 constexpr int PANEL = Tile::NV * LANES<T>;
 
-// One segment of one tile: rows[i][0 .. columns) = (add ? rows[i] + s : s) (+ bias).
+// One segment of one tile: rows[i][column ..] = s, or += s, and then the epilogue if there is one.
 template <class T, int MR, int NV, bool BY_COLUMN>
-static void micro_kernel(const T* a, const T* b, int64_t ldb, int length, T* const* rows, int64_t offset, int columns,
-                         bool add, const T* bias) {
+static void micro_kernel(const T* a, const T* b, int64_t ldb, int length, T* const* rows, int64_t column, int columns,
+                         bool add, const Epilogue<T>* epilogue) {
     Vec<T> acc[MR][NV], sum[MR][NV];  // of the run, and of the runs before it (this one in the first-level cache)
     int k = 0;
     do {
@@ -98,10 +124,10 @@ static void micro_kernel(const T* a, const T* b, int64_t ldb, int length, T* con
         for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 4
             for (int v = 0; v < NV; ++v) {
-                T* c = rows[i] + offset + v * LANES<T>;
+                T* c = rows[i] + column + v * LANES<T>;
                 Vec<T> value = sum[i][v];
                 if (add) value = load(c) + value;
-                if (bias) value = value + load(bias + v * LANES<T>);
+                if (epilogue) value = finish(*epilogue, value, column + v * LANES<T>, c);
                 store(c, value);
             }
         return;
@@ -109,18 +135,18 @@ static void micro_kernel(const T* a, const T* b, int64_t ldb, int length, T* con
     for (int i = 0; i < MR; ++i) {
         T tile[NV * LANES<T>];
         for (int v = 0; v < NV; ++v) store(tile + v * LANES<T>, sum[i][v]);
-        T* c = rows[i] + offset;
+        T* c = rows[i] + column;
         for (int n = 0; n < columns; ++n) {
             T value = tile[n];
             if (add) value = c[n] + value;
-            if (bias) value = value + bias[n];
+            if (epilogue) value = finish(*epilogue, value, column + n, c + n);
             c[n] = value;
         }
     }
 }
 
 template <class T>
-using MicroKernel = void (*)(const T*, const T*, int64_t, int, T* const*, int64_t, int, bool, const T*);
+using MicroKernel = void (*)(const T*, const T*, int64_t, int, T* const*, int64_t, int, bool, const Epilogue<T>*);
 
 template <class T, int NV, bool BY_COLUMN>
 struct MicroKernels {
@@ -197,7 +223,7 @@ static void contract(const Operand<T>& p, const Source& source) {
     if (p.m <= 0 || p.n <= 0) return;
     if (p.k <= 0) {
         for (int64_t m = 0; m < p.m; ++m)
-            for (int64_t n = 0; n < p.n; ++n) source.row(m)[n] = p.bias ? T(0) + p.bias[n] : T(0);
+            for (int64_t n = 0; n < p.n; ++n) source.row(m)[n] = finish(p.epilogue, T(0), n, source.row(m) + n);
         return;
     }
     const int64_t panels = (p.n + NR - 1) / NR;
@@ -230,7 +256,7 @@ static void contract(const Operand<T>& p, const Source& source) {
             const int length = int(smaller<int64_t>(SEGMENT, p.k - k0));
             const bool add = segment % GROUP != 0, beside = segment >= GROUP;
             const bool end_of_sum = segment == segments - 1;
-            const T* bias = p.bias && end_of_sum && !beside ? p.bias : nullptr;
+            const Epilogue<T>* epilogue = end_of_sum && !beside && p.epilogue.any() ? &p.epilogue : nullptr;
             for (int64_t tile = first_tile; tile < end_tile; ++tile) {
                 const int64_t m0 = tiles.start(tile);
                 const int mr = int(tiles.start(tile + 1) - m0);
@@ -245,21 +271,21 @@ static void contract(const Operand<T>& p, const Source& source) {
                     const bool copied = columns < NR;
                     const T* b = copied ? last_panel + k0 * NR : p.b + k0 * p.ldb + n0;
                     const int64_t ldb = copied ? NR : p.ldb;
-                    const T* panel_bias = bias ? bias + n0 : nullptr;
                     if (Tile::NV > 1 && columns <= LANES<T>)
                         MicroKernels<T, 1, Source::BY_COLUMN>::template pick<Tile::MR>(mr)(
-                            buffer, b, ldb, length, rows, n0, columns, add, panel_bias);
+                            buffer, b, ldb, length, rows, n0, columns, add, epilogue);
                     else
-                        wide(buffer, b, ldb, length, rows, n0, columns, add, panel_bias);
+                        wide(buffer, b, ldb, length, rows, n0, columns, add, epilogue);
                 }
             }
             if (beside && (end_of_sum || segment % GROUP == GROUP - 1)) {
                 for (int64_t m = 0; m < height; ++m) {
                     T* c = source.row(row0 + m) + column0;
                     const T* g = group_sum + m * width;
-                    for (int64_t n = 0; n < width; ++n) c[n] = c[n] + g[n];
-                    if (end_of_sum && p.bias)
-                        for (int64_t n = 0; n < width; ++n) c[n] = c[n] + p.bias[column0 + n];
+                    for (int64_t n = 0; n < width; ++n) {
+                        const T value = c[n] + g[n];
+                        c[n] = end_of_sum ? finish(p.epilogue, value, column0 + n, c + n) : value;
+                    }
                 }
             }
         }

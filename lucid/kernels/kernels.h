@@ -32,6 +32,19 @@ enum class Unary { neg, abs, sqrt, square, reciprocal, exp, log, sigmoid, relu }
 enum class Binary { add, sub, mul, div, maximum, minimum, relu_grad };
 enum class Reduce { sum, mean, max, min };
 
+// What follows a contraction element by element, fused into it; a null or false part is left out. `column` indexes all but
+// the residual, which is laid out as the output.
+template <class T>
+struct Epilogue {
+    const T* bias = nullptr;
+    const T *mean = nullptr, *scale = nullptr, *shift = nullptr;  // (value - mean) * scale + shift, section 7
+    const T* residual = nullptr;
+    const T* output = nullptr;
+    bool relu = false;
+
+    bool any() const { return bias || scale || residual || relu; }
+};
+
 template <class T>
 struct Kernels {
     void (*unary)(Unary op, int64_t n, const T* x, T* y);
@@ -41,8 +54,8 @@ struct Kernels {
     void (*reduce)(Reduce op, int64_t outer, int64_t terms, int64_t inner, const T* x, T* y);
     // (batch, m, k) by (batch, k, n); a stride of 0 repeats an operand
     void (*matmul)(int64_t batch, int64_t m, int64_t n, int64_t k, const T* a, int64_t a_stride, const T* b,
-                   int64_t b_stride, const T* bias, T* y);
-    void (*conv)(const Conv&, const T* x, const T* weight, const T* bias, T* y);
+                   int64_t b_stride, const Epilogue<T>&, T* y);
+    void (*conv)(const Conv&, const T* x, const T* weight, const Epilogue<T>&, T* y);
     void (*conv_input_grad)(const Conv&, const T* dy, const T* weight, T* dx);
     void (*conv_weight_grad)(const Conv&, const T* dy, const T* x, T* dweight);
     // x is (rows, channels); mean and var are float64

@@ -122,12 +122,13 @@ NB_MODULE(_native, m) {
     m.def("matmul", [](int64_t batch, int64_t rows, int64_t columns, int64_t k, In a, int64_t a_stride, In b,
                        int64_t b_stride, nb::handle bias, Out y) {
         const Optional c(bias);
-        LUCID_RUN(a, kernels.matmul(batch, rows, columns, k, in<T>(a), a_stride, in<T>(b), b_stride, c.get<T>(), out<T>(y)));
+        LUCID_RUN(a, Epilogue<T> e; e.bias = c.get<T>();
+                  kernels.matmul(batch, rows, columns, k, in<T>(a), a_stride, in<T>(b), b_stride, e, out<T>(y)));
     }, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg());
     m.def("conv", [](const Sizes& sizes, In x, In weight, nb::handle bias, Out y) {
         const Conv s = conv_of(sizes);
         const Optional b(bias);
-        LUCID_RUN(x, kernels.conv(s, in<T>(x), in<T>(weight), b.get<T>(), out<T>(y)));
+        LUCID_RUN(x, Epilogue<T> e; e.bias = b.get<T>(); kernels.conv(s, in<T>(x), in<T>(weight), e, out<T>(y)));
     }, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg());
     m.def("conv_input_grad", [](const Sizes& sizes, In dy, In weight, Out dx) {
         const Conv s = conv_of(sizes);
