@@ -1,0 +1,69 @@
+"""The test oracle: is this model right here, forward and backward, and if not, which layer goes wrong first?
+
+``import oracle`` imports nothing heavy; torch, onnxruntime and the others come when a check needs them.
+
+Example:
+    >>> import oracle
+    >>> verdict = oracle.check("resnet_18", source="seeded", size=32)  # doctest: +SKIP
+    >>> verdict.agrees  # doctest: +SKIP
+    True
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from oracle.architecture import ARCHITECTURES, Architecture
+    from oracle.case import Case
+    from oracle.compare import Comparison, LayerVerdict, SubjectVerdict, judge
+    from oracle.errors import UsageError
+    from oracle.subjects import Subject, find_subject
+    from oracle.trace import Trace
+    from oracle.verdict import CaseVerdict, Verdict, check, run_case
+
+_HOMES = {
+    "ARCHITECTURES": "architecture",
+    "Architecture": "architecture",
+    "Case": "case",
+    "CaseVerdict": "verdict",
+    "Comparison": "compare",
+    "LayerVerdict": "compare",
+    "Subject": "subjects",
+    "SubjectVerdict": "compare",
+    "Trace": "trace",
+    "UsageError": "errors",
+    "Verdict": "verdict",
+    "check": "verdict",
+    "find_subject": "subjects",
+    "judge": "compare",
+    "run_case": "verdict",
+}
+
+__all__ = [
+    "ARCHITECTURES",
+    "Architecture",
+    "Case",
+    "CaseVerdict",
+    "Comparison",
+    "LayerVerdict",
+    "Subject",
+    "SubjectVerdict",
+    "Trace",
+    "UsageError",
+    "Verdict",
+    "check",
+    "find_subject",
+    "judge",
+    "run_case",
+]
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name in _HOMES:
+        value = getattr(import_module(f"oracle.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'oracle' has no attribute {name!r}")

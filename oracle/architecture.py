@@ -1,0 +1,93 @@
+"""What the oracle knows of the ten models: their shape as the papers and the project's table of totals state it.
+
+This is the oracle's own description. It shares nothing with ``lucid.models``, so that a structural mistake there
+shows up as a divergence here instead of being repeated.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import Literal
+
+from oracle.errors import UsageError
+
+BlockKind = Literal["basic", "bottleneck", "preact"]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A residual network: stem, four stages of blocks, global average pooling, one linear layer.
+
+    Args:
+        name: what reports call it.
+        block: ``basic`` and ``bottleneck`` (He et al. 2015), ``preact``: the pre-activation bottleneck (He et al.
+            2016).
+        layers: blocks in each stage.
+        num_classes: outputs of the last linear layer.
+        in_channels: channels of the image.
+        stem_width: channels after the stem.
+        stem_type: ``None`` is one 7x7 convolution, ``"deep"`` three 3x3 (He et al. 2018, ResNet-C).
+        channels: the stages' widths; a bottleneck's output has four times as many.
+        base_width: width of the bottleneck's 3x3 convolution in units where 64 is ``channels`` (128: Zagoruyko 2016).
+        cardinality: groups of that convolution.
+        parameters: the published number of parameters, ``None`` where none is known.
+
+    Example:
+        >>> find_architecture("resnet_50").layers
+        (3, 4, 6, 3)
+    """
+
+    name: str
+    block: BlockKind
+    layers: tuple[int, ...]
+    num_classes: int = 1000
+    in_channels: int = 3
+    stem_width: int = 64
+    stem_type: Literal["deep"] | None = None
+    channels: tuple[int, ...] = (64, 128, 256, 512)
+    base_width: int = 64
+    cardinality: int = 1
+    parameters: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.block not in ("basic", "bottleneck", "preact"):
+            raise ValueError(f"block: got {self.block!r}; may be one of basic, bottleneck, preact")
+        if len(self.layers) != len(self.channels):
+            raise ValueError(f"layers: got {len(self.layers)} stages; channels has {len(self.channels)}")
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    architecture.name: architecture
+    for architecture in (
+        Architecture("resnet_18", "basic", (2, 2, 2, 2), parameters=11_689_512),
+        Architecture("resnet_34", "basic", (3, 4, 6, 3), parameters=21_797_672),
+        Architecture("resnet_50", "bottleneck", (3, 4, 6, 3), parameters=25_557_032),
+        Architecture("resnet_101", "bottleneck", (3, 4, 23, 3), parameters=44_549_160),
+        Architecture("resnet_152", "bottleneck", (3, 8, 36, 3), parameters=60_192_808),
+        Architecture("resnet_200", "preact", (3, 24, 36, 3), parameters=64_669_864),
+        Architecture("resnet_269", "preact", (3, 30, 48, 8), parameters=102_069_416),
+        Architecture("resnet_1001", "preact", (3, 94, 94, 3), parameters=149_071_016),
+        Architecture("wide_resnet_50", "bottleneck", (3, 4, 6, 3), base_width=128, parameters=68_883_240),
+        Architecture("wide_resnet_101", "bottleneck", (3, 4, 23, 3), base_width=128, parameters=126_886_696),
+    )
+}
+
+
+def find_architecture(name: str) -> Architecture:
+    """The architecture called ``name``.
+
+    Raises:
+        UsageError: no model has that name; the sentence suggests the nearest.
+
+    Example:
+        >>> find_architecture("resnet50")
+        Traceback (most recent call last):
+        ...
+        oracle.errors.UsageError: model: got 'resnet50'; did you mean 'resnet_50'? There are resnet_18, ...
+    """
+    if name in ARCHITECTURES:
+        return ARCHITECTURES[name]
+    near = difflib.get_close_matches(name, ARCHITECTURES, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise UsageError(f"model: got {name!r}; {hint}There are {', '.join(ARCHITECTURES)}")

@@ -1,0 +1,143 @@
+"""What a run leaves: an ordered list of named tensors.
+
+Any run, of any engine, becomes such a list. It can be saved, read again elsewhere, and compared by name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal, Protocol, get_args
+
+import numpy as np
+
+from oracle.errors import UsageError
+
+Kind = Literal["activation", "loss", "activation_gradient", "parameter_gradient"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+Key = tuple[Kind, str]
+
+
+class Recorder(Protocol):
+    """Whatever takes in what a run produces, tensor by tensor: a `Trace` keeps it, a `Comparison` measures it."""
+
+    def record(self, kind: Kind, name: str, array: np.ndarray) -> None:
+        """Take one tensor. The array is only lent: it may change once this returns, unless the recorder copies it."""
+
+
+class Trace:
+    """Named tensors in the order in which they were recorded.
+
+    Kinds: ``activation`` (the output of a layer), ``loss``, ``activation_gradient`` (of the loss by that output) and
+    ``parameter_gradient``. A layer is a leaf module or a residual block, named by its path (``layer1.0.conv1``).
+
+    Attributes:
+        consumers: by layer, the layers that take its output, where the subject could tell.
+
+    Example:
+        >>> trace = Trace()
+        >>> trace.record("activation", "fc", np.zeros((1, 10)))
+        >>> list(trace), trace["activation", "fc"].shape
+        ([('activation', 'fc')], (1, 10))
+    """
+
+    def __init__(self) -> None:
+        self._tensors: dict[Key, np.ndarray] = {}
+        self.consumers: dict[str, tuple[str, ...]] = {}
+
+    def record(self, kind: Kind, name: str, array: np.ndarray) -> None:
+        """Append one tensor.
+
+        Raises:
+            ValueError: the kind is unknown, or the name was recorded before.
+        """
+        if kind not in KINDS:
+            raise ValueError(f"kind: got {kind!r}; may be one of {', '.join(KINDS)}")
+        if (kind, name) in self._tensors:
+            raise ValueError(f"name: {kind} {name!r} is recorded twice")
+        self._tensors[kind, name] = array
+
+    def __getitem__(self, key: Key) -> np.ndarray:
+        return self._tensors[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._tensors
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def names(self, kind: Kind) -> list[str]:
+        """The names of one kind, in order."""
+        return [name for found, name in self._tensors if found == kind]
+
+    def replay(self, recorder: Recorder) -> None:
+        """Record every tensor of this trace into ``recorder``."""
+        for (kind, name), array in self._tensors.items():
+            recorder.record(kind, name, array)
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file: ``kind/name`` by tensor, the order in its metadata. It is replaced whole or not
+        at all.
+
+        Raises:
+            UsageError: it cannot be written.
+        """
+        from safetensors.numpy import save
+
+        tensors = {f"{kind}/{name}": np.ascontiguousarray(array) for (kind, name), array in self._tensors.items()}
+        content = save(tensors, metadata={"format": "lucid-oracle trace 1", "order": json.dumps(list(tensors))})
+        write_whole(path, content)
+
+    @classmethod
+    def load(cls, path: Path) -> Trace:
+        """Read what `save` wrote.
+
+        Raises:
+            UsageError: the file is missing, corrupt, or no trace.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        trace = cls()
+        try:
+            with safe_open(path, framework="numpy") as file:
+                order = json.loads((file.metadata() or {})["order"])
+                if sorted(order) != sorted(file.keys()):
+                    raise ValueError("its list of names is not that of its tensors")
+                for key in order:
+                    kind, name = key.split("/", 1)
+                    trace.record(kind, name, file.get_tensor(key))
+        except OSError as error:
+            raise UsageError(f"trace: cannot read {path}: {error.strerror or error}") from None
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"trace: {path} is not a sound trace: {error}") from None
+        return trace
+
+
+def write_whole(path: Path, content: bytes, rename: Callable[[str, Path], None] = os.replace) -> None:
+    """Write a file beside ``path`` and rename it, so that ``path`` is either what it was or complete.
+
+    Raises:
+        UsageError: it cannot be written (no such directory, no permission, a full disk); nothing is left behind.
+    """
+    temporary = ""
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        rename(temporary, path)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        if temporary:
+            with contextlib.suppress(OSError):
+                Path(temporary).unlink()
