@@ -408,11 +408,12 @@ def test_fma_that_cancels(dtype: Any, scale: int) -> None:
 def near_ties(dtype: Any, unit: float, n: int = 3000) -> tuple[Array, Array, Array]:
     """``a, b, c`` such that ``c + a * b`` lies a hair off the middle of two neighbours, ``unit`` apart.
 
-    ``c`` is a random multiple of ``unit`` with a full significand and ``a * b = unit / 2 * (1 - h * h)``, of either sign.
+    ``c`` is a random multiple of ``unit`` and ``a * b = unit / 2 * (1 - h * h)``, of either sign.
     There a second rounding goes wrong, whether the first fell on the tie itself or one bit beside it.
     """
-    digits, rng = FORMATS[dtype][0], np.random.default_rng(SEED)
-    c = rng.integers(2 ** (digits - 1), 2**digits, n) * unit
+    (digits, least, _), rng = FORMATS[dtype], np.random.default_rng(SEED)
+    smallest = 2.0 if unit == 2.0**least else 2.0 ** (digits - 1)  # subnormals have fewer digits
+    c = np.floor(2 ** rng.uniform(math.log2(smallest), digits, n)) * unit
     hair = np.floor(2 ** rng.uniform(0, digits / 2, n)) * 2.0 ** (1 - digits)
     exponent = math.frexp(unit)[1] - 2
     a = np.ldexp(1 + hair, exponent // 2) * rng.choice([1, -1], n)
@@ -866,7 +867,7 @@ SGD = {
     "weight decay": {"weight_decay": 1e-4},
     "momentum": {"momentum": 0.9, "weight_decay": 1e-4},
     "nesterov": {"momentum": 0.9, "nesterov": True},
-    "dampening": {"momentum": 0.9, "dampening": 0.1},
+    "dampening": {"momentum": 0.9, "dampening": 0.9},
     "maximise": {"momentum": 0.7, "weight_decay": 0.1, "maximize": True},
     "decay that narrows to zero": {"weight_decay": 1e-60},
 }
