@@ -321,8 +321,8 @@ def _judge_one(
     typical = max(_usable(own.error), carried) * scale
     slack *= sensitivity
     allowed = tolerance.FACTOR[mode] * max(typical, floor) + slack
-    # One element in a million strays five times as far as the mean; the floor for extremes is that much higher.
-    largest_allowed = tolerance.LARGEST_FACTOR * max(_usable(own.largest) * scale, 5 * floor)
+    expected = tolerance.LARGEST_OF_MANY * max(typical, floor)
+    largest_allowed = tolerance.LARGEST_FACTOR * max(_usable(own.largest) * scale, expected)
     if slack > 0:
         largest_allowed = math.inf
     within = found.error <= allowed and found.largest <= largest_allowed

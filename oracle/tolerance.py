@@ -25,6 +25,9 @@ FLOOR_ROUNDOFFS = 4.0
 # element or channel.
 LARGEST_FACTOR = 8.0
 
+# Of a million normally distributed deviations the largest is this many times their root mean square.
+LARGEST_OF_MANY = 5.0
+
 # A ReLU or a max pooling whose input is a tie to within rounding may decide either way; the gradient then jumps by a
 # known amount, which is allowed for, times this for what the layers before make of it (measured: 0.3 to 2).
 BRANCH_FACTOR = 4.0

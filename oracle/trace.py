@@ -20,13 +20,14 @@ from oracle.errors import UsageError
 Kind = Literal["activation", "loss", "activation_gradient", "parameter_gradient"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 Key = tuple[Kind, str]
+FORMAT = "lucid-oracle trace 1"
 
 
 class Recorder(Protocol):
     """Whatever takes in what a run produces, tensor by tensor: a `Trace` keeps it, a `Comparison` measures it."""
 
     def record(self, kind: Kind, name: str, array: np.ndarray) -> None:
-        """Take one tensor. The array is only lent: it may change once this returns, unless the recorder copies it."""
+        """Take one tensor. The recorder may keep the array itself: whoever records it does not change it afterwards."""
 
 
 class Trace:
@@ -91,9 +92,9 @@ class Trace:
         """
         from safetensors.numpy import save
 
-        tensors = {f"{kind}/{name}": np.ascontiguousarray(array) for (kind, name), array in self._tensors.items()}
-        content = save(tensors, metadata={"format": "lucid-oracle trace 1", "order": json.dumps(list(tensors))})
-        write_whole(path, content)
+        tensors = {f"{kind}/{name}": np.asarray(array, order="C") for (kind, name), array in self._tensors.items()}
+        metadata = {"format": FORMAT, "order": json.dumps(list(tensors)), "consumers": json.dumps(self.consumers)}
+        write_whole(path, save(tensors, metadata=metadata))
 
     @classmethod
     def load(cls, path: Path) -> Trace:
@@ -107,7 +108,12 @@ class Trace:
         trace = cls()
         try:
             with safe_open(path, framework="numpy") as file:
-                order = json.loads((file.metadata() or {})["order"])
+                metadata = file.metadata() or {}
+                if metadata.get("format") != FORMAT:
+                    raise ValueError(f"its format is {metadata.get('format')!r}, not {FORMAT!r}")
+                order = json.loads(metadata["order"])
+                consumers = json.loads(metadata["consumers"])
+                trace.consumers = {name: tuple(takers) for name, takers in consumers.items()}
                 if sorted(order) != sorted(file.keys()):
                     raise ValueError("its list of names is not that of its tensors")
                 for key in order:

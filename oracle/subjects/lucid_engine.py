@@ -1,0 +1,113 @@
+"""lucid itself, on any of its backends."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import lucid
+from lucid import Tensor, models, nn
+from lucid.models.blocks import BasicBlock, Bottleneck, PreActBottleneck
+from oracle.architecture import ARCHITECTURES, Architecture
+from oracle.case import Case
+from oracle.errors import UsageError
+from oracle.subjects import Subject, choose
+from oracle.trace import Recorder
+
+_BLOCKS: dict[str, type[nn.Module]] = {"basic": BasicBlock, "bottleneck": Bottleneck, "preact": PreActBottleneck}
+_BLOCK_CLASSES = tuple(_BLOCKS.values())
+
+
+class LucidSubject(Subject):
+    """The case's model as `lucid.models` makes it.
+
+    Options: ``native`` or ``reference`` (default: the backend that is current); ``float32`` (default) or ``float64``.
+    """
+
+    def __init__(self, *options: str) -> None:
+        chosen = choose(
+            "lucid", options, {"precision": ("float32", "float64"), "backend": ("current", "native", "reference")}
+        )
+        self.precision = chosen["precision"]
+        self._backend = None if chosen["backend"] == "current" else chosen["backend"]
+        self.label = ":".join(("lucid", *options))
+        if self._backend is not None:
+            try:
+                lucid.get_backend(self._backend)
+            except RuntimeError as error:
+                raise UsageError(f"subject: {self.label}: {error}") from error
+
+    def build(self, case: Case) -> nn.Module:
+        """The model with the case's weights, in the case's mode."""
+        return make_model(case, self.precision).train(case.mode == "train")
+
+    def run(self, case: Case, recorder: Recorder) -> None:
+        """Run the model; the gradient of an output is recorded when it is complete."""
+        with self._backend_in_use():
+            model = self.build(case)
+            for name, module in layers(model):
+                module.register_forward_hook(lambda _module, _inputs, output, name=name: _seen(recorder, name, output))
+            image = lucid.tensor(case.input.astype(self.precision))
+            with contextlib.nullcontext() if case.mode == "train" else lucid.no_grad():
+                logits = model(image)
+                if case.mode == "train":
+                    self._backward(case, model, logits, recorder)
+
+    def _backward(self, case: Case, model: nn.Module, logits: Tensor, recorder: Recorder) -> None:
+        loss = nn.functional.cross_entropy(logits, lucid.tensor(case.labels))
+        recorder.record("loss", "loss", loss.numpy())
+        loss.backward()
+        for name, parameter in model.named_parameters():
+            if parameter.grad is not None:
+                recorder.record("parameter_gradient", name, parameter.grad.numpy())
+
+    @contextlib.contextmanager
+    def _backend_in_use(self) -> Iterator[None]:
+        if self._backend is None:
+            yield
+        else:
+            with lucid.use_backend(self._backend):
+                yield
+
+
+def make_model(case: Case, precision: str = "float32") -> nn.Module:
+    """``lucid``'s model of the case, with the case's weights (``load_state_dict`` refuses any other set)."""
+    with nn.init.skip_init():  # the weights come from the case
+        model = _architecture_model(case.architecture)
+    model.to(precision)
+    model.load_state_dict(
+        {
+            name: lucid.tensor(value.astype(precision) if value.dtype.kind == "f" else value)
+            for name, value in case.state.items()
+        }
+    )
+    return model
+
+
+def _architecture_model(architecture: Architecture) -> nn.Module:
+    if ARCHITECTURES.get(architecture.name) == architecture:
+        return models.get_model(architecture.name)
+    width = {"base_width": architecture.base_width, "cardinality": architecture.cardinality}
+    return models.ResNet(
+        _BLOCKS[architecture.block],
+        list(architecture.layers),
+        architecture.num_classes,
+        in_channels=architecture.in_channels,
+        stem_width=architecture.stem_width,
+        stem_type=architecture.stem_type,
+        channels=architecture.channels,
+        block_args={} if architecture.block == "basic" else width,
+    )
+
+
+def layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The modules whose outputs a trace names: leaves and residual blocks, by path."""
+    for name, module in model.named_modules():
+        if isinstance(module, _BLOCK_CLASSES) or next(module.children(), None) is None:
+            yield name, module
+
+
+def _seen(recorder: Recorder, name: str, output: Tensor) -> None:
+    recorder.record("activation", name, output.numpy())
+    if output.requires_grad:
+        output.register_hook(lambda gradient: recorder.record("activation_gradient", name, gradient.numpy()))
