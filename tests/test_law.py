@@ -464,12 +464,15 @@ def test_fma_broadcasts_and_keeps_the_shape() -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("kind", ["plain", "tiny", "special", "huge"])
+@pytest.mark.parametrize("kind", ["plain", "tiny", "special", "huge factors", "huge products"])
 def test_chain_is_fma_after_fma(dtype: Any, kind: str) -> None:
     """The shortcuts of ``chain`` give the bits of the definition, whichever of them is taken."""
     a, b = random((40, 3, 5, 1), dtype, kind), random((40, 3, 1, 4), dtype, kind)
-    if kind == "huge":
-        a *= dtype(2.0 ** (FORMATS[dtype][2] - 10))
+    top = FORMATS[dtype][2]
+    if kind == "huge factors":
+        a *= dtype(2.0 ** (top - 10))
+    if kind == "huge products":
+        a, b = a * dtype(2.0 ** (top // 2 - 1)), b * dtype(2.0 ** (top // 2))
     live = [3] * 17 + [2] * 23
     total = np.zeros((3, 5, 4), dtype)
     for i, rows in enumerate(live):
@@ -681,6 +684,15 @@ def test_unary(op: str, dtype: Any) -> None:
     x = awkward(dtype)
     with np.errstate(all="ignore"):
         assert_same(BACKEND.unary(op, x), np.array([ELEMENTWISE[op](v) for v in x], dtype))
+
+
+@pytest.mark.parametrize(
+    ("op", "low", "high"), [("exp", -700, 700), ("exp", -1, 1), ("log", 0.5, 2), ("log", 1e-9, 1e9)]
+)
+def test_transcendental_functions_at_many_points(op: str, low: float, high: float) -> None:
+    x = np.random.default_rng(SEED).uniform(low, high, 60_000)
+    law = exp64 if op == "exp" else log64
+    assert_same(BACKEND.unary(op, x), np.array([law(v) for v in x.tolist()]))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
