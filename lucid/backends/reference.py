@@ -35,7 +35,7 @@ def wide(x: Array) -> Array:
 
 
 def combine(parts: Array, *sizes: int) -> Array:
-    """The total of partial sums on axis 0 (at least one): ``sizes[0]`` of them make one of the next level, and so on."""
+    """The total of partial sums on axis 0 (at least one): ``sizes[0]`` of them make one of the next level, etc."""
     for size in sizes:
         parts = [_in_order(parts[i : i + size]) for i in range(0, len(parts), size)]
     return _in_order(parts)
@@ -49,7 +49,7 @@ def _in_order(terms: Any) -> Array:
 
 
 def by_step(terms: Array, length: int) -> Array:
-    """``(K, ...)`` terms, cut into pieces of ``length``, as ``(steps, pieces, ...)``; the last piece is filled up with zeros."""
+    """``(K, ...)`` terms in pieces of ``length`` as ``(steps, pieces, ...)``; zeros fill up the last piece."""
     steps = min(length, len(terms))
     pieces = -(-len(terms) // steps)
     filled = np.zeros((pieces * steps, *terms.shape[1:]), terms.dtype)
@@ -369,8 +369,8 @@ class ReferenceBackend(Backend):
         first = values[0] if len(values) else np.zeros(x.shape[1])
         pivot = np.where(np.isfinite(first), first, 0.0)
         d = values - pivot
-        m = sum_of(d) / count
-        mean, var = pivot + m, np.maximum(sum_of(d * d) / count - m * m, 0.0)
+        e = sum_of(d) / count
+        mean, var = pivot + e, np.maximum(sum_of(d * d) / count - e * e, 0.0)
         return self.batch_norm_eval(x, gamma, beta, mean, var, eps), mean, var
 
     @quiet(all="ignore")
