@@ -1,0 +1,53 @@
+"""lucid: a deep-learning engine with one written arithmetic.
+
+Every operation computes the bits that ``ARITHMETIC.md`` prescribes, on every backend, at any number of threads. Importing
+lucid loads NumPy and nothing heavier; models, the graph tools and the ONNX exporter are loaded when first asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from lucid import tensor as _tensor  # first: the operations and the tensor need each other, and the tensor comes first
+from lucid.autograd import enable_grad, grad_enabled, is_grad_enabled, no_grad, set_grad_enabled
+from lucid.backends import available_backends, get_backend, set_backend, use_backend
+from lucid.device import get_num_threads, set_num_threads
+from lucid.dtypes import *
+from lucid.dtypes import bool_ as bool
+from lucid.ops.comparison import *
+from lucid.ops.creation import *
+from lucid.ops.elementwise import *
+from lucid.ops.product import dot, matmul
+from lucid.ops.reduction import *
+from lucid.ops.shape import *
+from lucid.tensor import Tensor, from_dlpack, tensor, to_tensor
+
+from lucid import io, nn, optim, random  # isort: skip (they use the names above)
+from lucid.io import load, save
+from lucid.random import manual_seed, rand, randn
+
+if TYPE_CHECKING:
+    from lucid import graph, models, onnx
+
+del _tensor
+
+newaxis = None
+
+_LAZY_MODULES = ("graph", "models", "onnx")
+_LAZY_NAMES = {"register_model": "lucid.models"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY_MODULES:
+        return importlib.import_module(f"lucid.{name}")
+    if name in _LAZY_NAMES:
+        return getattr(importlib.import_module(_LAZY_NAMES[name]), name)
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("lucid-oracle")
+        except PackageNotFoundError:
+            return "0+source"
+    raise AttributeError(f"module 'lucid' has no attribute {name!r}")

@@ -1,0 +1,82 @@
+"""Running a module for its shapes: nothing is computed, no value is read, no state changes, and somebody watches.
+
+``summarize`` and ``lucid.graph.trace`` are such watchers.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from lucid.autograd import no_grad
+from lucid.backends import Backend, backend_for
+from lucid.backends.shapes import ShapeBackend, hollow
+from lucid.nn.module import Module
+from lucid.ops._function import Function, set_tracer
+from lucid.tensor import Tensor, wrap
+
+_lock = threading.RLock()  # there is one tracer at a time
+
+
+class Watcher(Protocol):
+    """What is told of a dry run: every module as it is entered and left, and every operation with hollow tensors."""
+
+    def enter(self, module: Any) -> None: ...
+
+    def exit(self, module: Any, output: Any) -> None: ...
+
+    def record(self, function: Function, inputs: tuple[Tensor | None, ...], output: Tensor) -> None: ...
+
+
+def dry_run(module: Module, inputs: Sequence[Tensor], watcher: Watcher) -> Any:
+    """Call ``module`` in eval mode on tensors like ``inputs`` and return what it returns, hollow.
+
+    Raises:
+        RuntimeError: its forward reads values, or draws random numbers.
+        ValueError, TypeError: as the module raises on such an input.
+    """
+    modes = [(part, part.training) for part in module.modules()]
+    with _lock, no_grad():
+        before = set_tracer(_OwnThread(watcher))
+        try:
+            module.eval()
+            return module(*inputs)
+        finally:
+            set_tracer(before)
+            for part, training in modes:
+                part.training = training
+
+
+def hollow_like(tensor: Tensor, batch: int | None = None) -> Tensor:
+    """A tensor without values, of the shape and dtype of ``tensor``, or of another length of its first axis."""
+    shape = tensor.shape if batch is None else (batch, *tensor.shape[1:])
+    return wrap(hollow(shape, tensor.dtype), tensor.device)
+
+
+class _OwnThread:
+    """The tracer of one thread: that thread gets shapes alone, and the watcher sees it; other threads compute as ever."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+        self._thread = threading.get_ident()
+        self._shapes = ShapeBackend()
+
+    def backend(self, device: str) -> Backend:
+        return self._shapes if self._own() else backend_for(device)
+
+    def record(self, function: Function, inputs: tuple[Tensor | None, ...], output: Tensor) -> None:
+        if self._own():
+            output.data = hollow(output.shape, output.dtype)  # NumPy makes real arrays of hollow ones here and there
+            self._watcher.record(function, inputs, output)
+
+    def enter(self, module: Any) -> None:
+        if self._own():
+            self._watcher.enter(module)
+
+    def exit(self, module: Any, output: Any) -> None:
+        if self._own():
+            self._watcher.exit(module, output)
+
+    def _own(self) -> bool:
+        return threading.get_ident() == self._thread

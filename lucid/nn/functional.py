@@ -1,0 +1,70 @@
+"""Layers and losses as functions, with PyTorch's names and argument order."""
+
+from __future__ import annotations
+
+from lucid import random
+from lucid.ops import (
+    adaptive_avg_pool2d,
+    avg_pool2d,
+    batch_norm,
+    conv2d,
+    cross_entropy,
+    linear,
+    log_softmax,
+    max_pool2d,
+    mse_loss,
+    mul,
+    nll_loss,
+    pad,
+    relu,
+    sigmoid,
+    softmax,
+)
+from lucid.tensor import Tensor
+
+__all__ = [
+    "adaptive_avg_pool2d",
+    "avg_pool2d",
+    "batch_norm",
+    "conv2d",
+    "cross_entropy",
+    "dropout",
+    "linear",
+    "log_softmax",
+    "max_pool2d",
+    "mse_loss",
+    "nll_loss",
+    "pad",
+    "relu",
+    "sigmoid",
+    "softmax",
+]
+
+
+def dropout(input: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
+    """In training, each element is 0 with probability ``p`` and multiplied by ``1 / (1 - p)`` otherwise.
+
+    Args:
+        input: a float tensor.
+        p: from 0 to 1.
+        training: without it the input is returned.
+
+    Returns:
+        A tensor of the input's shape. What is kept is drawn by ``lucid.random.bernoulli(1 - p)``.
+
+    Raises:
+        ValueError: ``p`` outside 0 to 1.
+
+    Source: Srivastava et al., JMLR 15, 2014.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.functional.dropout(lucid.ones(3), p=0.0)
+        tensor([1., 1., 1.])
+    """
+    if not 0.0 <= p <= 1.0:
+        raise ValueError(f"p: got {p}; may be 0 to 1")
+    if not training or p == 0.0:
+        return input
+    kept = random.bernoulli(1.0 - p, input.shape, input.dtype, input.device)
+    return mul(input, kept * (1.0 / (1.0 - p)) if p < 1.0 else kept)

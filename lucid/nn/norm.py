@@ -1,0 +1,120 @@
+"""The batch normalisation layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lucid.dtypes import get_default_dtype, int64
+from lucid.nn.module import Module
+from lucid.nn.parameter import Parameter
+from lucid.ops import batch_norm
+from lucid.ops.creation import ones, zeros
+from lucid.tensor import Tensor
+
+__all__ = ["BatchNorm2d"]
+
+
+class BatchNorm2d(Module):
+    """``y = (x - mean) / sqrt(var + eps) * weight + bias`` for each channel of images.
+
+    In training the statistics are the batch's, and the running ones follow them; in evaluation they are the running ones.
+
+    Args:
+        num_features: C.
+        eps: added to the variance.
+        momentum: how far running statistics go towards the batch's each time; None averages all batches evenly.
+        affine: whether there are a weight and a bias.
+        track_running_stats: whether there are running statistics; without, the batch's are used in evaluation too.
+        device: where the parameters lie.
+        dtype: float32 or float64; the default dtype if None.
+
+    Attributes:
+        weight, bias: ``(C,)``, ones and zeros; or None.
+        running_mean, running_var: ``(C,)``, zeros and ones; or None.
+        num_batches_tracked: int64, how many batches went into them; or None.
+
+    Raises:
+        ValueError: in the call: another rank or channel count; in training, a single value per channel.
+
+    Source: Ioffe and Szegedy, ICML 2015.
+
+    Example:
+        >>> import lucid
+        >>> layer = lucid.nn.BatchNorm2d(3)
+        >>> layer(lucid.random.randn(2, 3, 4, 4)).shape
+        (2, 3, 4, 4)
+        >>> layer.num_batches_tracked
+        tensor(1)
+    """
+
+    weight: Parameter | None
+    bias: Parameter | None
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    num_batches_tracked: Tensor | None
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device: str = "cpu",
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        self.num_features = num_features
+        self.eps = eps
+        self.momentum = momentum
+        self.affine = affine
+        self.track_running_stats = track_running_stats
+        kind = dtype or get_default_dtype()
+        n, track = num_features, track_running_stats
+        self.register_parameter("weight", Parameter(ones(n, dtype=kind, device=device)) if affine else None)
+        self.register_parameter("bias", Parameter(zeros(n, dtype=kind, device=device)) if affine else None)
+        self.register_buffer("running_mean", zeros(n, dtype=kind, device=device) if track else None)
+        self.register_buffer("running_var", ones(n, dtype=kind, device=device) if track else None)
+        self.register_buffer("num_batches_tracked", zeros((), dtype=int64, device=device) if track else None)
+
+    def reset_running_stats(self) -> None:
+        """Let the running statistics begin anew."""
+        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
+            self.running_mean.zero_()
+            self.running_var.fill_(1)
+            self.num_batches_tracked.zero_()
+
+    def reset_parameters(self) -> None:
+        """Let everything begin anew."""
+        self.reset_running_stats()
+        if self.weight is not None and self.bias is not None:
+            self.weight.data[...] = 1
+            self.bias.data[...] = 0
+            self.weight._changed()
+            self.bias._changed()
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``(N, C, H, W) -> (N, C, H, W)``."""
+        if input.ndim == 4 and input.shape[1] != self.num_features:
+            raise ValueError(
+                f"BatchNorm2d: input of shape {input.shape} has {input.shape[1]} channels; must have {self.num_features}"
+            )
+        mean, var, batches = self.running_mean, self.running_var, self.num_batches_tracked
+        training = self.training or mean is None or var is None
+        if not self.training:
+            return batch_norm(input, mean, var, self.weight, self.bias, training, 0.0, self.eps)
+        momentum = self.momentum
+        if momentum is None:
+            momentum = 1.0 / (int(batches) + 1) if batches is not None else 0.0
+        y = batch_norm(input, mean, var, self.weight, self.bias, training, momentum, self.eps)
+        if batches is not None:
+            batches.data += 1
+            batches._changed()
+        return y
+
+    def extra_repr(self) -> str:
+        """As PyTorch shows it."""
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
+            f"track_running_stats={self.track_running_stats}"
+        )

@@ -1,0 +1,65 @@
+"""Tensors that a module owns: parameters, which are trained, and buffers, which are only kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lucid.tensor import Tensor, as_tensor
+
+__all__ = ["Buffer", "Parameter"]
+
+
+class Parameter(Tensor):
+    """A tensor that a module trains. It shares memory with ``data`` where that is a tensor or an array already.
+
+    Args:
+        data: a tensor, an array or nested lists.
+        requires_grad: whether it is trained.
+        dtype: None keeps that of an array.
+        device: where it lies; None keeps that of a tensor.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.Parameter([1.0, 2.0])
+        Parameter([1., 2.], requires_grad=True)
+    """
+
+    _repr_name = "Parameter"
+
+    def __init__(self, data: Any, requires_grad: bool = True, dtype: Any = None, device: str | None = None) -> None:
+        where = device or getattr(data, "device", "cpu") if isinstance(data, Tensor) else device or "cpu"
+        source = as_tensor(data, dtype=dtype, device=where)
+        self.data = source.data
+        if where != "cpu":
+            self.device = where
+        self._version = source._version_cell()
+        if requires_grad:
+            self.requires_grad = True
+
+
+class Buffer(Tensor):
+    """A tensor that belongs to a module's state but is not trained, such as a running mean.
+
+    Args:
+        data: a tensor, an array or nested lists; memory is shared where it is a tensor or an array.
+        persistent: whether it is part of ``state_dict``.
+        dtype: None keeps that of an array.
+        device: where it lies; None keeps that of a tensor.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.Buffer([1.0, 2.0])
+        Buffer([1., 2.])
+    """
+
+    _repr_name = "Buffer"
+    persistent: bool = True
+
+    def __init__(self, data: Any, persistent: bool = True, dtype: Any = None, device: str | None = None) -> None:
+        where = device or getattr(data, "device", "cpu") if isinstance(data, Tensor) else device or "cpu"
+        source = as_tensor(data, dtype=dtype, device=where)
+        self.data = source.data
+        if where != "cpu":
+            self.device = where
+        self._version = source._version_cell()
+        self.persistent = persistent

@@ -1,0 +1,181 @@
+"""What a differentiable operation is, and how one is run.
+
+An operation is one small class, its forward beside its backward, written once against a backend's kernels: no operation
+knows a device. Its instance is made for one call and becomes the node of the graph if a gradient may be asked for.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any, ClassVar, Protocol
+
+from lucid.autograd import _mode
+from lucid.backends import Backend, backend_for
+from lucid.tensor import Tensor, as_tensor, wrap
+
+__all__ = ["Function", "Tracer", "apply", "set_tracer"]
+
+_creation = itertools.count(1)
+_FLOAT16 = 23  # NumPy's type number; float32 and float64 and all integers are below
+
+
+class Tracer(Protocol):
+    """What may watch a model run: every operation, and every module as it is entered and left; it lends the backend."""
+
+    def backend(self, device: str) -> Backend: ...
+
+    def record(self, function: Function, inputs: tuple[Tensor | None, ...], output: Tensor) -> None: ...
+
+    def enter(self, module: Any) -> None: ...
+
+    def exit(self, module: Any, output: Any) -> None: ...
+
+
+_tracer: Tracer | None = None
+
+
+def set_tracer(tracer: Tracer | None) -> Tracer | None:
+    """Let ``tracer`` watch from now on (``None``: nobody); returns the one before."""
+    global _tracer
+    before, _tracer = _tracer, tracer
+    return before
+
+
+class Function:
+    """One call of one operation.
+
+    A subclass has ``forward(be, *arrays) -> array`` and ``backward(be, dy) -> tuple`` with one array or None for each
+    input. ``forward`` leaves in ``self.saved`` what ``backward`` needs; it may look at ``self.needs``, which says for each
+    input whether its gradient is wanted, or is None when no gradient can be asked for.
+    """
+
+    name: ClassVar[str]
+    """The operation's name in graphs."""
+    params: ClassVar[tuple[str, ...]] = ()
+    """The attributes that, with the inputs, determine the result."""
+    differentiable: ClassVar[bool] = True
+    any_dtype: ClassVar[bool] = False
+    """Whether it only moves or converts data, so that inputs need not be of one dtype that lucid computes with."""
+    view: ClassVar[bool] = False
+    """Whether the result may share memory with the first input."""
+    fresh: ClassVar[bool] = True
+    """Whether ``backward`` returns only arrays that it made: no ``dy`` passed on, no view of it, not one array twice."""
+    keeps: ClassVar[tuple[int, ...]] = ()
+    """Which inputs' arrays (-1: the result's) ``saved`` may hold, and which must not be changed before the backward pass."""
+
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
+
+    needs: tuple[bool, ...] | None = None
+    saved: tuple[Any, ...] | None = None
+    edges: tuple[Function | Tensor | None, ...] | None = None
+    seq: int = 0
+    device: str = "cpu"
+    hooks: dict[int, Any] | None = None
+    keeper: Any = None
+    versions: list[tuple[list[int], int]] | None = None
+
+    def attrs(self) -> dict[str, Any]:
+        """The attributes named in ``params``, for the tracer."""
+        return {name: getattr(self, name) for name in self.params}
+
+    def run_backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        """``backward``, after checking that what was saved is still there and unchanged."""
+        if self.edges is None:
+            raise RuntimeError(
+                f"backward reached {self.name} a second time, but its saved values were released by the first pass; "
+                "pass retain_graph=True to the first backward to go through the graph again"
+            )
+        if self.versions is not None:
+            for cell, version in self.versions:
+                if cell[0] != version:
+                    raise RuntimeError(
+                        f"a tensor that the backward pass of {self.name} needs was changed in place after it was used"
+                    )
+        return self.backward(be, dy)
+
+    def release(self) -> None:
+        """Drop what was saved and the links to earlier nodes; the node cannot run backward again."""
+        self.saved = self.edges = self.versions = None
+
+
+def apply(function: Function, *inputs: Any) -> Tensor:
+    """Run ``function`` on tensors (None where an optional input is missing) and record it where a gradient may be asked for.
+
+    Raises:
+        TypeError: inputs of two float dtypes, or of one that lucid does not compute with.
+        RuntimeError: inputs on two devices.
+    """
+    for value in inputs:
+        if not isinstance(value, Tensor) and value is not None:
+            inputs = _as_tensors(inputs)
+            break
+    first = inputs[0]
+    device = first.device
+    if len(inputs) == 1:
+        arrays: Any = (first.data,)
+        if first.data.dtype.num >= _FLOAT16 and not function.any_dtype:
+            _check(function, inputs)
+        record = first._requires_grad
+    else:
+        arrays = [None if t is None else t.data for t in inputs]
+        record = _check(function, inputs)
+    be = backend_for(device) if _tracer is None else _tracer.backend(device)
+    if record and _mode.enabled and function.differentiable:
+        function.needs = tuple([t is not None and t._requires_grad for t in inputs])
+        out = wrap(function.forward(be, *arrays), device)
+        _record(function, inputs, out)
+    else:
+        out = wrap(function.forward(be, *arrays), device)
+    if function.view:
+        out._share_version(first)
+    if _tracer is not None:
+        _tracer.record(function, inputs, out)
+    return out
+
+
+def _record(function: Function, inputs: tuple[Any, ...], out: Tensor) -> None:
+    """Make ``function`` the node of ``out``."""
+    out._requires_grad = True
+    out._node = function
+    function.device = out.device
+    function.edges = tuple([(t._node or t) if t is not None and t._requires_grad else None for t in inputs])
+    function.seq = next(_creation)
+    if function.keeps:
+        kept = [out if i < 0 else inputs[i] for i in function.keeps if i < len(inputs) and inputs[i] is not None]
+        function.versions = [(cell := t._version_cell(), cell[0]) for t in kept]
+
+
+def _as_tensors(inputs: tuple[Any, ...]) -> tuple[Tensor | None, ...]:
+    device = next((t.device for t in inputs if isinstance(t, Tensor)), "cpu")
+    return tuple(t if t is None or isinstance(t, Tensor) else as_tensor(t, device=device) for t in inputs)
+
+
+def _check(function: Function, inputs: tuple[Any, ...]) -> bool:
+    """Check devices and dtypes; returns whether any input requires a gradient."""
+    device = inputs[0].device
+    dtype = None
+    record = False
+    for tensor in inputs:
+        if tensor is None:
+            continue
+        if tensor._requires_grad:
+            record = True
+        if tensor.device != device:
+            raise RuntimeError(
+                f"{function.name}: got tensors on {device!r} and {tensor.device!r}; all must be on one device"
+            )
+        own = tensor.data.dtype
+        if own.kind != "f" or function.any_dtype:
+            continue
+        if own.num >= _FLOAT16:
+            raise TypeError(f"{function.name}: got a {own} tensor; may be float32 or float64 (convert with .astype)")
+        if dtype is None:
+            dtype = own
+        elif own != dtype:
+            raise TypeError(
+                f"{function.name}: got tensors of dtype {dtype} and {own}; "
+                "convert one with .astype, float dtypes are not mixed silently"
+            )
+    return record

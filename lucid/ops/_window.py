@@ -1,0 +1,75 @@
+"""What convolution and pooling share: pairs of numbers, and the size of what windows leave."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+Pair = tuple[int, int]
+PairLike: TypeAlias = "int | Sequence[int]"
+
+
+def pair(name: str, value: Any, least: int) -> Pair:
+    """``value``, a number or two, as (vertical, horizontal).
+
+    Raises:
+        ValueError: not one or two integers of at least ``least``.
+    """
+    if type(value) is tuple and len(value) == 2 and type(value[0]) is int and type(value[1]) is int:
+        both = value
+    else:
+        try:
+            numbers = [operator.index(n) for n in value] if isinstance(value, Sequence) else [operator.index(value)] * 2
+        except TypeError:
+            numbers = []
+        if len(numbers) == 1:
+            numbers = numbers * 2
+        if len(numbers) != 2:
+            raise ValueError(f"{name}: got {value!r}; may be an integer or a pair of integers")
+        both = (numbers[0], numbers[1])
+    if both[0] < least or both[1] < least:
+        raise ValueError(f"{name}: got {value!r}; may be {least} or more")
+    return both
+
+
+def require_image(name: str, shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless ``shape`` is that of a batch of images."""
+    if len(shape) != 4:
+        raise ValueError(f"{name}: input has shape {shape}; must have 4 axes, (N, C, H, W)")
+
+
+def output_size(
+    name: str,
+    shape: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair = (1, 1),
+    ceil_mode: bool = False,
+) -> Pair:
+    """How many windows fit on images of ``shape``, down and across.
+
+    With ``ceil_mode`` a last window may begin inside the padded image and reach beyond it, as in PyTorch.
+
+    Raises:
+        ValueError: not one fits.
+    """
+    height = _along(shape[2], kernel[0], stride[0], padding[0], dilation[0], ceil_mode)
+    width = _along(shape[3], kernel[1], stride[1], padding[1], dilation[1], ceil_mode)
+    if height < 1 or width < 1:
+        raise ValueError(
+            f"{name}: a kernel of {kernel[0]}x{kernel[1]} with dilation {dilation} is larger than the input "
+            f"{shape[2]}x{shape[3]} with padding {padding}"
+        )
+    return height, width
+
+
+def _along(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> int:
+    room = size + 2 * padding - dilation * (kernel - 1) - 1
+    if room < 0:
+        return 0
+    count = -(-room // stride) + 1 if ceil_mode else room // stride + 1
+    if ceil_mode and (count - 1) * stride >= size + padding:
+        count -= 1  # the last window would begin in the padding behind
+    return count

@@ -1,0 +1,233 @@
+"""New tensors from shapes and numbers."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+from lucid.backends import backend_for
+from lucid.device import check_device
+from lucid.dtypes import as_dtype, get_default_dtype
+from lucid.tensor import Tensor, as_tensor, wrap
+
+__all__ = [
+    "arange",
+    "empty",
+    "empty_like",
+    "eye",
+    "full",
+    "full_like",
+    "linspace",
+    "ones",
+    "ones_like",
+    "zeros",
+    "zeros_like",
+]
+
+
+def _xp(device: str) -> Any:
+    return backend_for(check_device(device)).xp
+
+
+def _shape(shape: tuple[Any, ...]) -> tuple[int, ...]:
+    """The lengths in ``zeros(2, 3)`` and in ``zeros((2, 3))`` alike."""
+    if len(shape) == 1 and isinstance(shape[0], Sequence):
+        shape = tuple(shape[0])
+    lengths = tuple(map(operator.index, shape))
+    if min(lengths, default=0) < 0:
+        raise ValueError(f"shape: got {lengths}; lengths may be 0 or more")
+    return lengths
+
+
+def _finish(array: Any, device: str, requires_grad: bool, keep_grad: bool = False) -> Tensor:
+    out = wrap(array, device)
+    if requires_grad:
+        out.requires_grad = True
+    if keep_grad:
+        out.keep_grad = True
+    return out
+
+
+def zeros(
+    *shape: Any, dtype: Any = None, requires_grad: bool = False, keep_grad: bool = False, device: str = "cpu"
+) -> Tensor:
+    """Zeros.
+
+    Args:
+        shape: lengths, as numbers or as one tuple.
+        dtype: the default dtype if None.
+        requires_grad: whether gradients are wanted.
+        keep_grad: as in ``Tensor``.
+        device: where it lies.
+
+    Raises:
+        ValueError: a negative length.
+
+    Example:
+        >>> import lucid
+        >>> lucid.zeros(2, 2)
+        tensor([[0., 0.],
+                [0., 0.]])
+    """
+    array = _xp(device).zeros(_shape(shape), as_dtype(dtype or get_default_dtype()))
+    return _finish(array, device, requires_grad, keep_grad)
+
+
+def ones(
+    *shape: Any, dtype: Any = None, requires_grad: bool = False, keep_grad: bool = False, device: str = "cpu"
+) -> Tensor:
+    """Ones. Arguments and errors as ``zeros``.
+
+    Example:
+        >>> import lucid
+        >>> lucid.ones(3)
+        tensor([1., 1., 1.])
+    """
+    array = _xp(device).ones(_shape(shape), as_dtype(dtype or get_default_dtype()))
+    return _finish(array, device, requires_grad, keep_grad)
+
+
+def empty(
+    *shape: Any, dtype: Any = None, requires_grad: bool = False, keep_grad: bool = False, device: str = "cpu"
+) -> Tensor:
+    """A tensor whose values are left as the memory was. Arguments and errors as ``zeros``.
+
+    Example:
+        >>> import lucid
+        >>> lucid.empty(2, 3).shape
+        (2, 3)
+    """
+    array = _xp(device).empty(_shape(shape), as_dtype(dtype or get_default_dtype()))
+    return _finish(array, device, requires_grad, keep_grad)
+
+
+def full(
+    shape: int | Sequence[int],
+    fill_value: float,
+    dtype: Any = None,
+    requires_grad: bool = False,
+    keep_grad: bool = False,
+    device: str = "cpu",
+) -> Tensor:
+    """``fill_value`` everywhere; without a dtype, that of ``lucid.tensor(fill_value)``. Otherwise as ``zeros``.
+
+    Example:
+        >>> import lucid
+        >>> lucid.full((2,), 0.5), lucid.full(2, 7)
+        (tensor([0.5, 0.5]), tensor([7, 7]))
+    """
+    chosen = as_dtype(dtype) if dtype is not None else as_tensor(fill_value).dtype
+    lengths = _shape(tuple(shape) if isinstance(shape, Sequence) else (shape,))
+    return _finish(_xp(device).full(lengths, fill_value, chosen), device, requires_grad, keep_grad)
+
+
+def eye(rows: int, columns: int | None = None, dtype: Any = None, requires_grad: bool = False, device: str = "cpu") -> Tensor:
+    """Ones on the diagonal of a matrix, zeros elsewhere; square if ``columns`` is None.
+
+    Example:
+        >>> import lucid
+        >>> lucid.eye(2)
+        tensor([[1., 0.],
+                [0., 1.]])
+    """
+    shape = _shape((rows, rows if columns is None else columns))
+    return _finish(_xp(device).eye(*shape, dtype=as_dtype(dtype or get_default_dtype())), device, requires_grad)
+
+
+def arange(
+    start: float,
+    stop: float | None = None,
+    step: float = 1,
+    dtype: Any = None,
+    requires_grad: bool = False,
+    device: str = "cpu",
+) -> Tensor:
+    """The numbers from ``start`` (0 if only one is given), by ``step``, that stand before ``stop``.
+
+    Without a dtype: int64 if all three are integers, else the default dtype. Computed in float64 (integers exactly) and
+    rounded once.
+
+    Raises:
+        ValueError: ``step`` is 0.
+
+    Example:
+        >>> import lucid
+        >>> lucid.arange(3), lucid.arange(0, 1, 0.25)
+        (tensor([0, 1, 2]), tensor([0.  , 0.25, 0.5 , 0.75]))
+    """
+    if stop is None:
+        start, stop = 0, start
+    if step == 0:
+        raise ValueError("step: got 0; may be any other number")
+    whole = all(isinstance(n, int) for n in (start, stop, step))
+    chosen = as_dtype(dtype) if dtype is not None else as_dtype("int64") if whole else get_default_dtype()
+    array = _xp(device).arange(start, stop, step).astype(chosen)
+    return _finish(array, device, requires_grad)
+
+
+def linspace(
+    start: float, stop: float, num: int = 50, dtype: Any = None, requires_grad: bool = False, device: str = "cpu"
+) -> Tensor:
+    """``num`` numbers at even distances from ``start`` to ``stop``, both included. Computed in float64, rounded once.
+
+    Raises:
+        ValueError: ``num`` is negative.
+
+    Example:
+        >>> import lucid
+        >>> lucid.linspace(0, 1, 5)
+        tensor([0.  , 0.25, 0.5 , 0.75, 1.  ])
+    """
+    if num < 0:
+        raise ValueError(f"num: got {num}; may be 0 or more")
+    array = _xp(device).linspace(start, stop, num).astype(as_dtype(dtype or get_default_dtype()))
+    return _finish(array, device, requires_grad)
+
+
+def zeros_like(x: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Zeros of the shape, device and (without ``dtype``) dtype of ``x``.
+
+    Example:
+        >>> import lucid
+        >>> lucid.zeros_like(lucid.ones(2))
+        tensor([0., 0.])
+    """
+    x = as_tensor(x)
+    return zeros(x.shape, dtype=dtype or x.dtype, requires_grad=requires_grad, device=x.device)
+
+
+def ones_like(x: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Ones of the shape, device and (without ``dtype``) dtype of ``x``.
+
+    Example:
+        >>> import lucid
+        >>> lucid.ones_like(lucid.zeros(2))
+        tensor([1., 1.])
+    """
+    x = as_tensor(x)
+    return ones(x.shape, dtype=dtype or x.dtype, requires_grad=requires_grad, device=x.device)
+
+
+def empty_like(x: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor of the shape, device and (without ``dtype``) dtype of ``x``, whose values are left as the memory was.
+
+    Example:
+        >>> import lucid
+        >>> lucid.empty_like(lucid.zeros(2)).shape
+        (2,)
+    """
+    x = as_tensor(x)
+    return empty(x.shape, dtype=dtype or x.dtype, requires_grad=requires_grad, device=x.device)
+
+
+def full_like(x: Any, fill_value: float, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """``fill_value`` in the shape, device and (without ``dtype``) dtype of ``x``.
+
+    Example:
+        >>> import lucid
+        >>> lucid.full_like(lucid.zeros(2), 3)
+        tensor([3., 3.])
+    """
+    x = as_tensor(x)
+    return full(x.shape, fill_value, dtype or x.dtype, requires_grad, device=x.device)

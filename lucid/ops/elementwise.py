@@ -1,0 +1,695 @@
+"""Operations on each element, with NumPy's broadcasting (``ARITHMETIC.md``, sections 5 and 6).
+
+Each result is one correctly rounded operation of the backend; a gradient is composed of the same operations, in the order
+in which it is written here. Integers and booleans are computed exactly, by the array library itself.
+"""
+
+from __future__ import annotations
+
+import numbers
+from typing import Any
+
+from lucid.backends import Backend
+from lucid.ops._common import backend_array, broadcast_shape, floating, operands, unbroadcast
+from lucid.ops._function import Function, apply
+from lucid.tensor import Operand, Tensor, as_tensor, wrap
+
+__all__ = [
+    "abs",
+    "add",
+    "clamp",
+    "clip",
+    "div",
+    "divide",
+    "exp",
+    "log",
+    "masked_fill",
+    "maximum",
+    "minimum",
+    "mul",
+    "multiply",
+    "neg",
+    "negative",
+    "pow",
+    "power",
+    "reciprocal",
+    "relu",
+    "sigmoid",
+    "sign",
+    "sqrt",
+    "square",
+    "sub",
+    "subtract",
+    "where",
+]
+
+_INTEGER = {"add": "add", "sub": "subtract", "mul": "multiply", "maximum": "maximum", "minimum": "minimum"}
+_INTEGER_UNARY = {"neg": "negative", "abs": "absolute", "square": "square"}
+
+
+def _binary(be: Backend, op: str, a: Any, b: Any) -> Any:
+    if a.dtype.kind == "f":
+        return be.binary(op, a, b)
+    return be.xp.asarray(getattr(be.xp, _INTEGER[op])(a, b))
+
+
+def _unary(be: Backend, op: str, x: Any) -> Any:
+    if x.dtype.kind == "f":
+        return be.unary(op, x)
+    if op == "relu":
+        return be.xp.asarray(be.xp.maximum(x, 0).astype(x.dtype))
+    return be.xp.asarray(getattr(be.xp, _INTEGER_UNARY[op])(x))
+
+
+def _number(be: Backend, value: float, like: Any) -> Any:
+    """A number as an array without axes, narrowed to the dtype of ``like``."""
+    return be.xp.array(value, like.dtype)
+
+
+# -- two operands ----------------------------------------------------------------------------------------------------
+
+
+class Add(Function):
+    name = "add"
+    fresh = False
+
+    def forward(self, be: Backend, a: Any, b: Any) -> Any:
+        self.shapes = a.shape, b.shape
+        return _binary(be, "add", a, b)
+
+    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        needs_a, needs_b = self.needs  # type: ignore[misc]
+        return (
+            unbroadcast(be, dy, self.shapes[0]) if needs_a else None,
+            unbroadcast(be, dy, self.shapes[1]) if needs_b else None,
+        )
+
+
+def add(a: Operand, b: Operand) -> Tensor:
+    """``a + b``.
+
+    Args:
+        a: a tensor, array or number.
+        b: another, whose shape broadcasts with that of ``a``. A number takes the tensor's dtype.
+
+    Returns:
+        A tensor of the broadcast shape. Gradients: ``dy`` for both, summed over broadcast axes.
+
+    Raises:
+        TypeError: two float dtypes.
+        ValueError: the shapes do not broadcast.
+
+    Source: ONNX operator Add.
+
+    Example:
+        >>> import lucid
+        >>> lucid.add(lucid.tensor([1.0, 2.0]), 3)
+        tensor([4., 5.])
+    """
+    return apply(Add(), *operands("add", a, b))
+
+
+class Sub(Function):
+    name = "sub"
+    fresh = False
+
+    def forward(self, be: Backend, a: Any, b: Any) -> Any:
+        self.shapes = a.shape, b.shape
+        if a.dtype.kind == "b":
+            raise TypeError("sub: booleans cannot be subtracted; convert them with .astype, or use ~ and &")
+        return _binary(be, "sub", a, b)
+
+    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        needs_a, needs_b = self.needs  # type: ignore[misc]
+        return (
+            unbroadcast(be, dy, self.shapes[0]) if needs_a else None,
+            unbroadcast(be, be.unary("neg", dy), self.shapes[1]) if needs_b else None,
+        )
+
+
+def sub(a: Operand, b: Operand) -> Tensor:
+    """``a - b``. Arguments and errors as ``add``.
+
+    Gradients: ``dy`` and ``-dy``. Source: ONNX operator Sub.
+
+    Example:
+        >>> import lucid
+        >>> lucid.sub(3, lucid.tensor([1.0, 2.0]))
+        tensor([2., 1.])
+    """
+    return apply(Sub(), *operands("sub", a, b))
+
+
+class Mul(Function):
+    name = "mul"
+    keeps = (0, 1)
+
+    def forward(self, be: Backend, a: Any, b: Any) -> Any:
+        self.saved = (a, b)
+        return _binary(be, "mul", a, b)
+
+    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        a, b = self.saved  # type: ignore[misc]
+        needs_a, needs_b = self.needs  # type: ignore[misc]
+        return (
+            unbroadcast(be, be.binary("mul", dy, b), a.shape) if needs_a else None,
+            unbroadcast(be, be.binary("mul", dy, a), b.shape) if needs_b else None,
+        )
+
+
+def mul(a: Operand, b: Operand) -> Tensor:
+    """``a * b``, element by element. Arguments and errors as ``add``.
+
+    Gradients: ``dy * b`` and ``dy * a``. Source: ONNX operator Mul.
+
+    Example:
+        >>> import lucid
+        >>> lucid.mul(lucid.tensor([1.0, 2.0]), lucid.tensor([3.0, 4.0]))
+        tensor([3., 8.])
+    """
+    return apply(Mul(), *operands("mul", a, b))
+
+
+class Div(Function):
+    name = "div"
+    keeps = (1, -1)
+
+    def forward(self, be: Backend, a: Any, b: Any) -> Any:
+        y = be.binary("div", a, b)
+        self.saved = (a.shape, b, y)
+        return y
+
+    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        shape, b, y = self.saved  # type: ignore[misc]
+        needs_a, needs_b = self.needs  # type: ignore[misc]
+        q = be.binary("div", dy, b)
+        return (
+            unbroadcast(be, q, shape) if needs_a else None,
+            unbroadcast(be, be.unary("neg", be.binary("mul", q, y)), b.shape) if needs_b else None,
+        )
+
+
+def div(a: Operand, b: Operand) -> Tensor:
+    """``a / b``, element by element; integers are converted to the default dtype first. Arguments and errors as ``add``.
+
+    Gradients: ``q = dy / b`` and ``-(q * y)``. Source: ONNX operator Div.
+
+    Example:
+        >>> import lucid
+        >>> lucid.div(lucid.tensor([1.0, 3.0]), 2)
+        tensor([0.5, 1.5])
+    """
+    x, y = operands("div", a, b)
+    return apply(Div(), floating(x), floating(y))
+
+
+class _Extremum(Function):
+    """``maximum`` and ``minimum``: the gradient goes to the operand that was taken, half to each where they are equal."""
+
+    keeps = (0, 1)
+
+    def forward(self, be: Backend, a: Any, b: Any) -> Any:
+        self.saved = (a, b)
+        return _binary(be, self.name, a, b)
+
+    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        a, b = self.saved  # type: ignore[misc]
+        needs_a, needs_b = self.needs  # type: ignore[misc]
+        xp = be.xp
+        shared = xp.where(a == b, be.binary("mul", dy, _number(be, 0.5, dy)), dy)
+        zero = _number(be, 0.0, dy)
+        a_loses, b_loses = (a < b, a > b) if self.name == "maximum" else (a > b, a < b)
+        return (
+            unbroadcast(be, xp.where(a_loses, zero, shared), a.shape) if needs_a else None,
+            unbroadcast(be, xp.where(b_loses, zero, shared), b.shape) if needs_b else None,
+        )
+
+
+class Maximum(_Extremum):
+    name = "maximum"
+
+
+class Minimum(_Extremum):
+    name = "minimum"
+
+
+def maximum(a: Operand, b: Operand) -> Tensor:
+    """The larger of ``a`` and ``b``, element by element; NaN if either is. Arguments and errors as ``add``.
+
+    Gradients: ``dy`` where the operand is the larger one, ``dy / 2`` where they are equal, else 0, as PyTorch has it.
+    Source: ONNX operator Max.
+
+    Example:
+        >>> import lucid
+        >>> lucid.maximum(lucid.tensor([1.0, 5.0]), 3)
+        tensor([3., 5.])
+    """
+    return apply(Maximum(), *operands("maximum", a, b))
+
+
+def minimum(a: Operand, b: Operand) -> Tensor:
+    """The smaller of ``a`` and ``b``, element by element; NaN if either is. Arguments and errors as ``add``.
+
+    Gradients: as ``maximum``. Source: ONNX operator Min.
+
+    Example:
+        >>> import lucid
+        >>> lucid.minimum(lucid.tensor([1.0, 5.0]), 3)
+        tensor([1., 3.])
+    """
+    return apply(Minimum(), *operands("minimum", a, b))
+
+
+class Power(Function):
+    name = "power"
+    params = ("exponent",)
+    keeps = (0,)
+
+    def __init__(self, exponent: float) -> None:
+        self.exponent = exponent
+
+    def forward(self, be: Backend, x: Any) -> Any:
+        self.saved = (x,)
+        return be.power(x, self.exponent)
+
+    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        (x,) = self.saved  # type: ignore[misc]
+        n = self.exponent
+        if n == 0:
+            return (be.xp.zeros_like(x),)
+        slope = be.binary("mul", _number(be, n, x), be.power(x, n - 1))
+        return (be.binary("mul", dy, slope),)
+
+
+def power(x: Operand, exponent: float) -> Tensor:
+    """``x ** exponent`` for one number.
+
+    Args:
+        x: a tensor; integers are converted to the default dtype.
+        exponent: a Python number, or a tensor of one element that needs no gradient.
+
+    Returns:
+        Gradient: ``dy * (n * x ** (n - 1))``, 0 for ``n = 0``.
+
+    Raises:
+        TypeError: the exponent is no number.
+
+    Source: ONNX operator Pow with a constant exponent.
+
+    Example:
+        >>> import lucid
+        >>> lucid.power(lucid.tensor([1.0, 2.0, 3.0]), 3)
+        tensor([ 1.,  8., 27.])
+    """
+    if isinstance(exponent, Tensor) and exponent.size == 1 and not exponent.requires_grad:
+        exponent = exponent.item()
+    if not isinstance(exponent, numbers.Real):
+        raise TypeError(f"exponent: got {type(exponent).__name__}; may be a number, or a tensor of one without gradient")
+    return apply(Power(float(exponent)), floating(x))
+
+
+# -- one operand -----------------------------------------------------------------------------------------------------
+
+
+class Neg(Function):
+    name = "neg"
+
+    def forward(self, be: Backend, x: Any) -> Any:
+        return _unary(be, "neg", x)
+
+    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        return (be.unary("neg", dy),)
+
+
+def neg(x: Operand) -> Tensor:
+    """``-x``. Gradient: ``-dy``. Source: ONNX operator Neg.
+
+    Example:
+        >>> import lucid
+        >>> lucid.neg(lucid.tensor([1.0, -2.0]))
+        tensor([-1.,  2.])
+    """
+    return apply(Neg(), x)
+
+
+class Abs(Function):
+    name = "abs"
+    keeps = (0,)
+
+    def forward(self, be: Backend, x: Any) -> Any:
+        self.saved = (x,)
+        return _unary(be, "abs", x)
+
+    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        (x,) = self.saved  # type: ignore[misc]
+        return (be.binary("mul", dy, be.xp.sign(x)),)
+
+
+def abs(x: Operand) -> Tensor:
+    """``|x|``. Gradient: ``dy * sign(x)``, so 0 at 0. Source: ONNX operator Abs.
+
+    Example:
+        >>> import lucid
+        >>> lucid.abs(lucid.tensor([1.0, -2.0]))
+        tensor([1., 2.])
+    """
+    return apply(Abs(), x)
+
+
+class Sign(Function):
+    name = "sign"
+
+    def forward(self, be: Backend, x: Any) -> Any:
+        return be.xp.asarray(be.xp.sign(x))
+
+    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        return (be.xp.zeros_like(dy),)
+
+
+def sign(x: Operand) -> Tensor:
+    """-1, 0 or 1 by the sign of ``x``; NaN for NaN. Gradient: 0. Source: ONNX operator Sign.
+
+    Example:
+        >>> import lucid
+        >>> lucid.sign(lucid.tensor([3.0, 0.0, -2.0]))
+        tensor([ 1.,  0., -1.])
+    """
+    return apply(Sign(), x)
+
+
+class Sqrt(Function):
+    name = "sqrt"
+    keeps = (-1,)
+
+    def forward(self, be: Backend, x: Any) -> Any:
+        y = be.unary("sqrt", x)
+        self.saved = (y,)
+        return y
+
+    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        (y,) = self.saved  # type: ignore[misc]
+        return (be.binary("div", dy, be.binary("mul", _number(be, 2.0, y), y)),)
+
+
+def sqrt(x: Operand) -> Tensor:
+    """The square root; NaN below 0. Gradient: ``dy / (2 * y)``. Source: ONNX operator Sqrt.
+
+    Example:
+        >>> import lucid
+        >>> lucid.sqrt(lucid.tensor([4.0, 9.0]))
+        tensor([2., 3.])
+    """
+    return apply(Sqrt(), floating(x))
+
+
+class Square(Function):
+    name = "square"
+    keeps = (0,)
+
+    def forward(self, be: Backend, x: Any) -> Any:
+        self.saved = (x,)
+        return _unary(be, "square", x)
+
+    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        (x,) = self.saved  # type: ignore[misc]
+        return (be.binary("mul", dy, be.binary("mul", _number(be, 2.0, x), x)),)
+
+
+def square(x: Operand) -> Tensor:
+    """``x * x``. Gradient: ``dy * (2 * x)``. Source: ONNX operator Mul of a value with itself.
+
+    Example:
+        >>> import lucid
+        >>> lucid.square(lucid.tensor([2.0, -3.0]))
+        tensor([4., 9.])
+    """
+    return apply(Square(), x)
+
+
+class Reciprocal(Function):
+    name = "reciprocal"
+    keeps = (-1,)
+
+    def forward(self, be: Backend, x: Any) -> Any:
+        y = be.unary("reciprocal", x)
+        self.saved = (y,)
+        return y
+
+    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        (y,) = self.saved  # type: ignore[misc]
+        return (be.unary("neg", be.binary("mul", dy, be.unary("square", y))),)
+
+
+def reciprocal(x: Operand) -> Tensor:
+    """``1 / x``. Gradient: ``-(dy * (y * y))``. Source: ONNX operator Reciprocal.
+
+    Example:
+        >>> import lucid
+        >>> lucid.reciprocal(lucid.tensor([2.0, 4.0]))
+        tensor([0.5 , 0.25])
+    """
+    return apply(Reciprocal(), floating(x))
+
+
+class Exp(Function):
+    name = "exp"
+    keeps = (-1,)
+
+    def forward(self, be: Backend, x: Any) -> Any:
+        y = be.unary("exp", x)
+        self.saved = (y,)
+        return y
+
+    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        (y,) = self.saved  # type: ignore[misc]
+        return (be.binary("mul", dy, y),)
+
+
+def exp(x: Operand) -> Tensor:
+    """``e ** x``. Gradient: ``dy * y``. Source: ONNX operator Exp; fdlibm.
+
+    Example:
+        >>> import lucid
+        >>> lucid.exp(lucid.tensor([0.0, 1.0]))
+        tensor([1.       , 2.7182817])
+    """
+    return apply(Exp(), floating(x))
+
+
+class Log(Function):
+    name = "log"
+    keeps = (0,)
+
+    def forward(self, be: Backend, x: Any) -> Any:
+        self.saved = (x,)
+        return be.unary("log", x)
+
+    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        (x,) = self.saved  # type: ignore[misc]
+        return (be.binary("div", dy, x),)
+
+
+def log(x: Operand) -> Tensor:
+    """The natural logarithm; NaN below 0, minus infinity at 0. Gradient: ``dy / x``. Source: ONNX operator Log; fdlibm.
+
+    Example:
+        >>> import lucid
+        >>> lucid.log(lucid.tensor([1.0, 2.0]))
+        tensor([0.       , 0.6931472])
+    """
+    return apply(Log(), floating(x))
+
+
+class Sigmoid(Function):
+    name = "sigmoid"
+    keeps = (-1,)
+
+    def forward(self, be: Backend, x: Any) -> Any:
+        y = be.unary("sigmoid", x)
+        self.saved = (y,)
+        return y
+
+    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        (y,) = self.saved  # type: ignore[misc]
+        slope = be.binary("mul", be.binary("sub", _number(be, 1.0, y), y), y)
+        return (be.binary("mul", dy, slope),)
+
+
+def sigmoid(x: Operand) -> Tensor:
+    """``1 / (1 + e ** -x)``. Gradient: ``dy * ((1 - y) * y)``. Source: ONNX operator Sigmoid.
+
+    Example:
+        >>> import lucid
+        >>> lucid.sigmoid(lucid.tensor([0.0]))
+        tensor([0.5])
+    """
+    return apply(Sigmoid(), floating(x))
+
+
+class Relu(Function):
+    name = "relu"
+    keeps = (-1,)
+
+    def forward(self, be: Backend, x: Any) -> Any:
+        y = be.unary("relu", x) if x.dtype.kind == "f" else _unary(be, "relu", x)
+        self.saved = (y,)
+        return y
+
+    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        # The result is positive or NaN exactly where the input is, and unlike the input the next layer keeps it anyway.
+        return (be.binary("relu_grad", dy, self.saved[0]),)  # type: ignore[index]
+
+
+def relu(x: Operand) -> Tensor:
+    """``x`` where it is positive (or NaN), else 0. Gradient: ``dy`` where ``x`` is positive (or NaN), else 0.
+
+    Source: ONNX operator Relu; Nair and Hinton, ICML 2010.
+
+    Example:
+        >>> import lucid
+        >>> lucid.relu(lucid.tensor([-1.0, 2.0]))
+        tensor([0., 2.])
+    """
+    return apply(Relu(), x)
+
+
+class Clip(Function):
+    name = "clip"
+    params = ("min_value", "max_value")
+    keeps = (0,)
+
+    def __init__(self, min_value: float | None, max_value: float | None) -> None:
+        self.min_value = min_value
+        self.max_value = max_value
+
+    def forward(self, be: Backend, x: Any) -> Any:
+        self.saved = (x,)
+        y = x
+        if self.min_value is not None:
+            y = _binary(be, "maximum", y, _number(be, self.min_value, x))
+        if self.max_value is not None:
+            y = _binary(be, "minimum", y, _number(be, self.max_value, x))
+        return y
+
+    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        (x,) = self.saved  # type: ignore[misc]
+        inside = x == x
+        if self.min_value is not None:
+            inside &= x >= _number(be, self.min_value, x)
+        if self.max_value is not None:
+            inside &= x <= _number(be, self.max_value, x)
+        return (be.xp.where(inside, dy, _number(be, 0.0, dy)),)
+
+
+def clip(x: Operand, min_value: float | None = None, max_value: float | None = None) -> Tensor:
+    """``minimum(maximum(x, min_value), max_value)``; None leaves a side open.
+
+    Gradient: ``dy`` where ``min_value <= x <= max_value``, else 0. Source: ONNX operator Clip.
+
+    Raises:
+        ValueError: both bounds are None.
+
+    Example:
+        >>> import lucid
+        >>> lucid.clip(lucid.tensor([-1.0, 0.5, 2.0]), 0, 1)
+        tensor([0. , 0.5, 1. ])
+    """
+    if min_value is None and max_value is None:
+        raise ValueError("clip: got neither min_value nor max_value; needs at least one")
+    return apply(Clip(min_value, max_value), x)
+
+
+# -- choices ---------------------------------------------------------------------------------------------------------
+
+
+class Where(Function):
+    name = "where"
+    keeps = (0,)
+
+    def forward(self, be: Backend, condition: Any, a: Any, b: Any) -> Any:
+        self.saved = (condition, a.shape, b.shape)
+        return be.xp.asarray(be.xp.where(condition, a, b))
+
+    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        condition, a, b = self.saved  # type: ignore[misc]
+        _, needs_a, needs_b = self.needs  # type: ignore[misc]
+        zero = _number(be, 0.0, dy)
+        return (
+            None,
+            unbroadcast(be, be.xp.where(condition, dy, zero), a) if needs_a else None,
+            unbroadcast(be, be.xp.where(condition, zero, dy), b) if needs_b else None,
+        )
+
+
+def where(condition: Any, a: Operand, b: Operand) -> Tensor:
+    """``a`` where ``condition`` is true, else ``b``.
+
+    Args:
+        condition: a boolean tensor or array; its shape broadcasts with those of ``a`` and ``b``.
+        a: a tensor, array or number.
+        b: another. Two float dtypes are an error.
+
+    Returns:
+        Gradients: ``dy`` where the operand was taken, else 0.
+
+    Raises:
+        TypeError: the condition is not boolean; two float dtypes.
+        ValueError: the shapes do not broadcast.
+
+    Source: ONNX operator Where.
+
+    Example:
+        >>> import lucid
+        >>> x = lucid.tensor([1.0, -2.0])
+        >>> lucid.where(x > 0, x, 0)
+        tensor([1., 0.])
+    """
+    mask = _mask("where", condition, a if isinstance(a, Tensor) else b)
+    x, y = operands("where", a, b)
+    broadcast_shape("where", mask.shape, x.shape, y.shape)
+    return apply(Where(), mask, x, y)
+
+
+def _mask(name: str, condition: Any, like: Any) -> Tensor:
+    mask = as_tensor(condition, device=like.device if isinstance(like, Tensor) else "cpu")
+    if mask.dtype.kind != "b":
+        raise TypeError(f"{name}: got a condition of dtype {mask.dtype}; must be boolean")
+    return mask
+
+
+def masked_fill(x: Tensor, mask: Any, value: float) -> Tensor:
+    """``x`` with ``value`` where ``mask`` is true.
+
+    Args:
+        x: a tensor.
+        mask: a boolean tensor whose shape broadcasts to that of ``x``.
+        value: a number, which takes the dtype of ``x``.
+
+    Returns:
+        Gradient: ``dy`` where the mask is false, else 0.
+
+    Raises:
+        TypeError: the mask is not boolean.
+        ValueError: its shape does not broadcast to that of ``x``.
+
+    Source: ONNX operator Where.
+
+    Example:
+        >>> import lucid
+        >>> x = lucid.tensor([1.0, -2.0])
+        >>> lucid.masked_fill(x, x < 0, 9)
+        tensor([1., 9.])
+    """
+    x = as_tensor(x)
+    condition = _mask("masked_fill", mask, x)
+    if broadcast_shape("masked_fill", x.shape, condition.shape) != x.shape:
+        raise ValueError(f"masked_fill: a mask of shape {condition.shape} does not broadcast to shape {x.shape}")
+    return apply(Where(), condition, wrap(backend_array(x, value, x.dtype), x.device), x)
+
+
+multiply = mul
+divide = div
+subtract = sub
+negative = neg
+pow = power
+clamp = clip

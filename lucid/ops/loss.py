@@ -1,0 +1,282 @@
+"""Softmax and losses (``ARITHMETIC.md``, section 9)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lucid.backends import Backend
+from lucid.ops._common import one_axis
+from lucid.ops._function import Function, apply
+from lucid.ops.elementwise import add, div, exp, mul, neg, square, sub, where
+from lucid.ops.reduction import mean, sum
+from lucid.ops.shape import reshape, transpose
+from lucid.tensor import Tensor, as_tensor, wrap
+
+__all__ = ["cross_entropy", "log_softmax", "mse_loss", "nll_loss", "softmax"]
+
+_REDUCTIONS = ("none", "sum", "mean")
+
+
+class LogSoftmax(Function):
+    name = "log_softmax"
+    params = ("axis",)
+    keeps = (-1,)
+
+    def __init__(self, axis: int) -> None:
+        self.axis = axis
+
+    def forward(self, be: Backend, x: Any) -> Any:
+        y = be.log_softmax(x, self.axis)
+        self.saved = (y,)
+        return y
+
+    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        return (be.log_softmax_grad(dy, self.saved[0], self.axis),)  # type: ignore[index]
+
+
+def log_softmax(input: Tensor, axis: int = -1) -> Tensor:
+    """``y[c] = x[c] - log(sum over j of exp(x[j]))`` along ``axis``.
+
+    Args:
+        input: a float tensor with at least one axis.
+        axis: the axis of the classes.
+
+    Returns:
+        A tensor of the input's shape. Gradient: ``dy[c] - exp(y[c]) * sum of dy``.
+
+    Raises:
+        ValueError: there is no such axis.
+        TypeError: integers.
+
+    Source: ONNX operator LogSoftmax.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.functional.log_softmax(lucid.tensor([0.0, 0.0]))
+        tensor([-0.6931472, -0.6931472])
+    """
+    if input.data.dtype.kind != "f":
+        raise TypeError(f"log_softmax: got a {input.dtype} tensor; may be float32 or float64 (convert with .astype)")
+    return apply(LogSoftmax(one_axis("log_softmax", axis, input.ndim)), input)
+
+
+def softmax(input: Tensor, axis: int = -1) -> Tensor:
+    """``exp(x[c]) / sum over j of exp(x[j])``, computed as ``exp(log_softmax(x))``. Arguments and errors as ``log_softmax``.
+
+    Source: ONNX operator Softmax.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.functional.softmax(lucid.tensor([0.0, 0.0]))
+        tensor([0.5, 0.5])
+    """
+    return exp(log_softmax(input, axis))
+
+
+class NllLoss(Function):
+    """Of log-probabilities ``(N, C)`` and targets ``(N,)``, which have been checked."""
+
+    name = "nll_loss"
+    params = ("ignore_index", "reduction")
+    keeps = (1, 2)
+
+    def __init__(self, ignore_index: int, reduction: str) -> None:
+        self.ignore_index = ignore_index
+        self.reduction = reduction
+
+    def forward(self, be: Backend, logp: Any, target: Any, weight: Any) -> Any:
+        loss, weight_sum = be.nll_loss(logp, target, weight, self.ignore_index, self.reduction)
+        self.saved = (target, weight, weight_sum, logp.shape[1])
+        return loss
+
+    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        target, weight, weight_sum, classes = self.saved  # type: ignore[misc]
+        grad = be.nll_loss_grad(dy, target, weight, self.ignore_index, self.reduction, weight_sum, classes)
+        return (grad, None, None)
+
+
+def nll_loss(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Tensor:
+    """The negative log-likelihood ``l[n] = -w[t[n]] * logp[n, t[n]]``.
+
+    Args:
+        input: log-probabilities ``(N, C)``, ``(C,)``, or ``(N, C, d1, ...)``.
+        target: classes, integers of shape ``(N,)``, ``()``, or ``(N, d1, ...)``.
+        weight: ``(C,)``, the weight of each class; None for 1.
+        ignore_index: a target that takes no part in loss and gradient.
+        reduction: ``"none"`` (each ``l[n]``), ``"sum"``, or ``"mean"``: the sum of ``l`` over the sum of the targets' weights.
+
+    Returns:
+        A tensor without axes, or of the target's shape for ``"none"``.
+
+    Raises:
+        IndexError: a target that is no class.
+        ValueError: shapes that do not fit, an unknown reduction.
+        TypeError: targets that are no integers, two float dtypes.
+
+    Source: ONNX operator NegativeLogLikelihoodLoss.
+
+    Example:
+        >>> import lucid
+        >>> logp = lucid.log(lucid.tensor([[0.5, 0.5], [0.25, 0.75]]))
+        >>> lucid.nn.functional.nll_loss(logp, lucid.tensor([0, 0]))
+        tensor(1.0397208)
+    """
+    rows, classes = _rows("nll_loss", input, target, weight, ignore_index, reduction)
+    loss = apply(NllLoss(ignore_index, reduction), rows, classes, weight)
+    return reshape(loss, target.shape) if reduction == "none" and loss.shape != target.shape else loss
+
+
+def _rows(
+    name: str, input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str
+) -> tuple[Tensor, Tensor]:
+    """Input and target as ``(N, C)`` and ``(N,)``, checked."""
+    _check_reduction(reduction)
+    if not isinstance(target, Tensor) or target.dtype.kind not in "iu":
+        kind = target.dtype if isinstance(target, Tensor) else type(target).__name__
+        raise TypeError(f"target: got {kind}; must be a tensor of integers, the classes")
+    shape = input.shape
+    if not shape or target.shape != ((*shape[:1], *shape[2:]) if len(shape) > 1 else ()):
+        raise ValueError(
+            f"{name}: got an input of shape {shape} and a target of shape {target.shape}; "
+            "must be (N, C) and (N,), (C,) and (), or (N, C, d1, ...) and (N, d1, ...)"
+        )
+    classes = shape[1] if len(shape) > 1 else shape[0]
+    if weight is not None and weight.shape != (classes,):
+        raise ValueError(f"weight: got shape {weight.shape}; must be ({classes},), one for each class")
+    flat = target.data.reshape(-1)
+    _check_targets(flat, classes, ignore_index)
+    if len(shape) > 2:
+        input = transpose(input, (0, *range(2, len(shape)), 1))
+    rows = input if input.ndim == 2 else reshape(input, (flat.shape[0], classes))
+    return rows, wrap(flat.astype("int64", copy=False), target.device) if flat is not target.data else target
+
+
+def _check_reduction(reduction: str) -> None:
+    if reduction not in _REDUCTIONS:
+        raise ValueError(f"reduction: got {reduction!r}; may be 'none', 'sum' or 'mean'")
+
+
+def _check_targets(target: Any, classes: int, ignore_index: int) -> None:
+    bad = ((target < 0) | (target >= classes)) & (target != ignore_index)
+    if bad.any():
+        place = int(bad.argmax())
+        raise IndexError(
+            f"target: got class {int(target[place])} at position {place}; may be 0 to {classes - 1}, or {ignore_index} (ignored)"
+        )
+
+
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """``nll_loss(log_softmax(x), target)``: the cross-entropy of logits against classes.
+
+    With smoothing ``s`` the loss is ``(1 - s) * nll + s / C * sum over c of -w[c] * logp[n, c]``; the mean of both parts
+    divides by the same sum of weights.
+
+    Args:
+        input: logits ``(N, C)``, ``(C,)``, or ``(N, C, d1, ...)``.
+        target: classes as in ``nll_loss``, or probabilities (floats) of the input's shape.
+        weight: ``(C,)``, the weight of each class; None for 1.
+        ignore_index: a class that takes no part; of no meaning for probabilities.
+        reduction: ``"none"``, ``"sum"`` or ``"mean"``; for probabilities the mean divides by ``N d1 ...``.
+        label_smoothing: from 0 to 1, how much of each target is spread evenly over all classes.
+
+    Returns:
+        A tensor without axes, or of the shape of the classes for ``"none"``.
+
+    Raises: as ``nll_loss``; ValueError also for a smoothing outside 0 to 1.
+
+    Source: ONNX operator SoftmaxCrossEntropyLoss; Szegedy et al., CVPR 2016, for the smoothing.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.functional.cross_entropy(lucid.tensor([[2.0, 0.0]]), lucid.tensor([0]))
+        tensor(0.126928)
+    """
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise ValueError(f"label_smoothing: got {label_smoothing}; may be 0 to 1")
+    if isinstance(target, Tensor) and target.dtype.kind == "f":
+        return _soft_cross_entropy(input, target, weight, reduction, label_smoothing)
+    rows, classes = _rows("cross_entropy", input, target, weight, ignore_index, reduction)
+    logp = log_softmax(rows, 1)
+    loss = apply(NllLoss(ignore_index, reduction), logp, classes, weight)
+    if label_smoothing:
+        smooth = _smoothing(logp, classes, weight, ignore_index, reduction)
+        loss = add(mul(loss, 1.0 - label_smoothing), mul(smooth, label_smoothing / logp.shape[1]))
+    return reshape(loss, target.shape) if reduction == "none" and loss.shape != target.shape else loss
+
+
+def _smoothing(logp: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str) -> Tensor:
+    """The sum of ``-w[c] * logp[n, c]`` over the classes, reduced as ``nll_loss`` reduces its rows."""
+    taken = target != ignore_index
+    each = neg(sum(logp if weight is None else mul(logp, weight), 1))
+    each = where(taken, each, 0.0)
+    if reduction == "none":
+        return each
+    total = sum(each)
+    if reduction == "sum":
+        return total
+    if weight is None:
+        return div(total, sum(taken.astype(logp.dtype)))
+    return div(total, sum(where(taken, weight[where(taken, target, 0)], 0.0)))
+
+
+def _soft_cross_entropy(
+    input: Tensor, target: Tensor, weight: Tensor | None, reduction: str, label_smoothing: float
+) -> Tensor:
+    """Cross-entropy against probabilities."""
+    _check_reduction(reduction)
+    if not input.ndim or target.shape != input.shape:
+        raise ValueError(f"cross_entropy: probabilities of shape {target.shape} must have the input's shape {input.shape}")
+    axis = 1 if input.ndim > 1 else 0
+    classes = input.shape[axis]
+    if label_smoothing:
+        target = add(mul(target, 1.0 - label_smoothing), label_smoothing / classes)
+    terms = mul(log_softmax(input, axis), target)
+    if weight is not None:
+        if weight.shape != (classes,):
+            raise ValueError(f"weight: got shape {weight.shape}; must be ({classes},), one for each class")
+        terms = mul(terms, reshape(weight, (classes, *[1] * (input.ndim - axis - 1))))
+    loss = neg(sum(terms, axis))
+    return loss if reduction == "none" else sum(loss) if reduction == "sum" else mean(loss)
+
+
+def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
+    """``(input - target)^2``, and its mean or sum.
+
+    Args:
+        input: a float tensor.
+        target: a tensor of the same shape and dtype; unlike PyTorch's it is not broadcast, which is mostly a mistake.
+        reduction: ``"none"``, ``"sum"`` or ``"mean"``.
+
+    Returns:
+        A tensor without axes, or of the input's shape for ``"none"``.
+
+    Raises:
+        ValueError: another shape, an unknown reduction.
+        TypeError: two float dtypes.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.functional.mse_loss(lucid.tensor([1.0, 2.0]), lucid.tensor([0.0, 0.0]))
+        tensor(2.5)
+    """
+    _check_reduction(reduction)
+    target = as_tensor(target, device=input.device)
+    if input.shape != target.shape:
+        raise ValueError(f"mse_loss: input has shape {input.shape} and target {target.shape}; must be equal")
+    each = square(sub(input, target))
+    return each if reduction == "none" else sum(each) if reduction == "sum" else mean(each)

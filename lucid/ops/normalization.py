@@ -1,0 +1,108 @@
+"""Batch normalisation (``ARITHMETIC.md``, section 7)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lucid.backends import Backend
+from lucid.dtypes import float64
+from lucid.ops._function import Function, apply
+from lucid.ops._window import require_image
+from lucid.tensor import Tensor
+
+__all__ = ["batch_norm"]
+
+
+class BatchNorm(Function):
+    """``training`` says whether the statistics are those of the batch; they are left in ``mean`` and ``var`` (float64)."""
+
+    name = "batch_norm"
+    params = ("training", "momentum", "eps")
+    keeps = (0, 1)
+
+    def __init__(self, training: bool, momentum: float, eps: float) -> None:
+        self.training = training
+        self.momentum = momentum
+        self.eps = eps
+
+    def forward(self, be: Backend, x: Any, gamma: Any, beta: Any, running_mean: Any, running_var: Any) -> Any:
+        if self.training:
+            y, self.mean, self.var = be.batch_norm_train(x, gamma, beta, self.eps)
+        else:
+            self.mean, self.var = running_mean.astype(float64), running_var.astype(float64)
+            y = be.batch_norm_eval(x, gamma, beta, self.mean, self.var, self.eps)
+        self.saved = (x, gamma)
+        return y
+
+    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        x, gamma = self.saved  # type: ignore[misc]
+        grads = be.batch_norm_grad(dy, x, gamma, self.mean, self.var, self.eps, self.training)
+        needs = self.needs or ()
+        return tuple([grad if need else None for grad, need in zip(grads, needs, strict=False)])
+
+
+def batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """``y = (x - mean) / sqrt(var + eps) * weight + bias`` for each channel.
+
+    Args:
+        input: images ``(N, C, H, W)``.
+        running_mean: ``(C,)``, the mean to use in evaluation; updated in place in training. May be None in training.
+        running_var: ``(C,)``, likewise the variance.
+        weight: ``(C,)``, or None for 1.
+        bias: ``(C,)``, or None for 0.
+        training: whether mean and (biased) variance are those of the batch, over ``(N, H, W)``.
+        momentum: ``running = running + momentum * (batch statistic - running)``; the variance that goes in is unbiased.
+        eps: added to the variance.
+
+    Returns:
+        A tensor of the input's shape.
+
+    Raises:
+        ValueError: another rank or channel count; in training, a single value per channel; in evaluation, no statistics.
+        TypeError: two float dtypes.
+
+    Source: ONNX operator BatchNormalization; Ioffe and Szegedy, ICML 2015.
+
+    Example:
+        >>> import lucid
+        >>> x = lucid.reshape(lucid.tensor([1.0, 3.0]), (2, 1, 1, 1))
+        >>> lucid.nn.functional.batch_norm(x, None, None, training=True, eps=0.0).tolist()
+        [[[[-1.0]]], [[[1.0]]]]
+    """
+    shape = input.data.shape
+    require_image("batch_norm", shape)
+    named = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
+    for name, value in named.items():
+        if value is not None and value.data.shape != shape[1:2]:
+            raise ValueError(
+                f"batch_norm: input of shape {shape} has {shape[1]} channels; {name} has shape {value.shape}, "
+                f"must be {shape[1:2]}"
+            )
+    count = shape[0] * shape[2] * shape[3]
+    if training and count == 1:
+        raise ValueError(f"batch_norm: training needs more than one value per channel; input has shape {shape}")
+    if not training and (running_mean is None or running_var is None):
+        raise ValueError("batch_norm: evaluation needs running_mean and running_var; got None")
+    function = BatchNorm(training, momentum, eps)
+    y = apply(function, input, weight, bias, running_mean, running_var)
+    if training and count:
+        _update(running_mean, function.mean, momentum)
+        _update(running_var, function.var * (count / (count - 1)), momentum)
+    return y
+
+
+def _update(running: Tensor | None, statistic: Any, momentum: float) -> None:
+    """Move ``running`` towards ``statistic`` (float64), in place, rounding once to its dtype."""
+    if running is not None:
+        old = running.data.astype(float64)
+        running.data[...] = old + momentum * (statistic - old)
+        running._changed()

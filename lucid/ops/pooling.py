@@ -1,0 +1,232 @@
+"""Pooling over windows of images (``ARITHMETIC.md``, section 8)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, overload
+
+from lucid.backends import Backend
+from lucid.ops._function import Function, apply
+from lucid.ops._window import Pair, PairLike, output_size, pair, require_image
+from lucid.tensor import Tensor, wrap
+
+__all__ = ["adaptive_avg_pool2d", "avg_pool2d", "max_pool2d"]
+
+
+class MaxPool2d(Function):
+    name = "max_pool2d"
+    params = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+
+    def __init__(
+        self, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool, output: Pair
+    ) -> None:
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.padding = padding
+        self.dilation = dilation
+        self.ceil_mode = ceil_mode
+        self.output = output
+
+    def forward(self, be: Backend, x: Any) -> Any:
+        y, index = be.max_pool2d(x, self.kernel_size, self.stride, self.padding, self.dilation, self.output)
+        self.saved = (index, x.shape)
+        return y
+
+    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        index, shape = self.saved  # type: ignore[misc]
+        return (be.max_pool2d_grad(dy, index, shape),)
+
+
+@overload
+def max_pool2d(
+    input: Tensor,
+    kernel_size: PairLike,
+    stride: PairLike | None = None,
+    padding: PairLike = 0,
+    dilation: PairLike = 1,
+    ceil_mode: bool = False,
+    return_indices: Literal[False] = False,
+) -> Tensor: ...
+
+
+@overload
+def max_pool2d(
+    input: Tensor,
+    kernel_size: PairLike,
+    stride: PairLike | None = None,
+    padding: PairLike = 0,
+    dilation: PairLike = 1,
+    ceil_mode: bool = False,
+    *,
+    return_indices: Literal[True],
+) -> tuple[Tensor, Tensor]: ...
+
+
+def max_pool2d(
+    input: Tensor,
+    kernel_size: PairLike,
+    stride: PairLike | None = None,
+    padding: PairLike = 0,
+    dilation: PairLike = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    """The largest element of each window; NaN if the window has one.
+
+    Args:
+        input: images ``(N, C, H, W)``.
+        kernel_size: the window's size: a number or a pair (vertical, horizontal).
+        stride: the distance between windows; None is the window's size.
+        padding: how far windows reach beyond the image, at most half of the window; nothing there is ever the largest.
+        dilation: the distance between the elements of a window.
+        ceil_mode: whether a last window that reaches beyond the padded image counts.
+        return_indices: whether to return also where each element was found, as ``h * W + w``, int64.
+
+    Returns:
+        ``(N, C, OH, OW)``. Gradient: ``dy`` to the first largest element of each window.
+
+    Raises:
+        ValueError: another rank, a window larger than the padded image, padding of more than half a window.
+
+    Source: ONNX operator MaxPool.
+
+    Example:
+        >>> import lucid
+        >>> x = lucid.reshape(lucid.arange(16.0), (1, 1, 4, 4))
+        >>> lucid.nn.functional.max_pool2d(x, 2).tolist()
+        [[[[5.0, 7.0], [13.0, 15.0]]]]
+    """
+    kernel = pair("kernel_size", kernel_size, 1)
+    step = kernel if stride is None else pair("stride", stride, 1)
+    around, apart = pair("padding", padding, 0), pair("dilation", dilation, 1)
+    output = _windows("max_pool2d", input, kernel, step, around, apart, ceil_mode)
+    function = MaxPool2d(kernel, step, around, apart, ceil_mode, output)
+    y = apply(function, input)
+    return (y, wrap(function.saved[0], input.device)) if return_indices else y  # type: ignore[index]
+
+
+def _windows(
+    name: str, input: Tensor, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
+) -> Pair:
+    require_image(name, input.data.shape)
+    spans = [step * (size - 1) + 1 for size, step in zip(kernel, dilation, strict=True)]
+    if 2 * padding[0] > spans[0] or 2 * padding[1] > spans[1]:
+        raise ValueError(f"padding: got {padding}; may be at most half of the window {spans[0]}x{spans[1]}")
+    return output_size(name, input.data.shape, kernel, stride, padding, dilation, ceil_mode)
+
+
+class AvgPool2d(Function):
+    name = "avg_pool2d"
+    params = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")
+
+    def __init__(
+        self,
+        kernel_size: Pair,
+        stride: Pair,
+        padding: Pair,
+        ceil_mode: bool,
+        count_include_pad: bool,
+        output: Pair,
+    ) -> None:
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.padding = padding
+        self.ceil_mode = ceil_mode
+        self.count_include_pad = count_include_pad
+        self.output = output
+
+    def forward(self, be: Backend, x: Any) -> Any:
+        self.shape = x.shape
+        return be.avg_pool2d(x, self.kernel_size, self.stride, self.padding, self.count_include_pad, self.output)
+
+    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        geometry = self.kernel_size, self.stride, self.padding, self.count_include_pad
+        return (be.avg_pool2d_grad(dy, self.shape, *geometry),)
+
+
+def avg_pool2d(
+    input: Tensor,
+    kernel_size: PairLike,
+    stride: PairLike | None = None,
+    padding: PairLike = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Tensor:
+    """The mean of each window.
+
+    Args:
+        input: images ``(N, C, H, W)``.
+        kernel_size: the window's size: a number or a pair (vertical, horizontal).
+        stride: the distance between windows; None is the window's size.
+        padding: zeros around the image, at most half of the window.
+        ceil_mode: whether a last window that reaches beyond the padded image counts.
+        count_include_pad: whether a window's mean counts the padding's zeros.
+
+    Returns:
+        ``(N, C, OH, OW)``.
+
+    Raises:
+        ValueError: as ``max_pool2d``.
+
+    Source: ONNX operator AveragePool.
+
+    Example:
+        >>> import lucid
+        >>> x = lucid.reshape(lucid.arange(16.0), (1, 1, 4, 4))
+        >>> lucid.nn.functional.avg_pool2d(x, 2).tolist()
+        [[[[2.5, 4.5], [10.5, 12.5]]]]
+    """
+    kernel = pair("kernel_size", kernel_size, 1)
+    step = kernel if stride is None else pair("stride", stride, 1)
+    around = pair("padding", padding, 0)
+    output = _windows("avg_pool2d", input, kernel, step, around, (1, 1), ceil_mode)
+    return apply(AvgPool2d(kernel, step, around, ceil_mode, count_include_pad, output), input)
+
+
+class AdaptiveAvgPool2d(Function):
+    name = "adaptive_avg_pool2d"
+    params = ("output_size",)
+
+    def __init__(self, output_size: Pair) -> None:
+        self.output_size = output_size
+
+    def forward(self, be: Backend, x: Any) -> Any:
+        self.shape = x.shape
+        return be.adaptive_avg_pool2d(x, self.output_size)
+
+    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        return (be.adaptive_avg_pool2d_grad(dy, self.shape),)
+
+
+def adaptive_avg_pool2d(input: Tensor, output_size: int | tuple[int | None, int | None]) -> Tensor:
+    """The means of ``output_size`` windows, which divide the image as evenly as whole pixels allow.
+
+    Window ``i`` of ``O`` along a side of ``I`` spans ``floor(i I / O)`` to ``ceil((i + 1) I / O) - 1``.
+
+    Args:
+        input: images ``(N, C, H, W)`` with at least one pixel.
+        output_size: a number or a pair (vertical, horizontal); None keeps the side's length.
+
+    Returns:
+        ``(N, C, *output_size)``.
+
+    Raises:
+        ValueError: another rank, or an empty image.
+
+    Source: ONNX operator GlobalAveragePool for size 1; He et al., 2015 (SPP).
+
+    Example:
+        >>> import lucid
+        >>> x = lucid.reshape(lucid.arange(16.0), (1, 1, 4, 4))
+        >>> lucid.nn.functional.adaptive_avg_pool2d(x, 1).tolist()
+        [[[[7.5]]]]
+    """
+    shape = input.data.shape
+    require_image("adaptive_avg_pool2d", shape)
+    if isinstance(output_size, tuple | list):
+        sides = tuple(n if o is None else o for n, o in zip(shape[2:], output_size, strict=False))
+        size = pair("output_size", sides if len(output_size) == 2 else output_size, 1)
+    else:
+        size = pair("output_size", output_size, 1)
+    if 0 in shape[2:]:
+        raise ValueError(f"adaptive_avg_pool2d: input has shape {shape}; images must have at least one pixel")
+    return apply(AdaptiveAvgPool2d(size), input)

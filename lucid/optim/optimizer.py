@@ -1,0 +1,155 @@
+"""What all optimisers share: groups of parameters with their settings, a state for each parameter, saving both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from lucid.autograd import enable_grad
+from lucid.nn.parameter import Parameter
+from lucid.tensor import Tensor
+
+__all__ = ["Optimizer"]
+
+
+class Optimizer:
+    """The base of optimisers. A subclass defines ``_update(parameter, state, group)``.
+
+    Args:
+        params: parameters, or dicts with ``"params"`` and settings of their own.
+        defaults: the settings of groups that have none of their own.
+
+    Attributes:
+        param_groups: a list of dicts: ``"params"`` and the settings. ``lr`` may be changed at any time.
+        state: what the optimiser remembers of each parameter.
+
+    Raises:
+        TypeError: something that is no tensor, or not trainable.
+        ValueError: no parameters, or one in two groups.
+    """
+
+    def __init__(self, params: Iterable[Any], defaults: Mapping[str, Any]) -> None:
+        if isinstance(params, Tensor):
+            raise TypeError("params: got a tensor; must be several parameters, or dicts of them")
+        self.defaults = dict(defaults)
+        self.param_groups: list[dict[str, Any]] = []
+        self.state: dict[Tensor, dict[str, Any]] = {}
+        groups = list(params)
+        if not groups:
+            raise ValueError("params: got none; must be at least one parameter")
+        for group in groups if isinstance(groups[0], dict) else [{"params": groups}]:
+            self.add_param_group(group)
+
+    def add_param_group(self, group: Mapping[str, Any]) -> None:
+        """Add parameters with settings of their own; settings that ``group`` lacks are the defaults."""
+        new = {**self.defaults, **group}
+        given = new["params"]
+        params = [given] if isinstance(given, Tensor) else list(given)
+        known = {id(p) for each in self.param_groups for p in each["params"]}
+        for param in params:
+            if not isinstance(param, Tensor):
+                raise TypeError(f"params: got {type(param).__name__}; must be parameters")
+            if not param.is_leaf:
+                raise TypeError("params: got the result of an operation; must be leaves, such as a module's parameters")
+            if id(param) in known:
+                raise ValueError("params: a parameter is given twice")
+            known.add(id(param))
+        unknown = [name for name in group if name != "params" and name not in self.defaults]
+        if unknown:
+            raise ValueError(f"params: got settings {unknown}; may be {', '.join(self.defaults)}")
+        new["params"] = params
+        self._check(new)
+        self.param_groups.append(new)
+
+    def _check(self, group: dict[str, Any]) -> None:
+        """Raise ValueError where the settings of a group make no sense."""
+
+    def _update(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        raise NotImplementedError(f"{type(self).__name__} does not define _update")
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all parameters; with ``set_to_none=False`` they become zeros."""
+        for group in self.param_groups:
+            for param in group["params"]:
+                if set_to_none or param.grad is None:
+                    param.grad = None
+                else:
+                    param.grad = Tensor(param.grad.data * 0, dtype=param.grad.dtype, device=param.device)
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every parameter that has a gradient.
+
+        Args:
+            closure: computes the loss and its gradients anew; it is called first, and what it returns is returned.
+
+        Raises:
+            ValueError: a gradient whose shape or dtype is not its parameter's; no parameter has been changed then.
+        """
+        loss = None
+        if closure is not None:
+            with enable_grad():
+                loss = closure()
+        work = [(p, group) for group in self.param_groups for p in group["params"] if p.grad is not None]
+        for param, _ in work:
+            if param.grad.shape != param.shape or param.grad.dtype != param.dtype:
+                raise ValueError(
+                    f"grad: got {param.grad.dtype} of shape {param.grad.shape} for a parameter "
+                    f"{param.dtype} of shape {param.shape}"
+                )
+        for param, group in work:
+            self._update(param, self.state.setdefault(param, {}), group)
+            param._changed()
+        return loss
+
+    # -- state -------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Settings, and what is remembered of each parameter under its number; ``lucid.save`` can write it.
+
+        Example:
+            >>> import lucid
+            >>> layer = lucid.nn.Linear(2, 1)
+            >>> optimizer = lucid.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9)
+            >>> optimizer.state_dict()["param_groups"][0]["params"]
+            [0, 1]
+        """
+        numbers = {id(p): i for i, p in enumerate(self._all_params())}
+        groups = [
+            {**{k: v for k, v in group.items() if k != "params"}, "params": [numbers[id(p)] for p in group["params"]]}
+            for group in self.param_groups
+        ]
+        return {"state": {numbers[id(p)]: dict(state) for p, state in self.state.items()}, "param_groups": groups}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take settings and memory from what ``state_dict`` returned. Tensors are copied.
+
+        Raises:
+            ValueError: other groups, or a memory whose shape is not its parameter's; nothing has been changed then.
+        """
+        groups, params = state_dict["param_groups"], self._all_params()
+        sizes = [len(group["params"]) for group in groups]
+        own = [len(group["params"]) for group in self.param_groups]
+        if sizes != own:
+            raise ValueError(f"state_dict: has groups of {sizes} parameters; the optimizer has {own}")
+        order = [number for group in groups for number in group["params"]]
+        place = dict(zip(order, params, strict=True))
+        state = {place[int(number)]: dict(memory) for number, memory in state_dict["state"].items()}
+        for param, memory in state.items():
+            for name, value in memory.items():
+                if isinstance(value, Tensor):
+                    if value.ndim and value.shape != param.shape:
+                        raise ValueError(f"state_dict: {name} has shape {value.shape} for a parameter of {param.shape}")
+                    memory[name] = Tensor(value, dtype=value.dtype if not value.ndim else param.dtype, device=param.device)
+        self.state = state
+        for group, new in zip(self.param_groups, groups, strict=True):
+            group.update({name: value for name, value in new.items() if name != "params"})
+
+    def _all_params(self) -> list[Parameter]:
+        return [p for group in self.param_groups for p in group["params"]]
+
+    def __repr__(self) -> str:
+        lines = []
+        for i, group in enumerate(self.param_groups):
+            settings = ", ".join(f"{name}={value}" for name, value in group.items() if name != "params")
+            lines.append(f"  group {i}: {len(group['params'])} parameters, {settings}")
+        return f"{type(self).__name__}(\n" + "\n".join(lines) + "\n)"

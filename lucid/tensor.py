@@ -1,0 +1,791 @@
+"""The tensor: a backend's array, and where it came from.
+
+A tensor adds to an array what differentiation needs (the node that made it, its gradient, its hooks) and the operations as
+methods and operators. Reshaping, transposing and basic indexing may return a tensor that shares memory with its source, as in
+NumPy; changing one in place then changes the other, and a backward pass that needs the old values says so.
+"""
+
+from __future__ import annotations
+
+import builtins
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, SupportsIndex, TypeAlias
+
+import numpy as np
+
+from lucid import autograd
+from lucid.autograd import HookHandle, _mode
+from lucid.backends import backend_for
+from lucid.device import check_device, move, to_numpy
+from lucid.dtypes import as_dtype, float64, get_default_dtype
+
+__all__ = ["Operand", "Tensor", "from_dlpack", "tensor", "to_tensor"]
+
+Axes: TypeAlias = "int | Sequence[int] | None"
+Operand: TypeAlias = "Tensor | np.ndarray[Any, Any] | float"
+
+
+class Tensor:
+    """A multi-dimensional array that can be differentiated.
+
+    ``Tensor(data)`` copies ``data`` and, without a ``dtype``, converts it to the default dtype (float32), as
+    ``torch.Tensor`` does; ``lucid.tensor(data)`` keeps the dtype of an array.
+
+    Args:
+        data: a number, nested lists of numbers, an array, or a tensor.
+        requires_grad: whether gradients are wanted for it. Only float tensors may.
+        keep_grad: whether ``grad`` is kept although the tensor is not a leaf.
+        dtype: the element type; the default dtype if None.
+        device: ``"cpu"``, or ``"gpu"`` where a backend serves it.
+
+    Raises:
+        TypeError: ``data`` cannot be such an array.
+        ValueError: nested lists of different lengths; an unknown device.
+        RuntimeError: ``requires_grad`` for integers; a device that nothing serves here.
+
+    Example:
+        >>> import lucid
+        >>> x = lucid.Tensor([[1, 2], [3, 4]], requires_grad=True)
+        >>> (x * x).sum().backward()
+        >>> x.grad
+        tensor([[2., 4.],
+                [6., 8.]])
+    """
+
+    data: Any
+    """The backend's array. Assigning to it, or writing into it, is not tracked by differentiation."""
+    device: str = "cpu"
+    grad: Tensor | None = None
+    _requires_grad: bool = False
+    _keep_grad: bool = False
+    _node: Any = None
+    _hooks: dict[int, Any] | None = None
+    _version: list[int] | None = None
+
+    __array_priority__ = 1000  # ndarray + Tensor is the tensor's operation
+    __hash__ = object.__hash__
+
+    def __init__(
+        self,
+        data: Any,
+        requires_grad: bool = False,
+        keep_grad: bool = False,
+        dtype: Any = None,
+        device: str = "cpu",
+    ) -> None:
+        self.data = _array(data, dtype or get_default_dtype(), device, copy=True)
+        if device != "cpu":
+            self.device = device
+        if requires_grad:
+            self.requires_grad = True
+        if keep_grad:
+            self.keep_grad = True
+
+    # -- what it is --------------------------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The length of each axis."""
+        return self.data.shape
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return self.data.ndim
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return self.data.size
+
+    def numel(self) -> int:
+        """The number of elements."""
+        return self.data.size
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The element type."""
+        return self.data.dtype
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether no recorded operation made it."""
+        return self._node is None
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether a backward pass reaches it. May be set on leaves."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if value and self.data.dtype.kind != "f":
+            raise RuntimeError(f"requires_grad: only float tensors have gradients, this one is {self.data.dtype}")
+        if self._node is not None and not value:
+            raise RuntimeError("requires_grad: may be changed on leaves only; use .detach() for a tensor without history")
+        self._requires_grad = bool(value)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Set ``requires_grad``; returns the tensor."""
+        self.requires_grad = requires_grad
+        return self
+
+    @property
+    def keep_grad(self) -> bool:
+        """Whether ``grad`` is kept although the tensor is not a leaf. May be set before the backward pass."""
+        return self._keep_grad
+
+    @keep_grad.setter
+    def keep_grad(self, value: bool) -> None:
+        self._keep_grad = bool(value)
+        if self._node is not None:
+            self._node.keeper = weakref.ref(self) if value else None
+
+    def retain_grad(self) -> None:
+        """Keep ``grad`` although the tensor is not a leaf (PyTorch's name for ``keep_grad = True``)."""
+        if not self._requires_grad:
+            raise RuntimeError("retain_grad: the tensor does not require a gradient")
+        self.keep_grad = True
+
+    def is_cpu(self) -> bool:
+        """Whether it lies in main memory."""
+        return self.device == "cpu"
+
+    def is_gpu(self) -> bool:
+        """Whether it lies on a GPU."""
+        return self.device == "gpu"
+
+    def is_contiguous(self) -> bool:
+        """Whether its memory is in row-major order without gaps."""
+        return self.data.flags.c_contiguous
+
+    # -- differentiation ---------------------------------------------------------------------------------------------
+
+    def backward(self, gradient: Any = None, retain_graph: bool = False) -> None:
+        """Add to ``grad`` of every leaf that this tensor depends on the gradient of ``sum(gradient * self)``.
+
+        Args:
+            gradient: a tensor or array of this tensor's shape and dtype, or None (1) for a tensor of one element.
+            retain_graph: whether the graph may be walked again; without it, saved values are released on the way.
+
+        Raises:
+            RuntimeError: the tensor does not require a gradient; ``gradient`` is missing or of another shape; the graph
+                was walked before, or a tensor that it needs was changed in place.
+
+        Example:
+            >>> import lucid
+            >>> x = lucid.tensor([1.0, 2.0], requires_grad=True)
+            >>> (3 * x).backward(lucid.tensor([1.0, 10.0]))
+            >>> x.grad
+            tensor([ 3., 30.])
+        """
+        if not self._requires_grad:
+            raise RuntimeError(
+                "backward: this tensor does not require a gradient, and no tensor that it was computed from does"
+            )
+        xp = backend_for(self.device).xp
+        if gradient is None:
+            if self.data.size != 1:
+                raise RuntimeError(
+                    f"backward: a tensor of shape {self.shape} needs a gradient of that shape; only a single element needs none"
+                )
+            array = xp.ones_like(self.data)
+        else:
+            array = _array(gradient, getattr(gradient, "dtype", self.data.dtype), self.device, copy=False)
+            if array.shape != self.data.shape or array.dtype != self.data.dtype:
+                raise RuntimeError(
+                    f"gradient: got {array.dtype} of shape {array.shape}; must be {self.dtype} of shape {self.shape}"
+                )
+        autograd.backward(self, array, retain_graph)
+
+    def zero_grad(self) -> None:
+        """Forget ``grad``."""
+        self.grad = None
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> HookHandle:
+        """Call ``hook(gradient)`` with this tensor's complete gradient in every backward pass.
+
+        What it returns, unless None, replaces the gradient. It must not change the gradient in place. Returns a handle whose
+        ``remove()`` takes the hook out.
+
+        Raises:
+            RuntimeError: the tensor does not require a gradient.
+
+        Example:
+            >>> import lucid
+            >>> x = lucid.tensor(1.0, requires_grad=True)
+            >>> handle = x.register_hook(lambda gradient: gradient * 10)
+            >>> (x * 2).backward()
+            >>> x.grad.item()
+            20.0
+        """
+        if not self._requires_grad:
+            raise RuntimeError("register_hook: the tensor does not require a gradient")
+        owner, name = (self, "_hooks") if self._node is None else (self._node, "hooks")
+        if getattr(owner, name) is None:
+            setattr(owner, name, {})
+        return HookHandle(getattr(owner, name), hook)
+
+    def detach(self) -> Tensor:
+        """The same values without history; shares memory with this tensor."""
+        return ops.detach(self)
+
+    # -- leaving lucid -----------------------------------------------------------------------------------------------
+
+    def numpy(self) -> np.ndarray[Any, Any]:
+        """The values as a NumPy array, which shares memory with a tensor on the CPU. Its history is not tracked."""
+        return to_numpy(self.data)
+
+    def item(self) -> Any:
+        """The only element as a Python number.
+
+        Raises:
+            ValueError: there are several, or none.
+        """
+        if self.data.size != 1:
+            raise ValueError(f"item: a tensor of shape {self.shape} has {self.size} elements; must have one")
+        return self.data.item()
+
+    def tolist(self) -> Any:
+        """The values as nested lists of Python numbers, or a number if there are no axes."""
+        return self.data.tolist()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        array = to_numpy(self.data)
+        if dtype is not None and array.dtype != dtype:
+            if copy is False:
+                raise ValueError(f"a {array.dtype} tensor is no {dtype} array without a copy")
+            return array.astype(dtype)
+        return array.copy() if copy else array
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        return self.data.__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.data.__dlpack_device__()
+
+    def __float__(self) -> builtins.float:
+        return builtins.float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        if self.data.size != 1:
+            raise ValueError(f"the truth of a tensor of shape {self.shape} is ambiguous; use .any() or .all()")
+        return bool(self.data.item())
+
+    def __index__(self) -> int:
+        if self.data.dtype.kind not in "iub" or self.data.size != 1:
+            raise TypeError(f"only an integer tensor of one element is an index; got {self.dtype} of shape {self.shape}")
+        return int(self.data.item())
+
+    def __len__(self) -> int:
+        if self.data.ndim == 0:
+            raise TypeError("a tensor without axes has no length")
+        return self.data.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        text = np.array2string(to_numpy(self.data), separator=", ", prefix="tensor(", threshold=1000)
+        if self.data.size == 0:
+            text = f"[], shape={self.shape}"
+        parts = [text]
+        if self.data.dtype not in (get_default_dtype(), np.dtype(np.int64), np.dtype(np.bool_)):
+            parts.append(f"dtype={self.data.dtype}")
+        if self.device != "cpu":
+            parts.append(f"device={self.device!r}")
+        if self._node is not None:
+            parts.append(f"made_by={self._node.name}")
+        elif self._requires_grad:
+            parts.append("requires_grad=True")
+        return f"{self._repr_name}({', '.join(parts)})"
+
+    _repr_name = "tensor"
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if self.data.ndim == 0 else format(str(self), spec)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if self._node is not None:
+            raise RuntimeError("deepcopy: only leaves can be copied with their state; use .detach() or .clone()")
+        copy = type(self).__new__(type(self))
+        memo[id(self)] = copy
+        copy.__dict__.update(self.__dict__)
+        copy.data = self.data.copy()
+        copy.grad = None if self.grad is None else self.grad.__deepcopy__(memo)
+        copy._hooks = copy._version = None
+        return copy
+
+    # -- changing type, device, values -------------------------------------------------------------------------------
+
+    def astype(self, dtype: Any) -> Tensor:
+        """The values converted to ``dtype``; differentiable between float types. The same tensor if it has that dtype."""
+        return ops.cast(self, dtype)
+
+    def float(self) -> Tensor:
+        """The values as float32."""
+        return ops.cast(self, np.float32)
+
+    def double(self) -> Tensor:
+        """The values as float64."""
+        return ops.cast(self, np.float64)
+
+    def long(self) -> Tensor:
+        """The values as int64."""
+        return ops.cast(self, np.int64)
+
+    def to(self, target: Any) -> Tensor:
+        """The tensor on a device, if ``target`` is a device's name, or converted to a dtype.
+
+        Example:
+            >>> import lucid
+            >>> lucid.ones(2).to(lucid.float64).dtype
+            dtype('float64')
+        """
+        if isinstance(target, str) and target in ("cpu", "gpu"):
+            return self if target == self.device else ops.to_device(self, check_device(target))
+        return ops.cast(self, target)
+
+    def cpu(self) -> Tensor:
+        """The tensor in main memory."""
+        return self.to("cpu")
+
+    def gpu(self) -> Tensor:
+        """The tensor on the GPU."""
+        return self.to("gpu")
+
+    def clone(self) -> Tensor:
+        """A differentiable copy."""
+        return ops.clone(self)
+
+    def contiguous(self) -> Tensor:
+        """The tensor with its memory in row-major order: itself, or a differentiable copy."""
+        return self if self.is_contiguous() else ops.clone(self)
+
+    def copy_(self, source: Any) -> Tensor:
+        """Write ``source``, broadcast and converted, into this tensor; returns it.
+
+        Raises:
+            RuntimeError: the tensor requires a gradient and operations are being recorded.
+            ValueError: ``source`` does not broadcast to this tensor's shape.
+        """
+        return self._write(..., source)
+
+    def fill_(self, value: Any) -> Tensor:
+        """Write one number into every element; returns the tensor. Raises as ``copy_`` does."""
+        return self._write(..., value)
+
+    def zero_(self) -> Tensor:
+        """Write zeros; returns the tensor. Raises as ``copy_`` does."""
+        return self._write(..., 0)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self._write(_plain_index(index), value)
+
+    def _write(self, index: Any, value: Any) -> Tensor:
+        if self._requires_grad and _mode.enabled:
+            raise RuntimeError(
+                "a tensor that requires a gradient cannot be changed in place while operations are recorded; "
+                "do it under lucid.no_grad(), or compute a new tensor"
+            )
+        if isinstance(value, Tensor):
+            if value._requires_grad and _mode.enabled:
+                raise RuntimeError(
+                    "a tensor that requires a gradient cannot be written into another while operations are recorded, "
+                    "because the gradient would be lost; use lucid.where or lucid.concatenate, or detach it"
+                )
+            value = value.data
+        self.data[index] = value
+        self._changed()
+        return self
+
+    def _changed(self) -> None:
+        """Note that the values were changed in place."""
+        self._version_cell()[0] += 1
+
+    def _version_cell(self) -> list[int]:
+        """The counter of changes in place that the tensor shares with its views."""
+        cell = self._version
+        if cell is None:
+            cell = self._version = [0]
+        return cell
+
+    def _share_version(self, source: Tensor) -> None:
+        """Become a view of ``source`` where memory is shared: a change of one is then a change of the other."""
+        if self.data.base is not None and backend_for(self.device).xp.may_share_memory(self.data, source.data):
+            self._version = source._version_cell()
+
+    # -- operators ---------------------------------------------------------------------------------------------------
+
+    def __add__(self, other: Any) -> Tensor:
+        return ops.add(self, other)
+
+    def __radd__(self, other: Any) -> Tensor:
+        return ops.add(other, self)
+
+    def __sub__(self, other: Any) -> Tensor:
+        return ops.sub(self, other)
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return ops.sub(other, self)
+
+    def __mul__(self, other: Any) -> Tensor:
+        return ops.mul(self, other)
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return ops.mul(other, self)
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return ops.div(self, other)
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return ops.div(other, self)
+
+    def __pow__(self, exponent: Any) -> Tensor:
+        return ops.power(self, exponent)
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return ops.matmul(self, other)
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return ops.matmul(other, self)
+
+    def __neg__(self) -> Tensor:
+        return ops.neg(self)
+
+    def __pos__(self) -> Tensor:
+        return self
+
+    def __abs__(self) -> Tensor:
+        return ops.abs(self)
+
+    def __eq__(self, other: object) -> Any:
+        return ops.equal(self, other) if _comparable(other) else NotImplemented
+
+    def __ne__(self, other: object) -> Any:
+        return ops.not_equal(self, other) if _comparable(other) else NotImplemented
+
+    def __lt__(self, other: Any) -> Tensor:
+        return ops.less(self, other)
+
+    def __le__(self, other: Any) -> Tensor:
+        return ops.less_equal(self, other)
+
+    def __gt__(self, other: Any) -> Tensor:
+        return ops.greater(self, other)
+
+    def __ge__(self, other: Any) -> Tensor:
+        return ops.greater_equal(self, other)
+
+    def __and__(self, other: Any) -> Tensor:
+        return ops.logical_and(self, other)
+
+    def __or__(self, other: Any) -> Tensor:
+        return ops.logical_or(self, other)
+
+    def __invert__(self) -> Tensor:
+        return ops.logical_not(self)
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return ops.getitem(self, index)
+
+    # -- operations as methods; the function of the same name in lucid documents each ----------------------------------
+
+    def add(self, other: Any) -> Tensor:
+        """``lucid.add(self, other)``."""
+        return ops.add(self, other)
+
+    def sub(self, other: Any) -> Tensor:
+        """``lucid.sub(self, other)``."""
+        return ops.sub(self, other)
+
+    def mul(self, other: Any) -> Tensor:
+        """``lucid.mul(self, other)``."""
+        return ops.mul(self, other)
+
+    multiply = mul
+
+    def div(self, other: Any) -> Tensor:
+        """``lucid.div(self, other)``."""
+        return ops.div(self, other)
+
+    def power(self, exponent: builtins.float) -> Tensor:
+        """``lucid.power(self, exponent)``."""
+        return ops.power(self, exponent)
+
+    pow = power
+
+    def minimum(self, other: Any) -> Tensor:
+        """``lucid.minimum(self, other)``."""
+        return ops.minimum(self, other)
+
+    def maximum(self, other: Any) -> Tensor:
+        """``lucid.maximum(self, other)``."""
+        return ops.maximum(self, other)
+
+    def exp(self) -> Tensor:
+        """``lucid.exp(self)``."""
+        return ops.exp(self)
+
+    def log(self) -> Tensor:
+        """``lucid.log(self)``."""
+        return ops.log(self)
+
+    def sqrt(self) -> Tensor:
+        """``lucid.sqrt(self)``."""
+        return ops.sqrt(self)
+
+    def square(self) -> Tensor:
+        """``lucid.square(self)``."""
+        return ops.square(self)
+
+    def abs(self) -> Tensor:
+        """``lucid.abs(self)``."""
+        return ops.abs(self)
+
+    def sign(self) -> Tensor:
+        """``lucid.sign(self)``."""
+        return ops.sign(self)
+
+    def neg(self) -> Tensor:
+        """``lucid.neg(self)``."""
+        return ops.neg(self)
+
+    def reciprocal(self) -> Tensor:
+        """``lucid.reciprocal(self)``."""
+        return ops.reciprocal(self)
+
+    def sigmoid(self) -> Tensor:
+        """``lucid.sigmoid(self)``."""
+        return ops.sigmoid(self)
+
+    def relu(self) -> Tensor:
+        """``lucid.relu(self)``."""
+        return ops.relu(self)
+
+    def clip(self, min_value: Any = None, max_value: Any = None) -> Tensor:
+        """``lucid.clip(self, min_value, max_value)``."""
+        return ops.clip(self, min_value, max_value)
+
+    clamp = clip
+
+    def masked_fill(self, mask: Any, value: builtins.float) -> Tensor:
+        """``lucid.masked_fill(self, mask, value)``."""
+        return ops.masked_fill(self, mask, value)
+
+    def sum(self, axis: Axes = None, keepdims: bool = False) -> Tensor:
+        """``lucid.sum(self, axis, keepdims)``."""
+        return ops.sum(self, axis, keepdims)
+
+    def mean(self, axis: Axes = None, keepdims: bool = False) -> Tensor:
+        """``lucid.mean(self, axis, keepdims)``."""
+        return ops.mean(self, axis, keepdims)
+
+    def var(self, axis: Axes = None, keepdims: bool = False, correction: int = 1) -> Tensor:
+        """``lucid.var(self, axis, keepdims, correction)``."""
+        return ops.var(self, axis, keepdims, correction)
+
+    def max(self, axis: Axes = None, keepdims: bool = False) -> Tensor:
+        """``lucid.max(self, axis, keepdims)``."""
+        return ops.max(self, axis, keepdims)
+
+    def min(self, axis: Axes = None, keepdims: bool = False) -> Tensor:
+        """``lucid.min(self, axis, keepdims)``."""
+        return ops.min(self, axis, keepdims)
+
+    def argmax(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        """``lucid.argmax(self, axis, keepdims)``."""
+        return ops.argmax(self, axis, keepdims)
+
+    def argmin(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        """``lucid.argmin(self, axis, keepdims)``."""
+        return ops.argmin(self, axis, keepdims)
+
+    def all(self, axis: Axes = None, keepdims: bool = False) -> Tensor:
+        """``lucid.all(self, axis, keepdims)``."""
+        return ops.all(self, axis, keepdims)
+
+    def any(self, axis: Axes = None, keepdims: bool = False) -> Tensor:
+        """``lucid.any(self, axis, keepdims)``."""
+        return ops.any(self, axis, keepdims)
+
+    def matmul(self, other: Any) -> Tensor:
+        """``lucid.matmul(self, other)``."""
+        return ops.matmul(self, other)
+
+    def dot(self, other: Any) -> Tensor:
+        """``lucid.dot(self, other)``."""
+        return ops.dot(self, other)
+
+    def reshape(self, *shape: Any) -> Tensor:
+        """``lucid.reshape(self, shape)``; the shape may be given as separate numbers."""
+        return ops.reshape(self, _spread(shape))
+
+    view = reshape
+
+    def flatten(self, start_axis: int = 0, end_axis: int = -1) -> Tensor:
+        """``lucid.flatten(self, start_axis, end_axis)``."""
+        return ops.flatten(self, start_axis, end_axis)
+
+    def ravel(self) -> Tensor:
+        """``lucid.ravel(self)``."""
+        return ops.ravel(self)
+
+    def squeeze(self, axis: Axes = None) -> Tensor:
+        """``lucid.squeeze(self, axis)``."""
+        return ops.squeeze(self, axis)
+
+    def unsqueeze(self, axis: int) -> Tensor:
+        """``lucid.unsqueeze(self, axis)``."""
+        return ops.unsqueeze(self, axis)
+
+    expand_dims = unsqueeze
+
+    def transpose(self, *axes: Any) -> Tensor:
+        """``lucid.transpose(self, axes)``; the axes may be given as separate numbers."""
+        return ops.transpose(self, _spread(axes) or None)
+
+    def permute(self, *axes: Any) -> Tensor:
+        """``lucid.permute(self, axes)``; the axes may be given as separate numbers."""
+        return ops.transpose(self, _spread(axes))
+
+    def swapaxes(self, axis1: int, axis2: int) -> Tensor:
+        """``lucid.swapaxes(self, axis1, axis2)``."""
+        return ops.swapaxes(self, axis1, axis2)
+
+    def broadcast_to(self, *shape: Any) -> Tensor:
+        """``lucid.broadcast_to(self, shape)``; the shape may be given as separate numbers."""
+        return ops.broadcast_to(self, _spread(shape))
+
+    expand = broadcast_to
+
+    @property
+    def T(self) -> Tensor:  # noqa: N802
+        """The tensor with its axes reversed."""
+        return ops.transpose(self, None)
+
+    @property
+    def mT(self) -> Tensor:  # noqa: N802
+        """The tensor with its last two axes swapped: each matrix transposed."""
+        return ops.swapaxes(self, -2, -1)
+
+
+def wrap(array: Any, device: str = "cpu") -> Tensor:
+    """A tensor around a backend's array, without copying or checking."""
+    out = _new(Tensor)
+    out.data = array
+    if device != "cpu":
+        out.device = device
+    return out
+
+
+_new = Tensor.__new__
+
+
+def tensor(
+    data: Any, requires_grad: bool = False, keep_grad: bool = False, dtype: Any = None, device: str = "cpu"
+) -> Tensor:
+    """A new tensor with a copy of ``data``; an array keeps its dtype, Python floats take the default one.
+
+    Args:
+        data: a number, nested lists of numbers, an array, or a tensor.
+        requires_grad: whether gradients are wanted for it.
+        keep_grad: whether ``grad`` is kept although the tensor is not a leaf.
+        dtype: the element type; None keeps that of an array.
+        device: where it lies.
+
+    Raises: as ``Tensor``.
+
+    Example:
+        >>> import lucid, numpy
+        >>> lucid.tensor(numpy.zeros(2)).dtype, lucid.tensor([1, 2]).dtype, lucid.tensor(0.5).dtype
+        (dtype('float64'), dtype('int64'), dtype('float32'))
+    """
+    out = wrap(_array(data, dtype, device, copy=True), device)
+    if requires_grad:
+        out.requires_grad = True
+    if keep_grad:
+        out.keep_grad = True
+    return out
+
+
+def as_tensor(data: Any, dtype: Any = None, device: str = "cpu") -> Tensor:
+    """``data`` as a tensor as ``tensor`` makes it, but without copying where memory can be shared.
+
+    Example:
+        >>> import lucid
+        >>> x = lucid.ones(2)
+        >>> lucid.to_tensor(x) is x
+        True
+    """
+    if isinstance(data, Tensor) and data.device == device and (dtype is None or data.dtype == as_dtype(dtype)):
+        return data
+    return wrap(_array(data, dtype, device, copy=False), device)
+
+
+to_tensor = as_tensor
+
+
+def from_dlpack(source: Any) -> Tensor:
+    """A tensor that shares memory with ``source``, an array of any library with the DLPack protocol.
+
+    Example:
+        >>> import lucid, numpy
+        >>> a = numpy.zeros(2)
+        >>> x = lucid.from_dlpack(a)
+        >>> a[0] = 1.0
+        >>> x
+        tensor([1., 0.], dtype=float64)
+    """
+    array = np.from_dlpack(source)
+    as_dtype(array.dtype)
+    return wrap(array)
+
+
+def _array(data: Any, dtype: Any, device: str, copy: bool) -> Any:
+    """``data`` as an array of ``device`` in a dtype of lucid."""
+    if isinstance(data, Tensor):
+        data = data.data
+    typed = hasattr(data, "dtype")  # an array, of whatever library, has a dtype to keep
+    if device == "cpu":
+        data = _numpy(to_numpy(data) if typed else data)
+    else:
+        data = move(data if typed else _numpy(data), check_device(device))
+    chosen = as_dtype(data.dtype if dtype is None else dtype)
+    if dtype is None and not typed and chosen == float64:
+        chosen = get_default_dtype()
+    return data.astype(chosen, copy=copy)
+
+
+def _numpy(data: Any) -> np.ndarray[Any, Any]:
+    try:
+        return np.asarray(data)
+    except ValueError as error:
+        raise ValueError(f"data: got nested sequences of different lengths; must form a box ({error})") from None
+
+
+def _plain_index(index: Any) -> Any:
+    """``index`` with tensors replaced by their arrays."""
+    if isinstance(index, Tensor):
+        return index.data
+    if isinstance(index, tuple):
+        return tuple([i.data if isinstance(i, Tensor) else i for i in index])
+    return index
+
+
+def _comparable(value: object) -> bool:
+    return isinstance(value, Tensor | bool | int | float | np.ndarray | np.generic)
+
+
+def _spread(values: tuple[Any, ...]) -> tuple[SupportsIndex, ...]:
+    """The numbers in ``f(1, 2)`` and in ``f((1, 2))`` alike."""
+    if len(values) == 1 and isinstance(values[0], Sequence):
+        return tuple(values[0])
+    return values
+
+
+from lucid import ops  # noqa: E402 (operations are built from tensors, and are a tensor's methods)
