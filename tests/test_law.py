@@ -748,6 +748,20 @@ def test_batch_norm(shape: tuple[int, ...], kind: str, affine: bool, dtype: Any)
             assert_same(part, expected)
 
 
+def test_batch_norm_keeps_what_narrowing_the_mean_lost() -> None:
+    """Where ``x`` equals the narrowed mean, the output is the lost part of it times the narrowed scale, and no more."""
+    rng = np.random.default_rng(SEED)
+    x, dy = np.ones((2, 50, 2, 1), np.float32), random((2, 50, 2, 1), np.float32)
+    mean, var = 1 + rng.uniform(-1, 1, 50) * 2.0**-26, rng.uniform(0.5, 2, 50)
+    assert_same(BACKEND.batch_norm_eval(x, None, None, mean, var, 1e-5), batch_norm(x, None, None, mean, var, 1e-5))
+    for part, expected in zip(
+        BACKEND.batch_norm_grad(dy, x, None, mean, var, 1e-5, True),
+        batch_norm_grad(dy, x, None, mean, var, 1e-5, True),
+        strict=True,
+    ):
+        assert_same(part, expected)
+
+
 # -- pooling ---------------------------------------------------------------------------------------------------------
 
 # height, width, kernel, stride, padding, output
