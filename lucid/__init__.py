@@ -1,8 +1,11 @@
 """lucid: a deep-learning engine with one written arithmetic.
 
-Every operation computes the bits that ``ARITHMETIC.md`` prescribes, on every backend, at any number of threads. Importing
-lucid loads NumPy and nothing heavier; models, the graph tools and the ONNX exporter are loaded when first asked for.
+Every operation computes the bits that ``ARITHMETIC.md`` prescribes, on every backend, at any number of threads.
+Importing lucid loads NumPy and nothing heavier; models, the graph tools and the ONNX exporter are loaded when first
+asked for.
 """
+
+# ruff: noqa: F401, F403 (the public names, each listed by its own module)
 
 from __future__ import annotations
 
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
     from lucid import graph, models, onnx
 
 del _tensor
+
+ARITHMETIC_VERSION = 1
+"""The version of ``ARITHMETIC.md`` that this lucid computes by."""
 
 newaxis = None
 

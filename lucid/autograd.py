@@ -1,8 +1,9 @@
 """Define-by-run differentiation: which operations are recorded, and the walk that turns a result into gradients.
 
-An operation that has a differentiable input is itself the node of the graph (``lucid.ops._function.Function``). The walk
-is iterative and visits nodes in descending order of creation, which is a topological order, and also the order in which
-``ARITHMETIC.md``, section 5, adds gradients that meet. What a node has saved is dropped as soon as it has been visited.
+An operation that has a differentiable input is itself the node of the graph (``lucid.ops._function.Function``). The
+walk is iterative and visits nodes in descending order of creation, which is a topological order, and also the order
+in which ``ARITHMETIC.md``, section 5, adds gradients that meet. What a node has saved is dropped as soon as it has
+been visited.
 """
 
 from __future__ import annotations

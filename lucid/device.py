@@ -70,7 +70,7 @@ def set_num_threads(threads: int) -> None:
 def get_num_threads() -> int:
     """How many threads the native kernels use."""
     native = _native()
-    return int(native.get_num_threads()) if native is not None else _threads
+    return int(native.num_threads()) if native is not None else _threads
 
 
 _threads = max(1, int(os.environ.get("LUCID_NUM_THREADS") or 1))

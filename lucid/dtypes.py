@@ -1,7 +1,7 @@
 """The element types of tensors: plain NumPy dtypes under the names that users of lucid and of PyTorch know.
 
-Arithmetic is defined for float32 and float64 (``ARITHMETIC.md``, section 1); integers and booleans are exact; float16 is a
-type to store and to convert, not to compute with.
+Arithmetic is defined for float32 and float64 (``ARITHMETIC.md``, section 1); integers and booleans are exact; float16
+is a type to store and to convert, not to compute with.
 """
 
 from __future__ import annotations

@@ -104,7 +104,8 @@ def save(obj: Any, path: str | os.PathLike[str], metadata: Mapping[str, str] | N
 
 
 def load(path: str | os.PathLike[str], device: str = "cpu") -> Any:
-    """What ``save`` wrote to ``path``, or any safetensors file as a dict of names and tensors. Nothing in it is executed.
+    """What ``save`` wrote to ``path``, or any safetensors file as a dict of names and tensors. Nothing in it is
+    executed.
 
     Raises:
         FileNotFoundError: there is no such file.

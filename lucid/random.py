@@ -1,7 +1,7 @@
 """Random numbers from a counter (``ARITHMETIC.md``, section 11): the same numbers on every backend and machine.
 
-A generator is three numbers: a seed, a stream, and the block that comes next. The functions of this module use one global
-generator, which starts from seed 0, so that a program is repeatable unless it asks not to be.
+A generator is three numbers: a seed, a stream, and the block that comes next. The functions of this module use one
+global generator, which starts from seed 0, so that a program is repeatable unless it asks not to be.
 """
 
 from __future__ import annotations
@@ -108,7 +108,8 @@ class Generator:
     def normal(
         self, mean: float = 0.0, std: float = 1.0, size: Size = (), dtype: Any = None, device: str = "cpu"
     ) -> Tensor:
-        """Numbers from the normal distribution: ``mean + std * z``, rounded once; ``z`` inverts the distribution at ``u``.
+        """Numbers from the normal distribution: ``mean + std * z``, rounded once; ``z`` inverts the distribution at
+        ``u``.
 
         Raises:
             ValueError: a negative ``std``.
@@ -269,7 +270,9 @@ def _given(shape: tuple[Any, ...]) -> Any:
     return shape[0] if len(shape) == 1 else shape
 
 
-def rand(*shape: Any, requires_grad: bool = False, keep_grad: bool = False, dtype: Any = None, device: str = "cpu") -> Tensor:
+def rand(
+    *shape: Any, requires_grad: bool = False, keep_grad: bool = False, dtype: Any = None, device: str = "cpu"
+) -> Tensor:
     """Numbers spread evenly between 0 and 1, from the global generator. The shape is given as numbers or as one tuple.
 
     Example:
@@ -280,7 +283,9 @@ def rand(*shape: Any, requires_grad: bool = False, keep_grad: bool = False, dtyp
     return _finish(default_generator.uniform(0.0, 1.0, _given(shape), dtype, device), requires_grad, keep_grad)
 
 
-def randn(*shape: Any, requires_grad: bool = False, keep_grad: bool = False, dtype: Any = None, device: str = "cpu") -> Tensor:
+def randn(
+    *shape: Any, requires_grad: bool = False, keep_grad: bool = False, dtype: Any = None, device: str = "cpu"
+) -> Tensor:
     """Numbers from the standard normal distribution, from the global generator. The shape as in ``rand``.
 
     Example:

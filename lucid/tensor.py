@@ -1,8 +1,9 @@
 """The tensor: a backend's array, and where it came from.
 
-A tensor adds to an array what differentiation needs (the node that made it, its gradient, its hooks) and the operations as
-methods and operators. Reshaping, transposing and basic indexing may return a tensor that shares memory with its source, as in
-NumPy; changing one in place then changes the other, and a backward pass that needs the old values says so.
+A tensor adds to an array what differentiation needs (the node that made it, its gradient, its hooks) and the
+operations as methods and operators. Reshaping, transposing and basic indexing may return a tensor that shares memory
+with its source, as in NumPy; changing one in place then changes the other, and a backward pass that needs the old
+values says so.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import builtins
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, SupportsIndex, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -123,7 +124,9 @@ class Tensor:
         if value and self.data.dtype.kind != "f":
             raise RuntimeError(f"requires_grad: only float tensors have gradients, this one is {self.data.dtype}")
         if self._node is not None and not value:
-            raise RuntimeError("requires_grad: may be changed on leaves only; use .detach() for a tensor without history")
+            raise RuntimeError(
+                "requires_grad: may be changed on leaves only; use .detach() for a tensor without history"
+            )
         self._requires_grad = bool(value)
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
@@ -188,7 +191,8 @@ class Tensor:
         if gradient is None:
             if self.data.size != 1:
                 raise RuntimeError(
-                    f"backward: a tensor of shape {self.shape} needs a gradient of that shape; only a single element needs none"
+                    f"backward: a tensor of shape {self.shape} needs a gradient of that shape; "
+                    "only a single element needs none"
                 )
             array = xp.ones_like(self.data)
         else:
@@ -206,8 +210,8 @@ class Tensor:
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> HookHandle:
         """Call ``hook(gradient)`` with this tensor's complete gradient in every backward pass.
 
-        What it returns, unless None, replaces the gradient. It must not change the gradient in place. Returns a handle whose
-        ``remove()`` takes the hook out.
+        What it returns, unless None, replaces the gradient. It must not change the gradient in place. Returns a
+        handle whose ``remove()`` takes the hook out.
 
         Raises:
             RuntimeError: the tensor does not require a gradient.
@@ -278,7 +282,9 @@ class Tensor:
 
     def __index__(self) -> int:
         if self.data.dtype.kind not in "iub" or self.data.size != 1:
-            raise TypeError(f"only an integer tensor of one element is an index; got {self.dtype} of shape {self.shape}")
+            raise TypeError(
+                f"only an integer tensor of one element is an index; got {self.dtype} of shape {self.shape}"
+            )
         return int(self.data.item())
 
     def __len__(self) -> int:
@@ -323,7 +329,7 @@ class Tensor:
     # -- changing type, device, values -------------------------------------------------------------------------------
 
     def astype(self, dtype: Any) -> Tensor:
-        """The values converted to ``dtype``; differentiable between float types. The same tensor if it has that dtype."""
+        """The values converted to ``dtype``; differentiable between float types. The same tensor if it has it."""
         return ops.cast(self, dtype)
 
     def float(self) -> Tensor:
@@ -463,10 +469,10 @@ class Tensor:
     def __abs__(self) -> Tensor:
         return ops.abs(self)
 
-    def __eq__(self, other: object) -> Any:
+    def __eq__(self, other: Any) -> Any:
         return ops.equal(self, other) if _comparable(other) else NotImplemented
 
-    def __ne__(self, other: object) -> Any:
+    def __ne__(self, other: Any) -> Any:
         return ops.not_equal(self, other) if _comparable(other) else NotImplemented
 
     def __lt__(self, other: Any) -> Tensor:
@@ -493,7 +499,7 @@ class Tensor:
     def __getitem__(self, index: Any) -> Tensor:
         return ops.getitem(self, index)
 
-    # -- operations as methods; the function of the same name in lucid documents each ----------------------------------
+    # -- operations as methods; the function of the same name in lucid documents each --------------------------------
 
     def add(self, other: Any) -> Tensor:
         """``lucid.add(self, other)``."""
@@ -781,7 +787,7 @@ def _comparable(value: object) -> bool:
     return isinstance(value, Tensor | bool | int | float | np.ndarray | np.generic)
 
 
-def _spread(values: tuple[Any, ...]) -> tuple[SupportsIndex, ...]:
+def _spread(values: tuple[Any, ...]) -> tuple[Any, ...]:
     """The numbers in ``f(1, 2)`` and in ``f((1, 2))`` alike."""
     if len(values) == 1 and isinstance(values[0], Sequence):
         return tuple(values[0])

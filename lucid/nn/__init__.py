@@ -47,7 +47,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """``lucid.nn.ResNet`` is the model of ``lucid.models``, which stands above this package and is loaded when asked for."""
+    """``lucid.nn.ResNet`` is the model of ``lucid.models``, which stands above this package: loaded when asked for."""
     if name == "ResNet":
         from lucid.models import ResNet
 

@@ -1,7 +1,8 @@
 """Backward hooks of modules: seeing all gradients of a module's inputs and outputs at once.
 
-An operation of the graph has one result, a module may have several inputs and outputs. So each passes through an ``_Arm``,
-which hands its gradient to a common ``_Joint``; the walk reaches the joint after all arms, because it was created first.
+An operation of the graph has one result, a module may have several inputs and outputs. So each passes through an
+``_Arm``, which hands its gradient to a common ``_Joint``; the walk reaches the joint after all arms, because it was
+created first.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ def _through(tensors: list[Tensor], observe: Callable[[Gradients], Gradients]) -
 class BackwardHooks:
     """One call of a module with backward hooks: wraps its inputs, then its outputs, and calls the hooks in between.
 
-    The hooks see ``(module, grad_input, grad_output)``, tuples with None where a positional input or an output is no tensor
-    or needs no gradient, and may return a replacement of ``grad_input``.
+    The hooks see ``(module, grad_input, grad_output)``, tuples with None where a positional input or an output is no
+    tensor or needs no gradient, and may return a replacement of ``grad_input``.
     """
 
     def __init__(self, module: Any, hooks: list[Callable[..., Any]]) -> None:
@@ -92,7 +93,7 @@ class BackwardHooks:
         return tuple(passed)
 
     def wrap_outputs(self, output: Any) -> Any:
-        """The module's output (a tensor, or a tuple or list of them) with the tensors that need gradients passed through."""
+        """The module's output (a tensor, or a tuple or list of them), passed through a joint."""
         if not grad_enabled():
             return output
         outputs = list(output) if isinstance(output, tuple | list) else [output]

@@ -1,7 +1,7 @@
 """Initial values of parameters, written in place and returned.
 
-Every function takes its numbers from ``generator``, or from the global one of ``lucid.random``, and exists under two names,
-with and without PyTorch's trailing underscore.
+Every function takes its numbers from ``generator``, or from the global one of ``lucid.random``, and exists under two
+names, with and without PyTorch's trailing underscore.
 """
 
 from __future__ import annotations
@@ -102,7 +102,8 @@ _skip = _Skip()
 
 @contextlib.contextmanager
 def skip_init() -> Iterator[None]:
-    """Inside, this thread draws no initial values: ``uniform``, ``normal`` and those built on them leave the tensor as it is.
+    """Inside, this thread draws no initial values: ``uniform``, ``normal`` and those built on them leave the tensor
+    as it is.
 
     Modules made inside have parameters of undefined values, and are made at once however large. It is for models whose
     weights are loaded or drawn afterwards, or not needed.

@@ -1,7 +1,7 @@
 """The module: parameters, buffers and modules under names, and one call that runs them.
 
-What is registered lives in the module's own attributes; ``_parameters``, ``_buffers`` and ``_modules`` hold only the names,
-in order of registration, so that there is one place where each value stands.
+What is registered lives in the module's own attributes; ``_parameters``, ``_buffers`` and ``_modules`` hold only the
+names, in order of registration, so that there is one place where each value stands.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class Module:
     """The base of layers and networks.
 
     A subclass calls ``super().__init__()``, then assigns parameters (``Parameter``), buffers (``Buffer`` or
-    ``register_buffer``) and modules to attributes, and defines ``forward``. Calling the module runs ``forward`` and the hooks.
+    ``register_buffer``) and modules to attributes, and defines ``forward``. Calling the module runs ``forward`` and
+    the hooks.
 
     Example:
         >>> import lucid
@@ -105,7 +106,7 @@ class Module:
         return output if backward is None else backward.wrap_outputs(output)
 
     def register_forward_pre_hook(self, hook: Callable[[Any, tuple[Any, ...]], Any]) -> HookHandle:
-        """Call ``hook(module, args)`` before ``forward``; what it returns, unless None, replaces the positional arguments."""
+        """Call ``hook(module, args)`` before ``forward``; what it returns, unless None, replaces ``args``."""
         return self._register("_forward_pre_hooks", hook)
 
     def register_forward_hook(self, hook: Callable[[Any, tuple[Any, ...], Any], Any]) -> HookHandle:
@@ -124,9 +125,9 @@ class Module:
     def register_backward_hook(self, hook: Callable[[Any, Any, Any], Any]) -> HookHandle:
         """Call ``hook(module, grad_input, grad_output)`` in the backward pass, once both are complete.
 
-        Both are tuples: the gradients of the positional inputs, and of the outputs, with None where there is none. What the
-        hook returns, unless None, replaces ``grad_input``. Where no input needs a gradient, ``grad_input`` is all None. This is
-        PyTorch's full backward hook.
+        Both are tuples: the gradients of the positional inputs, and of the outputs, with None where there is none.
+        What the hook returns, unless None, replaces ``grad_input``. Where no input needs a gradient, ``grad_input``
+        is all None. This is PyTorch's full backward hook.
 
         Example:
             >>> import lucid
@@ -169,7 +170,9 @@ class Module:
         """Note ``name`` in the registry ``kind``, and in no other."""
         fields = self.__dict__
         if "_modules" not in fields:
-            raise AttributeError(f"{name}: cannot be assigned before {type(self).__name__} has called super().__init__()")
+            raise AttributeError(
+                f"{name}: cannot be assigned before {type(self).__name__} has called super().__init__()"
+            )
         for other in ("_parameters", "_buffers", "_modules"):
             if other != kind:
                 fields[other].pop(name, None)
@@ -226,7 +229,7 @@ class Module:
 
     register_module = add_module
 
-    # -- looking through it --------------------------------------------------------------------------------------------
+    # -- looking through it ------------------------------------------------------------------------------------------
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """Names and modules directly inside, each module once."""
@@ -244,7 +247,7 @@ class Module:
     def named_modules(
         self, memo: set[Module] | None = None, prefix: str = "", remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Module]]:
-        """Paths and modules: this one (under ``prefix``) and all inside it, outer before inner, each once by default."""
+        """Paths and modules: this one (under ``prefix``) and all inside it, outer first, each once by default."""
         memo = set() if memo is None else memo
         if self in memo:
             return
@@ -320,7 +323,7 @@ class Module:
         """How many numbers the parameters hold, of all modules inside."""
         return self.count_parameters()
 
-    # -- changing all of it ----------------------------------------------------------------------------------------------
+    # -- changing all of it ------------------------------------------------------------------------------------------
 
     def apply(self: _Self, fn: Callable[[Module], Any]) -> _Self:
         """Call ``fn`` on every module inside, inner before outer, then on this one; returns the module."""
@@ -391,7 +394,7 @@ class Module:
             if tensor.grad is not None:
                 convert(tensor.grad)
 
-    # -- state -----------------------------------------------------------------------------------------------------------
+    # -- state -------------------------------------------------------------------------------------------------------
 
     def state_dict(self, prefix: str = "", keep_vars: bool = False) -> dict[str, Tensor]:
         """Paths and tensors of all parameters and persistent buffers.
@@ -419,14 +422,15 @@ class Module:
 
         Args:
             state_dict: what ``state_dict`` returned, or ``lucid.load`` read.
-            strict: whether every path must be in both. Without it, the others are only returned; shapes must fit anyway.
+            strict: whether every path must be in both. Without it, the others are only returned; shapes must fit
+                anyway.
 
         Returns:
             ``(missing_keys, unexpected_keys)``.
 
         Raises:
-            RuntimeError: one error that lists everything missing, unexpected, of another shape or of another kind of dtype;
-                nothing has been changed then.
+            RuntimeError: one error that lists everything missing, unexpected, of another shape or of another kind of
+                dtype; nothing has been changed then.
         """
         own = self.state_dict(keep_vars=True)
         missing = [name for name in own if name not in state_dict]
@@ -445,7 +449,7 @@ class Module:
             tensor._changed()
         return IncompatibleKeys(missing, unexpected)
 
-    # -- showing ---------------------------------------------------------------------------------------------------------
+    # -- showing -----------------------------------------------------------------------------------------------------
 
     def extra_repr(self) -> str:
         """What ``repr`` shows of the module's own settings; a subclass defines it."""

@@ -17,7 +17,8 @@ __all__ = ["BatchNorm2d"]
 class BatchNorm2d(Module):
     """``y = (x - mean) / sqrt(var + eps) * weight + bias`` for each channel of images.
 
-    In training the statistics are the batch's, and the running ones follow them; in evaluation they are the running ones.
+    In training the statistics are the batch's, and the running ones follow them; in evaluation they are the running
+    ones.
 
     Args:
         num_features: C.
@@ -97,7 +98,7 @@ class BatchNorm2d(Module):
         """``(N, C, H, W) -> (N, C, H, W)``."""
         if input.ndim == 4 and input.shape[1] != self.num_features:
             raise ValueError(
-                f"BatchNorm2d: input of shape {input.shape} has {input.shape[1]} channels; must have {self.num_features}"
+                f"BatchNorm2d: input of shape {input.shape} has {input.shape[1]} channels; must be {self.num_features}"
             )
         mean, var, batches = self.running_mean, self.running_var, self.num_batches_tracked
         training = self.training or mean is None or var is None

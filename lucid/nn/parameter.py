@@ -27,7 +27,7 @@ class Parameter(Tensor):
     _repr_name = "Parameter"
 
     def __init__(self, data: Any, requires_grad: bool = True, dtype: Any = None, device: str | None = None) -> None:
-        where = device or getattr(data, "device", "cpu") if isinstance(data, Tensor) else device or "cpu"
+        where = device or (data.device if isinstance(data, Tensor) else "cpu")
         source = as_tensor(data, dtype=dtype, device=where)
         self.data = source.data
         if where != "cpu":
@@ -56,7 +56,7 @@ class Buffer(Tensor):
     persistent: bool = True
 
     def __init__(self, data: Any, persistent: bool = True, dtype: Any = None, device: str | None = None) -> None:
-        where = device or getattr(data, "device", "cpu") if isinstance(data, Tensor) else device or "cpu"
+        where = device or (data.device if isinstance(data, Tensor) else "cpu")
         source = as_tensor(data, dtype=dtype, device=where)
         self.data = source.data
         if where != "cpu":

@@ -3,6 +3,8 @@
 The public functions are re-exported here; those that belong to neural networks are public in ``lucid.nn.functional``.
 """
 
+# ruff: noqa: F401, F403 (the public names, each listed by its own module)
+
 from __future__ import annotations
 
 from lucid.ops.comparison import *

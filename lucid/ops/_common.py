@@ -93,7 +93,7 @@ def broadcast_shape(name: str, *shapes: Shape) -> Shape:
 
 
 def unbroadcast(be: Backend, grad: Any, shape: Shape) -> Any:
-    """The gradient of an operand of ``shape`` that was broadcast: the sum over the axes that were added or stretched."""
+    """The gradient of an operand of ``shape`` that was broadcast: the sum over axes added or stretched."""
     if grad.shape == shape:
         return grad
     added = grad.ndim - len(shape)

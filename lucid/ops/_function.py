@@ -46,8 +46,8 @@ class Function:
     """One call of one operation.
 
     A subclass has ``forward(be, *arrays) -> array`` and ``backward(be, dy) -> tuple`` with one array or None for each
-    input. ``forward`` leaves in ``self.saved`` what ``backward`` needs; it may look at ``self.needs``, which says for each
-    input whether its gradient is wanted, or is None when no gradient can be asked for.
+    input. ``forward`` leaves in ``self.saved`` what ``backward`` needs; it may look at ``self.needs``, which says for
+    each input whether its gradient is wanted, or is None when no gradient can be asked for.
     """
 
     name: ClassVar[str]
@@ -60,9 +60,9 @@ class Function:
     view: ClassVar[bool] = False
     """Whether the result may share memory with the first input."""
     fresh: ClassVar[bool] = True
-    """Whether ``backward`` returns only arrays that it made: no ``dy`` passed on, no view of it, not one array twice."""
+    """Whether ``backward`` returns arrays of its own alone: not ``dy``, no view of it, not one array twice."""
     keeps: ClassVar[tuple[int, ...]] = ()
-    """Which inputs' arrays (-1: the result's) ``saved`` may hold, and which must not be changed before the backward pass."""
+    """Which inputs' arrays (-1: the result's) ``saved`` may hold, and must not change before the backward pass."""
 
     forward: Callable[..., Any]
     backward: Callable[..., Any]
@@ -101,7 +101,8 @@ class Function:
 
 
 def apply(function: Function, *inputs: Any) -> Tensor:
-    """Run ``function`` on tensors (None where an optional input is missing) and record it where a gradient may be asked for.
+    """Run ``function`` on tensors (None where an optional input is missing) and record it where a gradient may be
+    asked for.
 
     Raises:
         TypeError: inputs of two float dtypes, or of one that lucid does not compute with.

@@ -59,8 +59,8 @@ def conv2d(
         weight: ``(O, C/groups, KH, KW)``.
         bias: ``(O,)``, or None.
         stride: a number or a pair (vertical, horizontal), at least 1.
-        padding: zeros around the image: a number or a pair, at least 0; or ``"valid"`` (none), or ``"same"`` (as many as
-            keep the size, with stride 1; an odd one goes behind).
+        padding: zeros around the image: a number or a pair, at least 0; or ``"valid"`` (none), or ``"same"`` (as many
+            as keep the size, with stride 1; an odd one goes behind).
         dilation: the distance between taps: a number or a pair, at least 1.
         groups: into how many groups channels are divided; output channels of a group see its input channels alone.
 
@@ -95,9 +95,7 @@ def _check(input: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> N
         raise ValueError(f"conv2d: weight has shape {w}; must be (O, C/groups, KH, KW) without empty axes")
     require_image("conv2d", x)
     if groups != 1 and (groups < 1 or w[0] % groups or x[1] % groups):
-        raise ValueError(
-            f"groups: got {groups}; must divide the {x[1]} input channels and the {w[0]} output channels"
-        )
+        raise ValueError(f"groups: got {groups}; must divide the {x[1]} input channels and the {w[0]} output channels")
     if x[1] != w[1] * groups:
         raise ValueError(
             f"conv2d: input of shape {x} has {x[1]} channels; the weight {w} with groups={groups} takes {w[1] * groups}"
@@ -106,9 +104,7 @@ def _check(input: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> N
         raise ValueError(f"conv2d: bias has shape {bias.shape}; must be {w[:1]}")
 
 
-def _named_padding(
-    input: Tensor, weight: Tensor, padding: str, stride: Pair, dilation: Pair
-) -> tuple[Tensor, Pair]:
+def _named_padding(input: Tensor, weight: Tensor, padding: str, stride: Pair, dilation: Pair) -> tuple[Tensor, Pair]:
     """The input, widened where the two sides differ, and the padding that remains for both sides."""
     if padding == "valid":
         return input, (0, 0)

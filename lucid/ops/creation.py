@@ -122,7 +122,9 @@ def full(
     return _finish(_xp(device).full(lengths, fill_value, chosen), device, requires_grad, keep_grad)
 
 
-def eye(rows: int, columns: int | None = None, dtype: Any = None, requires_grad: bool = False, device: str = "cpu") -> Tensor:
+def eye(
+    rows: int, columns: int | None = None, dtype: Any = None, requires_grad: bool = False, device: str = "cpu"
+) -> Tensor:
     """Ones on the diagonal of a matrix, zeros elsewhere; square if ``columns`` is None.
 
     Example:

@@ -1,7 +1,7 @@
 """Operations on each element, with NumPy's broadcasting (``ARITHMETIC.md``, sections 5 and 6).
 
-Each result is one correctly rounded operation of the backend; a gradient is composed of the same operations, in the order
-in which it is written here. Integers and booleans are computed exactly, by the array library itself.
+Each result is one correctly rounded operation of the backend; a gradient is composed of the same operations, in the
+order in which it is written here. Integers and booleans are computed exactly, by the array library itself.
 """
 
 from __future__ import annotations
@@ -190,7 +190,8 @@ class Div(Function):
 
 
 def div(a: Operand, b: Operand) -> Tensor:
-    """``a / b``, element by element; integers are converted to the default dtype first. Arguments and errors as ``add``.
+    """``a / b``, element by element; integers are converted to the default dtype first. Arguments and errors as
+    ``add``.
 
     Gradients: ``q = dy / b`` and ``-(q * y)``. Source: ONNX operator Div.
 
@@ -204,7 +205,7 @@ def div(a: Operand, b: Operand) -> Tensor:
 
 
 class _Extremum(Function):
-    """``maximum`` and ``minimum``: the gradient goes to the operand that was taken, half to each where they are equal."""
+    """``maximum`` and ``minimum``: the operand taken has the gradient, each half of it where they are equal."""
 
     keeps = (0, 1)
 
@@ -304,7 +305,9 @@ def power(x: Operand, exponent: float) -> Tensor:
     if isinstance(exponent, Tensor) and exponent.size == 1 and not exponent.requires_grad:
         exponent = exponent.item()
     if not isinstance(exponent, numbers.Real):
-        raise TypeError(f"exponent: got {type(exponent).__name__}; may be a number, or a tensor of one without gradient")
+        raise TypeError(
+            f"exponent: got {type(exponent).__name__}; may be a number, or a tensor of one without gradient"
+        )
     return apply(Power(float(exponent)), floating(x))
 
 

@@ -14,7 +14,7 @@ __all__ = ["batch_norm"]
 
 
 class BatchNorm(Function):
-    """``training`` says whether the statistics are those of the batch; they are left in ``mean`` and ``var`` (float64)."""
+    """``training`` says whether the statistics are the batch's; they are left in ``mean`` and ``var`` (float64)."""
 
     name = "batch_norm"
     params = ("training", "momentum", "eps")
@@ -67,7 +67,8 @@ def batch_norm(
         A tensor of the input's shape.
 
     Raises:
-        ValueError: another rank or channel count; in training, a single value per channel; in evaluation, no statistics.
+        ValueError: another rank or channel count; in training, a single value per channel; in evaluation, no
+            statistics.
         TypeError: two float dtypes.
 
     Source: ONNX operator BatchNormalization; Ioffe and Szegedy, ICML 2015.

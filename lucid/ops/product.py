@@ -24,7 +24,7 @@ class MatMul(Function):
         self.full = y.shape
         rows = () if len(self.shapes[0]) == 1 else y.shape[-2:-1]
         columns = () if len(self.shapes[1]) == 1 else y.shape[-1:]
-        return y.reshape(*y.shape[:-2], *rows, *columns)
+        return y.reshape((*y.shape[:-2], *rows, *columns))
 
     def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
         a, b = self.saved  # type: ignore[misc]
@@ -43,8 +43,8 @@ def matmul(a: Operand, b: Operand) -> Tensor:
 
     Args:
         a: ``(..., M, K)`` or ``(K,)``.
-        b: ``(..., K, N)`` or ``(K,)``. Leading axes broadcast; an operand of one axis is a row, or a column, whose axis is
-            left out of the result.
+        b: ``(..., K, N)`` or ``(K,)``. Leading axes broadcast; an operand of one axis is a row, or a column, whose
+            axis is left out of the result.
 
     Returns:
         ``(..., M, N)``. Gradients: ``dy b^T`` and ``a^T dy``, summed over broadcast axes.

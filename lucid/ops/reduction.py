@@ -120,8 +120,8 @@ def _float_tensor(name: str, x: Operand) -> Tensor:
 def var(x: Operand, axis: Any = None, keepdims: bool = False, correction: int = 1) -> Tensor:
     """The variance over ``axis``: ``sum(square(x - mean(x))) / (count - correction)``.
 
-    Each operation rounds on its own, in that order. Arguments and errors as ``sum``; ``correction`` 1 gives the unbiased
-    estimate (PyTorch's default), 0 the variance of the values themselves.
+    Each operation rounds on its own, in that order. Arguments and errors as ``sum``; ``correction`` 1 gives the
+    unbiased estimate (PyTorch's default), 0 the variance of the values themselves.
 
     Example:
         >>> import lucid

@@ -197,7 +197,8 @@ def transpose(x: Operand, axes: Sequence[int] | None = None) -> Tensor:
 
     Args:
         x: a tensor.
-        axes: each axis of ``x`` once; two numbers given to ``Tensor.transpose`` of a tensor with more axes are an error.
+        axes: each axis of ``x`` once; two numbers given to ``Tensor.transpose`` of a tensor with more axes are an
+            error.
 
     Returns:
         A view. Gradient: ``dy`` with the axes put back.

@@ -1,7 +1,7 @@
 """Learning rates that change with the epoch.
 
-Each schedule is a closed formula of the number of steps taken, applied to the rate that each group had at first, so that no
-rounding gathers over epochs and a schedule can go on from any epoch.
+Each schedule is a closed formula of the number of steps taken, applied to the rate that each group had at first, so
+that no rounding gathers over epochs and a schedule can go on from any epoch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ __all__ = ["CosineAnnealingLR", "ExponentialLR", "LRScheduler", "LambdaLR", "Mul
 
 
 class LRScheduler:
-    """The base of schedules. A subclass defines ``_rate(base, epoch, group)``; call ``step()`` after each epoch's updates.
+    """The base of schedules. A subclass defines ``_rate(base, epoch, group)``; call ``step()`` after each epoch's
+    updates.
 
     Args:
         optimizer: whose rates change.

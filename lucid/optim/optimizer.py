@@ -139,7 +139,9 @@ class Optimizer:
                 if isinstance(value, Tensor):
                     if value.ndim and value.shape != param.shape:
                         raise ValueError(f"state_dict: {name} has shape {value.shape} for a parameter of {param.shape}")
-                    memory[name] = Tensor(value, dtype=value.dtype if not value.ndim else param.dtype, device=param.device)
+                    memory[name] = Tensor(
+                        value, dtype=value.dtype if not value.ndim else param.dtype, device=param.device
+                    )
         self.state = state
         for group, new in zip(self.param_groups, groups, strict=True):
             group.update({name: value for name, value in new.items() if name != "params"})

@@ -13,7 +13,8 @@ __all__ = ["SGD"]
 
 
 class SGD(Optimizer):
-    """Gradient descent with momentum: ``d = g + weight_decay p``, ``v = momentum v + (1 - dampening) d``, ``p = p - lr v``.
+    """Gradient descent with momentum: ``d = g + weight_decay p``, ``v = momentum v + (1 - dampening) d``,
+    ``p = p - lr v``.
 
     Args:
         params: parameters, or dicts with ``"params"`` and settings of their own.
