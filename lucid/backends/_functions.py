@@ -157,7 +157,7 @@ WORD = 0xFFFFFFFF
 
 def philox4x32(seed: int, stream: int, block: int, blocks: int) -> Array:
     """``4 * blocks`` uint32 words: ten rounds of Philox4x32 (Salmon et al., SC 2011) for consecutive counters."""
-    counters = np.uint64(block & (2**64 - 1)) + np.arange(blocks, dtype=np.uint64)
+    counters: Array = np.uint64(block & (2**64 - 1)) + np.arange(blocks, dtype=np.uint64)
     c0, c1 = counters & WORD, counters >> 32
     c2, c3 = (np.full(blocks, word, np.uint64) for word in (stream & WORD, stream >> 32 & WORD))
     k0, k1 = seed & WORD, seed >> 32 & WORD
