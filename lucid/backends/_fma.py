@@ -5,7 +5,7 @@ after which the second rounding, to float32, cannot go wrong. Float64: the same 
 (Boldo and Melquiond, "Emulation of a FMA and correctly rounded sums: proved algorithms using rounding to odd", IEEE
 Transactions on Computers 57, 2008), where no intermediate can overflow or underflow; elsewhere rational arithmetic.
 
-``fma`` is the definition. ``chain`` runs 256 of them in a row, with buffers that stay in cache and shortcuts that are
+``fma`` is the definition. ``chain`` runs many of them in a row, with buffers that stay in cache and shortcuts that are
 taken only where they are proved to give the same bits.
 """
 
