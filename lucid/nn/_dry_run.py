@@ -55,7 +55,7 @@ def hollow_like(tensor: Tensor, batch: int | None = None) -> Tensor:
 
 
 class _OwnThread:
-    """The tracer of one thread: that thread gets shapes alone, and the watcher sees it; other threads compute as ever."""
+    """The tracer of one thread: it gets shapes alone, and the watcher sees it; other threads compute as ever."""
 
     def __init__(self, watcher: Watcher) -> None:
         self._watcher = watcher
