@@ -41,7 +41,7 @@ ARITHMETIC_VERSION = 1
 newaxis = None
 
 _LAZY_MODULES = ("graph", "models", "onnx")
-_LAZY_NAMES = {"register_model": "lucid.models"}
+_LAZY_NAMES = {"compile": "lucid.graph", "register_model": "lucid.models"}
 
 
 def __getattr__(name: str) -> Any:

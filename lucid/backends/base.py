@@ -210,3 +210,12 @@ class Backend(ABC):
     @abstractmethod
     def normal(self, seed: int, stream: int, block: int, n: int, mean: float, std: float, dtype: Any) -> Array:
         """``n`` values; words as in ``uniform``."""
+
+    # -- inference plans ---------------------------------------------------------------------------------------------
+
+    def plan(self, elements: int, dtype: Any) -> Any:
+        """A new plan over an arena of ``elements`` values, to be told its steps by ``lucid.graph.compile``; or None.
+
+        Its methods are those of ``lucid.backends.native.NativePlan``. A backend without plans runs the model instead.
+        """
+        return None

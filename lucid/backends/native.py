@@ -62,6 +62,83 @@ def _channel_count(x: Array) -> int:
     return int(x.shape[1])
 
 
+class NativePlan:
+    """A plan of the C++ kernels (``lucid/kernels/plan.h``): sizes are put in order here, and arrays kept alive."""
+
+    NOWHERE, INPUT, OUTPUT = -1, -2, -3
+
+    def __init__(self, elements: int, dtype: Any) -> None:
+        self.dtype = np.dtype(dtype)
+        self._plan = (_native.PlanFloat32 if self.dtype == np.float32 else _native.PlanFloat64)(elements)
+        self._arrays: list[Array] = []
+        self.to_channels_last = self._plan.to_channels_last
+        self.scale_channels = self._plan.scale_channels
+
+    def _kept(self, array: Array | None) -> Array | None:
+        if array is not None:
+            array = np.ascontiguousarray(array)
+            self._arrays.append(array)
+        return array
+
+    def conv(
+        self,
+        input_shape: tuple[int, ...],
+        output_shape: tuple[int, ...],
+        geometry: tuple[Pair, Pair, Pair, int],
+        x: int,
+        weight: Array,
+        bias: Array | None,
+        norm: tuple[Array, Array, Array] | None,
+        residual: int,
+        relu: bool,
+        y: int,
+    ) -> None:
+        sizes = NativeBackend._conv_sizes(input_shape, output_shape, weight.shape[2:], *geometry)
+        weight = self._kept(weight.transpose(_WEIGHT_STORED))
+        mean, scale, shift = (None, None, None) if norm is None else (self._kept(part) for part in norm)
+        self._plan.conv(sizes, x, weight, self._kept(bias), mean, scale, shift, residual, relu, y)
+
+    def linear(self, rows: int, k: int, x: int, weight: Array, bias: Array | None, y: int) -> None:
+        self._plan.linear(rows, weight.shape[0], k, x, self._kept(weight.T), self._kept(bias), y)
+
+    def norm(self, rows: int, channels: int, x: int, norm: tuple[Array, Array, Array], relu: bool, y: int) -> None:
+        self._plan.norm(rows, channels, x, *(self._kept(part) for part in norm), relu, y)
+
+    def max_pool(
+        self,
+        input_shape: tuple[int, ...],
+        output_shape: tuple[int, ...],
+        geometry: tuple[Pair, Pair, Pair, Pair],
+        x: int,
+        y: int,
+    ) -> None:
+        self._plan.max_pool(NativeBackend._pool_sizes(input_shape, output_shape[2:], *geometry), x, y)
+
+    def avg_pool(
+        self,
+        input_shape: tuple[int, ...],
+        output_shape: tuple[int, ...],
+        geometry: tuple[Pair, Pair, Pair, Pair],
+        include_pad: bool,
+        adaptive: bool,
+        x: int,
+        y: int,
+    ) -> None:
+        sizes = NativeBackend._pool_sizes(input_shape, output_shape[2:], *geometry)
+        self._plan.avg_pool(sizes, include_pad, adaptive, x, y)
+
+    def unary(self, op: str, n: int, x: int, y: int) -> None:
+        self._plan.unary(_UNARY[op], n, x, y)
+
+    def binary(self, op: str, n: int, a: int, b: int, y: int) -> None:
+        self._plan.binary(_BINARY[op], n, a, b, y)
+
+    def run(self, x: Array, output_shape: tuple[int, ...]) -> Array:
+        y = np.empty(output_shape, self.dtype)
+        self._plan.run(np.ascontiguousarray(x), y)
+        return y
+
+
 class NativeBackend(Backend):
     """See ``Backend``; ``LUCID_ISA`` chooses the instruction set among those that the processor has."""
 
@@ -416,3 +493,8 @@ class NativeBackend(Backend):
         y = np.empty(n, dtype)
         _native.normal(seed, stream, block, float(mean), float(std), y)
         return y
+
+    # -- inference plans ---------------------------------------------------------------------------------------------
+
+    def plan(self, elements: int, dtype: Any) -> NativePlan:
+        return NativePlan(elements, dtype)

@@ -13,14 +13,30 @@ namespace LUCID_ISA {
 
 template <class T>
 constexpr Kernels<T> kernels() {
-    return {unary<T>,          binary<T>,           power<T>,
-            reduce<T>,         matmul<T>,           conv<T>,
-            conv_input_grad<T>, conv_weight_grad<T>, batch_norm_stats<T>,
-            batch_norm_apply<T>, batch_norm_grad<T>, max_pool<T>,
-            max_pool_grad<T>,  avg_pool<T>,         avg_pool_grad<T>,
-            log_softmax<T>,    log_softmax_grad<T>, nll_loss<T>,
-            nll_loss_grad<T>,  sgd<T>,              index_add<T>,
-            uniform<T>,        normal<T>};
+    return {unary<T>,
+            binary<T>,
+            power<T>,
+            reduce<T>,
+            matmul<T>,
+            conv<T>,
+            conv_input_grad<T>,
+            conv_weight_grad<T>,
+            batch_norm_stats<T>,
+            batch_norm_apply<T>,
+            normalize<T>,
+            batch_norm_grad<T>,
+            max_pool<T>,
+            max_pool_grad<T>,
+            avg_pool<T>,
+            avg_pool_grad<T>,
+            log_softmax<T>,
+            log_softmax_grad<T>,
+            nll_loss<T>,
+            nll_loss_grad<T>,
+            sgd<T>,
+            index_add<T>,
+            uniform<T>,
+            normal<T>};
 }
 
 }  // namespace LUCID_ISA

@@ -62,10 +62,13 @@ struct Kernels {
     void (*batch_norm_stats)(int64_t rows, int64_t channels, const T* x, double* mean, double* var);
     void (*batch_norm_apply)(int64_t rows, int64_t channels, const T* x, const T* gamma, const T* beta,
                              const double* mean, const double* var, double eps, T* y);
+    // y = (x - mean) * scale + shift by columns, and relu where wanted
+    void (*normalize)(int64_t rows, int64_t channels, const T* x, const T* mean, const T* scale, const T* shift, bool relu,
+                      T* y);
     void (*batch_norm_grad)(int64_t rows, int64_t channels, const T* dy, const T* x, const T* gamma,
                             const double* mean, const double* var, double eps, bool training, T* dx, T* dgamma,
                             T* dbeta);
-    void (*max_pool)(const Pool&, const T* x, T* y, int32_t* index);
+    void (*max_pool)(const Pool&, const T* x, T* y, int32_t* index);  // index may be null
     void (*max_pool_grad)(const Pool&, const T* dy, const int32_t* index, T* dx);
     void (*avg_pool)(const Pool&, const T* x, T* y);
     void (*avg_pool_grad)(const Pool&, const T* dy, T* dx);

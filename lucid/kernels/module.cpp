@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kernels.h"
+#include "plan.h"
 #include "threads.h"
 
 namespace nb = nanobind;
@@ -80,6 +81,42 @@ Conv conv_of(const Sizes& v) {
 }
 Pool pool_of(const Sizes& v, bool include_pad, bool adaptive) {
     return {v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], v[8], v[9], v[10], v[11], v[12], v[13], include_pad, adaptive};
+}
+
+template <class T>
+typename Plan<T>::Norm norm_of(nb::handle mean, nb::handle scale, nb::handle shift) {
+    return {Optional(mean).get<T>(), Optional(scale).get<T>(), Optional(shift).get<T>()};
+}
+
+// The caller keeps every array that a plan was given alive.
+template <class T>
+void define_plan(nb::module_& m, const char* name) {
+    using P = Plan<T>;
+    nb::class_<P>(m, name)
+        .def("__init__", [](P* self, int64_t elements) { new (self) P(g_isa->of<T>(), elements); })
+        .def("to_channels_last", &P::to_channels_last)
+        .def("conv", [](P& self, const Sizes& sizes, int64_t x, In weight, nb::handle bias, nb::handle mean,
+                        nb::handle scale, nb::handle shift, int64_t residual, bool relu, int64_t y) {
+            self.conv(conv_of(sizes), x, in<T>(weight), Optional(bias).get<T>(), norm_of<T>(mean, scale, shift), residual,
+                      relu, y);
+        }, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(),
+           nb::arg(), nb::arg(), nb::arg())
+        .def("linear", [](P& self, int64_t rows, int64_t columns, int64_t k, int64_t x, In weight, nb::handle bias, int64_t y) {
+            self.linear(rows, columns, k, x, in<T>(weight), Optional(bias).get<T>(), y);
+        }, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg())
+        .def("norm", [](P& self, int64_t rows, int64_t channels, int64_t x, In mean, In scale, In shift, bool relu, int64_t y) {
+            self.norm(rows, channels, x, {in<T>(mean), in<T>(scale), in<T>(shift)}, relu, y);
+        })
+        .def("max_pool", [](P& self, const Sizes& sizes, int64_t x, int64_t y) {
+            self.max_pool(pool_of(sizes, false, false), x, y);
+        })
+        .def("avg_pool", [](P& self, const Sizes& sizes, bool include_pad, bool adaptive, int64_t x, int64_t y) {
+            self.avg_pool(pool_of(sizes, include_pad, adaptive), x, y);
+        })
+        .def("unary", [](P& self, int op, int64_t n, int64_t x, int64_t y) { self.unary(Unary(op), n, x, y); })
+        .def("binary", [](P& self, int op, int64_t n, int64_t a, int64_t b, int64_t y) { self.binary(Binary(op), n, a, b, y); })
+        .def("scale_channels", &P::scale_channels)
+        .def("run", [](P& self, In x, Out y) { self.run(in<T>(x), out<T>(y)); }, nb::call_guard<nb::gil_scoped_release>());
 }
 
 }  // namespace
@@ -203,6 +240,9 @@ NB_MODULE(_native, m) {
     m.def("index_add", [](In index, In values, Out y) {
         LUCID_RUN(values, kernels.index_add(int64_t(values.size()), in<int64_t>(index), in<T>(values), out<T>(y)));
     });
+
+    define_plan<float>(m, "PlanFloat32");
+    define_plan<double>(m, "PlanFloat64");
 
     m.def("philox", [](uint64_t seed, uint64_t stream, uint64_t block, Out words) {
         nb::gil_scoped_release release;

@@ -11,7 +11,7 @@ static void batch_norm_stats(int64_t rows, int64_t channels, const T* x, double*
     double* pivot = static_cast<double*>(std::malloc(size_t(3 * channels + 1) * sizeof(double)));
     double* totals = pivot + channels;
     for (int64_t c = 0; c < channels; ++c) {
-        const double first = double(x[c]);
+        const double first = rows > 0 ? double(x[c]) : 0.0;
         pivot[c] = first - first == 0.0 ? first : 0.0;
     }
     column_sums<2>(
@@ -54,6 +54,36 @@ inline void parallel_rows(int64_t rows, int64_t channels, const Body& body) {
     parallel_range(rows, larger<int64_t>(1, 16384 / larger<int64_t>(1, channels)), body);
 }
 
+template <class T, bool RELU>
+static void normalize_rows(int64_t rows, int64_t channels, const T* x, const T* mean, const T* scale, const T* shift,
+                           T* y) {
+    parallel_rows(rows, channels, [&](int64_t begin, int64_t end) {
+        for (int64_t r = begin; r < end; ++r) {
+            const T* from = x + r * channels;
+            T* to = y + r * channels;
+            int64_t c = 0;
+            for (; c + LANES<T> <= channels; c += LANES<T>) {
+                Vec<T> value = fma(load(from + c) - load(mean + c), load(scale + c), load(shift + c));
+                if (RELU) value = value <= Vec<T>{} ? Vec<T>{} : value;
+                store(to + c, value);
+            }
+            for (; c < channels; ++c) {
+                const T value = fma1(from[c] - mean[c], scale[c], shift[c]);
+                to[c] = RELU && value <= T(0) ? T(0) : value;
+            }
+        }
+    });
+}
+
+template <class T>
+static void normalize(int64_t rows, int64_t channels, const T* x, const T* mean, const T* scale, const T* shift,
+                      bool relu, T* y) {
+    if (relu)
+        normalize_rows<T, true>(rows, channels, x, mean, scale, shift, y);
+    else
+        normalize_rows<T, false>(rows, channels, x, mean, scale, shift, y);
+}
+
 template <class T>
 static void batch_norm_apply(int64_t rows, int64_t channels, const T* x, const T* gamma, const T* beta,
                              const double* mean, const double* var, double eps, T* y) {
@@ -65,16 +95,7 @@ static void batch_norm_apply(int64_t rows, int64_t channels, const T* x, const T
         k[c] = of.k;
         shift[c] = T((beta ? double(beta[c]) : 0.0) - of.rest * double(of.k));
     }
-    parallel_rows(rows, channels, [&](int64_t begin, int64_t end) {
-        for (int64_t r = begin; r < end; ++r) {
-            const T* from = x + r * channels;
-            T* to = y + r * channels;
-            int64_t c = 0;
-            for (; c + LANES<T> <= channels; c += LANES<T>)
-                store(to + c, fma(load(from + c) - load(m + c), load(k + c), load(shift + c)));
-            for (; c < channels; ++c) to[c] = fma1(from[c] - m[c], k[c], shift[c]);
-        }
-    });
+    normalize(rows, channels, x, m, k, shift, false, y);
     std::free(m);
 }
 

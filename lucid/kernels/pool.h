@@ -55,10 +55,10 @@ static void max_pool(const Pool& s, const T* x, T* y, int32_t* index) {
             const T* image = x + n * s.h * s.w * s.c;
             for (int64_t ow = 0; ow < s.ow; ++ow) {
                 T* best = y + (row * s.ow + ow) * s.c;
-                int32_t* where = index + (row * s.ow + ow) * s.c;
+                int32_t* where = index ? index + (row * s.ow + ow) * s.c : nullptr;
                 bool first = true;
                 for (int64_t c = 0; c < s.c; ++c) best[c] = -T(__builtin_inff());
-                for (int64_t c = 0; c < s.c; ++c) where[c] = -1;
+                for (int64_t c = 0; where && c < s.c; ++c) where[c] = -1;
                 for (int64_t kh = 0; kh < s.kh; ++kh) {
                     const int64_t ih = oh * s.stride_h - s.pad_h + kh * s.dilation_h;
                     if (ih < 0 || ih >= s.h) continue;
@@ -69,8 +69,12 @@ static void max_pool(const Pool& s, const T* x, T* y, int32_t* index) {
                         const T* from = image + int64_t(at) * s.c;
                         if (first) {
                             for (int64_t c = 0; c < s.c; ++c) best[c] = from[c];
-                            for (int64_t c = 0; c < s.c; ++c) where[c] = at;
+                            for (int64_t c = 0; where && c < s.c; ++c) where[c] = at;
                             first = false;
+                            continue;
+                        }
+                        if (!where) {
+                            for (int64_t c = 0; c < s.c; ++c) best[c] = extreme<T, true>(best[c], from[c]);
                             continue;
                         }
                         for (int64_t c = 0; c < s.c; ++c) {

@@ -66,7 +66,13 @@ class Pool {
         }
         wake_.notify_all();
         drain(job);
-        while (busy_.load(std::memory_order_acquire) != 0) relax();
+        // Workers are about to finish, unless their processor was given to somebody else: then this one may help.
+        for (int spins = 0; busy_.load(std::memory_order_acquire) != 0; ++spins) {
+            if (spins < 10000)
+                relax();
+            else
+                sched_yield();
+        }
         return true;
     }
 

@@ -8,7 +8,7 @@ from typing import Any
 from lucid.dtypes import get_default_dtype
 from lucid.nn import init
 from lucid.nn.module import Module
-from lucid.nn.parameter import Parameter
+from lucid.nn.parameter import Parameter, empty_weight
 from lucid.ops import conv2d
 from lucid.ops._window import Pair, PairLike, pair
 from lucid.ops.creation import empty
@@ -84,8 +84,8 @@ class Conv2d(Module):
         if padding == "same" and self.stride != (1, 1):
             raise ValueError(f"padding: 'same' needs stride 1, got {self.stride}")
         kind = dtype or get_default_dtype()
-        self.weight = Parameter(
-            empty(out_channels, in_channels // groups, *self.kernel_size, dtype=kind, device=device)
+        self.weight = empty_weight(
+            out_channels, in_channels // groups, *self.kernel_size, dtype=kind, device=device
         )
         self.register_parameter("bias", Parameter(empty(out_channels, dtype=kind, device=device)) if bias else None)
         self.reset_parameters()

@@ -8,7 +8,7 @@ from typing import Any
 from lucid.dtypes import get_default_dtype
 from lucid.nn import init
 from lucid.nn.module import Module
-from lucid.nn.parameter import Parameter
+from lucid.nn.parameter import Parameter, empty_weight
 from lucid.ops import flatten, linear
 from lucid.ops.creation import empty
 from lucid.tensor import Tensor
@@ -48,7 +48,7 @@ class Linear(Module):
         self.in_features = in_features
         self.out_features = out_features
         kind = dtype or get_default_dtype()
-        self.weight = Parameter(empty(out_features, in_features, dtype=kind, device=device))
+        self.weight = empty_weight(out_features, in_features, dtype=kind, device=device)
         self.register_parameter("bias", Parameter(empty(out_features, dtype=kind, device=device)) if bias else None)
         self.reset_parameters()
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from lucid.ops.creation import empty
 from lucid.tensor import Tensor, as_tensor
 
-__all__ = ["Buffer", "Parameter"]
+__all__ = ["Buffer", "Parameter", "empty_weight"]
 
 
 class Parameter(Tensor):
@@ -63,3 +64,14 @@ class Buffer(Tensor):
             self.device = where
         self._version = source._version_cell()
         self.persistent = persistent
+
+
+def empty_weight(*shape: int, dtype: Any = None, device: str = "cpu") -> Parameter:
+    """A parameter of shape ``(O, I, ...)`` for a contraction, whose values are left as the memory was.
+
+    It is stored in the order in which kernels read it, ``(..., I, O)`` with the output channel fastest, so that no
+    kernel has to copy it first. Only the memory order differs from another parameter's.
+    """
+    stored = empty(*shape[2:], shape[1], shape[0], dtype=dtype, device=device)
+    kernel_axes = range(len(shape) - 2)
+    return Parameter(stored.data.transpose(len(shape) - 1, len(shape) - 2, *kernel_axes), device=device)

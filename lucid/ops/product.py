@@ -108,7 +108,7 @@ class Linear(Function):
             dy = dy.reshape(-1, weight.shape[0])
         return (
             be.matmul(dy, weight).reshape(self.source) if needs_x else None,
-            be.matmul(dy.swapaxes(0, 1), x) if needs_weight else None,
+            be.matmul(x.swapaxes(0, 1), dy).swapaxes(0, 1) if needs_weight else None,  # stored as weights are
             be.reduce("sum", dy, (0,), False) if needs_bias else None,
         )
 

@@ -1,0 +1,101 @@
+#include "plan.h"
+
+#include <cstdlib>
+#include <new>
+
+#include "threads.h"
+
+namespace lucid {
+
+template <class T>
+Plan<T>::Plan(const Kernels<T>& kernels, int64_t arena_elements)
+    : kernels_(kernels), arena_(static_cast<T*>(std::malloc(size_t(arena_elements + 1) * sizeof(T))), std::free) {
+    if (!arena_) throw std::bad_alloc();
+}
+
+template <class T>
+void Plan<T>::to_channels_last(int64_t n, int64_t channels, int64_t pixels, int64_t x, int64_t y) {
+    steps_.push_back([=] {
+        const T* from = at(x);
+        T* to = at(y);
+        parallel_range(n * pixels, 4096, [&](int64_t begin, int64_t end) {
+            for (int64_t i = begin; i < end; ++i)
+                for (int64_t c = 0; c < channels; ++c)
+                    to[i * channels + c] = from[(i / pixels * channels + c) * pixels + i % pixels];
+        });
+    });
+}
+
+template <class T>
+void Plan<T>::conv(const Conv& s, int64_t x, const T* weight, const T* bias, Norm norm, int64_t residual, bool relu,
+                   int64_t y) {
+    steps_.push_back([=] {
+        Epilogue<T> e;
+        e.bias = bias;
+        e.mean = norm.mean;
+        e.scale = norm.scale;
+        e.shift = norm.shift;
+        e.residual = at(residual);
+        e.relu = relu;
+        kernels_.conv(s, at(x), weight, e, at(y));
+    });
+}
+
+template <class T>
+void Plan<T>::linear(int64_t rows, int64_t columns, int64_t k, int64_t x, const T* weight, const T* bias, int64_t y) {
+    steps_.push_back([=] {
+        Epilogue<T> e;
+        e.bias = bias;
+        kernels_.matmul(1, rows, columns, k, at(x), 0, weight, 0, e, at(y));
+    });
+}
+
+template <class T>
+void Plan<T>::norm(int64_t rows, int64_t channels, int64_t x, Norm norm, bool relu, int64_t y) {
+    steps_.push_back([=] { kernels_.normalize(rows, channels, at(x), norm.mean, norm.scale, norm.shift, relu, at(y)); });
+}
+
+template <class T>
+void Plan<T>::max_pool(const Pool& s, int64_t x, int64_t y) {
+    steps_.push_back([=] { kernels_.max_pool(s, at(x), at(y), nullptr); });
+}
+
+template <class T>
+void Plan<T>::avg_pool(const Pool& s, int64_t x, int64_t y) {
+    steps_.push_back([=] { kernels_.avg_pool(s, at(x), at(y)); });
+}
+
+template <class T>
+void Plan<T>::unary(Unary op, int64_t n, int64_t x, int64_t y) {
+    steps_.push_back([=] { kernels_.unary(op, n, at(x), at(y)); });
+}
+
+template <class T>
+void Plan<T>::binary(Binary op, int64_t n, int64_t a, int64_t b, int64_t y) {
+    steps_.push_back([=] { kernels_.binary(op, n, at(a), at(b), at(y)); });
+}
+
+template <class T>
+void Plan<T>::scale_channels(int64_t n, int64_t pixels, int64_t channels, int64_t a, int64_t b, int64_t y) {
+    steps_.push_back([=] {
+        const T *values = at(a), *factors = at(b);
+        T* to = at(y);
+        parallel_range(n * pixels, 64, [&](int64_t begin, int64_t end) {
+            for (int64_t i = begin; i < end; ++i)
+                for (int64_t c = 0; c < channels; ++c)
+                    to[i * channels + c] = values[i * channels + c] * factors[i / pixels * channels + c];
+        });
+    });
+}
+
+template <class T>
+void Plan<T>::run(const T* input, T* output) {
+    input_ = const_cast<T*>(input);  // no step writes to it
+    output_ = output;
+    for (const auto& step : steps_) step();
+}
+
+template class Plan<float>;
+template class Plan<double>;
+
+}  // namespace lucid

@@ -1,0 +1,438 @@
+"""Times lucid beside PyTorch and ONNX Runtime on the same work. It shows; it names nothing a pass or a fail.
+
+    python tools/bench.py                                   # the table of the README
+    python tools/bench.py --models resnet_50 --work eval:1  # one row
+    python tools/bench.py --layers resnet_50 --batch 8      # every distinct convolution, forward and backward
+    python tools/bench.py --overhead                        # what one small operation costs
+
+Every subject lives in a process of its own, which gives its peak memory; the rounds of all subjects alternate, so that a
+noisy neighbour harms all of them, and medians are compared. The SGEMM limit is PyTorch's largest matrix product, in the
+same run, on the same threads. ``--json FILE`` keeps every figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+MODELS = ("resnet_18", "resnet_50", "resnet_200")
+WORK = ("eval:1", "eval:8", "train:8")
+SUBJECTS = {"eval": ("lucid", "lucid plan", "torch", "onnxruntime"), "train": ("lucid", "torch")}
+IMAGE_SIZE = 224
+SETTLE = 0.05  # seconds between subjects: others' spinning threads go to sleep
+GEMM_SIZE = 2048
+
+
+# -- what a worker runs ----------------------------------------------------------------------------------------------
+
+
+def images(batch: int) -> Any:
+    import numpy as np
+
+    return np.random.default_rng(0).standard_normal((batch, 3, IMAGE_SIZE, IMAGE_SIZE), np.float32)
+
+
+def lucid_eval(model: str, batch: int, plan: bool = False) -> Callable[[], Any]:
+    import lucid
+
+    network = lucid.models.get_model(model).eval()
+    x = lucid.tensor(images(batch))
+    if plan:
+        return lambda compiled=lucid.compile(network, x): compiled(x)
+
+    def run() -> Any:
+        with lucid.no_grad():
+            return network(x)
+
+    return run
+
+
+def lucid_train(model: str, batch: int) -> Callable[[], Any]:
+    import numpy as np
+
+    import lucid
+    from lucid import optim
+    from lucid.nn.functional import cross_entropy
+
+    network = lucid.models.get_model(model)
+    optimizer = optim.SGD(network.parameters(), lr=1e-3, momentum=0.9)
+    x, target = lucid.tensor(images(batch)), lucid.tensor(np.arange(batch))
+
+    def run() -> None:
+        optimizer.zero_grad()
+        cross_entropy(network(x), target).backward()
+        optimizer.step()
+
+    return run
+
+
+def torch_network(model: str) -> Any:
+    from oracle.architecture import ARCHITECTURES
+    from oracle.mirror.torch_twin import ResNet
+
+    return ResNet(ARCHITECTURES[model])
+
+
+def torch_eval(model: str, batch: int) -> Callable[[], Any]:
+    import torch
+
+    network, x = torch_network(model).eval(), torch.from_numpy(images(batch))
+
+    def run() -> Any:
+        with torch.inference_mode():
+            return network(x)
+
+    return run
+
+
+def torch_train(model: str, batch: int) -> Callable[[], Any]:
+    import torch
+
+    network = torch_network(model).train()
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9)
+    x, target = torch.from_numpy(images(batch)), torch.arange(batch)
+
+    def run() -> None:
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(network(x), target).backward()
+        optimizer.step()
+
+    return run
+
+
+def onnxruntime_eval(model: str, batch: int, threads: int) -> Callable[[], Any]:
+    import tempfile
+
+    import onnxruntime
+
+    import lucid
+    from lucid.onnx import export
+
+    x = images(batch)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        export(lucid.models.get_model(model), lucid.tensor(x), path)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = 3
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda: session.run(None, {"input": x})
+
+
+def gemm() -> Callable[[], Any]:
+    import torch
+
+    a, b = torch.randn(GEMM_SIZE, GEMM_SIZE), torch.randn(GEMM_SIZE, GEMM_SIZE)
+    return lambda: torch.mm(a, b)
+
+
+def prepare(subject: str, model: str, mode: str, batch: int, threads: int) -> Callable[[], Any]:
+    if subject == "sgemm":
+        return gemm()
+    if subject == "onnxruntime":
+        return onnxruntime_eval(model, batch, threads)
+    if subject == "torch":
+        return torch_eval(model, batch) if mode == "eval" else torch_train(model, batch)
+    return lucid_train(model, batch) if mode == "train" else lucid_eval(model, batch, subject == "lucid plan")
+
+
+def worker(pipe: Any, subject: str, model: str, mode: str, batch: int, threads: int) -> None:
+    """Prepares, then runs once for every message; answers seconds, or, at the end, the peak memory in MiB."""
+    if subject in ("torch", "sgemm"):
+        import torch
+
+        torch.set_num_threads(threads)
+    elif subject != "onnxruntime":
+        import lucid
+
+        lucid.set_num_threads(threads)
+    run = prepare(subject, model, mode, batch, threads)
+    if subject == "onnxruntime":  # the exporter's memory is not the runtime's: count from here
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+    pipe.send("ready")
+    while pipe.recv():
+        start = time.perf_counter()
+        run()
+        pipe.send(time.perf_counter() - start)
+    pipe.send(peak_memory())
+
+
+def peak_memory() -> float:
+    """The most memory that this process held, in MiB."""
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+# -- rounds ------------------------------------------------------------------------------------------------------------
+
+
+class Remote:
+    """A subject in its own process."""
+
+    def __init__(self, subject: str, model: str, mode: str, batch: int, threads: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        arguments = (theirs, subject, model, mode, batch, threads)
+        self._process = context.Process(target=worker, args=arguments, daemon=True)
+        self._process.start()
+        theirs.close()
+        self.seconds: list[float] = []
+        self.memory = 0.0
+        self._pipe.recv()
+
+    def run(self, keep: bool = True) -> None:
+        self._pipe.send(True)
+        seconds = self._pipe.recv()
+        if keep:
+            self.seconds.append(seconds)
+
+    def stop(self) -> None:
+        self._pipe.send(False)
+        self.memory = self._pipe.recv()
+        self._process.join()
+
+
+def measure(model: str, mode: str, batch: int, threads: int, rounds: int) -> dict[str, dict[str, float]]:
+    """For each subject the median seconds, the spread and the peak memory; also of the SGEMM limit."""
+    names = ("sgemm", *SUBJECTS[mode])
+    remotes = {name: Remote(name, model, mode, batch, threads) for name in names}
+    for number in range(-2, rounds):
+        for remote in remotes.values():
+            time.sleep(SETTLE)
+            remote.run(keep=number >= 0)
+    for remote in remotes.values():
+        remote.stop()
+    return {
+        name: {
+            "median_s": statistics.median(remote.seconds),
+            "min_s": min(remote.seconds),
+            "max_s": max(remote.seconds),
+            "peak_mib": remote.memory,
+        }
+        for name, remote in remotes.items()
+    }
+
+
+def gigaflops(model: str, mode: str, batch: int) -> float:
+    """Multiplications and additions of the network's convolutions and matrix products, in 10^9; a train step is three passes."""
+    import lucid
+
+    macs = lucid.models.summarize(lucid.models.get_model(model), (batch, 3, IMAGE_SIZE, IMAGE_SIZE)).total_macs
+    return 2e-9 * macs * (3 if mode == "train" else 1)
+
+
+def network_rows(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    rows = []
+    for model in arguments.models:
+        for work in arguments.work:
+            mode, batch = work.split(":")
+            print(f"{model} {work} ...", file=sys.stderr, flush=True)
+            figures = measure(model, mode, int(batch), arguments.threads, arguments.rounds)
+            limit = 2e-9 * GEMM_SIZE**3 / figures.pop("sgemm")["median_s"]
+            work_done = gigaflops(model, mode, int(batch))
+            for name, row in figures.items():
+                row["gflops"] = work_done / row["median_s"]
+                row["of_sgemm"] = row["gflops"] / limit
+                for peer in ("torch", "onnxruntime"):
+                    if peer in figures:
+                        row[f"of_{peer}"] = row["median_s"] / figures[peer]["median_s"]
+                rows.append({"model": model, "mode": mode, "batch": int(batch), "subject": name, **row})
+    return rows
+
+
+def show_networks(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="time and memory; ratios are to the peer's median in the same run, below 1 is faster")
+    for title in ("model", "mode", "batch", "subject", "ms", "spread", "/ torch", "/ ort", "GFLOP/s", "of SGEMM", "peak MiB"):
+        table.add_column(title, justify="left" if title in ("model", "mode", "subject") else "right")
+    before = None
+    for row in rows:
+        if before is not None and before != (row["model"], row["mode"], row["batch"]):
+            table.add_section()
+        before = row["model"], row["mode"], row["batch"]
+        ratios = [f"{row[key]:.2f}" if key in row else "" for key in ("of_torch", "of_onnxruntime")]
+        table.add_row(
+            row["model"],
+            row["mode"],
+            str(row["batch"]),
+            row["subject"],
+            f"{1e3 * row['median_s']:.1f}",
+            f"{1e3 * row['min_s']:.1f}-{1e3 * row['max_s']:.1f}",
+            *ratios,
+            f"{row['gflops']:.0f}",
+            f"{row['of_sgemm']:.0%}",
+            f"{row['peak_mib']:.0f}",
+        )
+    Console(width=130 if not sys.stdout.isatty() else None).print(table)
+
+
+# -- single layers and single operations ---------------------------------------------------------------------------------
+
+
+def median_time(run: Callable[[], Any], rounds: int) -> float:
+    run()
+    seconds = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def layer_rows(model: str, batch: int, threads: int, rounds: int) -> list[dict[str, Any]]:
+    """Every distinct convolution of a model: forward, input gradient, weight gradient, beside PyTorch's."""
+    import numpy as np
+    import torch
+
+    import lucid
+    from lucid.backends import get_backend
+
+    torch.set_num_threads(threads)
+    lucid.set_num_threads(threads)
+    be = get_backend("native")
+    graph = lucid.graph.trace(lucid.models.get_model(model), lucid.zeros((batch, 3, IMAGE_SIZE, IMAGE_SIZE)))
+    counts: dict[Any, int] = {}
+    for node in graph.nodes:
+        if node.op == "conv2d":
+            shapes = tuple(graph.values[name].shape for name in (node.inputs[0], node.inputs[1], node.output))
+            key = (*shapes, *(node.attrs[name] for name in ("stride", "padding", "dilation", "groups")))
+            counts[key] = counts.get(key, 0) + 1
+    rows = []
+    rng = np.random.default_rng(0)
+    for (xs, ws, ys, stride, padding, dilation, groups), count in counts.items():
+        x, w, dy = (rng.standard_normal(shape, np.float32) for shape in (xs, ws, ys))
+        stored = np.ascontiguousarray(w.transpose(2, 3, 1, 0)).transpose(3, 2, 0, 1)
+        x, dy = (np.ascontiguousarray(v.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2) for v in (x, dy))
+        options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        t = [torch.from_numpy(v) for v in (x, w, dy)]
+        of_torch = [stride, padding, dilation, False, [0, 0], groups]
+
+        def torch_gradient(mask: list[bool], t: Any = t, o: Any = of_torch) -> Any:
+            return torch.ops.aten.convolution_backward(t[2], t[0], t[1], None, *o, mask)
+
+        runs = {
+            "forward": (
+                lambda x=x, w=stored, o=options: be.conv2d(x, w, None, **o),
+                lambda t=t, o=of_torch: torch.conv2d(t[0], t[1], None, o[0], o[1], o[2], o[5]),
+            ),
+            "input gradient": (
+                lambda dy=dy, w=stored, s=xs, o=options: be.conv2d_input_grad(dy, w, s, **o),
+                lambda f=torch_gradient: f([True, False, False]),
+            ),
+            "weight gradient": (
+                lambda dy=dy, x=x, s=ws, o=options: be.conv2d_weight_grad(dy, x, s, **o),
+                lambda f=torch_gradient: f([False, True, False]),
+            ),
+        }
+        work = 2e-9 * np.prod(ys) * np.prod(ws[1:])
+        row: dict[str, Any] = {"input": xs, "weight": ws, "stride": stride, "count": count}
+        for name, (ours, theirs) in runs.items():
+            mine, peers = median_time(ours, rounds), median_time(theirs, rounds)
+            row[name] = {"median_s": mine, "gflops": work / mine, "of_torch": mine / peers}
+        rows.append(row)
+    return rows
+
+
+def show_layers(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="GFLOP/s, and the time over PyTorch's")
+    for title in ("input", "weight", "stride", "count", "forward", "input gradient", "weight gradient"):
+        table.add_column(title, justify="left" if title in ("input", "weight") else "right")
+    for row in rows:
+        cells = [f"{row[key]['gflops']:.0f}  {row[key]['of_torch']:.2f}" for key in row if isinstance(row[key], dict)]
+        table.add_row(str(row["input"]), str(row["weight"]), str(row["stride"][0]), str(row["count"]), *cells)
+    Console(width=130 if not sys.stdout.isatty() else None).print(table)
+
+
+def overhead_rows() -> list[dict[str, Any]]:
+    """Microseconds for one operation on 16 elements, where all that counts is the way to the kernel."""
+    import numpy as np
+    import torch
+
+    import lucid
+
+    x = np.linspace(-1, 1, 16, dtype=np.float32)
+    a, b = lucid.tensor(x), torch.from_numpy(x)
+    a_grad, b_grad = lucid.tensor(x, requires_grad=True), torch.from_numpy(x).requires_grad_()
+    pairs = {
+        "relu": (lambda: lucid.relu(a), lambda: torch.relu(b)),
+        "relu, recorded": (lambda: lucid.relu(a_grad), lambda: torch.relu(b_grad)),
+        "add": (lambda: a + a, lambda: b + b),
+        "sum": (lambda: a.sum(), lambda: b.sum()),
+        "relu, sum, backward": (lambda: lucid.relu(a_grad).sum().backward(), lambda: torch.relu(b_grad).sum().backward()),
+    }
+
+    def microseconds(run: Callable[[], Any], repeat: int = 2000) -> float:
+        def many() -> None:
+            for _ in range(repeat):
+                run()
+
+        return 1e6 * median_time(many, 5) / repeat
+
+    return [
+        {"operation": name, "lucid_us": microseconds(ours), "torch_us": microseconds(theirs)}
+        for name, (ours, theirs) in pairs.items()
+    ]
+
+
+def machine(threads: int) -> dict[str, Any]:
+    import lucid
+
+    model = next(
+        (line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        platform.processor(),
+    )
+    from lucid import _native
+
+    return {"processor": model, "isa": _native.isa(), "threads": threads, "python": platform.python_version(), "lucid": lucid.__version__}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=MODELS, metavar="NAME")
+    parser.add_argument("--work", nargs="+", default=WORK, metavar="MODE:BATCH", help="eval:N or train:N")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--layers", metavar="MODEL", help="single convolutions of this model instead")
+    parser.add_argument("--batch", type=int, default=8, help="for --layers")
+    parser.add_argument("--overhead", action="store_true", help="the cost of one small operation instead")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
+    print(machine(arguments.threads))
+    if arguments.layers:
+        rows = layer_rows(arguments.layers, arguments.batch, arguments.threads, arguments.rounds)
+        show_layers(rows)
+    elif arguments.overhead:
+        rows = overhead_rows()
+        for row in rows:
+            print(f"{row['operation']:22s} lucid {row['lucid_us']:7.2f} us   torch {row['torch_us']:7.2f} us")
+    else:
+        rows = network_rows(arguments)
+        show_networks(rows)
+    if arguments.json:
+        beside = arguments.json.with_name(arguments.json.name + ".partial")
+        beside.write_text(json.dumps({"machine": machine(arguments.threads), "rows": rows}, indent=1, default=str))
+        beside.replace(arguments.json)
+
+
+if __name__ == "__main__":
+    main()
