@@ -86,7 +86,7 @@ def as_dtype(dtype: Any) -> np.dtype[Any]:
     if dtype is float:
         return _default
     try:
-        chosen = np.dtype(dtype).newbyteorder("=")
+        chosen = np.dtype(np.dtype(dtype).type)
     except TypeError:
         raise TypeError(f"dtype: got {dtype!r}; may be a float, integer or boolean type") from None
     if chosen.kind not in "fiub" or chosen.itemsize > 8:

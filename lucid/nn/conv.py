@@ -84,9 +84,7 @@ class Conv2d(Module):
         if padding == "same" and self.stride != (1, 1):
             raise ValueError(f"padding: 'same' needs stride 1, got {self.stride}")
         kind = dtype or get_default_dtype()
-        self.weight = empty_weight(
-            out_channels, in_channels // groups, *self.kernel_size, dtype=kind, device=device
-        )
+        self.weight = empty_weight(out_channels, in_channels // groups, *self.kernel_size, dtype=kind, device=device)
         self.register_parameter("bias", Parameter(empty(out_channels, dtype=kind, device=device)) if bias else None)
         self.reset_parameters()
 

@@ -30,9 +30,9 @@ def operands(name: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
     if not isinstance(b, Tensor):
         b = _operand(name, b, a)
     x, y = a.data, b.data
-    if x.dtype != y.dtype:
+    if x.dtype is not y.dtype and x.dtype != y.dtype:
         a, b = _promote(name, a, b)
-    if x.shape != y.shape and x.shape and y.shape:
+    if x.ndim and y.ndim and x.shape != y.shape:
         broadcast_shape(name, x.shape, y.shape)
     return a, b
 

@@ -101,36 +101,38 @@ class Function:
 
 
 def apply(function: Function, *inputs: Any) -> Tensor:
-    """Run ``function`` on tensors (None where an optional input is missing) and record it where a gradient may be
-    asked for.
+    """Run ``function`` on tensors (None where an optional input is missing), and record it where a gradient is wanted.
 
     Raises:
         TypeError: inputs of two float dtypes, or of one that lucid does not compute with.
         RuntimeError: inputs on two devices.
     """
-    for value in inputs:
-        if not isinstance(value, Tensor) and value is not None:
-            inputs = _as_tensors(inputs)
-            break
-    first = inputs[0]
-    device = first.device
-    if len(inputs) == 1:
-        arrays: Any = (first.data,)
-        if first.data.dtype.num >= _FLOAT16 and not function.any_dtype:
-            _check(function, inputs)
-        record = first._requires_grad
-    else:
-        arrays = [None if t is None else t.data for t in inputs]
-        record = _check(function, inputs)
-    be = backend_for(device) if _tracer is None else _tracer.backend(device)
+    arrays: list[Any] = []
+    device = dtype = None
+    record = False
+    for tensor in inputs:
+        if tensor is None:
+            arrays.append(None)
+            continue
+        if not isinstance(tensor, Tensor):
+            return apply(function, *_as_tensors(inputs))
+        array = tensor.data
+        arrays.append(array)
+        if array.dtype is not dtype or tensor.device != device:
+            if device is not None or array.dtype.num >= _FLOAT16:
+                _check(function, inputs)
+            device, dtype = tensor.device, array.dtype
+        if tensor._requires_grad:
+            record = True
+    be = backend_for(device) if _tracer is None else _tracer.backend(device)  # type: ignore[arg-type]
     if record and _mode.enabled and function.differentiable:
-        function.needs = tuple([t is not None and t._requires_grad for t in inputs])
-        out = wrap(function.forward(be, *arrays), device)
+        function.needs = (True,) if len(inputs) == 1 else tuple([t is not None and t._requires_grad for t in inputs])
+        out = wrap(function.forward(be, *arrays), device)  # type: ignore[arg-type]
         _record(function, inputs, out)
     else:
-        out = wrap(function.forward(be, *arrays), device)
+        out = wrap(function.forward(be, *arrays), device)  # type: ignore[arg-type]
     if function.view:
-        out._share_version(first)
+        out._share_version(inputs[0])
     if _tracer is not None:
         _tracer.record(function, inputs, out)
     return out
@@ -140,12 +142,22 @@ def _record(function: Function, inputs: tuple[Any, ...], out: Tensor) -> None:
     """Make ``function`` the node of ``out``."""
     out._requires_grad = True
     out._node = function
-    function.device = out.device
-    function.edges = tuple([(t._node or t) if t is not None and t._requires_grad else None for t in inputs])
+    if out.device != "cpu":
+        function.device = out.device
+    if len(inputs) == 1:
+        function.edges = (inputs[0]._node or inputs[0],)
+    else:
+        function.edges = tuple([(t._node or t) if t is not None and t._requires_grad else None for t in inputs])
     function.seq = next(_creation)
     if function.keeps:
-        kept = [out if i < 0 else inputs[i] for i in function.keeps if i < len(inputs) and inputs[i] is not None]
-        function.versions = [(cell := t._version_cell(), cell[0]) for t in kept]
+        versions = function.versions = []
+        for i in function.keeps:
+            kept = out if i < 0 else inputs[i]
+            if kept is not None:
+                cell = kept._version
+                if cell is None:
+                    cell = kept._version = [0]
+                versions.append((cell, cell[0]))
 
 
 def _as_tensors(inputs: tuple[Any, ...]) -> tuple[Tensor | None, ...]:
@@ -153,30 +165,21 @@ def _as_tensors(inputs: tuple[Any, ...]) -> tuple[Tensor | None, ...]:
     return tuple(t if t is None or isinstance(t, Tensor) else as_tensor(t, device=device) for t in inputs)
 
 
-def _check(function: Function, inputs: tuple[Any, ...]) -> bool:
-    """Check devices and dtypes; returns whether any input requires a gradient."""
-    device = inputs[0].device
-    dtype = None
-    record = False
-    for tensor in inputs:
-        if tensor is None:
-            continue
-        if tensor._requires_grad:
-            record = True
-        if tensor.device != device:
+def _check(function: Function, inputs: tuple[Any, ...]) -> None:
+    """Raise unless all inputs are on one device, and the float ones of one dtype that lucid computes with."""
+    tensors = [t for t in inputs if t is not None]
+    for tensor in tensors:
+        if tensor.device != tensors[0].device:
             raise RuntimeError(
-                f"{function.name}: got tensors on {device!r} and {tensor.device!r}; all must be on one device"
+                f"{function.name}: got tensors on {tensors[0].device!r} and {tensor.device!r}; "
+                "all must be on one device"
             )
-        own = tensor.data.dtype
-        if own.kind != "f" or function.any_dtype:
-            continue
-        if own.num >= _FLOAT16:
-            raise TypeError(f"{function.name}: got a {own} tensor; may be float32 or float64 (convert with .astype)")
-        if dtype is None:
-            dtype = own
-        elif own != dtype:
+    floats = [] if function.any_dtype else [t.data.dtype for t in tensors if t.data.dtype.kind == "f"]
+    for dtype in floats:
+        if dtype.num >= _FLOAT16:
+            raise TypeError(f"{function.name}: got a {dtype} tensor; may be float32 or float64 (convert with .astype)")
+        if dtype != floats[0]:
             raise TypeError(
-                f"{function.name}: got tensors of dtype {dtype} and {own}; "
+                f"{function.name}: got tensors of dtype {floats[0]} and {dtype}; "
                 "convert one with .astype, float dtypes are not mixed silently"
             )
-    return record

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
-from collections.abc import Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 Pair = tuple[int, int]
 PairLike: TypeAlias = "int | Sequence[int]"
+_Result = TypeVar("_Result")
+
+
+_cache: dict[Any, Any] = {}
+_CACHE_ENTRIES = 4096
+
+
+def cached(function: Callable[..., _Result], *arguments: Any) -> _Result:
+    """``function(*arguments)``, remembered: a network asks for the same few geometries again and again."""
+    key = (function, *arguments)
+    try:
+        return _cache[key]
+    except (KeyError, TypeError):  # not seen yet, or a list among the arguments
+        result = function(*arguments)
+    with contextlib.suppress(TypeError):
+        if len(_cache) >= _CACHE_ENTRIES:
+            _cache.clear()
+        _cache[key] = result
+    return result
 
 
 def pair(name: str, value: Any, least: int) -> Pair:

@@ -6,7 +6,7 @@ from typing import Any
 
 from lucid.backends import Backend
 from lucid.ops._function import Function, apply
-from lucid.ops._window import Pair, PairLike, output_size, pair, require_image
+from lucid.ops._window import Pair, PairLike, cached, output_size, pair, require_image
 from lucid.ops.shape import pad
 from lucid.tensor import Tensor
 
@@ -79,29 +79,39 @@ def conv2d(
         >>> y.tolist()
         [[[[4.0, 4.0], [4.0, 4.0]]]]
     """
-    stride, dilation = pair("stride", stride, 1), pair("dilation", dilation, 1)
     if isinstance(padding, str):
-        input, padding = _named_padding(input, weight, padding, stride, dilation)
-    else:
-        padding = pair("padding", padding, 0)
-    _check(input, weight, bias, groups)
-    output_size("conv2d", input.shape, weight.shape[2:], stride, padding, dilation)
-    return apply(Conv2d(stride, padding, dilation, groups), input, weight, bias)
+        input, padding = _named_padding(
+            input, weight, padding, pair("stride", stride, 1), pair("dilation", dilation, 1)
+        )
+    shapes = input.data.shape, weight.data.shape, None if bias is None else bias.data.shape
+    geometry = cached(_geometry, *shapes, stride, padding, dilation, groups)
+    return apply(Conv2d(*geometry), input, weight, bias)
 
 
-def _check(input: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> None:
-    x, w = input.data.shape, weight.data.shape
+def _geometry(
+    x: tuple[int, ...],
+    w: tuple[int, ...],
+    bias: tuple[int, ...] | None,
+    stride: PairLike,
+    padding: PairLike,
+    dilation: PairLike,
+    groups: int,
+) -> tuple[Pair, Pair, Pair, int]:
+    """Stride, padding and dilation as pairs, and groups, after checking all of them and the shapes."""
+    pairs = pair("stride", stride, 1), pair("padding", padding, 0), pair("dilation", dilation, 1)
     if len(w) != 4 or 0 in w:
         raise ValueError(f"conv2d: weight has shape {w}; must be (O, C/groups, KH, KW) without empty axes")
     require_image("conv2d", x)
-    if groups != 1 and (groups < 1 or w[0] % groups or x[1] % groups):
+    if groups < 1 or w[0] % groups or x[1] % groups:
         raise ValueError(f"groups: got {groups}; must divide the {x[1]} input channels and the {w[0]} output channels")
     if x[1] != w[1] * groups:
         raise ValueError(
             f"conv2d: input of shape {x} has {x[1]} channels; the weight {w} with groups={groups} takes {w[1] * groups}"
         )
-    if bias is not None and bias.data.shape != w[:1]:
-        raise ValueError(f"conv2d: bias has shape {bias.shape}; must be {w[:1]}")
+    if bias is not None and bias != w[:1]:
+        raise ValueError(f"conv2d: bias has shape {bias}; must be {w[:1]}")
+    output_size("conv2d", x, w[2:], *pairs)
+    return (*pairs, groups)
 
 
 def _named_padding(input: Tensor, weight: Tensor, padding: str, stride: Pair, dilation: Pair) -> tuple[Tensor, Pair]:

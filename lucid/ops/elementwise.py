@@ -74,7 +74,8 @@ class Add(Function):
     fresh = False
 
     def forward(self, be: Backend, a: Any, b: Any) -> Any:
-        self.shapes = a.shape, b.shape
+        if self.needs is not None:
+            self.shapes = a.shape, b.shape
         return _binary(be, "add", a, b)
 
     def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
@@ -114,8 +115,9 @@ class Sub(Function):
     fresh = False
 
     def forward(self, be: Backend, a: Any, b: Any) -> Any:
-        self.shapes = a.shape, b.shape
-        if a.dtype.kind == "b":
+        if self.needs is not None:
+            self.shapes = a.shape, b.shape
+        elif a.dtype.kind == "b":
             raise TypeError("sub: booleans cannot be subtracted; convert them with .astype, or use ~ and &")
         return _binary(be, "sub", a, b)
 

@@ -81,12 +81,12 @@ def batch_norm(
     """
     shape = input.data.shape
     require_image("batch_norm", shape)
-    named = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
-    for name, value in named.items():
-        if value is not None and value.data.shape != shape[1:2]:
+    channels = shape[1:2]
+    for value in (running_mean, running_var, weight, bias):
+        if value is not None and value.data.shape != channels:
             raise ValueError(
-                f"batch_norm: input of shape {shape} has {shape[1]} channels; {name} has shape {value.shape}, "
-                f"must be {shape[1:2]}"
+                f"batch_norm: input of shape {shape} has {shape[1]} channels; running_mean, running_var, weight, bias "
+                f"must have shape {channels}, one of them has {value.shape}"
             )
     count = shape[0] * shape[2] * shape[3]
     if training and count == 1:

@@ -6,7 +6,7 @@ from typing import Any, Literal, overload
 
 from lucid.backends import Backend
 from lucid.ops._function import Function, apply
-from lucid.ops._window import Pair, PairLike, output_size, pair, require_image
+from lucid.ops._window import Pair, PairLike, cached, output_size, pair, require_image
 from lucid.tensor import Tensor, wrap
 
 __all__ = ["adaptive_avg_pool2d", "avg_pool2d", "max_pool2d"]
@@ -95,23 +95,31 @@ def max_pool2d(
         >>> lucid.nn.functional.max_pool2d(x, 2).tolist()
         [[[[5.0, 7.0], [13.0, 15.0]]]]
     """
-    kernel = pair("kernel_size", kernel_size, 1)
-    step = kernel if stride is None else pair("stride", stride, 1)
-    around, apart = pair("padding", padding, 0), pair("dilation", dilation, 1)
-    output = _windows("max_pool2d", input, kernel, step, around, apart, ceil_mode)
+    geometry = cached(_windows, "max_pool2d", input.data.shape, kernel_size, stride, padding, dilation, ceil_mode)
+    kernel, step, around, apart, output = geometry
     function = MaxPool2d(kernel, step, around, apart, ceil_mode, output)
     y = apply(function, input)
     return (y, wrap(function.saved[0], input.device)) if return_indices else y  # type: ignore[index]
 
 
 def _windows(
-    name: str, input: Tensor, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
-) -> Pair:
-    require_image(name, input.data.shape)
-    spans = [step * (size - 1) + 1 for size, step in zip(kernel, dilation, strict=True)]
-    if 2 * padding[0] > spans[0] or 2 * padding[1] > spans[1]:
-        raise ValueError(f"padding: got {padding}; may be at most half of the window {spans[0]}x{spans[1]}")
-    return output_size(name, input.data.shape, kernel, stride, padding, dilation, ceil_mode)
+    name: str,
+    shape: tuple[int, ...],
+    kernel_size: PairLike,
+    stride: PairLike | None,
+    padding: PairLike,
+    dilation: PairLike,
+    ceil_mode: bool,
+) -> tuple[Pair, Pair, Pair, Pair, Pair]:
+    """Window, stride, padding and dilation as pairs, and how many windows there are, after checking them."""
+    require_image(name, shape)
+    kernel = pair("kernel_size", kernel_size, 1)
+    step = kernel if stride is None else pair("stride", stride, 1)
+    around, apart = pair("padding", padding, 0), pair("dilation", dilation, 1)
+    spans = [gap * (size - 1) + 1 for size, gap in zip(kernel, apart, strict=True)]
+    if 2 * around[0] > spans[0] or 2 * around[1] > spans[1]:
+        raise ValueError(f"padding: got {around}; may be at most half of the window {spans[0]}x{spans[1]}")
+    return kernel, step, around, apart, output_size(name, shape, kernel, step, around, apart, ceil_mode)
 
 
 class AvgPool2d(Function):
@@ -175,10 +183,8 @@ def avg_pool2d(
         >>> lucid.nn.functional.avg_pool2d(x, 2).tolist()
         [[[[2.5, 4.5], [10.5, 12.5]]]]
     """
-    kernel = pair("kernel_size", kernel_size, 1)
-    step = kernel if stride is None else pair("stride", stride, 1)
-    around = pair("padding", padding, 0)
-    output = _windows("avg_pool2d", input, kernel, step, around, (1, 1), ceil_mode)
+    geometry = cached(_windows, "avg_pool2d", input.data.shape, kernel_size, stride, padding, 1, ceil_mode)
+    kernel, step, around, _, output = geometry
     return apply(AvgPool2d(kernel, step, around, ceil_mode, count_include_pad, output), input)
 
 
