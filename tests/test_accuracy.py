@@ -1,5 +1,5 @@
-"""The law is accurate: for each layer of ResNet-50, fed the same input, lucid's RMS error against float64 is no worse than
-that of PyTorch's own float32, forward and backward. (Independent truth: PyTorch in float64.)"""
+"""The law is accurate: for each layer of ResNet-50, fed the same input, lucid's RMS error against float64 is no worse
+than that of PyTorch's own float32, forward and backward. The truth is PyTorch in float64."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ QUICK = [(64, 64, 3, 1, 56), (1024, 256, 1, 1, 14), (512, 512, 3, 1, 7), (512, 2
 
 @pytest.fixture(params=["native", "reference"])
 def backend(request: pytest.FixtureRequest) -> Backend:
-    """Accuracy is a property of the law, so one backend is enough; without the native one, the reference shows it on less."""
+    """Accuracy is a property of the law; the reference shows it where native is not built."""
     try:
         return get_backend(request.param)
     except RuntimeError:
@@ -174,7 +174,12 @@ def test_linear(backend: Backend) -> None:
     b, dy = rng.standard_normal(100, np.float32), rng.standard_normal((8, 100), np.float32)
     assert_no_worse(
         ["output", "input gradient", "weight gradient", "bias gradient"],
-        [backend.linear(x, w, b), backend.matmul(dy, w), backend.matmul(dy.T, x), backend.reduce("sum", dy, (0,), False)],
+        [
+            backend.linear(x, w, b),
+            backend.matmul(dy, w),
+            backend.matmul(dy.T, x),
+            backend.reduce("sum", dy, (0,), False),
+        ],
         in_torch(F.linear, [x, w, b], dy, torch.float32),
         in_torch(F.linear, [x, w, b], dy, torch.float64),
     )

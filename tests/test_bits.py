@@ -1,7 +1,7 @@
 """Every backend against the reference, bit for bit, over random shapes.
 
 A family of kernels is one function that draws a case from a random generator and returns a call; the call runs on any
-backend. The short sweep runs by default, the long one under the marker ``slow``. The seed of a failing case is its test id.
+backend. The short sweep runs by default, the long one under the marker ``slow``. A failure names the seed of its case.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def family(draw: Draw) -> Draw:
 
 
 def values(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, special: float = 0.0) -> Array:
-    """Normal values of several scales, in a random memory order; a share ``special`` of them zeros, infinities, NaN, ..."""
+    """Normal values of several scales, in a random memory order; a share ``special`` of them from ``SPECIAL``."""
     x = np.asarray(rng.standard_normal(shape) * 10.0 ** rng.integers(-3, 4), dtype)
     if special:
         chosen = rng.random(shape) < special
@@ -64,7 +64,9 @@ def convolution(rng: np.random.Generator) -> tuple[dict[str, Any], tuple[int, ..
     while True:
         groups = int(rng.choice([1, 1, 1, 2, 3, 4]))
         depthwise = rng.random() < 0.1
-        cg, og = (1, 1) if depthwise else (int(rng.choice([1, 2, 3, 5, 16, 33, 70])), int(rng.choice([1, 2, 7, 16, 33, 65])))
+        cg, og = (
+            (1, 1) if depthwise else (int(rng.choice([1, 2, 3, 5, 16, 33, 70])), int(rng.choice([1, 2, 7, 16, 33, 65])))
+        )
         kernel, stride, padding, dilation = pair(rng, 1, 4), pair(rng, 1, 3), pair(rng, 0, 3), pair(rng, 1, 2)
         n, size = int(rng.choice([0, 1, 1, 2, 3])), pair(rng, 1, 13)
         out = tuple(output_size(size[i], kernel[i], stride[i], padding[i], dilation[i]) for i in (0, 1))

@@ -1,4 +1,4 @@
-"""Training is right and reproducible: real data to real accuracy, and the same bits on every run, backend and thread count."""
+"""Training is right and reproducible: real data to real accuracy, the same bits on every run, backend, thread count."""
 
 from __future__ import annotations
 

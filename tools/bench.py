@@ -5,9 +5,9 @@
     python tools/bench.py --layers resnet_50 --batch 8      # every distinct convolution, forward and backward
     python tools/bench.py --overhead                        # what one small operation costs
 
-Every subject lives in a process of its own, which gives its peak memory; the rounds of all subjects alternate, so that a
-noisy neighbour harms all of them, and medians are compared. The SGEMM limit is PyTorch's largest matrix product, in the
-same run, on the same threads. ``--json FILE`` keeps every figure.
+Every subject lives in a process of its own, which gives its peak memory; the rounds of all subjects alternate, so that
+a noisy neighbour harms all of them, and medians are compared. The SGEMM limit is a large matrix product of PyTorch's,
+in the same run, on the same threads. ``--json FILE`` keeps every figure.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def lucid_eval(model: str, batch: int, plan: bool = False) -> Callable[[], Any]:
     network = lucid.models.get_model(model).eval()
     x = lucid.tensor(images(batch))
     if plan:
-        return lambda compiled=lucid.compile(network, x): compiled(x)
+        compiled = lucid.compile(network, x)
+        return lambda: compiled(x)
 
     def run() -> Any:
         with lucid.no_grad():
@@ -228,7 +229,7 @@ def measure(model: str, mode: str, batch: int, threads: int, rounds: int) -> dic
 
 
 def gigaflops(model: str, mode: str, batch: int) -> float:
-    """Multiplications and additions of the network's convolutions and matrix products, in 10^9; a train step is three passes."""
+    """Multiplications and additions of convolutions and matrix products, in 10^9; a train step is three passes."""
     import lucid
 
     macs = lucid.models.summarize(lucid.models.get_model(model), (batch, 3, IMAGE_SIZE, IMAGE_SIZE)).total_macs
@@ -259,7 +260,19 @@ def show_networks(rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     table = Table(title="time and memory; ratios are to the peer's median in the same run, below 1 is faster")
-    for title in ("model", "mode", "batch", "subject", "ms", "spread", "/ torch", "/ ort", "GFLOP/s", "of SGEMM", "peak MiB"):
+    for title in (
+        "model",
+        "mode",
+        "batch",
+        "subject",
+        "ms",
+        "spread",
+        "/ torch",
+        "/ ort",
+        "GFLOP/s",
+        "of SGEMM",
+        "peak MiB",
+    ):
         table.add_column(title, justify="left" if title in ("model", "mode", "subject") else "right")
     before = None
     for row in rows:
@@ -282,7 +295,7 @@ def show_networks(rows: list[dict[str, Any]]) -> None:
     Console(width=130 if not sys.stdout.isatty() else None).print(table)
 
 
-# -- single layers and single operations ---------------------------------------------------------------------------------
+# -- single layers and single operations -----------------------------------------------------------------------------
 
 
 def median_time(run: Callable[[], Any], rounds: int) -> float:
@@ -377,7 +390,10 @@ def overhead_rows() -> list[dict[str, Any]]:
         "relu, recorded": (lambda: lucid.relu(a_grad), lambda: torch.relu(b_grad)),
         "add": (lambda: a + a, lambda: b + b),
         "sum": (lambda: a.sum(), lambda: b.sum()),
-        "relu, sum, backward": (lambda: lucid.relu(a_grad).sum().backward(), lambda: torch.relu(b_grad).sum().backward()),
+        "relu, sum, backward": (
+            lambda: lucid.relu(a_grad).sum().backward(),
+            lambda: torch.relu(b_grad).sum().backward(),
+        ),
     }
 
     def microseconds(run: Callable[[], Any], repeat: int = 2000) -> float:
@@ -395,14 +411,17 @@ def overhead_rows() -> list[dict[str, Any]]:
 
 def machine(threads: int) -> dict[str, Any]:
     import lucid
-
-    model = next(
-        (line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        platform.processor(),
-    )
     from lucid import _native
 
-    return {"processor": model, "isa": _native.isa(), "threads": threads, "python": platform.python_version(), "lucid": lucid.__version__}
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return {
+        "processor": names[0] if names else platform.processor(),
+        "isa": _native.isa(),
+        "threads": threads,
+        "python": platform.python_version(),
+        "lucid": lucid.__version__,
+    }
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """Finding and choosing backends.
 
 A backend is imported when it is first asked for; one that is missing or broken is one clear sentence, not a traceback.
-``LUCID_BACKEND`` or ``lucid.set_backend`` chooses what runs ``device="cpu"``; without either it is ``native``, or, where
-the compiled extension is missing, ``reference`` with one warning.
+``LUCID_BACKEND`` or ``lucid.set_backend`` chooses what runs ``device="cpu"``; without either it is ``native``, or,
+where the compiled extension is missing, ``reference`` with one warning.
 """
 
 from __future__ import annotations

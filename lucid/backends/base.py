@@ -122,7 +122,7 @@ class Backend(ABC):
     def max_pool2d(
         self, x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, output: Pair
     ) -> tuple[Array, Array]:
-        """``(y, index)`` with ``y`` of spatial size ``output`` and ``index`` the int64 offset ``h * W + w`` in the plane."""
+        """``(y, index)``: ``y`` of spatial size ``output``, ``index`` the offset ``h * W + w`` in the plane (an integer)."""
 
     @abstractmethod
     def max_pool2d_grad(self, dy: Array, index: Array, input_shape: tuple[int, ...]) -> Array: ...
@@ -195,7 +195,7 @@ class Backend(ABC):
         nesterov: bool,
         maximize: bool,
     ) -> None:
-        """One update, in place in ``param`` and, where ``momentum`` is not 0, in ``velocity`` (written when ``first``)."""
+        """One update, in place in ``param`` and, if ``momentum`` is not 0, in ``velocity`` (written when ``first``)."""
 
     # -- random numbers: section 11 ----------------------------------------------------------------------------------
 

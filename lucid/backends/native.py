@@ -1,8 +1,8 @@
 """The C++ kernels as a backend.
 
-This file decides layouts and allocates results; ``lucid/kernels`` computes. Images are stored channels-last, ``(N, H, W,
-C)`` in memory behind arrays of shape ``(N, C, H, W)``, and convolution weights ``(KH, KW, C, O)`` behind ``(O, C, KH,
-KW)``: an argument in that order is used where it lies, any other is copied into it first.
+This file decides layouts and allocates results; ``lucid/kernels`` computes. Images are stored channels-last,
+``(N, H, W, C)`` in memory behind arrays of shape ``(N, C, H, W)``, and convolution weights ``(KH, KW, C, O)`` behind
+``(O, C, KH, KW)``: an argument in that order is used where it lies, any other is copied into it first.
 """
 
 from __future__ import annotations
@@ -19,9 +19,7 @@ _UNARY = {
     name: code
     for code, name in enumerate(("neg", "abs", "sqrt", "square", "reciprocal", "exp", "log", "sigmoid", "relu"))
 }
-_BINARY = {
-    name: code for code, name in enumerate(("add", "sub", "mul", "div", "maximum", "minimum", "relu_grad"))
-}
+_BINARY = {name: code for code, name in enumerate(("add", "sub", "mul", "div", "maximum", "minimum", "relu_grad"))}
 _REDUCE = {name: code for code, name in enumerate(("sum", "mean", "max", "min"))}
 _REDUCTION = {"none": 0, "sum": 1, "mean": 2}
 # One correctly rounded operation: NumPy's is the same, and walks broadcast operands without copying them.
@@ -42,13 +40,23 @@ def _dense_order(x: Array) -> tuple[int, ...] | None:
     return tuple(order) if x.transpose(order).flags.c_contiguous else None
 
 
+def _same_layout(a: Array, b: Array) -> bool:
+    """Whether elements of one index lie at one offset; the stride of an axis of length one does not matter."""
+    if a.strides == b.strides:
+        return a.shape == b.shape
+    return a.shape == b.shape and all(
+        size == 1 or p == q for size, p, q in zip(a.shape, a.strides, b.strides, strict=True)
+    )
+
+
 def _images(x: Array) -> Array:
     """``x`` of shape (N, C, H, W) as a dense (N, H, W, C) array."""
     return np.ascontiguousarray(x.transpose(_CHANNELS_LAST))
 
 
-def _new_images(n: int, c: int, h: int, w: int, dtype: Any) -> tuple[Array, Array]:
+def _new_images(shape: tuple[int, ...], dtype: Any) -> tuple[Array, Array]:
     """A new dense (N, H, W, C) array, and the same memory shaped (N, C, H, W)."""
+    n, c, h, w = shape
     stored = np.empty((n, h, w, c), dtype)
     return stored, stored.transpose(_CHANNELS_FIRST)
 
@@ -56,10 +64,6 @@ def _new_images(n: int, c: int, h: int, w: int, dtype: Any) -> tuple[Array, Arra
 def _rows(x: Array) -> tuple[int, int]:
     """Pixels and channels of a stored image batch."""
     return x.shape[0] * x.shape[1] * x.shape[2], x.shape[3]
-
-
-def _channel_count(x: Array) -> int:
-    return int(x.shape[1])
 
 
 class NativePlan:
@@ -160,7 +164,7 @@ class NativeBackend(Backend):
         return y
 
     def binary(self, op: str, a: Array, b: Array) -> Array:
-        if a.shape == b.shape and a.strides == b.strides and _dense_order(a) is not None:
+        if _same_layout(a, b) and _dense_order(a) is not None:
             y = np.empty_like(a)
             _native.binary(_BINARY[op], a, b, y)
             return y
@@ -175,7 +179,7 @@ class NativeBackend(Backend):
     @staticmethod
     def _like(x: Array, y: Array) -> Array:
         """``x`` broadcast to the shape, and copied to the memory order, of ``y`` where it has another."""
-        if x.shape == y.shape and x.strides == y.strides:
+        if _same_layout(x, y):
             return x
         copy = np.empty_like(y)
         copy[...] = x
@@ -275,7 +279,7 @@ class NativeBackend(Backend):
         o, _, kh, kw = weight.shape
         oh = (h + 2 * padding[0] - dilation[0] * (kh - 1) - 1) // stride[0] + 1
         ow = (w + 2 * padding[1] - dilation[1] * (kw - 1) - 1) // stride[1] + 1
-        stored, y = _new_images(n, o, oh, ow, x.dtype)
+        stored, y = _new_images((n, o, oh, ow), x.dtype)
         sizes = self._conv_sizes(x.shape, y.shape, (kh, kw), stride, padding, dilation, groups)
         bias = None if bias is None else np.ascontiguousarray(bias)
         _native.conv(sizes, _images(x), np.ascontiguousarray(weight.transpose(_WEIGHT_STORED)), bias, stored)
@@ -291,7 +295,7 @@ class NativeBackend(Backend):
         dilation: Pair,
         groups: int,
     ) -> Array:
-        stored, dx = _new_images(*input_shape, dy.dtype)
+        stored, dx = _new_images(input_shape, dy.dtype)
         sizes = self._conv_sizes(input_shape, dy.shape, weight.shape[2:], stride, padding, dilation, groups)
         weight = np.ascontiguousarray(weight.transpose(_WEIGHT_STORED))
         _native.conv_input_grad(sizes, _images(dy), weight, stored)
@@ -353,7 +357,12 @@ class NativeBackend(Backend):
 
     @staticmethod
     def _pool_sizes(
-        shape: tuple[int, ...], output: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair = (1, 1)
+        shape: tuple[int, ...],
+        output: tuple[int, ...],
+        kernel: Pair,
+        stride: Pair,
+        padding: Pair,
+        dilation: Pair = (1, 1),
     ) -> list[int]:
         n, c, h, w = shape
         return [n, h, w, c, *output, *kernel, *stride, *padding, *dilation]
@@ -362,13 +371,15 @@ class NativeBackend(Backend):
         self, x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, output: Pair
     ) -> tuple[Array, Array]:
         n, c, _, _ = x.shape
-        stored, y = _new_images(n, c, *output, x.dtype)
-        index, index_shaped = _new_images(n, c, *output, np.int32)
-        _native.max_pool(self._pool_sizes(x.shape, output, kernel, stride, padding, dilation), _images(x), stored, index)
+        stored, y = _new_images((n, c, *output), x.dtype)
+        index, index_shaped = _new_images((n, c, *output), np.int32)
+        _native.max_pool(
+            self._pool_sizes(x.shape, output, kernel, stride, padding, dilation), _images(x), stored, index
+        )
         return y, index_shaped
 
     def max_pool2d_grad(self, dy: Array, index: Array, input_shape: tuple[int, ...]) -> Array:
-        stored, dx = _new_images(*input_shape, dy.dtype)
+        stored, dx = _new_images(input_shape, dy.dtype)
         sizes = self._pool_sizes(input_shape, dy.shape[2:], (1, 1), (1, 1), (0, 0))
         _native.max_pool_grad(sizes, _images(dy), _images(index).astype(np.int32, copy=False), stored)
         return dx
@@ -376,7 +387,7 @@ class NativeBackend(Backend):
     def avg_pool2d(
         self, x: Array, kernel: Pair, stride: Pair, padding: Pair, count_include_pad: bool, output: Pair
     ) -> Array:
-        stored, y = _new_images(x.shape[0], _channel_count(x), *output, x.dtype)
+        stored, y = _new_images((*x.shape[:2], *output), x.dtype)
         sizes = self._pool_sizes(x.shape, output, kernel, stride, padding)
         _native.avg_pool(sizes, count_include_pad, False, _images(x), stored)
         return y
@@ -390,18 +401,18 @@ class NativeBackend(Backend):
         padding: Pair,
         count_include_pad: bool,
     ) -> Array:
-        stored, dx = _new_images(*input_shape, dy.dtype)
+        stored, dx = _new_images(input_shape, dy.dtype)
         sizes = self._pool_sizes(input_shape, dy.shape[2:], kernel, stride, padding)
         _native.avg_pool_grad(sizes, count_include_pad, False, _images(dy), stored)
         return dx
 
     def adaptive_avg_pool2d(self, x: Array, output: Pair) -> Array:
-        stored, y = _new_images(x.shape[0], _channel_count(x), *output, x.dtype)
+        stored, y = _new_images((*x.shape[:2], *output), x.dtype)
         _native.avg_pool(self._pool_sizes(x.shape, output, (1, 1), (1, 1), (0, 0)), False, True, _images(x), stored)
         return y
 
     def adaptive_avg_pool2d_grad(self, dy: Array, input_shape: tuple[int, ...]) -> Array:
-        stored, dx = _new_images(*input_shape, dy.dtype)
+        stored, dx = _new_images(input_shape, dy.dtype)
         sizes = self._pool_sizes(input_shape, dy.shape[2:], (1, 1), (1, 1), (0, 0))
         _native.avg_pool_grad(sizes, False, True, _images(dy), stored)
         return dx
@@ -467,10 +478,12 @@ class NativeBackend(Backend):
         maximize: bool,
     ) -> None:
         scalars = float(lr), float(momentum), float(dampening), float(weight_decay), nesterov, maximize
-        if _dense_order(param) is None or (velocity is not None and velocity.strides != param.strides):
+        if _dense_order(param) is None or (velocity is not None and not _same_layout(velocity, param)):
             p = np.ascontiguousarray(param)
             v = None if velocity is None else np.ascontiguousarray(velocity)
-            self.sgd_step(p, np.ascontiguousarray(grad), v, first, lr, momentum, dampening, weight_decay, nesterov, maximize)
+            self.sgd_step(
+                p, np.ascontiguousarray(grad), v, first, lr, momentum, dampening, weight_decay, nesterov, maximize
+            )
             param[...] = p
             if velocity is not None:
                 velocity[...] = v
