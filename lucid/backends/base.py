@@ -122,7 +122,7 @@ class Backend(ABC):
     def max_pool2d(
         self, x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, output: Pair
     ) -> tuple[Array, Array]:
-        """``(y, index)``: ``y`` of spatial size ``output``, ``index`` the offset ``h * W + w`` in the plane (an integer)."""
+        """``(y, index)``: ``y`` of spatial size ``output``, ``index`` the integer offset ``h * W + w`` in the plane."""
 
     @abstractmethod
     def max_pool2d_grad(self, dy: Array, index: Array, input_shape: tuple[int, ...]) -> Array: ...
