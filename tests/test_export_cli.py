@@ -210,7 +210,12 @@ def test_weights_of_another_model(capsys):
     state = model.state_dict()
     del state["fc.bias"]
     lucid.save(state, "weights.safetensors")
-    assert "fc.bias" in fails(capsys, "--onnx", "narrow", "--weights", "weights.safetensors")
+    sentence = fails(capsys, "--onnx", "narrow", "--weights", "weights.safetensors")
+    assert sentence == "lucid-export: weights.safetensors: does not fit narrow: missing: fc.bias\n"
+    lucid.save({"x": lucid.ones(2)}, "weights.safetensors")
+    sentence = fails(capsys, "--onnx", "narrow", "--weights", "weights.safetensors")
+    assert "missing: stem.0.weight; missing: stem.1.weight;" in sentence
+    assert sentence.endswith("; and 35 more\n")
 
 
 def test_a_full_disk(capsys, monkeypatch, tmp_path):
@@ -261,7 +266,7 @@ def test_a_signal_while_it_writes(tmp_path, number):
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err == "lucid-export: interrupted; nothing was left behind\n"
+    assert err == "lucid-export: interrupted; no file is left half-written\n"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -529,9 +529,6 @@ def test_the_ten_in_narrow(name, tmp_path):
     assert run(proto, image)[0].shape == (2, 5)
 
 
-STANDARD = [name for name in get_model_names() if name not in ("resnet_200", "resnet_269", "resnet_1001")]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", get_model_names())
 def test_the_ten_at_full_size(name, tmp_path):
@@ -544,10 +541,5 @@ def test_the_ten_at_full_size(name, tmp_path):
         dynamic_batch=True,
         external_data=name[-1] == "1",
     )
-    if name in STANDARD:
-        result = verify(files[0], model, [(1, 3, 224, 224), (3, 3, 224, 224)])
-        assert result.agrees, str(result)
-    else:  # untrained and without a normalisation at the end, these grow by orders of magnitude with every stage
-        session = ort.InferenceSession(str(files[0]))
-        for batch in (1, 3):
-            assert session.run(None, {"input": normal(batch, 3, 224, 224).numpy()})[0].shape == (batch, 1000)
+    result = verify(files[0], model, [(1, 3, 224, 224), (3, 3, 224, 224)])
+    assert result.agrees, str(result)

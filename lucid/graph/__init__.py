@@ -1,8 +1,9 @@
-"""Models as data: ``trace`` runs a model once, without computing anything, and returns the ``Graph`` of what it does."""
+"""Models as data: ``trace`` runs a model once, computing nothing, and returns the ``Graph`` of what it does."""
 
 from __future__ import annotations
 
 from lucid.graph._graph import BATCH, Graph, Node, Value
+from lucid.graph._plan import InferencePlan, compile
 from lucid.graph._trace import trace
 
-__all__ = ["BATCH", "Graph", "Node", "Value", "trace"]
+__all__ = ["BATCH", "Graph", "InferencePlan", "Node", "Value", "compile", "trace"]

@@ -20,6 +20,7 @@ from lucid.onnx._export import export
 from lucid.onnx._need import need
 from lucid.onnx._verify import verify
 
+LISTED = 4  # how many of the entries that do not fit an error names
 DYNAMIC_BATCHES = (1, 3)  # the batches at which a file with an open batch is verified
 
 
@@ -123,11 +124,23 @@ def _make(name: str, weights: Path | None, seed: int) -> tuple[nn.Module, str]:
         lucid.manual_seed(seed)
         return models.get_model(name), f"seed {seed}"
     state = lucid.load(weights)
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    with weights.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     with nn.init.skip_init():
         network = models.get_model(name)
-    network.load_state_dict(state)
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"{weights}: does not fit {name}: {_shortened(str(error))}") from error
     return network, f"sha256:{digest}"
+
+
+def _shortened(text: str) -> str:
+    """A list of lines as one sentence: what it begins with, and how much more there is."""
+    lines = text.splitlines()
+    shown = "; ".join(line.strip() for line in lines[1 : 1 + LISTED]) if len(lines) > 1 else text
+    more = len(lines) - 1 - LISTED
+    return f"{shown}; and {more} more" if more > 0 else shown
 
 
 def _in_channels(network: nn.Module) -> int:

@@ -83,8 +83,9 @@ def check(model: onnx.ModelProto) -> None:
     Raises:
         ValueError: the model is not valid; the message is onnx's.
     """
+    content = model.SerializeToString()  # once: each would do it for itself
     try:
-        onnx.checker.check_model(model, full_check=True)
-        onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+        onnx.checker.check_model(content, full_check=True)
+        onnx.shape_inference.infer_shapes(content, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ValueError(f"onnx does not accept the model: {error}") from error

@@ -22,8 +22,9 @@ from lucid.random import Generator
 __all__ = ["Verification", "verify"]
 
 # A runtime folds normalisations into the convolutions before them, which moves roundings from the values to the
-# weights, and may sum in longer chains. Healthy exports of the ten models used up to 2.0 of it; a weight that is off by
-# 1 % in one convolution takes 1000 and more.
+# weights, and may sum in longer chains. Measured at 224x224 over the ten models with random weights, healthy exports
+# are at 1.0 to 2.1 times lucid's error; with the weights of one convolution of resnet_50 off by 1 %, at more than
+# 20,000 times. A single weight that is off by 1 % may stay below: for that, the oracle compares every layer.
 ALLOWANCE = 4.0
 INPUT_SEED = 20150610
 

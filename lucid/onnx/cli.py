@@ -39,7 +39,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
         return invoke(arguments)
     except KeyboardInterrupt:
-        return _fail("interrupted; nothing was left behind", INTERRUPTED)
+        return _fail("interrupted; no file is left half-written", INTERRUPTED)
     except (ValueError, TypeError, RuntimeError, ImportError) as error:
         return _fail(str(error))
     except MemoryError:
