@@ -12,8 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from lucid import _native
 from lucid.backends.base import Array, Backend, Pair
+
+try:
+    from lucid import _native
+except ImportError as error:
+    raise ImportError(f"its compiled extension did not load ({error})") from error
 
 _UNARY = {
     name: code
