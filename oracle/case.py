@@ -34,7 +34,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 # The weights' scales; `seeded_state` explains them.
 CONVOLUTION_GAIN = 0.3
 OFF_SHARE = 1 / 3
-SIDE = 2.5
+SIDE = 3.0
 SIDE_SPREAD = 0.2
 BRANCH_GAIN = 0.25
 

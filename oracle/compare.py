@@ -29,7 +29,7 @@ class Measurement:
     Args:
         error: root mean square of the difference over that of the truth.
         largest: the largest absolute difference over the truth's root mean square.
-        norm: the truth's Euclidean norm.
+        norm: the Euclidean norm that the error is relative to: the truth's, as a rule.
         problem: what kept it from being measured, if anything did; ``note`` says more.
     """
 
@@ -40,10 +40,10 @@ class Measurement:
     note: str = ""
 
 
-def measure(array: np.ndarray, truth: np.ndarray) -> Measurement:
+def measure(array: np.ndarray, truth: np.ndarray, least_norm: float = 0.0) -> Measurement:
     """Compare one tensor with the truth.
 
-    ``error = ||array - truth|| / ||truth||``; where the truth is all zero, 0 for all zeros and infinity else.
+    ``error = ||array - truth|| / max(||truth||, least_norm)``; where that is 0, 0 for all zeros and infinity else.
 
     Example:
         >>> measure(np.array([1.0, 2.0]), np.array([1.0, 2.0])).error
@@ -65,6 +65,7 @@ def measure(array: np.ndarray, truth: np.ndarray) -> Measurement:
             largest = max(largest, float(np.abs(difference).max(initial=0.0)))
         if not math.isfinite(squares) and not np.isfinite(part).all():
             return Measurement(problem="not finite", note=_count_not_finite(array))
+    norm = max(norm, least_norm**2)
     if norm == 0.0:
         return Measurement(0.0, 0.0, 0.0) if squares == 0.0 else Measurement(math.inf, math.inf, 0.0)
     return Measurement(math.sqrt(squares / norm), largest / math.sqrt(norm / truth.size), math.sqrt(norm))
@@ -104,9 +105,21 @@ class Comparison:
         elif (kind, name) not in self.truth:
             self.measured[kind, name] = Measurement(problem="unexpected", note="the truth has no such layer")
         else:
-            self.measured[kind, name] = measure(array, self.truth[kind, name])
+            self.measured[kind, name] = measure(array, self.truth[kind, name], self._least_norm(kind, name))
             if kind == "activation" and self.measured[kind, name].problem is None:
                 self._watch(name, array)
+
+    def _least_norm(self, kind: Kind, name: str) -> float:
+        """What a bias's or scale's gradient is at least measured against.
+
+        Behind a bias that the next normalisation takes away again, the gradient is zero, and float64 leaves some
+        1e-16 of the terms it sums; such a residue is no measure, but the terms are: the gradient of the output.
+        """
+        terms: Key = ("activation_gradient", name.rsplit(".", 1)[0])
+        if kind != "parameter_gradient" or self.truth[kind, name].ndim != 1 or terms not in self.truth:
+            return 0.0
+        whole, norm = (float(np.linalg.norm(self.truth[key])) for key in (terms, (kind, name)))
+        return whole if norm < tolerance.RESIDUE * whole else 0.0
 
     def _watch(self, name: str, array: np.ndarray) -> None:
         if ("activation_gradient", name) not in self.truth:
@@ -320,7 +333,8 @@ def _judge_one(
     carried, sensitivity = _carried(key, yardstick)
     typical = max(_usable(own.error), carried) * scale
     slack *= sensitivity
-    allowed = tolerance.FACTOR[mode] * max(typical, floor) + slack
+    scatter = tolerance.scatter(yardstick.truth[key].size)
+    allowed = tolerance.FACTOR[mode] * scatter * max(typical, floor) + slack
     expected = tolerance.LARGEST_OF_MANY * max(typical, floor)
     largest_allowed = tolerance.LARGEST_FACTOR * max(_usable(own.largest) * scale, expected)
     if slack > 0:

@@ -7,6 +7,8 @@ the same layer of the same case. These are factors on a measured error, not yet 
 
 from __future__ import annotations
 
+import math
+
 # A layer may be this many times as wrong as PyTorch's own float32. The project's acceptance rule: healthy
 # implementations were measured between 0.3 and 1.3 (oneDNN on and off, and lucid); a train step amplifies
 # differences, hence the 2.
@@ -25,6 +27,10 @@ FLOOR_ROUNDOFFS = 4.0
 # element or channel.
 LARGEST_FACTOR = 8.0
 
+# A sum is zero but for float64's rounding if it is smaller than this share of its terms (the unit roundoff is 1e-16; a
+# case amplifies it some hundred times).
+RESIDUE = 1e-11
+
 # Of a million normally distributed deviations the largest is this many times their root mean square.
 LARGEST_OF_MANY = 5.0
 
@@ -32,8 +38,22 @@ LARGEST_OF_MANY = 5.0
 # known amount, which is allowed for, times this for what the layers before make of it (measured: 0.3 to 2).
 BRANCH_FACTOR = 4.0
 
+# A tensor of n elements shows an error's size only to within its own scatter: the logarithm of the ratio of two root
+# mean squares over n independent values has a standard deviation of 1 / sqrt(n). This many of them are granted.
+SCATTER_DEVIATIONS = 3.0
+
 # The truth's own rounding counts when the subject is a float64 run: both are wrong by about as much.
 FLOAT64_FACTOR = 4.0
+
+
+def scatter(elements: int) -> float:
+    """What the allowance of a tensor of so many elements is multiplied by.
+
+    Example:
+        >>> round(scatter(1), 1), round(scatter(64), 2), round(scatter(100_000), 2)
+        (20.1, 1.45, 1.01)
+    """
+    return math.exp(SCATTER_DEVIATIONS / math.sqrt(max(1, elements)))
 
 
 def yardstick_floor(precision: str) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import lucid
 from lucid import Tensor, models, nn
@@ -46,7 +46,7 @@ class LucidSubject(Subject):
         with self._backend_in_use():
             model = self.build(case)
             for name, module in layers(model):
-                module.register_forward_hook(lambda _module, _inputs, output, name=name: _seen(recorder, name, output))
+                module.register_forward_hook(_layer_hook(recorder, name))
             image = lucid.tensor(case.input.astype(self.precision))
             with contextlib.nullcontext() if case.mode == "train" else lucid.no_grad():
                 logits = model(image)
@@ -74,14 +74,8 @@ def make_model(case: Case, precision: str = "float32") -> nn.Module:
     """``lucid``'s model of the case, with the case's weights (``load_state_dict`` refuses any other set)."""
     with nn.init.skip_init():  # the weights come from the case
         model = _architecture_model(case.architecture)
-    model.to(precision)
-    model.load_state_dict(
-        {
-            name: lucid.tensor(value.astype(precision) if value.dtype.kind == "f" else value)
-            for name, value in case.state.items()
-        }
-    )
-    return model
+    model.load_state_dict({name: lucid.tensor(value) for name, value in case.state.items()})
+    return model.to(precision)
 
 
 def _architecture_model(architecture: Architecture) -> nn.Module:
@@ -107,7 +101,10 @@ def layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield name, module
 
 
-def _seen(recorder: Recorder, name: str, output: Tensor) -> None:
-    recorder.record("activation", name, output.numpy())
-    if output.requires_grad:
-        output.register_hook(lambda gradient: recorder.record("activation_gradient", name, gradient.numpy()))
+def _layer_hook(recorder: Recorder, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+    def seen(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        recorder.record("activation", name, output.numpy())
+        if output.requires_grad:
+            output.register_hook(lambda gradient: recorder.record("activation_gradient", name, gradient.numpy()))
+
+    return seen

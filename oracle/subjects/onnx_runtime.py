@@ -40,7 +40,7 @@ class OnnxRuntimeSubject(Subject):
         names = [name for name, _ in layers(model)]
         graph = trace(model, lucid.tensor(case.input))
         made = {node.output for node in graph.nodes}
-        proto = to_onnx(graph, outputs=[name for name in names if name in made])
+        proto = to_onnx(graph, also=[name for name in names if name in made])
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = self._level
         options.log_severity_level = _ERRORS_ONLY

@@ -1,0 +1,199 @@
+"""lucid and ONNX Runtime under the oracle: healthy models agree, and faults put into lucid are named.
+
+Two independently written models meet here: lucid's and the PyTorch twins. The ten models at full size are marked slow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+import lucid
+from lucid.ops import elementwise
+from oracle import tolerance
+from oracle.architecture import ARCHITECTURES, Architecture, find_architecture
+from oracle.case import Case
+from oracle.compare import SubjectVerdict
+from oracle.errors import UsageError
+from oracle.subjects import Subject, find_subject
+from oracle.subjects.lucid_engine import LucidSubject
+from oracle.trace import Kind
+from oracle.verdict import check, run_case
+
+SIZES: dict[str, Any] = {"layers": (2, 2, 2, 1), "num_classes": 10, "stem_width": 8, "channels": (8, 16, 24, 32)}
+SMALL = {
+    "basic": Architecture("small_basic", "basic", **SIZES),
+    "bottleneck": Architecture("small_bottleneck", "bottleneck", **SIZES),
+    "preact": Architecture("small_preact", "preact", **SIZES),
+    "wide": Architecture("small_wide", "bottleneck", base_width=128, **SIZES),
+    "grouped": Architecture("small_grouped", "bottleneck", cardinality=2, **SIZES),
+    "deep stem": Architecture("small_deep", "basic", stem_type="deep", **SIZES),
+    "no projection": Architecture("small_plain", "basic", **{**SIZES, "channels": (8, 8, 8, 8)}),
+    "grey": Architecture("small_grey", "basic", in_channels=1, **SIZES),
+}
+
+
+def verdict_of(subject: str | Subject, architecture: Architecture, mode: str, size: int = 64) -> SubjectVerdict:
+    source = "photo" if architecture.in_channels == 3 else "seeded"
+    case = Case(architecture, mode, source, size=size, batch=2)  # type: ignore[arg-type]
+    return run_case(case, [find_subject(subject) if isinstance(subject, str) else subject]).subjects[0]
+
+
+# -- healthy -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize("mode", ["eval", "train"])
+@pytest.mark.parametrize("name", SMALL)
+def test_lucid_agrees(name: str, mode: str, precision: str, backend: str) -> None:
+    verdict = verdict_of(f"lucid:{backend}:{precision}", SMALL[name], mode)
+    assert verdict.agrees, verdict.sentence()
+    kinds = {layer.kind for layer in verdict.layers}
+    expected: set[Kind] = {"activation"}
+    if mode == "train":
+        expected |= {"loss", "activation_gradient", "parameter_gradient"}
+    assert kinds == expected
+
+
+@pytest.mark.parametrize("options", ["", ":unoptimized"])
+@pytest.mark.parametrize("name", SMALL)
+def test_onnx_runtime_agrees(name: str, options: str) -> None:
+    pytest.importorskip("onnxruntime")
+    verdict = verdict_of(f"onnxruntime{options}", SMALL[name], "eval")
+    assert verdict.agrees, verdict.sentence()
+
+
+def test_odd_sizes_agree() -> None:
+    verdict = verdict_of("lucid", SMALL["bottleneck"], "train", size=75)
+    assert verdict.agrees, verdict.sentence()
+
+
+def test_check_as_a_library() -> None:
+    pytest.importorskip("onnxruntime")
+    steps: list[str] = []
+    verdict = check(SMALL["basic"], size=64, progress=steps.append)
+    assert verdict.agrees, verdict.sentences()
+    assert [(case.case.name, [each.subject for each in case.subjects]) for case in verdict.cases] == [
+        ("small_basic-eval", ["lucid", "onnxruntime"]),
+        ("small_basic-train", ["lucid"]),
+    ]
+    assert len(steps) == 7
+    assert verdict.to_dict()["agrees"] is True
+
+
+def test_the_twins_have_the_names_of_lucid() -> None:
+    for name, architecture in ARCHITECTURES.items():
+        if max(architecture.layers) > 40:  # each stage repeats its last block: nothing new in the longest
+            continue
+        with lucid.nn.init.skip_init():
+            state = lucid.models.get_model(name).state_dict()
+        from oracle.mirror.torch_twin import parameter_shapes
+
+        assert {key: tuple(value.shape) for key, value in state.items()} == parameter_shapes(architecture)
+
+
+def test_unknown_backend_is_one_sentence() -> None:
+    with pytest.raises(UsageError, match="'cuda' is not an option of lucid"):
+        find_subject("lucid:cuda")
+
+
+# -- faults in lucid ---------------------------------------------------------------------------------------------------
+
+
+class Spoiled(LucidSubject):
+    def __init__(self, fault: Callable[[Any], None]) -> None:
+        super().__init__()
+        self._fault = fault
+
+    def build(self, case: Case) -> Any:
+        model = super().build(case)
+        self._fault(model)
+        return model
+
+
+def submodule(model: Any, path: str) -> Any:
+    return dict(model.named_modules())[path]
+
+
+def one_weight(model: Any) -> None:
+    weight = submodule(model, "layer2.1.conv2").weight.data
+    weight[np.unravel_index(np.abs(weight[:, 1]).argmax(), weight[:, 1].shape)[0], 1] *= 1.01
+
+
+def another_eps(model: Any) -> None:
+    submodule(model, "layer3.0.bn2").eps = 1e-3
+
+
+def swapped_strides(model: Any) -> None:
+    submodule(model, "layer2.0.conv1").stride, submodule(model, "layer2.0.conv2").stride = (2, 2), (1, 1)
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+@pytest.mark.parametrize(
+    ("fault", "layer"),
+    [(one_weight, "layer2.1.conv2"), (another_eps, "layer3.0.bn2"), (swapped_strides, "layer2.0.conv1")],
+)
+def test_forward_fault_in_lucid_is_named(fault: Callable[[Any], None], layer: str, mode: str) -> None:
+    verdict = verdict_of(Spoiled(fault), SMALL["bottleneck"], mode)
+    assert verdict.first_forward is not None, verdict.sentence()
+    assert verdict.first_forward.name == layer, verdict.sentence()
+
+
+def test_missing_relu_mask_in_lucid_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elementwise.Relu, "backward", lambda self, be, dy: (dy,))
+    verdict = verdict_of("lucid", SMALL["basic"], "train")
+    assert verdict.first_forward is None, verdict.sentence()
+    assert verdict.first_backward is not None
+    # The last block's own ReLU is the first that the backward pass meets: what it sums is wrong.
+    assert verdict.first_backward.name == "layer4.0.downsample.1"
+    assert "the backward of layer4.0 makes it" in verdict.sentence()
+
+
+# -- the ten models ----------------------------------------------------------------------------------------------------
+
+STANDARD = [name for name, architecture in ARCHITECTURES.items() if architecture.block != "preact"]
+LEAST = tolerance.UNIT_ROUNDOFF["float32"]
+
+
+def sweep(names: list[str], fast: tuple[str, ...] = ()) -> list[Any]:
+    return [pytest.param(name, marks=() if name in fast else pytest.mark.slow) for name in names]
+
+
+def strictly(verdict: SubjectVerdict, factor: float) -> None:
+    """The acceptance rule itself, without what the oracle grants to lucky yardsticks and small samples."""
+    assert verdict.agrees, verdict.sentence()
+    for layer in verdict.layers:
+        if layer.kind != "loss":  # one number: PyTorch's error there is luck
+            assert layer.error <= factor * max(layer.yardstick, LEAST), f"{layer.kind} {layer.name}: {layer.ratio:.2f}"
+
+
+@pytest.mark.parametrize("name", sweep(STANDARD, fast=("resnet_18",)))
+def test_eval_at_224(name: str) -> None:
+    strictly(run_case(Case(find_architecture(name), "eval"), [find_subject("lucid")]).subjects[0], 1.5)
+
+
+@pytest.mark.parametrize("name", sweep(list(ARCHITECTURES), fast=("resnet_18",)))
+def test_train_step_at_64(name: str) -> None:
+    strictly(
+        run_case(Case(find_architecture(name), "train", size=64, batch=2), [find_subject("lucid")]).subjects[0], 2.0
+    )
+
+
+@pytest.mark.parametrize("name", sweep(STANDARD, fast=("resnet_18",)))
+def test_onnx_runtime_at_224(name: str) -> None:
+    pytest.importorskip("onnxruntime")
+    verdict = run_case(Case(find_architecture(name), "eval"), [find_subject("onnxruntime")]).subjects[0]
+    assert verdict.agrees, verdict.sentence()
+
+
+@pytest.mark.slow
+def test_train_step_at_224() -> None:
+    verdict = run_case(Case(find_architecture("resnet_50"), "train", batch=2), [find_subject("lucid")]).subjects[0]
+    assert verdict.agrees, verdict.sentence()
+    assert math.isfinite(max(layer.used for layer in verdict.layers))
