@@ -204,7 +204,8 @@ def test_deep_stem():
 def test_initial_weights():
     lucid.manual_seed(0)
     model = models.ResNet(BasicBlock, [1], 1000, channels=(64,))
-    weight = model.layer1[0].conv1.weight.numpy()
+    stem, weight = model.stem[0].weight.numpy(), model.layer1[0].conv1.weight.numpy()
+    assert stem.std() == pytest.approx(np.sqrt(2 / (64 * 49)), rel=0.02)  # fan out: the output's channels count
     assert weight.std() == pytest.approx(np.sqrt(2 / (64 * 9)), rel=0.02)
     assert abs(weight.mean()) < 1e-3
     bound = 1 / np.sqrt(64)
@@ -405,6 +406,7 @@ def test_summary_counts_shared_and_frozen_parameters_right():
     summary = models.summarize(model, (5, 3))
     assert (summary.total_parameters, summary.trainable_parameters) == (12, 9)
     assert summary.total_macs == 2 * 5 * 9
+    assert [row.parameters for row in summary.rows] == [12, 0]
 
 
 def test_summary_prints_a_table():

@@ -176,6 +176,8 @@ def test_operation(case, opset):
     model = to_onnx(trace(module, *inputs), opset=opset)
     check(model)
     actual = run(model, *inputs)
+    names = [value.name for value in model.graph.output]
+    assert len(set(names)) == len(names)
     wanted = expected if isinstance(expected, tuple | list) else [expected]
     assert len(actual) == len(wanted)
     for got, tensor in zip(actual, wanted, strict=True):

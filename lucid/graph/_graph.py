@@ -56,6 +56,15 @@ class Graph:
         outputs: names of the values that the model returns.
         initializers: parameters, buffers and constants by name; the arrays are the model's own, not copies.
         values: every value by name.
+
+    Example:
+        >>> import lucid
+        >>> from lucid.graph import trace
+        >>> graph = trace(lucid.nn.Linear(3, 2), lucid.ones((1, 3)))
+        >>> [(node.op, node.inputs, node.output) for node in graph.nodes]
+        [('linear', ('input', 'weight', 'bias'), 'output')]
+        >>> graph.values["output"].shape
+        (1, 2)
     """
 
     nodes: list[Node] = field(default_factory=list)

@@ -99,7 +99,7 @@ def command(
         result = None
         if verified:
             batches = [batch] if batch else DYNAMIC_BATCHES
-            result = verify(target, network, [(count, *example.shape[1:]) for count in batches], progress=progress)
+            result = verify(files[0], network, [(count, *example.shape[1:]) for count in batches], progress=progress)
     click.echo(f"{target}: {model}, {size / 1e6:.1f} MB, opset {opset}, batch {batch or 'dynamic'}, weights {origin}")
     if result is not None:
         click.echo(str(result))

@@ -82,6 +82,14 @@ def check(model: onnx.ModelProto) -> None:
 
     Raises:
         ValueError: the model is not valid; the message is onnx's.
+
+    Source: https://onnx.ai/onnx/api/checker.html, https://onnx.ai/onnx/api/shape_inference.html
+
+    Example:
+        >>> import lucid
+        >>> from lucid.graph import trace
+        >>> from lucid.onnx import check, to_onnx
+        >>> check(to_onnx(trace(lucid.nn.ReLU(), lucid.ones(2))))
     """
     content = model.SerializeToString()  # once: each would do it for itself
     try:

@@ -71,6 +71,16 @@ def verify(
     Raises:
         ValueError: ONNX Runtime does not accept the file.
         ImportError: onnxruntime is missing.
+
+    Example:
+        >>> import tempfile
+        >>> import lucid
+        >>> from lucid.onnx import export, verify
+        >>> layer = lucid.nn.Linear(3, 2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     [file] = export(layer, lucid.ones((1, 3)), f"{folder}/linear.onnx", dynamic_batch=True)
+        ...     verify(file, layer, [(1, 3), (5, 3)]).agrees
+        True
     """
     runtime = need("onnxruntime", "verify")
     options = runtime.SessionOptions()

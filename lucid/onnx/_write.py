@@ -40,6 +40,16 @@ def write_model(
 
     Raises:
         OSError: the file cannot be written; an older one is then as it was.
+
+    Example:
+        >>> import tempfile
+        >>> import lucid
+        >>> from lucid.graph import trace
+        >>> from lucid.onnx import to_onnx, write_model
+        >>> model = to_onnx(trace(lucid.nn.Linear(30, 20), lucid.ones((1, 30))))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     [file.suffix for file in write_model(model, f"{folder}/linear.onnx", external_data=True)]
+        ['.onnx', '.data']
     """
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
