@@ -86,9 +86,9 @@ def as_dtype(dtype: Any) -> np.dtype[Any]:
     if dtype is float:
         return _default
     try:
-        chosen = np.dtype(np.dtype(dtype).type)
+        given = np.dtype(dtype)
     except TypeError:
         raise TypeError(f"dtype: got {dtype!r}; may be a float, integer or boolean type") from None
-    if chosen.kind not in "fiub" or chosen.itemsize > 8:
-        raise TypeError(f"dtype: got {chosen}; may be a float, integer or boolean type of at most 64 bits")
-    return chosen
+    if given.kind not in "fiub" or given.itemsize > 8:
+        raise TypeError(f"dtype: got {given}; may be a float, integer or boolean type of at most 64 bits")
+    return np.dtype(given.type)

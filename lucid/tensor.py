@@ -719,8 +719,11 @@ def tensor(
     return out
 
 
-def as_tensor(data: Any, dtype: Any = None, device: str = "cpu") -> Tensor:
+def as_tensor(data: Any, dtype: Any = None, device: str | None = None) -> Tensor:
     """``data`` as a tensor as ``tensor`` makes it, but without copying where memory can be shared.
+
+    A tensor is returned as it is, unless another dtype or device is asked for: then its values are converted, without
+    history. Without a device, a tensor stays where it is, and other data comes to the CPU.
 
     Example:
         >>> import lucid
@@ -728,6 +731,8 @@ def as_tensor(data: Any, dtype: Any = None, device: str = "cpu") -> Tensor:
         >>> lucid.to_tensor(x) is x
         True
     """
+    if device is None:
+        device = data.device if isinstance(data, Tensor) else "cpu"
     if isinstance(data, Tensor) and data.device == device and (dtype is None or data.dtype == as_dtype(dtype)):
         return data
     return wrap(_array(data, dtype, device, copy=False), device)

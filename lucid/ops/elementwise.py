@@ -656,7 +656,8 @@ def where(condition: Any, a: Operand, b: Operand) -> Tensor:
 
 
 def _mask(name: str, condition: Any, like: Any) -> Tensor:
-    mask = as_tensor(condition, device=like.device if isinstance(like, Tensor) else "cpu")
+    device = like.device if isinstance(like, Tensor) and not isinstance(condition, Tensor) else None
+    mask = as_tensor(condition, device=device)
     if mask.dtype.kind != "b":
         raise TypeError(f"{name}: got a condition of dtype {mask.dtype}; must be boolean")
     return mask

@@ -280,7 +280,7 @@ def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tenso
         tensor(2.5)
     """
     _check_reduction(reduction)
-    target = as_tensor(target, device=input.device)
+    target = as_tensor(target)
     if input.shape != target.shape:
         raise ValueError(f"mse_loss: input has shape {input.shape} and target {target.shape}; must be equal")
     each = square(sub(input, target))

@@ -1,0 +1,497 @@
+"""Tensors: what they are made from, what they become, how they are indexed and written, and what they refuse."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import lucid
+
+F32, F64, I64, BOOL = lucid.float32, lucid.float64, lucid.int64, lucid.bool_
+
+
+# -- making them ------------------------------------------------------------------------------------------------------
+
+MADE: dict[str, tuple[Callable[[], lucid.Tensor], np.dtype[Any], tuple[int, ...]]] = {
+    "Tensor of float64 array": (lambda: lucid.Tensor(np.zeros((2, 3))), F32, (2, 3)),
+    "Tensor of integers": (lambda: lucid.Tensor([1, 2]), F32, (2,)),
+    "Tensor of booleans": (lambda: lucid.Tensor([True]), F32, (1,)),
+    "Tensor with dtype": (lambda: lucid.Tensor([1, 2], dtype=lucid.Int32), lucid.int32, (2,)),
+    "Tensor of a tensor": (lambda: lucid.Tensor(lucid.zeros(2, dtype=F64)), F32, (2,)),
+    "Tensor of a number": (lambda: lucid.Tensor(3), F32, ()),
+    "tensor of float64 array": (lambda: lucid.tensor(np.zeros((2, 3))), F64, (2, 3)),
+    "tensor of Python floats": (lambda: lucid.tensor([[1.0], [2.0]]), F32, (2, 1)),
+    "tensor of Python integers": (lambda: lucid.tensor([1, 2]), I64, (2,)),
+    "tensor of Python booleans": (lambda: lucid.tensor([True, False]), BOOL, (2,)),
+    "tensor of a NumPy number": (lambda: lucid.tensor(np.float64(1.0)), F64, ()),
+    "tensor of PyTorch's": (lambda: lucid.tensor(torch.zeros(2, dtype=torch.float64)), F64, (2,)),
+    "tensor of nothing": (lambda: lucid.tensor([]), F32, (0,)),
+    "tensor of big-endian": (lambda: lucid.tensor(np.zeros(2, ">f4")), F32, (2,)),
+    "tensor of tensors": (lambda: lucid.tensor([lucid.zeros(2), lucid.ones(2)]), F32, (2, 2)),
+    "half precision": (lambda: lucid.tensor([1.0], dtype=lucid.Float16), lucid.float16, (1,)),
+    "zeros": (lambda: lucid.zeros((2, 3)), F32, (2, 3)),
+    "ones with numbers": (lambda: lucid.ones(2, 3, dtype=F64), F64, (2, 3)),
+    "no axes": (lambda: lucid.zeros(()), F32, ()),
+    "empty": (lambda: lucid.empty(0, 3), F32, (0, 3)),
+    "full of a float": (lambda: lucid.full((2,), 1.5), F32, (2,)),
+    "full of an integer": (lambda: lucid.full((2,), 1), I64, (2,)),
+    "eye": (lambda: lucid.eye(2, 3), F32, (2, 3)),
+    "arange of integers": (lambda: lucid.arange(2, 8, 2), I64, (3,)),
+    "arange of floats": (lambda: lucid.arange(0.0, 1.0, 0.25), F32, (4,)),
+    "linspace": (lambda: lucid.linspace(0, 1, 3), F32, (3,)),
+    "zeros_like": (lambda: lucid.zeros_like(lucid.ones(2, dtype=F64)), F64, (2,)),
+    "ones_like with dtype": (lambda: lucid.ones_like(lucid.zeros(2), dtype=I64), I64, (2,)),
+    "empty_like": (lambda: lucid.empty_like(lucid.zeros(2, 1)), F32, (2, 1)),
+    "full_like": (lambda: lucid.full_like(lucid.zeros(2, 1), 7), F32, (2, 1)),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_dtype_and_shape(name: str) -> None:
+    make, dtype, shape = MADE[name]
+    x = make()
+    assert (x.dtype, x.shape, x.ndim, x.size) == (dtype, shape, len(shape), math.prod(shape))
+    assert (x.requires_grad, x.is_leaf, x.device) == (False, True, "cpu")
+
+
+def test_values() -> None:
+    assert lucid.eye(2, 3).tolist() == [[1, 0, 0], [0, 1, 0]]
+    assert lucid.arange(5, 0, -2).tolist() == [5, 3, 1]
+    assert lucid.linspace(1, 2, 3).tolist() == [1.0, 1.5, 2.0]
+    assert lucid.full_like(lucid.zeros(2, dtype=I64), 7).tolist() == [7, 7]
+
+
+def test_data_is_copied_or_shared() -> None:
+    a = np.zeros(2, np.float32)
+    copies, shared = (
+        [lucid.Tensor(a), lucid.tensor(a)],
+        [lucid.to_tensor(a), lucid.from_dlpack(a), lucid.nn.Parameter(a)],
+    )
+    a[0] = 1.0
+    assert [x.tolist()[0] for x in copies] == [0.0, 0.0]
+    assert [x.tolist()[0] for x in shared] == [1.0, 1.0, 1.0]
+
+
+def test_default_dtype() -> None:
+    lucid.set_default_dtype(F64)
+    try:
+        assert lucid.tensor(1.0).dtype == F64
+        assert lucid.Tensor(np.zeros(2, np.float32)).dtype == F64
+        assert lucid.nn.Linear(2, 2).weight.dtype == F64
+        assert lucid.random.rand(2).dtype == F64
+    finally:
+        lucid.set_default_dtype(F32)
+    with pytest.raises(TypeError, match="int64"):
+        lucid.set_default_dtype(I64)
+
+
+BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
+    "ragged": (lambda: lucid.tensor([[1.0], [2.0, 3.0]]), ValueError, "different lengths"),
+    "text": (lambda: lucid.tensor("abc"), TypeError, "dtype: got <U3"),
+    "objects": (lambda: lucid.tensor([object()]), TypeError, "dtype: got object"),
+    "complex": (lambda: lucid.tensor([1j]), TypeError, "complex128"),
+    "complex dtype": (lambda: lucid.zeros(2, dtype=complex), TypeError, "complex128"),
+    "unknown dtype": (lambda: lucid.zeros(2, dtype="float17"), TypeError, "'float17'"),
+    "unknown device": (lambda: lucid.tensor([1.0], device="moon"), ValueError, "'moon'"),
+    "negative length": (lambda: lucid.zeros(2, -1), ValueError, "-1"),
+    "fractional length": (lambda: lucid.zeros(2.5), TypeError, "float"),
+    "arange without step": (lambda: lucid.arange(0, 1, 0), ValueError, "step"),
+    "linspace of a negative number": (lambda: lucid.linspace(0, 1, -1), ValueError, "num"),
+    "float dtypes in a sum": (
+        lambda: lucid.ones(2) + lucid.ones(2, dtype=F64),
+        TypeError,
+        "add: got tensors of dtype float32 and float64",
+    ),
+    "float dtypes with an array": (lambda: lucid.ones(2) * np.ones(2), TypeError, "mul: .* float32 and float64"),
+    "array with float dtypes": (lambda: np.ones(2) * lucid.ones(2), TypeError, "mul: .* float64 and float32"),
+    "float dtypes in a product": (lambda: lucid.ones(2, 2) @ lucid.ones(2, 2, dtype=F64), TypeError, "matmul"),
+    "float dtypes joined": (
+        lambda: lucid.concatenate([lucid.ones(2), lucid.ones(2, dtype=F64)]),
+        TypeError,
+        "concatenate",
+    ),
+    "float dtypes compared": (lambda: lucid.ones(2) > lucid.ones(2, dtype=F64), TypeError, "greater"),
+    "float dtypes in where": (
+        lambda: lucid.where(lucid.tensor([True]), lucid.ones(1), lucid.ones(1, dtype=F64)),
+        TypeError,
+        "where",
+    ),
+    "half precision arithmetic": (
+        lambda: lucid.ones(2, dtype=lucid.float16) + 1,
+        TypeError,
+        "float16 .*float32 or float64",
+    ),
+    "half precision alone": (lambda: lucid.relu(lucid.ones(2, dtype=lucid.float16)), TypeError, "relu.*float16"),
+    "text operand": (lambda: lucid.ones(2) + "a", TypeError, "add: got str"),
+    "None operand": (lambda: lucid.ones(2) * None, TypeError, "mul: got NoneType"),
+    "shapes": (lambda: lucid.ones(2, 3) + lucid.ones(4), ValueError, r"add: shapes \(2, 3\) and \(4,\)"),
+    "product shapes": (lambda: lucid.ones(2, 3) @ lucid.ones(2, 3), ValueError, "matmul"),
+    "product without axes": (lambda: lucid.matmul(lucid.ones(2), 3.0), ValueError, "need an axis"),
+    "batch shapes": (lambda: lucid.ones(2, 3, 4) @ lucid.ones(3, 4, 5), ValueError, "matmul: shapes"),
+    "dot of many axes": (lambda: lucid.dot(lucid.ones(2, 2, 2), lucid.ones(2)), ValueError, "two axes"),
+    "exponent tensor": (lambda: lucid.ones(2) ** lucid.ones(2), TypeError, "exponent: got Tensor"),
+    "where without booleans": (lambda: lucid.where(lucid.ones(2), 1.0, 0.0), TypeError, "must be boolean"),
+    "mask too large": (
+        lambda: lucid.ones(2).masked_fill(lucid.tensor([[True], [False]]), 0.0),
+        ValueError,
+        "does not broadcast to shape",
+    ),
+    "difference of booleans": (lambda: lucid.tensor([True]) - lucid.tensor([True]), TypeError, "booleans"),
+    "clip without bounds": (lambda: lucid.clip(lucid.ones(2)), ValueError, "neither"),
+    "reshape": (lambda: lucid.ones(6).reshape(4, -1), ValueError, r"got \(4, -1\) .*6 elements"),
+    "reshape twice unknown": (lambda: lucid.ones(6).reshape(-1, -1), ValueError, "one may be -1"),
+    "reshape of nothing": (lambda: lucid.ones(0).reshape(0, -1), ValueError, "0 elements"),
+    "axis": (lambda: lucid.ones(2, 3).sum(2), ValueError, "sum: got axis 2 .*-2 to 1"),
+    "axis twice": (lambda: lucid.ones(2, 3).sum((0, -2)), ValueError, "named once"),
+    "axes of a transposition": (lambda: lucid.ones(2, 3, 4).transpose(0, 1), ValueError, "swapaxes"),
+    "flatten backwards": (lambda: lucid.ones(2, 3).flatten(1, 0), ValueError, "behind"),
+    "unsqueeze": (lambda: lucid.ones(2).unsqueeze(3), ValueError, "axis 3"),
+    "broadcast_to": (lambda: lucid.ones(2, 3).broadcast_to(2, 1), ValueError, "does not broadcast"),
+    "stack of other shapes": (lambda: lucid.stack([lucid.ones(2), lucid.ones(3)]), ValueError, "must be equal"),
+    "joining of other shapes": (
+        lambda: lucid.concatenate([lucid.ones(2, 2), lucid.ones(2, 3)]),
+        ValueError,
+        "may differ in axis 0 only",
+    ),
+    "joining nothing": (lambda: lucid.concatenate([]), ValueError, "got none"),
+    "split sizes": (lambda: lucid.split(lucid.ones(5), [2, 2]), ValueError, "add up to 5"),
+    "split of zero": (lambda: lucid.split(lucid.ones(5), 0), ValueError, "at least 1"),
+    "chunks": (lambda: lucid.chunk(lucid.ones(5), 0), ValueError, "at least 1"),
+    "pad": (lambda: lucid.pad(lucid.ones(2, 2), ((1, 2), (1, 2), (1, 2))), ValueError, "2 pairs"),
+    "pad inwards": (lambda: lucid.pad(lucid.ones(2), -1), ValueError, "0 or more"),
+    "largest of nothing": (lambda: lucid.ones(0).max(), ValueError, "max: got shape"),
+    "where the largest of nothing is": (lambda: lucid.ones(0, 2).argmax(0), ValueError, "argmax: got shape"),
+    "mean of integers": (lambda: lucid.arange(3).mean(), TypeError, "mean: got a int64"),
+    "index": (lambda: lucid.ones(2)[2], IndexError, "out of bounds"),
+    "indices": (lambda: lucid.ones(2)[0, 0], IndexError, "too many"),
+    "item of several": (lambda: lucid.ones(2).item(), ValueError, "must have one"),
+    "truth of several": (lambda: bool(lucid.ones(2)), ValueError, "ambiguous"),
+    "length without axes": (lambda: len(lucid.tensor(1.0)), TypeError, "no length"),
+    "float as an index": (lambda: [1, 2][lucid.tensor(1.0)], TypeError, "integer tensor"),
+    "threads": (lambda: lucid.set_num_threads(0), ValueError, "at least 1"),
+    "backend": (lambda: lucid.set_backend("abacus"), ValueError, "'abacus'"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input(name: str) -> None:
+    action, kind, message = BAD[name]
+    with pytest.raises(kind, match=message):
+        action()
+
+
+# -- leaving lucid ----------------------------------------------------------------------------------------------------
+
+
+def test_leaving() -> None:
+    x = lucid.tensor([[1.0, 2.0], [3.0, 4.0]])
+    assert np.shares_memory(x.numpy(), x.data)
+    assert np.shares_memory(np.asarray(x), x.data)
+    assert not np.shares_memory(np.array(x), x.data)
+    assert np.asarray(x, dtype=np.float64).dtype == np.float64
+    assert x.tolist() == [[1.0, 2.0], [3.0, 4.0]]
+    assert x[1, 0].item() == 3.0
+    assert np.exp(x).shape == (2, 2)
+    with pytest.raises(ValueError, match="without a copy"):
+        np.array(x, dtype=np.float64, copy=False)
+
+
+def test_dlpack_to_pytorch_and_back() -> None:
+    x = lucid.tensor([[1.0, 2.0], [3.0, 4.0]]).T
+    theirs = torch.from_dlpack(x)
+    theirs[0, 1] = 9.0
+    assert x[0, 1].item() == 9.0
+    assert lucid.from_dlpack(theirs).tolist() == x.tolist()
+    with pytest.raises(TypeError, match="complex64"):
+        lucid.from_dlpack(torch.zeros(1, dtype=torch.complex64))
+
+
+def test_python_numbers() -> None:
+    x = lucid.tensor(2)
+    assert (int(x), float(x), [7, 8, 9][x], bool(x), f"{x:03d}") == (2, 2.0, 9, True, "002")
+    assert f"{lucid.tensor([1.0])}" == "tensor([1.])"
+
+
+def test_sequence_protocol() -> None:
+    x = lucid.tensor([[1, 2], [3, 4]])
+    assert len(x) == 2
+    assert [row.tolist() for row in x] == [[1, 2], [3, 4]]
+    _, b = x
+    assert b.tolist() == [3, 4]
+
+
+REPRESENTATIONS = [
+    (lambda: lucid.tensor([1.0]), "tensor([1.])"),
+    (lambda: lucid.tensor([1]), "tensor([1])"),
+    (lambda: lucid.tensor([1.0], dtype=F64), "tensor([1.], dtype=float64)"),
+    (lambda: lucid.tensor([1.0], requires_grad=True), "tensor([1.], requires_grad=True)"),
+    (lambda: lucid.tensor([1.0], requires_grad=True) * 2, "tensor([2.], made_by=mul)"),
+    (lambda: lucid.zeros(0, 3), "tensor([], shape=(0, 3))"),
+    (lambda: lucid.nn.Parameter([1.0]), "Parameter([1.], requires_grad=True)"),
+    (lambda: lucid.nn.Buffer([1.0]), "Buffer([1.])"),
+]
+
+
+@pytest.mark.parametrize(("make", "text"), REPRESENTATIONS, ids=[text for _, text in REPRESENTATIONS])
+def test_repr(make: Callable[[], lucid.Tensor], text: str) -> None:
+    assert repr(make()) == text
+
+
+def test_deep_copies_are_leaves_of_their_own() -> None:
+    x = lucid.nn.Parameter([1.0, 2.0])
+    (x * x).sum().backward()
+    y = copy.deepcopy(x)
+    y.data[0] = 5.0
+    assert isinstance(y, lucid.nn.Parameter)
+    assert y.requires_grad
+    assert y.grad.tolist() == x.grad.tolist() == [2.0, 4.0]
+    assert x.tolist() == [1.0, 2.0]
+
+
+# -- operands ---------------------------------------------------------------------------------------------------------
+
+OPERANDS: dict[str, tuple[Callable[[], lucid.Tensor], np.dtype[Any], Any]] = {
+    "float number on integers": (lambda: lucid.tensor([1, 2]) + 0.5, F32, [1.5, 2.5]),
+    "integer number on floats": (lambda: lucid.ones(2, dtype=F64) + 1, F64, [2, 2]),
+    "number is narrowed": (lambda: lucid.zeros(1) + 0.1, F32, [float(np.float32(0.1))]),
+    "integers on floats": (lambda: lucid.ones(2) * lucid.arange(2), F32, [0, 1]),
+    "booleans on floats": (lambda: lucid.ones(2) * lucid.tensor([True, False]), F32, [1, 0]),
+    "integers of two sizes": (lambda: lucid.tensor([1], dtype=lucid.int8) + lucid.tensor([300]), I64, [301]),
+    "number on booleans": (lambda: lucid.tensor([True, False]) + 1, I64, [2, 1]),
+    "integer division": (lambda: lucid.tensor([1, 2]) / 2, F32, [0.5, 1.0]),
+    "number divided by integers": (lambda: 1 / lucid.tensor([2, 4]), F32, [0.5, 0.25]),
+    "exact integers": (lambda: lucid.tensor([2**53 + 1]) + 0, I64, [2**53 + 1]),
+    "exact sum of integers": (lambda: lucid.tensor([2**53, 1, 0]).sum(), I64, 2**53 + 1),
+    "array left": (lambda: np.float32([1, 2]) - lucid.ones(2), F32, [0, 1]),
+    "NumPy number": (lambda: np.float64(2.0) * lucid.ones(2), F32, [2, 2]),
+    "list index": (lambda: lucid.relu([-1.0, 2.0]), F32, [0, 2]),
+    "integers rectified": (lambda: lucid.relu(lucid.tensor([-1, 2])), I64, [0, 2]),
+    "integers negated": (lambda: -lucid.tensor([-1, 2]), I64, [1, -2]),
+    "integers squared": (lambda: lucid.square(lucid.tensor([-3])), I64, [9]),
+    "exponential of integers": (lambda: lucid.exp(lucid.tensor([0])), F32, [1.0]),
+    "integers clipped": (lambda: lucid.clip(lucid.arange(4), 1, 2), I64, [1, 1, 2, 2]),
+    "powers": (lambda: lucid.tensor([2.0]) ** -2, F32, [0.25]),
+    "negative numbers compared": (lambda: lucid.tensor([-1.0, 1.0]) < 0, BOOL, [True, False]),
+    "equality": (lambda: lucid.tensor([1, 2]) == lucid.tensor([1, 3]), BOOL, [True, False]),
+    "inequality": (lambda: lucid.tensor([1, 2]) != 1, BOOL, [False, True]),
+    "logic": (lambda: ~(lucid.tensor([True, False]) & True) | False, BOOL, [False, True]),
+    "smallest of integers": (lambda: lucid.tensor([3, 1]).min(), I64, 1),
+}
+
+
+@pytest.mark.parametrize("name", OPERANDS)
+def test_operands(backend: str, name: str) -> None:
+    make, dtype, values = OPERANDS[name]
+    x = make()
+    assert isinstance(x, lucid.Tensor)
+    assert x.dtype == dtype
+    assert x.tolist() == values
+
+
+def test_equality_with_other_things() -> None:
+    x = lucid.ones(1)
+    assert (x == None) is False  # noqa: E711
+    assert (x != "a") is True
+    assert x in [x]
+    assert len({x, x, lucid.ones(1)}) == 2
+
+
+# -- indexing ---------------------------------------------------------------------------------------------------------
+
+INDICES: list[Any] = [
+    0,
+    -1,
+    (1, 2),
+    slice(1, None),
+    (slice(None), 1),
+    (slice(None, None, -1), slice(None, None, 2)),
+    ...,
+    (..., 0),
+    None,
+    (slice(None), None, 1),
+    [2, 0, 0],
+    ([0, 1], [1, 0]),
+    (slice(None), [3, 1]),
+    np.array([[0, 1], [2, 0]]),
+    np.array([True, False, True]),
+    (0, [1, 1]),
+    (),
+    slice(0, 0),
+]
+
+
+@pytest.mark.parametrize("index", INDICES, ids=str)
+def test_indexing_is_numpys(backend: str, index: Any) -> None:
+    array = np.arange(24.0).reshape(3, 4, 2)
+    x = lucid.tensor(array, requires_grad=True)
+    y = x[index]
+    np.testing.assert_array_equal(y.numpy(), array[index])
+    assert isinstance(y.data, np.ndarray)
+    y.backward(lucid.ones_like(y))
+    expected = np.zeros_like(array)
+    np.add.at(expected, index, 1.0)
+    np.testing.assert_array_equal(x.grad.numpy(), expected)
+
+
+def test_tensors_as_indices() -> None:
+    x = lucid.arange(6.0).reshape(2, 3)
+    assert x[lucid.tensor([1, 0]), lucid.tensor([2, 2])].tolist() == [5.0, 2.0]
+    assert x[x > 3].tolist() == [4.0, 5.0]
+    assert x[lucid.tensor(1)].tolist() == [3.0, 4.0, 5.0]
+
+
+def test_basic_indexing_and_reshaping_are_views() -> None:
+    x = lucid.zeros(4, 3)
+    for view in (
+        x[1],
+        x[1:, ::2],
+        x[0, 0],
+        x.reshape(3, 4),
+        x.T,
+        x.unsqueeze(0),
+        x.flatten(),
+        x.swapaxes(0, 1),
+        x.detach(),
+    ):
+        assert np.shares_memory(view.data, x.data)
+    for copied in (x[[0, 1]], x[x == 0], x.T.reshape(-1), x.clone(), x.astype(F64), x * 1):
+        assert not np.shares_memory(copied.data, x.data)
+
+
+def test_writing() -> None:
+    x = lucid.zeros(2, 3)
+    x[0] = 1
+    x[:, 1] = lucid.tensor([5.0, 6.0])
+    x[x == 6] = 7.0
+    assert x.tolist() == [[1, 5, 1], [0, 7, 0]]
+    assert x.copy_([[1], [2]]) is x
+    assert x.fill_(3).zero_().sum().item() == 0.0
+    with pytest.raises(ValueError, match="broadcast"):
+        x[0] = [1, 2]
+
+
+def test_layouts_do_not_matter(backend: str) -> None:
+    array = np.random.default_rng(0).standard_normal((2, 3, 4, 5))
+    plain = lucid.tensor(array)
+    nhwc = lucid.to_tensor(np.ascontiguousarray(array.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2))
+    assert not nhwc.is_contiguous()
+    assert nhwc.contiguous().is_contiguous()
+    for function in (
+        lambda x: x.reshape(6, 20),
+        lambda x: x.sum((1, 3)),
+        lambda x: (x + x.T.T)[:, 1],
+        lambda x: lucid.nn.functional.log_softmax(x, 1),
+        lambda x: lucid.nn.functional.avg_pool2d(x, 2),
+        lambda x: x.flatten(1) @ lucid.ones(60, 2, dtype=F64),
+        lambda x: lucid.concatenate([x, plain], 1),
+    ):
+        np.testing.assert_array_equal(function(nhwc).numpy(), function(plain).numpy())
+
+
+CONVERSIONS = [
+    (lambda x: x.astype(I64), I64),
+    (lambda x: x.double(), F64),
+    (lambda x: x.double().float(), F32),
+    (lambda x: x.long(), I64),
+    (lambda x: x.to(lucid.float16), lucid.float16),
+    (lambda x: x.to("float64"), F64),
+    (lambda x: x.to("cpu"), F32),
+    (lambda x: x.cpu(), F32),
+]
+
+
+@pytest.mark.parametrize(("convert", "dtype"), CONVERSIONS)
+def test_conversions(convert: Callable[[lucid.Tensor], lucid.Tensor], dtype: Any) -> None:
+    assert convert(lucid.ones(2)).dtype == dtype
+
+
+def test_conversion_to_the_same_is_the_same() -> None:
+    x = lucid.ones(2)
+    assert x.astype(F32) is x
+    assert x.to("cpu") is x
+    assert x.is_cpu()
+    assert not x.is_gpu()
+
+
+def test_shapes_may_be_given_as_numbers_or_tuples() -> None:
+    x = lucid.zeros(2, 3)
+    assert x.reshape(3, 2).shape == x.reshape((3, 2)).shape == x.view([3, 2]).shape == (3, 2)
+    assert x.permute(1, 0).shape == x.permute((1, 0)).shape == x.transpose(1, 0).shape == x.transpose().shape == (3, 2)
+    assert x.expand(4, -1, 3).shape == x.broadcast_to((4, 2, 3)).shape == (4, 2, 3)
+    assert (x.numel(), x.mT.shape, x.ravel().shape) == (6, (3, 2), (6,))
+    assert lucid.zeros(0, 2).ravel().shape == (0,)
+    assert lucid.tensor(1.0).flatten().shape == (1,)
+
+
+@pytest.mark.parametrize("sizes", [2, [1, 0, 4], [5]])
+def test_split_and_chunk(sizes: Any) -> None:
+    array = np.arange(10).reshape(2, 5)
+    parts = lucid.split(lucid.tensor(array), sizes, 1)
+    expected = torch.split(torch.tensor(array), sizes, 1)
+    assert [p.tolist() for p in parts] == [p.tolist() for p in expected]
+    for chunks in (1, 2, 3, 7):
+        ours, theirs = lucid.chunk(lucid.tensor(array), chunks, 1), torch.chunk(torch.tensor(array), chunks, 1)
+        assert [p.tolist() for p in ours] == [p.tolist() for p in theirs]
+
+
+def test_ties_and_nans_of_extrema(backend: str) -> None:
+    x = lucid.tensor([[1.0, 3.0, 3.0], [float("nan"), 1.0, 2.0]], requires_grad=True)
+    y = x.max(1)
+    assert y[0].item() == 3.0
+    assert math.isnan(y[1].item())
+    y.sum().backward()
+    assert x.grad.tolist() == [[0.0, 0.5, 0.5], [1.0, 0.0, 0.0]]
+    assert x.argmax(1).tolist() == [1, 0]
+    assert x.detach()[0].argmin().item() == 0
+
+
+@pytest.mark.parametrize("name", ["sum", "mean", "var", "max", "min", "argmax", "argmin", "all", "any"])
+def test_reductions_keep_axes(backend: str, name: str) -> None:
+    x = lucid.tensor(np.random.default_rng(0).standard_normal((2, 3, 4)))
+    reduce = getattr(x, name)
+    assert reduce().shape == ()
+    assert reduce(1).shape == (2, 4)
+    assert reduce(-1, keepdims=True).shape == (2, 3, 1)
+    if not name.startswith("arg"):
+        assert reduce((0, 2)).shape == (3,)
+        assert reduce((0, 2), keepdims=True).shape == (1, 3, 1)
+
+
+def test_reductions_of_one_number(backend: str) -> None:
+    for name in ("sum", "mean", "max", "min"):
+        x = lucid.tensor(2.0, requires_grad=True)
+        y = getattr(x, name)()
+        y.backward()
+        assert (y.item(), y.shape, x.grad.item()) == (2.0, (), 1.0)
+
+
+def test_every_operation_is_a_method_of_the_same_meaning() -> None:
+    x = lucid.tensor([[0.5, 2.0], [1.5, 0.25]])
+    for name in ("exp", "log", "sqrt", "square", "abs", "sign", "neg", "reciprocal", "sigmoid", "relu", "sum", "ravel"):
+        assert getattr(x, name)().tolist() == getattr(lucid, name)(x).tolist()
+    for name in ("add", "sub", "mul", "multiply", "div", "minimum", "maximum", "matmul", "dot"):
+        assert getattr(x, name)(x.T).tolist() == getattr(lucid, name)(x, x.T).tolist()
+    assert x.pow(2).tolist() == x.power(2).tolist() == (x**2).tolist()
+    assert x.clip(0.5, 1).tolist() == x.clamp(0.5, 1).tolist() == [[0.5, 1.0], [1.0, 0.5]]
+    assert x.expand_dims(0).shape == (1, 2, 2)
+
+
+def test_lucid_names_are_there() -> None:
+    names = """
+        tensor to_tensor zeros ones empty full eye arange linspace zeros_like ones_like empty_like full_like add
+        sub multiply div power minimum maximum exp log sqrt square abs reciprocal clip where masked_fill sigmoid
+        relu sum mean var min max argmin argmax matmul dot reshape ravel flatten squeeze unsqueeze expand_dims
+        transpose permute swapaxes broadcast_to concatenate cat stack pad split chunk all any no_grad
+        grad_enabled save load register_model newaxis Int8 Int16 Int32 Int64 Float16 Float32 Float64 nn optim
+        random models graph onnx io manual_seed set_num_threads get_num_threads set_backend
+    """
+    assert [name for name in names.split() if not hasattr(lucid, name)] == []
+    with pytest.raises(AttributeError, match="'teh'"):
+        lucid.teh  # noqa: B018
+    assert lucid.__version__
