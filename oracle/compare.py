@@ -124,8 +124,9 @@ class Comparison:
     def _watch(self, name: str, array: np.ndarray) -> None:
         if ("activation_gradient", name) not in self.truth:
             return
-        passing = self.truth["activation", name] != 0
-        self._weigh(name, (array != 0) != passing, passing)
+        exact = self.truth["activation", name]
+        if exact.min(initial=0.0) >= 0:  # behind a ReLU: what it blocked is 0, and nothing is negative
+            self._weigh(name, (array != 0) != (exact != 0), exact != 0)
         if name.rsplit(".", 1)[-1] == "maxpool" and self._before is not None:
             source, before = self._before
             changed = _winners(before) != _winners(self.truth["activation", source])
