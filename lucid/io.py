@@ -51,7 +51,10 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise FileError(f"{target}: there is no directory {target.parent}")
     temporary = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         yield temporary
+        temporary.chmod(mode)  # whoever wrote may have made the file anew, readable by its owner alone
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(target)
@@ -162,8 +165,9 @@ def _flatten(obj: Any, path: str, arrays: dict[str, np.ndarray[Any, Any]]) -> An
     if obj is None or isinstance(obj, bool | int | float | str):
         return ["value", obj]
     if _is_array(obj):
-        arrays[path] = _storable(path, obj)
-        return ["tensor", path]
+        name = path if path not in arrays else f"{path}#{len(arrays)}"  # a key may itself look like a path
+        arrays[name] = _storable(path, obj)
+        return ["tensor", name]
     if isinstance(obj, list | tuple):
         return [type(obj).__name__, [_flatten(item, f"{path}/{i}", arrays) for i, item in enumerate(obj)]]
     if isinstance(obj, Mapping):

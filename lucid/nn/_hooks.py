@@ -101,8 +101,10 @@ class BackwardHooks:
         if not places:
             return output
 
+        count = len(outputs)  # the closure holds this alone: with the outputs it would be a cycle
+
         def observe(grads: Gradients) -> Gradients:
-            full: list[Tensor | None] = [None] * len(outputs)
+            full: list[Tensor | None] = [None] * count
             for i, grad in zip(places, grads, strict=True):
                 full[i] = grad
             self.grad_output = tuple(full)

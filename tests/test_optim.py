@@ -1,0 +1,224 @@
+"""SGD and schedules, step by step against PyTorch's, their state, and what they refuse."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import lucid
+from lucid import nn, optim
+from lucid.optim import lr_scheduler
+
+SETTINGS = [
+    {"momentum": momentum, "dampening": dampening, "weight_decay": decay, "nesterov": nesterov, "maximize": maximize}
+    for momentum, dampening, decay, nesterov, maximize in itertools.product(
+        (0.0, 0.9), (0.0, 0.3), (0.0, 0.01), (False, True), (False, True)
+    )
+    if not (nesterov and (momentum == 0 or dampening))
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: "-".join(str(v) for v in s.values()))
+def test_sgd_is_pytorchs(backend: str, settings: dict[str, Any]) -> None:
+    rng = np.random.default_rng(0)
+    start = rng.standard_normal((3, 4))
+    ours, theirs = nn.Parameter(start.copy()), torch.nn.Parameter(torch.tensor(start))
+    own, other = optim.SGD([ours], lr=0.1, **settings), torch.optim.SGD([theirs], lr=0.1, **settings)
+    for step in range(5):
+        gradient = rng.standard_normal((3, 4))
+        ours.grad, theirs.grad = lucid.tensor(gradient), torch.tensor(gradient)
+        if step == 3:
+            own.param_groups[0]["lr"] = other.param_groups[0]["lr"] = 0.01
+        own.step()
+        other.step()
+        np.testing.assert_allclose(ours.numpy(), theirs.detach().numpy(), rtol=1e-13)
+
+
+def test_steps_happen_in_place_and_skip_what_has_no_gradient(backend: str) -> None:
+    a, b = nn.Parameter([1.0]), nn.Parameter([1.0])
+    array = a.data
+    optimizer = optim.SGD([a, b], lr=0.5)
+    (a * 2).sum().backward()
+    optimizer.step()
+    assert a.data is array
+    assert (a.item(), b.item()) == (0.0, 1.0)
+
+
+def test_layouts_of_parameters(backend: str) -> None:
+    start = np.random.default_rng(0).standard_normal((2, 3, 4))
+    plain, turned = nn.Parameter(start.copy()), nn.Parameter(start.copy().T.copy().T)
+    assert not turned.is_contiguous()
+    for p in (plain, turned):
+        optimizer = optim.SGD([p], lr=0.1, momentum=0.9)
+        for _ in range(3):
+            optimizer.zero_grad()
+            (p * p).sum().backward()
+            optimizer.step()
+    np.testing.assert_array_equal(plain.numpy(), turned.numpy())
+
+
+def test_closure_and_zero_grad() -> None:
+    p = nn.Parameter([1.0])
+    optimizer = optim.SGD([p], lr=0.25)
+
+    def closure() -> lucid.Tensor:
+        optimizer.zero_grad()
+        loss = (p * p).sum()
+        loss.backward()
+        return loss
+
+    with lucid.no_grad():
+        assert optimizer.step(closure).item() == 1.0
+    assert p.item() == 0.5
+    optimizer.zero_grad(set_to_none=False)
+    assert p.grad.tolist() == [0.0]
+    optimizer.zero_grad()
+    assert p.grad is None
+
+
+def test_groups_have_their_own_settings() -> None:
+    a, b = nn.Parameter([1.0]), nn.Parameter([1.0])
+    optimizer = optim.SGD([{"params": [a]}, {"params": b, "lr": 0.5}], lr=0.1)
+    for p in (a, b):
+        p.grad = lucid.ones(1)
+    optimizer.step()
+    assert (a.item(), b.item()) == (pytest.approx(0.9), 0.5)
+    c = nn.Parameter([1.0])
+    optimizer.add_param_group({"params": [c], "momentum": 0.9})
+    assert [g["momentum"] for g in optimizer.param_groups] == [0.0, 0.0, 0.9]
+    assert "group 2: 1 parameters, lr=0.1, momentum=0.9" in repr(optimizer)
+
+
+def param() -> nn.Parameter:
+    return nn.Parameter([1.0])
+
+
+def with_gradient(shape: tuple[int, ...], dtype: Any) -> optim.SGD:
+    p = param()
+    p.grad = lucid.ones(shape, dtype=dtype)
+    return optim.SGD([p], lr=0.1)
+
+
+REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
+    "nothing": (lambda: optim.SGD([]), ValueError, "got none"),
+    "a tensor": (lambda: optim.SGD(param()), TypeError, "got a tensor"),
+    "a number": (lambda: optim.SGD([3]), TypeError, "got int"),
+    "a result": (lambda: optim.SGD([param() * 2]), TypeError, "leaves"),
+    "twice": (lambda: optim.SGD([p := param(), p]), ValueError, "given twice"),
+    "rate": (lambda: optim.SGD([param()], lr=-1), ValueError, "lr: got -1"),
+    "rate that is none": (lambda: optim.SGD([param()], lr=float("nan")), ValueError, "lr: got nan"),
+    "momentum": (lambda: optim.SGD([param()], momentum=-0.1), ValueError, "momentum: got -0.1"),
+    "decay": (lambda: optim.SGD([param()], weight_decay=-1), ValueError, "weight_decay"),
+    "Nesterov": (lambda: optim.SGD([param()], nesterov=True), ValueError, "momentum above 0"),
+    "setting of a group": (lambda: optim.SGD([{"params": [param()], "speed": 1}]), ValueError, "speed"),
+    "gradient of another shape": (lambda: with_gradient((2,), lucid.float32).step(), ValueError, "grad: got"),
+    "gradient of another dtype": (lambda: with_gradient((1,), lucid.float64).step(), ValueError, "float64"),
+    "state of other groups": (
+        lambda: optim.SGD([param()]).load_state_dict(optim.SGD([param(), param()]).state_dict()),
+        ValueError,
+        r"groups of \[2\]",
+    ),
+    "schedule of nothing": (lambda: lr_scheduler.StepLR(param(), 1), TypeError, "must be an Optimizer"),
+    "step size": (lambda: lr_scheduler.StepLR(optim.SGD([param()]), 0), ValueError, "step_size"),
+    "cosine of nothing": (lambda: lr_scheduler.CosineAnnealingLR(optim.SGD([param()]), 0), ValueError, "T_max"),
+    "functions": (
+        lambda: lr_scheduler.LambdaLR(optim.SGD([param()]), [lambda e: 1, lambda e: 1]),
+        ValueError,
+        "2 functions",
+    ),
+    "going on from nothing": (
+        lambda: lr_scheduler.StepLR(optim.SGD([param()]), 1, last_epoch=3),
+        KeyError,
+        "initial_lr",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refusals(name: str) -> None:
+    action, kind, message = REFUSED[name]
+    with pytest.raises(kind, match=message):
+        action()
+
+
+def train(optimizer: optim.SGD, p: nn.Parameter, steps: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for _ in range(steps):
+        p.grad = lucid.tensor(rng.standard_normal(p.shape).astype(np.float32))
+        optimizer.step()
+
+
+def test_a_saved_state_goes_on_bit_for_bit(backend: str, tmp_path: Path) -> None:
+    a = nn.Parameter(lucid.ones(3, 2))
+    optimizer = optim.SGD([a], lr=0.1, momentum=0.9, nesterov=True)
+    train(optimizer, a, 3, seed=0)
+    lucid.save({"model": {"a": a}, "optimizer": optimizer.state_dict()}, tmp_path / "checkpoint.safetensors")
+    train(optimizer, a, 3, seed=1)
+
+    saved = lucid.load(tmp_path / "checkpoint.safetensors")
+    b = nn.Parameter(saved["model"]["a"])
+    again = optim.SGD([b], lr=7.0)
+    again.load_state_dict(saved["optimizer"])
+    assert again.param_groups[0]["lr"] == 0.1
+    assert again.param_groups[0]["params"] == [b]
+    train(again, b, 3, seed=1)
+    np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+def test_a_loaded_state_is_a_copy() -> None:
+    a, b = param(), param()
+    first, second = optim.SGD([a], lr=0.1, momentum=0.9), optim.SGD([b], lr=0.1, momentum=0.9)
+    train(first, a, 1, seed=0)
+    second.load_state_dict(first.state_dict())
+    before = first.state[a]["momentum_buffer"].item()
+    train(second, b, 1, seed=1)
+    assert first.state[a]["momentum_buffer"].item() == before
+    wrong = first.state_dict()
+    wrong["state"][0]["momentum_buffer"] = lucid.ones(7)
+    with pytest.raises(ValueError, match="momentum_buffer has shape"):
+        second.load_state_dict(wrong)
+
+
+SCHEDULES: dict[str, Callable[[Any, Any], Any]] = {
+    "step": lambda module, o: module.StepLR(o, 3, 0.5),
+    "milestones": lambda module, o: module.MultiStepLR(o, [7, 2, 2], 0.5),
+    "exponential": lambda module, o: module.ExponentialLR(o, 0.9),
+    "cosine": lambda module, o: module.CosineAnnealingLR(o, 5, 0.01),
+    "function": lambda module, o: module.LambdaLR(o, lambda epoch: 1 / (1 + epoch)),
+    "functions": lambda module, o: module.LambdaLR(o, [lambda epoch: 0.5**epoch, lambda epoch: epoch]),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules_are_pytorchs(name: str) -> None:
+    p, q, tp, tq = param(), param(), torch.nn.Parameter(torch.ones(1)), torch.nn.Parameter(torch.ones(1))
+    ours = optim.SGD([{"params": [p]}, {"params": [q], "lr": 0.3}], lr=0.1)
+    theirs = torch.optim.SGD([{"params": [tp]}, {"params": [tq], "lr": 0.3}], lr=0.1)
+    own, other = SCHEDULES[name](lr_scheduler, ours), SCHEDULES[name](torch.optim.lr_scheduler, theirs)
+    for _ in range(12):
+        assert own.get_last_lr() == pytest.approx(other.get_last_lr(), rel=1e-12)
+        theirs.step()
+        own.step()
+        other.step()
+
+
+def test_a_schedule_goes_on_from_its_state() -> None:
+    first, second = optim.SGD([param()], lr=0.1), optim.SGD([param()], lr=0.7)
+    a = lr_scheduler.CosineAnnealingLR(first, 10)
+    for _ in range(4):
+        a.step()
+    b = lr_scheduler.CosineAnnealingLR(second, 10)
+    b.load_state_dict(a.state_dict())
+    a.step()
+    b.step()
+    assert a.get_last_lr() == b.get_last_lr()
+    c = lr_scheduler.CosineAnnealingLR(first, 10, last_epoch=4)
+    assert c.get_last_lr() == a.get_last_lr()
+    with pytest.raises(ValueError, match="2 groups"):
+        b.load_state_dict({"last_epoch": 1, "base_lrs": [1.0, 2.0]})
