@@ -22,7 +22,12 @@ from oracle.subjects import Subject, find_subject
 from oracle.trace import Trace
 
 DEFAULT_SUBJECTS = ("lucid", "onnxruntime")
+SIZE = 224
 TRAIN_BATCH = 2
+# A train step of the pre-activation networks (66 blocks and more) at 224x224 would need tens of gigabytes and half an
+# hour.
+DEEP_TRAIN_SIZE = 64
+DEEP_BLOCKS = 50
 Progress = Callable[[str], None]
 
 
@@ -70,7 +75,7 @@ def check(
     *,
     mode: Mode | Literal["both"] = "both",
     source: str | Path = PHOTOGRAPH,
-    size: int = 224,
+    size: int | None = None,
     batch: int | None = None,
     seed: int = 0,
     weights: Path | None = None,
@@ -84,7 +89,7 @@ def check(
             objects. A subject takes part in the modes that it can run.
         mode: ``eval``, ``train`` or ``both``.
         source: ``"photo"``, ``"seeded"``, or a picture's path.
-        size: height and width of the input.
+        size: height and width of the input; by default 224, and 64 in a train step of a network of more than 50 blocks.
         batch: number of images; by default 1 in eval and 2 in a train step (one image alone leaves the last stage's
             batch normalisation next to nothing to normalise).
         seed: what weights, labels and seeded inputs derive from.
@@ -102,14 +107,21 @@ def check(
     modes: tuple[Mode, ...] = ("eval", "train") if mode == "both" else (mode,)
     cases = []
     for each in modes:
-        count = (1 if each == "eval" else TRAIN_BATCH) if batch is None else batch
-        case = Case(architecture, each, source, size, count, seed, weights)
+        case = Case(architecture, each, source, *_shape(architecture, each, size, batch), seed, weights)
         able = [subject for subject in found if each in subject.modes]
         if able:
             cases.append((case, able))
     if not cases:
         raise UsageError(f"subjects: none of ({', '.join(labels)}) can run mode {mode}: nothing would be compared")
     return Verdict([run_case(case, able, progress) for case, able in cases], versions())
+
+
+def _shape(architecture: Architecture, mode: Mode, size: int | None, batch: int | None) -> tuple[int, int]:
+    """The input's size and batch where they were not given."""
+    deep = mode == "train" and sum(architecture.layers) > DEEP_BLOCKS
+    usual = DEEP_TRAIN_SIZE if deep else SIZE
+    images = 1 if mode == "eval" else TRAIN_BATCH
+    return (usual if size is None else size), (images if batch is None else batch)
 
 
 def run_case(case: Case, subjects: Iterable[Subject], progress: Progress = lambda message: None) -> CaseVerdict:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
 pytest.importorskip("torch")
 
@@ -16,8 +20,21 @@ from oracle.compare import Comparison, LayerVerdict, SubjectVerdict
 FAST = ["--image-size", "64", "--subject", "torch:no-onednn", "--mode", "eval"]
 
 
+@dataclass
+class Result:
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def output(self) -> str:
+        return self.stdout + self.stderr
+
+
 def run(*arguments: str) -> Result:
-    return CliRunner().invoke(cli.main, ["check", *arguments])
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        status = cli.run(["check", *arguments])
+    return Result(status, out.getvalue(), err.getvalue())
 
 
 def test_agreement(tmp_path: Path) -> None:
@@ -107,3 +124,35 @@ def test_a_mode_that_no_subject_can_run_is_wrong_usage() -> None:
     result = run("resnet_18", "--subject", "onnxruntime", "--mode", "train")
     assert result.exit_code == cli.WRONG_USAGE
     assert "nothing would be compared" in result.stderr
+
+
+def test_a_defect_of_the_oracle_is_no_disagreement(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verdict, "judge", lambda *_arguments: 1 / 0)
+    result = run("resnet_18", *FAST, "--quiet")
+    assert result.exit_code == cli.FAILED
+    assert "ZeroDivisionError" in result.stderr
+
+
+@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt, cli.INTERRUPTED), (MemoryError, cli.WRONG_USAGE)])
+def test_interruption_and_lack_of_memory(
+    monkeypatch: pytest.MonkeyPatch, error: type[BaseException], status: int
+) -> None:
+    def stop(*_arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(verdict, "run_case", stop)
+    assert run("resnet_18", *FAST, "--quiet").exit_code == status
+
+
+def test_help_and_version_are_no_errors() -> None:
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert cli.run(["check", "--help"]) == cli.AGREES
+    assert "--image-size" in out.getvalue()
+
+
+def test_a_reader_that_leaves_is_no_disagreement() -> None:
+    code = f"import sys; from oracle.cli import main; main(['check', 'resnet_18', *{FAST}])"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(timeout=300) == cli.AGREES

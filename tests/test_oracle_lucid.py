@@ -158,6 +158,9 @@ def test_missing_relu_mask_in_lucid_is_named(monkeypatch: pytest.MonkeyPatch) ->
 # -- the ten models ----------------------------------------------------------------------------------------------------
 
 STANDARD = [name for name, architecture in ARCHITECTURES.items() if architecture.block != "preact"]
+needs_native = pytest.mark.skipif(
+    "native" not in lucid.available_backends(), reason="at these sizes the reference backend takes minutes"
+)
 LEAST = tolerance.UNIT_ROUNDOFF["float32"]
 
 
@@ -173,15 +176,18 @@ def strictly(verdict: SubjectVerdict, factor: float) -> None:
             assert layer.error <= factor * max(layer.yardstick, LEAST), f"{layer.kind} {layer.name}: {layer.ratio:.2f}"
 
 
+@needs_native
 @pytest.mark.parametrize("name", sweep(STANDARD, fast=("resnet_18",)))
 def test_eval_at_224(name: str) -> None:
-    strictly(run_case(Case(find_architecture(name), "eval"), [find_subject("lucid")]).subjects[0], 1.5)
+    strictly(run_case(Case(find_architecture(name), "eval"), [find_subject("lucid:native")]).subjects[0], 1.5)
 
 
+@needs_native
 @pytest.mark.parametrize("name", sweep(list(ARCHITECTURES), fast=("resnet_18",)))
 def test_train_step_at_64(name: str) -> None:
     strictly(
-        run_case(Case(find_architecture(name), "train", size=64, batch=2), [find_subject("lucid")]).subjects[0], 2.0
+        run_case(Case(find_architecture(name), "train", size=64, batch=2), [find_subject("lucid:native")]).subjects[0],
+        2.0,
     )
 
 
@@ -192,8 +198,11 @@ def test_onnx_runtime_at_224(name: str) -> None:
     assert verdict.agrees, verdict.sentence()
 
 
+@needs_native
 @pytest.mark.slow
 def test_train_step_at_224() -> None:
-    verdict = run_case(Case(find_architecture("resnet_50"), "train", batch=2), [find_subject("lucid")]).subjects[0]
+    verdict = run_case(Case(find_architecture("resnet_50"), "train", batch=2), [find_subject("lucid:native")]).subjects[
+        0
+    ]
     assert verdict.agrees, verdict.sentence()
     assert math.isfinite(max(layer.used for layer in verdict.layers))
