@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from oracle.architecture import ARCHITECTURES, Architecture
+    from oracle.architecture import ARCHITECTURES, Architecture, find_architecture
     from oracle.case import Case
     from oracle.compare import Comparison, LayerVerdict, SubjectVerdict, judge
     from oracle.errors import UsageError
@@ -35,6 +35,7 @@ _HOMES = {
     "UsageError": "errors",
     "Verdict": "verdict",
     "check": "verdict",
+    "find_architecture": "architecture",
     "find_subject": "subjects",
     "judge": "compare",
     "run_case": "verdict",
@@ -53,6 +54,7 @@ __all__ = [
     "UsageError",
     "Verdict",
     "check",
+    "find_architecture",
     "find_subject",
     "judge",
     "run_case",

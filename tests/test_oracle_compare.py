@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -276,11 +278,14 @@ def test_json_that_cannot_be_written(tmp_path: Path) -> None:
     assert number(math.inf) == "Infinity"
 
 
-def test_full_disk() -> None:
-    if not Path("/dev/full").exists():
-        pytest.skip("needs /dev/full")
-    with pytest.raises(UsageError, match="cannot write"):
-        write_json(a_verdict(), Path("/dev/full/verdict.json"))
+def test_full_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UsageError, match="verdict.json: No space left on device"):
+        write_json(a_verdict(), tmp_path / "verdict.json")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_table_fits_100_columns_and_lists_every_layer() -> None:

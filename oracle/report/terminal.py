@@ -26,10 +26,9 @@ def print_verdict(verdict: Verdict, console: Console, *, tables: bool = True, wo
         worst: list only this many layers, those that used most of what is allowed.
     """
     for case in verdict.cases:
+        console.print(f"[bold]{escape(_title(case))}[/bold]")
         if tables:
             console.print(case_table(case, worst))
-        else:
-            console.print(f"[bold]{escape(_title(case))}[/bold]")
         for subject in case.subjects:
             mark = "[green]✓[/green]" if subject.agrees else "[red]✗[/red]"
             console.print(f"{mark} {escape(subject.sentence())}.", soft_wrap=False)
@@ -44,7 +43,7 @@ def print_verdict(verdict: Verdict, console: Console, *, tables: bool = True, wo
 
 def case_table(case: CaseVerdict, worst: int | None = None) -> Table:
     """One row a tensor: PyTorch's own error, then each subject's error, its ratio to PyTorch's, and a mark."""
-    table = Table(title=_title(case), title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     table.add_column("layer", no_wrap=True, overflow="ellipsis", max_width=42)
     table.add_column("torch", justify="right", no_wrap=True)
     for subject in case.subjects:
