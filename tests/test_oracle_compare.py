@@ -283,7 +283,7 @@ def test_full_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UsageError, match="verdict.json: No space left on device"):
+    with pytest.raises(UsageError, match=r"verdict\.json: No space left on device"):
         write_json(a_verdict(), tmp_path / "verdict.json")
     assert list(tmp_path.iterdir()) == []
 
