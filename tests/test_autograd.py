@@ -39,6 +39,7 @@ EXPRESSIONS: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] =
     "broadcast column": (lambda m, x, y: x / (y * y + 1), ((4, 3), (4, 1))),
     "broadcast both": (lambda m, x, y: x - y, ((4, 1), (1, 3))),
     "broadcast new axes": (lambda m, x, y: x * y, ((2, 3, 4), (4,))),
+    "broadcast new and long axes": (lambda m, x, y: x * y, ((2, 3, 4), (3, 1))),
     "broadcast one element": (lambda m, x, y: x + y, ((2, 3), (1, 1, 1))),
     "broadcast no axes": (lambda m, x, y: x * y, ((2, 3), ())),
     "number left": (lambda m, x: 2 - x + 3 / (x * x + 1) + 2 * x, ((4,),)),
@@ -346,6 +347,31 @@ def test_memory_is_released_as_the_walk_passes() -> None:
         assert sum(ref() is not None for ref in arrays) == 0
     finally:
         gc.enable()
+
+
+def test_only_gradients_that_wait_are_alive() -> None:
+    class Passing(Function):
+        name = "passing"
+
+        def forward(self, be: Any, x: Any) -> Any:
+            return x.copy()
+
+        def backward(self, be: Any, dy: Any) -> Any:
+            alive.append(sum(ref() is not None for ref in made))
+            made.append(weakref.ref(out := dy.copy()))
+            return (out,)
+
+    alive: list[int] = []
+    made: list[weakref.ref[Any]] = []
+    y = leaf(np.ones(10))
+    for _ in range(5):
+        y = apply(Passing(), y)
+    y.sum().backward()
+    assert alive == [0, 1, 1, 1, 1]
+    alive.clear(), made.clear()
+    y = apply(Passing(), leaf(np.ones(10)))
+    (apply(Passing(), y) + apply(Passing(), y)).sum().backward()
+    assert alive == [0, 1, 0]  # the third has the sum of the other two
 
 
 def test_retained_graphs_keep_what_they_saved() -> None:

@@ -200,6 +200,13 @@ def test_saving_replaces_and_keeps_to_the_umask(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o666 & ~umask
 
 
+def test_saving_writes_a_new_file_and_not_into_the_old(tmp_path: Path) -> None:
+    lucid.save({"x": lucid.zeros(1)}, tmp_path / "x")
+    (tmp_path / "link").hardlink_to(tmp_path / "x")
+    lucid.save({"x": lucid.ones(1)}, tmp_path / "x")
+    assert lucid.load(tmp_path / "link")["x"].item() == 0.0
+
+
 def test_atomic_write(tmp_path: Path) -> None:
     with atomic_write(tmp_path / "a") as path:
         path.write_text("one")

@@ -514,6 +514,15 @@ def test_backward_hook_without_input_gradients() -> None:
     assert layer.weight.grad.tolist() == [[1.0, 1.0]]
 
 
+def test_backward_hooks_forget_between_passes() -> None:
+    module, seen = Two(), []
+    module.register_backward_hook(lambda m, i, o: seen.append([g is None for g in o]))
+    y, z = module(lucid.ones(1, requires_grad=True), lucid.ones(1))
+    (y + z).backward(retain_graph=True)
+    z.backward()
+    assert seen == [[False, False], [True, False]]
+
+
 def test_backward_hooks_leave_no_cycles_and_inference_alone() -> None:
     layer = nn.ReLU()
     handle = layer.register_backward_hook(lambda m, i, o: None)
@@ -563,6 +572,7 @@ LAYERS: dict[str, tuple[Callable[[Any], Any], tuple[int, ...]]] = {
     "largest": (lambda m: m.MaxPool2d(3, 2, 1), (2, 3, 7, 6)),
     "largest, dilated": (lambda m: m.MaxPool2d((2, 3), dilation=(2, 1)), (2, 3, 7, 7)),
     "largest, ceiling": (lambda m: m.MaxPool2d(3, 2, 1, ceil_mode=True), (1, 2, 6, 7)),
+    "largest, ceiling inside the padding": (lambda m: m.MaxPool2d(2, 2, 1, ceil_mode=True), (1, 2, 5, 4)),
     "average": (lambda m: m.AvgPool2d(3, 2, 1), (2, 3, 7, 6)),
     "average, ceiling": (lambda m: m.AvgPool2d(3, 2, 1, True, False), (2, 3, 6, 7)),
     "adaptive average": (lambda m: m.AdaptiveAvgPool2d((3, 2)), (2, 3, 7, 5)),
@@ -604,6 +614,24 @@ def test_layers_are_pytorchs(backend: str, name: str) -> None:
     y.sum().backward()
     ty.sum().backward()
     np.testing.assert_allclose(x.grad.numpy(), tx.grad.numpy(), rtol=1e-10, atol=1e-10)
+
+
+def test_new_statistics_count_as_changes() -> None:
+    layer = nn.BatchNorm2d(2)
+    x = lucid.ones(2, requires_grad=True)
+    y = (x * layer.running_mean).sum()
+    layer(image(2, 2, 3, 3))
+    with pytest.raises(RuntimeError, match="changed in place"):
+        y.backward()
+
+
+def test_parameters_are_views_of_what_they_are_made_from() -> None:
+    x, data = lucid.ones(1, requires_grad=True), lucid.tensor([3.0])
+    for made in (nn.Parameter(data, requires_grad=False), nn.Buffer(data)):
+        y = x * made
+        data.fill_(2.0)
+        with pytest.raises(RuntimeError, match="changed in place"):
+            y.backward()
 
 
 def test_pooling_returns_indices(backend: str) -> None:

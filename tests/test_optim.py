@@ -50,6 +50,14 @@ def test_steps_happen_in_place_and_skip_what_has_no_gradient(backend: str) -> No
     assert (a.item(), b.item()) == (0.0, 1.0)
 
 
+def test_without_momentum_nothing_is_remembered() -> None:
+    p = param()
+    p.grad = lucid.ones(1)
+    optimizer = optim.SGD([p], lr=0.1)
+    optimizer.step()
+    assert optimizer.state_dict()["state"] == {0: {}}
+
+
 def test_layouts_of_parameters(backend: str) -> None:
     start = np.random.default_rng(0).standard_normal((2, 3, 4))
     plain, turned = nn.Parameter(start.copy()), nn.Parameter(start.copy().T.copy().T)
