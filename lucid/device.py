@@ -6,7 +6,6 @@ A tensor knows its device as a string; the backend that serves it is found by ``
 from __future__ import annotations
 
 import importlib
-import os
 from typing import Any
 
 import numpy as np
@@ -73,7 +72,7 @@ def get_num_threads() -> int:
     return int(native.num_threads()) if native is not None else _threads
 
 
-_threads = max(1, int(os.environ.get("LUCID_NUM_THREADS") or 1))
+_threads = 1
 
 
 def _native() -> Any:
