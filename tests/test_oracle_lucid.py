@@ -193,9 +193,14 @@ def test_train_step_at_64(name: str) -> None:
 
 @pytest.mark.parametrize("name", sweep(STANDARD, fast=("resnet_18",)))
 def test_onnx_runtime_at_224(name: str) -> None:
-    pytest.importorskip("onnxruntime")
-    verdict = run_case(Case(find_architecture(name), "eval"), [find_subject("onnxruntime")]).subjects[0]
-    assert verdict.agrees, verdict.sentence()
+    """Batches of 1 and of 3 through one model that leaves the batch open."""
+    onnx_runtime = pytest.importorskip("oracle.subjects.onnx_runtime")
+    subject = onnx_runtime.OnnxRuntimeSubject()
+    session = subject.session(Case(find_architecture(name), "eval"))
+    subject.session = lambda case: session
+    for batch in (1, 3):
+        verdict = run_case(Case(find_architecture(name), "eval", batch=batch), [subject]).subjects[0]
+        assert verdict.agrees, f"batch {batch}: {verdict.sentence()}"
 
 
 @needs_native

@@ -33,18 +33,23 @@ class OnnxRuntimeSubject(Subject):
 
     def run(self, case: Case, recorder: Recorder) -> None:
         """Export, load and run the model."""
+        session = self.session(case)
+        outputs = [output.name for output in session.get_outputs()]
+        [given] = session.get_inputs()
+        for name, array in zip(outputs, session.run(outputs, {given.name: case.input}), strict=True):
+            recorder.record("activation", name, array)
+
+    def session(self, case: Case) -> onnxruntime.InferenceSession:
+        """The model of ``case``, for any batch, with every layer as an output."""
         from lucid.graph import trace
         from lucid.onnx import to_onnx
 
         model = make_model(case).eval()
         names = [name for name, _ in layers(model)]
-        graph = trace(model, lucid.tensor(case.input))
+        graph = trace(model, lucid.tensor(case.input), dynamic_batch=True)
         made = {node.output for node in graph.nodes}
         proto = to_onnx(graph, also=[name for name in names if name in made])
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = self._level
         options.log_severity_level = _ERRORS_ONLY
-        session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        outputs = [output.name for output in session.get_outputs()]
-        for name, array in zip(outputs, session.run(outputs, {graph.inputs[0]: case.input}), strict=True):
-            recorder.record("activation", name, array)
+        return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
