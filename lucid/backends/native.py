@@ -58,6 +58,11 @@ def _images(x: Array) -> Array:
     return np.ascontiguousarray(x.transpose(_CHANNELS_LAST))
 
 
+def _dense(x: Array | None) -> Array | None:
+    """``x``, where there is one, without gaps."""
+    return None if x is None else np.ascontiguousarray(x)
+
+
 def _new_images(shape: tuple[int, ...], dtype: Any) -> tuple[Array, Array]:
     """A new dense (N, H, W, C) array, and the same memory shaped (N, C, H, W)."""
     n, c, h, w = shape
@@ -342,6 +347,7 @@ class NativeBackend(Backend):
         images: Array, gamma: Array | None, beta: Array | None, mean: Array, var: Array, eps: float
     ) -> Array:
         y = np.empty_like(images)
+        gamma, beta, mean, var = (_dense(a) for a in (gamma, beta, mean, var))
         _native.batch_norm_apply(*_rows(images), images, gamma, beta, mean, var, float(eps), y)
         return y.transpose(_CHANNELS_FIRST)
 
@@ -351,6 +357,7 @@ class NativeBackend(Backend):
         images = _images(x)
         rows, channels = _rows(images)
         dx = np.empty_like(images)
+        gamma, mean, var = (_dense(a) for a in (gamma, mean, var))
         dgamma, dbeta = np.empty(channels, x.dtype), np.empty(channels, x.dtype)
         _native.batch_norm_grad(
             rows, channels, _images(dy), images, gamma, mean, var, float(eps), training, dx, dgamma, dbeta

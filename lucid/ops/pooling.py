@@ -99,7 +99,9 @@ def max_pool2d(
     kernel, step, around, apart, output = geometry
     function = MaxPool2d(kernel, step, around, apart, ceil_mode, output)
     y = apply(function, input)
-    return (y, wrap(function.saved[0], input.device)) if return_indices else y  # type: ignore[index]
+    if not return_indices:
+        return y
+    return y, wrap(function.saved[0].astype("int64", copy=False), input.device)  # type: ignore[index]
 
 
 def _windows(

@@ -1,0 +1,7 @@
+"""The rows of ``tests/test_ops.py``, one family of operations a file."""
+
+from __future__ import annotations
+
+from support.tables import elementwise, images, reductions, shapes
+
+ROWS = [*elementwise.ROWS, *reductions.ROWS, *shapes.ROWS, *images.ROWS]

@@ -1,0 +1,266 @@
+"""Rows of the operations on each element, with and without broadcasting."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+import lucid
+import lucid.nn.functional as F
+from support.operations import Given, Row
+
+UNARY_SHAPES = [(), (1,), (0,), (3, 0, 2), (1, 1), (7,), (5, 3), (4, 1, 5), (2, 3, 5, 7), (1027,)]
+PAIRS_OF_SHAPES = [
+    ((), ()),
+    ((), (3,)),
+    ((1,), (0,)),
+    ((0, 3), (1, 3)),
+    ((1, 1), (1, 1)),
+    ((5,), (5,)),
+    ((3, 1), (1, 4)),
+    ((2, 3, 4), (4,)),
+    ((3, 4), (2, 1, 4)),
+    ((2, 1, 3, 1), (4, 1, 5)),
+    ((2, 3, 5, 7), (2, 3, 5, 7)),
+    ((2, 3, 5, 7), (3, 1, 1)),
+    ((1027,), (1,)),
+]
+EXPONENTS = (0, 1, 2, 3, -1, -2, 5, 0.5, 1.7, -0.3)
+
+Function = Callable[..., Any]
+
+
+def shape_name(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def unary(
+    name: str,
+    ours: Function,
+    theirs: Function,
+    *,
+    kind: Any = "normal",
+    operation: Function | None = None,
+    **options: Any,
+) -> list[Row]:
+    """The operation on every shape, and where numbers are zeros, infinities, NaN and subnormal."""
+    special = options.pop("special", theirs)
+    operation = operation or ours
+    rows = [
+        Row(f"{name}-{shape_name(shape)}", operation, ours, theirs, (Given(shape, kind),), **options)
+        for shape in UNARY_SHAPES
+    ]
+    given = (Given((9, 23), "special"),)
+    return [*rows, Row(f"{name}-special", operation, ours, special, given, **{**options, "smooth": False})]
+
+
+def binary(name: str, ours: Function, theirs: Function, *, kind: Any = "normal", second: Any = None) -> list[Row]:
+    """The operation on every pair of shapes, both ways round, and where numbers are special."""
+    rows = []
+    for a, b in PAIRS_OF_SHAPES:
+        for left, right in dict.fromkeys([(a, b), (b, a)]):
+            given = Given(left, kind), Given(right, second or kind)
+            rows.append(Row(f"{name}-{shape_name(left)}-{shape_name(right)}", ours, ours, theirs, given, sums=True))
+    given = Given((9, 23), "special"), Given((9, 23), "special")
+    return [*rows, Row(f"{name}-special", ours, ours, theirs, given, smooth=False)]
+
+
+def wide(function: Function) -> Function:
+    """PyTorch's function in float64, narrowed at the end, where lucid's is better than PyTorch's in float32.
+
+    PyTorch's float32 sigmoid is 0 where the true value is subnormal, and its float32 sums overflow on the way.
+    """
+    return lambda x, *rest: function(x.double(), *rest).to(x.dtype)
+
+
+def sign_of_nan_is_nan(x: torch.Tensor) -> torch.Tensor:
+    """PyTorch has 0 there, lucid what ONNX and NumPy have."""
+    return torch.where(torch.isnan(x), x * 0, torch.sign(x))
+
+
+def abs_with_slope_of_nan(x: torch.Tensor) -> torch.Tensor:
+    """PyTorch's gradient of ``|x|`` at NaN is 0, lucid's NaN, as the slope ``sign(x)`` is."""
+    return torch.abs(x) * torch.where(torch.isnan(x), math.nan, 1.0)
+
+
+def power(exponent: float) -> list[Row]:
+    """lucid takes the exponent in float64, PyTorch in the tensor's dtype: so PyTorch computes in float64 here."""
+
+    def ours(x: lucid.Tensor) -> lucid.Tensor:
+        return lucid.power(x, exponent)
+
+    def theirs(x: torch.Tensor) -> torch.Tensor:
+        return torch.pow(x.double(), exponent).to(x.dtype)
+
+    if float(exponent).is_integer():
+        # By squaring each step rounds to the dtype and may overflow there, as it does in PyTorch's own integer powers.
+        special = functools.partial(torch.pow, exponent=exponent)
+        kind = "normal" if exponent >= 0 else "positive"
+        return unary(f"power{exponent}", ours, theirs, kind=kind, operation=lucid.power, special=special)
+
+    def nan_below_zero(x: torch.Tensor) -> torch.Tensor:
+        """IEEE's pow of minus infinity is infinite or 0 whatever the exponent; the law has NaN below 0."""
+        return theirs(x + torch.where(x < 0, math.nan, 0.0))
+
+    # ``exp(y log x)`` in float64 loses as many ulps as the exponent of the result is large: the largest and smallest
+    # numbers are for float32 alone, which does not see that.
+    extreme = Row(f"power{exponent}-extreme", lucid.power, ours, nan_below_zero, (Given((9, 23), "special"),))
+    extreme = dataclasses.replace(extreme, smooth=False, dtypes=(np.float32,))
+    limits = [[0.0, -0.0, math.inf, -math.inf, math.nan, 1.0, -1.0, 0.25, 4.0, -4.0]]
+    limited = Row(f"power{exponent}-limits", lucid.power, ours, nan_below_zero, (Given(fixed=limits),), smooth=False)
+    usual = unary(f"power{exponent}", ours, theirs, kind="positive", operation=lucid.power)
+    usual = [row for row in usual if not row.name.endswith("special")]
+    return [*usual, limited, *([extreme] if exponent > 0 else [])]  # below 0 a step of the gradient overflows
+
+
+def divided(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """``a / b`` with the gradients that lucid documents, ``q = dy / b`` and ``-(q * y)``.
+
+    PyTorch has ``-dy * (y / b)``. The two differ where a step on one of the ways is beyond the largest number.
+    """
+    return _Divided.apply(a, b)
+
+
+class _Divided(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        y = a / b
+        ctx.save_for_backward(b, y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        b, y = ctx.saved_tensors
+        q = dy / b
+        return q, -(q * y)
+
+
+def clip(low: float | None, high: float | None) -> list[Row]:
+    def ours(x: lucid.Tensor) -> lucid.Tensor:
+        return lucid.clip(x, low, high)
+
+    def theirs(x: torch.Tensor) -> torch.Tensor:
+        return torch.clamp(x, low, high)
+
+    ties = Row(f"clip{low},{high}-ties", lucid.clip, ours, theirs, (Given((4, 9), "ties"),), smooth=False)
+    return [*unary(f"clip{low},{high}", ours, theirs, kind="apart", operation=lucid.clip), ties]
+
+
+def masks() -> list[Row]:
+    """``where`` and ``masked_fill``, whose condition is an input without gradient."""
+    even = [[True, False, True, True], [False, False, True, False], [True, True, False, True]]
+    rows = []
+    for c, a, b in [
+        (even, (3, 4), (3, 4)),
+        (even, (), (4,)),
+        (even[0], (3, 1), (2, 1, 4)),
+        (True, (2, 3), (3,)),
+        ([], (1, 1), (3, 1)),
+    ]:
+        given = Given(fixed=np.array(c, bool), grad=False), Given(a), Given(b)
+        name = f"where-{shape_name(a)}-{shape_name(b)}"
+        rows.append(Row(name, lucid.where, lucid.where, torch.where, given, sums=True))
+    special = Given(fixed=even, grad=False), Given((3, 4), "special"), Given((3, 4), "special")
+    rows.append(Row("where-special", lucid.where, lucid.where, torch.where, special, smooth=False))
+    for mask, shape in [(even, (3, 4)), (even[0], (2, 3, 4)), (True, (2,)), (False, ()), ([True, False], (0, 2))]:
+        masked = Given(shape), Given(fixed=mask, grad=False)
+        rows.append(
+            Row(
+                f"masked_fill-{shape_name(shape)}",
+                lucid.masked_fill,
+                lambda x, m: lucid.masked_fill(x, m, -1.5),
+                lambda x, m: x.masked_fill(m, -1.5),
+                masked,
+            )
+        )
+    return rows
+
+
+def numbers() -> list[Row]:
+    """A Python number beside a tensor takes the tensor's dtype: 0.1 is narrowed before the operation."""
+    cases: dict[str, tuple[Function, Function]] = {
+        "add-number": (lucid.add, lambda x: x + 0.1),
+        "sub-number": (lucid.sub, lambda x: x - 0.1),
+        "sub-from-number": (lucid.sub, lambda x: 0.1 - x),
+        "mul-number": (lucid.mul, lambda x: x * 0.1),
+        "div-by-number": (lucid.div, lambda x: x / 0.1),
+        "div-number": (lucid.div, lambda x: 0.1 / x),
+    }
+    return [Row(name, op, f, f, (Given((4, 5), "apart"),)) for name, (op, f) in cases.items()]
+
+
+def same_operand() -> list[Row]:
+    """One tensor in both places: its two gradients meet."""
+    functions: list[tuple[Function, Function]] = [
+        (lucid.add, torch.add),
+        (lucid.sub, torch.sub),
+        (lucid.mul, torch.mul),
+        (lucid.div, divided),
+        (lucid.maximum, torch.maximum),
+    ]
+    return [
+        Row(
+            f"{ours.__name__}-with-itself",
+            ours,
+            lambda x, f=ours: f(x, x),
+            lambda x, f=theirs: f(x, x),
+            (Given((5, 3), "apart"),),
+            sums=True,
+        )
+        for ours, theirs in functions
+    ]
+
+
+ROWS = [
+    *binary("add", lucid.add, torch.add),
+    *binary("sub", lucid.sub, torch.sub),
+    *binary("mul", lucid.mul, torch.mul),
+    *binary("div", lucid.div, divided, second="positive"),
+    *binary("maximum", lucid.maximum, torch.maximum, kind="apart", second="normal"),
+    *binary("minimum", lucid.minimum, torch.minimum, kind="apart", second="normal"),
+    Row("div-torch", lucid.div, lucid.div, torch.div, (Given((6, 7)), Given((6, 7), "positive"))),
+    Row("maximum-ties", lucid.maximum, lucid.maximum, torch.maximum, (Given((9, 9), "ties"),) * 2, smooth=False),
+    Row("minimum-ties", lucid.minimum, lucid.minimum, torch.minimum, (Given((9, 9), "ties"),) * 2, smooth=False),
+    *numbers(),
+    *same_operand(),
+    *unary("neg", lucid.neg, torch.neg),
+    *unary("abs", lucid.abs, torch.abs, kind="apart", special=abs_with_slope_of_nan),
+    *unary("sign", lucid.sign, torch.sign, kind="apart", special=sign_of_nan_is_nan),
+    *unary("sqrt", lucid.sqrt, torch.sqrt, kind="positive"),
+    *unary("square", lucid.square, torch.square),
+    *unary("reciprocal", lucid.reciprocal, torch.reciprocal, kind="positive"),
+    *unary("exp", lucid.exp, torch.exp),
+    *unary("log", lucid.log, torch.log, kind="positive"),
+    *unary("sigmoid", lucid.sigmoid, torch.sigmoid, sums=True),  # where y is nearly 1, 1 - y knows few digits
+    *unary("relu", F.relu, torch.relu, kind="apart"),
+    Row("relu-ties", F.relu, F.relu, torch.relu, (Given((9, 9), "ties"),), smooth=False),
+    Row("abs-ties", lucid.abs, lucid.abs, torch.abs, (Given((9, 9), "ties"),), smooth=False),
+    Row(
+        "sigmoid-far",
+        lucid.sigmoid,
+        lucid.sigmoid,
+        wide(torch.sigmoid),
+        (Given(fixed=[-1000.0, -745.0, -103.0, -95.0, -88.5, -20.0, 0.0, 20.0, 88.5, 95.0, 1000.0]),),
+        smooth=False,
+        sums=True,
+    ),
+    Row(
+        "exp-far",
+        lucid.exp,
+        lucid.exp,
+        torch.exp,
+        (Given(fixed=[-1000.0, -746.0, -104.0, -95.0, -88.5, -20.0, 20.0, 88.7, 88.8, 709.7, 709.8]),),
+        smooth=False,
+    ),
+    *[row for exponent in EXPONENTS for row in power(exponent)],
+    *clip(-1.0, 1.0),
+    *clip(None, 1.0),
+    *clip(-1.0, None),
+    *masks(),
+]

@@ -1,0 +1,312 @@
+"""Every differentiable operation over a table of cases: against PyTorch, by central differences, bit for bit.
+
+The rows are in ``support/tables``; what runs them and the tolerances are in ``support/operations.py``. A test's id is
+the row, the seed of its numbers, and the backend; inside, it goes over dtypes and memory layouts, and a failure names
+them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from support import tables
+from support.bits import assert_same_bits
+from support.operations import (
+    BACKENDS,
+    DIFFERENCE_TOLERANCE,
+    LAYOUTS,
+    Row,
+    assert_near,
+    differences,
+    run,
+    run_torch,
+)
+
+import lucid
+import lucid.nn.functional
+from lucid.ops import comparison, creation, elementwise, product, reduction, shape
+
+SEED = 0
+MORE_SEEDS = range(1, 13)
+
+rows = pytest.mark.parametrize("row", tables.ROWS, ids=lambda row: row.name)
+backends = pytest.mark.parametrize("name", BACKENDS)
+other_backends = pytest.mark.parametrize("name", [name for name in BACKENDS if name != "reference"])
+seeds = pytest.mark.parametrize("seed", [SEED], ids="seed{}".format)
+more_seeds = pytest.mark.parametrize("seed", MORE_SEEDS, ids="seed{}".format)
+
+
+def check_against_torch(row: Row, seed: int, name: str) -> None:
+    for dtype in row.dtypes:
+        got, expected = run(row, name, dtype, "dense", seed), run_torch(row, dtype, seed)
+        assert list(got) == list(expected)
+        for key in got:
+            assert_near(f"{np.dtype(dtype)}, {key}", got[key], expected[key], row.sums)
+
+
+def check_bits(row: Row, seed: int, name: str) -> None:
+    """One run on the reference, of dense arrays, judges every layout on the backend, and the reference itself."""
+    for dtype in row.dtypes:
+        expected = run(row, "reference", dtype, "dense", seed)
+        for layout, backend in itertools.product(LAYOUTS, dict.fromkeys([name, "reference"])):
+            if (layout, backend) == ("dense", "reference"):
+                continue
+            got = run(row, backend, dtype, layout, seed)
+            assert_same_bits(got, expected, f"{backend}, {np.dtype(dtype)}, {layout}")
+
+
+@backends
+@seeds
+@rows
+def test_is_pytorchs(row: Row, seed: int, name: str) -> None:
+    check_against_torch(row, seed, name)
+
+
+@other_backends
+@seeds
+@rows
+def test_has_the_bits_of_the_reference(row: Row, seed: int, name: str) -> None:
+    check_bits(row, seed, name)
+
+
+@pytest.mark.slow
+@other_backends
+@more_seeds
+@rows
+def test_many_seeds(row: Row, seed: int, name: str) -> None:
+    check_against_torch(row, seed, name)
+    check_bits(row, seed, name)
+
+
+@seeds
+@pytest.mark.parametrize("row", [row for row in tables.ROWS if row.smooth], ids=lambda row: row.name)
+def test_gradient_is_the_slope(row: Row, seed: int) -> None:
+    """By central differences in float64. The backends have the same bits, so one of them is enough."""
+    got = run(row, next(iter(BACKENDS)), np.float64, "dense", seed)
+    for index, given in enumerate(row.inputs):
+        gradient = got.get(f"gradient of input {index}")
+        if not given.grad or gradient is None:
+            continue
+        allowed = DIFFERENCE_TOLERANCE * max(1.0, np.abs(gradient).max(initial=0.0))
+        for at, slope in differences(row, index, seed):
+            assert abs(gradient[at] - slope) <= allowed, f"input {index} at {at}: {gradient[at]!r}, slope {slope!r}"
+
+
+@backends
+@seeds
+@pytest.mark.parametrize(
+    "row", [row for row in tables.ROWS if sum(given.grad for given in row.inputs) > 1], ids=lambda row: row.name
+)
+def test_each_gradient_alone(row: Row, seed: int, name: str) -> None:
+    """Where one input alone asks for its gradient, it is the same, and the others get none."""
+    together = run(row, name, np.float32, seed=seed)
+    for index, given in enumerate(row.inputs):
+        if given.grad:
+            alone = run(row, name, np.float32, seed=seed, wanted=(index,))
+            asked = f"gradient of input {index}"
+            expected = {key: x if key == asked or "gradient" not in key else None for key, x in together.items()}
+            assert_same_bits(alone, expected, asked)
+
+
+def test_every_operation_has_rows() -> None:
+    """A new public operation without rows fails here."""
+    modules = elementwise, product, reduction, shape
+    public = {getattr(module, name) for module in modules for name in module.__all__}
+    public |= {getattr(lucid.nn.functional, name) for name in lucid.nn.functional.__all__}
+    public -= {lucid.argmax, lucid.argmin}  # without gradients, as are comparisons and constructors
+    covered = {row.operation for row in tables.ROWS}
+    assert {f.__name__ for f in public - covered} == set()
+    assert {f.__name__ for f in covered - public} == set()
+    assert not covered & {getattr(module, name) for module in (comparison, creation) for name in module.__all__}
+
+
+def test_rows_have_names_of_their_own() -> None:
+    names = [row.name for row in tables.ROWS]
+    assert sorted(set(names)) == sorted(names)
+
+
+# -- what lucid says about its corners -------------------------------------------------------------------------------
+
+
+def slopes(function: Any, *inputs: Any) -> list[Any]:
+    """The gradients of the sum of ``function`` of these numbers."""
+    tensors = [lucid.tensor(x, requires_grad=True) for x in inputs]
+    lucid.sum(function(*tensors)).backward()
+    return [np.asarray(t.grad).tolist() for t in tensors]
+
+
+def test_gradients_at_ties(backend: str) -> None:
+    assert slopes(lucid.maximum, [1.0, 2.0], [1.0, 1.0]) == [[0.5, 1.0], [0.5, 0.0]]
+    assert slopes(lucid.minimum, [1.0, 2.0], [1.0, 1.0]) == [[0.5, 0.0], [0.5, 1.0]]
+    assert slopes(lucid.max, [3.0, 1.0, 3.0]) == [[0.5, 0.0, 0.5]]
+    assert slopes(lucid.min, [1.0, 1.0, 3.0, 1.0]) == [[np.float32(1 / 3), np.float32(1 / 3), 0.0, np.float32(1 / 3)]]
+    assert slopes(lambda x: lucid.clip(x, 0.0, 1.0), [0.0, 1.0, -0.5, 2.0]) == [[1.0, 1.0, 0.0, 0.0]]
+    assert slopes(lucid.nn.functional.relu, [0.0, -0.0, 1.0]) == [[0.0, 0.0, 1.0]]
+    assert slopes(lucid.abs, [0.0, -0.0, -2.0]) == [[0.0, 0.0, -1.0]]
+    image = [[[[2.0, 2.0], [1.0, 2.0]]]]
+    assert slopes(lambda x: lucid.nn.functional.max_pool2d(x, 2), image) == [[[[[1.0, 0.0], [0.0, 0.0]]]]]
+
+
+def test_gradients_at_nan(backend: str) -> None:
+    nan = float("nan")
+    assert slopes(lucid.nn.functional.relu, [nan, -1.0]) == [[1.0, 0.0]]
+    assert slopes(lucid.max, [nan, 1.0, nan]) == [[0.5, 0.0, 0.5]]
+    assert slopes(lambda x: lucid.clip(x, 0.0, 1.0), [nan]) == [[0.0]]
+    image = [[[[1.0, nan], [nan, 2.0]]]]
+    assert slopes(lambda x: lucid.nn.functional.max_pool2d(x, 2), image) == [[[[[0.0, 1.0], [0.0, 0.0]]]]]
+
+
+def test_signs_of_zeros(backend: str) -> None:
+    """The comparisons above take zeros of both signs for equal, the law does not."""
+
+    def signs(x: lucid.Tensor) -> list[bool]:
+        return np.signbit(x.numpy()).tolist()
+
+    zeros = lucid.tensor([0.0, -0.0])
+    assert signs(lucid.nn.functional.relu(zeros)) == [False, False]
+    assert signs(lucid.neg(zeros)) == [True, False]
+    assert signs(lucid.sqrt(zeros)) == [False, True]
+    assert signs(lucid.abs(zeros)) == [False, False]
+    assert signs(zeros + -0.0) == [False, True]
+    assert signs(zeros - 0.0) == [False, True]
+    assert signs(lucid.reciprocal(zeros)) == [False, True]
+    assert signs(lucid.maximum(zeros, lucid.tensor([-0.0, 0.0]))) == [False, True]  # equal: the first operand
+    assert signs(lucid.max(lucid.tensor([[-0.0, 0.0], [0.0, -0.0]]), 1)) == [True, False]  # the first in order
+    assert signs(lucid.sum(lucid.tensor([[-0.0, -0.0]]), 1)) == [False]  # a sum starts from +0
+
+
+def test_no_pixel_in_a_window(backend: str) -> None:
+    """Dilation can step over a small image: minus infinity, and no gradient (PyTorch refuses, or reads elsewhere)."""
+    x = lucid.tensor(np.ones((1, 1, 1, 1), np.float32), requires_grad=True)
+    y = lucid.nn.functional.max_pool2d(x, (2, 1), padding=(1, 0), dilation=(2, 1))
+    assert y.tolist() == [[[[-np.inf]]]]
+    y.backward(lucid.ones(1, 1, 1, 1))
+    assert x.grad is not None
+    assert x.grad.tolist() == [[[[0.0]]]]
+
+
+@pytest.mark.parametrize("p", [0.25, 0.5, 0.9])
+def test_dropout_keeps_and_scales(backend: str, p: float) -> None:
+    """The result is the input times a mask, the gradient ``dy`` times that mask, which is the same on every backend."""
+    masks = []
+    for name in BACKENDS:
+        with lucid.use_backend(name):
+            lucid.manual_seed(11)
+            x = lucid.ones(40, 50, requires_grad=True)
+            y = lucid.nn.functional.dropout(x, p)
+            y.backward(lucid.full((40, 50), 2.0))
+            assert x.grad is not None
+            assert set(np.unique(y.numpy())) == {np.float32(0.0), np.float32(1.0 / (1.0 - p))}
+            assert (x.grad.numpy() == 2.0 * y.numpy()).all()
+            masks.append(y.numpy())
+    assert all((mask == masks[0]).all() for mask in masks)
+    assert abs((masks[0] != 0).mean() - (1 - p)) < 4 * (p * (1 - p) / 2000) ** 0.5
+
+
+def test_max_pool_says_where(backend: str) -> None:
+    x = lucid.tensor([[[[1.0, 5.0, 5.0], [5.0, 0.0, 7.0]]]])
+    y, index = lucid.nn.functional.max_pool2d(x, 2, stride=1, return_indices=True)
+    assert (y.tolist(), index.tolist(), index.dtype) == ([[[[5.0, 7.0]]]], [[[[1, 5]]]], lucid.int64)
+
+
+# -- bad input -------------------------------------------------------------------------------------------------------
+
+IMAGE, WEIGHT = (2, 4, 5, 5), (6, 4, 3, 3)
+
+
+def conv(image: Any = IMAGE, weight: Any = WEIGHT, bias: Any = None, **options: Any) -> lucid.Tensor:
+    third = None if bias is None else lucid.zeros(*bias)
+    return lucid.nn.functional.conv2d(lucid.zeros(*image), lucid.zeros(*weight), third, **options)
+
+
+def norm(image: Any, means: int | None, variances: int | None, training: bool = False) -> lucid.Tensor:
+    mean, var = (None if n is None else lucid.ones(n) for n in (means, variances))
+    return lucid.nn.functional.batch_norm(lucid.zeros(*image), mean, var, training=training)
+
+
+def nll(logits: Any, classes: Any, **options: Any) -> lucid.Tensor:
+    return lucid.nn.functional.nll_loss(lucid.zeros(*logits), lucid.tensor(classes), **options)
+
+
+F = lucid.nn.functional
+REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
+    "conv rank": (lambda: conv((4, 5, 5)), ValueError, r"conv2d: input has shape \(4, 5, 5\); must have 4 axes"),
+    "conv channels": (lambda: conv((2, 3, 5, 5)), ValueError, r"has 3 channels; the weight .* takes 4"),
+    "conv groups": (lambda: conv(groups=3), ValueError, "groups: got 3; must divide the 4 input channels"),
+    "conv weight": (lambda: conv(weight=(6, 4, 3)), ValueError, r"conv2d: weight has shape \(6, 4, 3\)"),
+    "conv bias": (lambda: conv(bias=(5,)), ValueError, r"conv2d: bias has shape \(5,\); must be \(6,\)"),
+    "conv stride": (lambda: conv(stride=0), ValueError, "stride: got 0; may be 1 or more"),
+    "conv padding": (lambda: conv(padding=(1, -1)), ValueError, r"padding: got \(1, -1\); may be 0 or more"),
+    "conv padding word": (lambda: conv(padding="full"), ValueError, "padding: got 'full'; may be 'same', 'valid'"),
+    "conv same stride": (lambda: conv(padding="same", stride=2), ValueError, "'same' needs stride 1"),
+    "conv dilation": (lambda: conv(dilation=(1, 2, 3)), ValueError, r"dilation: got \(1, 2, 3\); may be an integer"),
+    "conv kernel": (lambda: conv((1, 4, 2, 5)), ValueError, "conv2d: "),
+    "max_pool padding": (
+        lambda: F.max_pool2d(lucid.zeros(*IMAGE), 2, padding=2),
+        ValueError,
+        r"padding: got \(2, 2\); may be at most half of the window 2x2",
+    ),
+    "max_pool kernel": (lambda: F.max_pool2d(lucid.zeros(*IMAGE), 6), ValueError, "max_pool2d: "),
+    "avg_pool rank": (lambda: F.avg_pool2d(lucid.zeros(5, 5), 2), ValueError, "avg_pool2d: input has shape"),
+    "adaptive empty": (lambda: F.adaptive_avg_pool2d(lucid.zeros(1, 2, 0, 3), 1), ValueError, "at least one pixel"),
+    "adaptive size": (lambda: F.adaptive_avg_pool2d(lucid.zeros(*IMAGE), 0), ValueError, "output_size: got"),
+    "norm channels": (lambda: norm(IMAGE, 3, 3), ValueError, r"has 4 channels; .* must have shape \(4,\)"),
+    "norm rank": (lambda: norm((2, 4), 4, 4), ValueError, "batch_norm: input has shape"),
+    "norm single": (
+        lambda: norm((1, 4, 1, 1), 4, 4, training=True),
+        ValueError,
+        "training needs more than one value per channel",
+    ),
+    "norm statistics": (lambda: norm(IMAGE, None, 4), ValueError, "evaluation needs running_mean and running_var"),
+    "linear features": (lambda: F.linear(lucid.zeros(2, 3), lucid.zeros(4, 5)), ValueError, "must have length 5"),
+    "linear weight": (lambda: F.linear(lucid.zeros(2, 3), lucid.zeros(3)), ValueError, "linear: weight has shape"),
+    "matmul": (lambda: lucid.matmul(lucid.zeros(2, 3), lucid.zeros(2, 3)), ValueError, "matmul: got shapes"),
+    "matmul scalar": (lambda: lucid.matmul(lucid.zeros(2, 3), 2.0), ValueError, "both operands need an axis"),
+    "target": (lambda: nll((2, 3), [0, 3]), IndexError, "target: got class 3 at position 1; may be 0 to 2"),
+    "target negative": (lambda: nll((2, 3), [-1, 0]), IndexError, "target: got class -1 at position 0"),
+    "target dtype": (lambda: F.nll_loss(lucid.zeros(2, 3), lucid.zeros(2)), TypeError, "target: got float32"),
+    "target shape": (lambda: nll((2, 3), [0, 1, 2]), ValueError, "nll_loss: got an input of shape"),
+    "reduction": (lambda: nll((2, 3), [0, 1], reduction="total"), ValueError, "reduction: got 'total'"),
+    "smoothing": (
+        lambda: F.cross_entropy(lucid.zeros(2, 3), lucid.tensor([0, 1]), label_smoothing=1.5),
+        ValueError,
+        "label_smoothing: got 1.5; may be 0 to 1",
+    ),
+    "class weights": (
+        lambda: F.cross_entropy(lucid.zeros(2, 3), lucid.tensor([0, 1]), lucid.ones(4)),
+        ValueError,
+        r"weight: got shape \(4,\); must be \(3,\)",
+    ),
+    "mse shape": (lambda: F.mse_loss(lucid.zeros(2, 3), lucid.zeros(3)), ValueError, "mse_loss: input has shape"),
+    "dropout": (lambda: F.dropout(lucid.zeros(2), -0.1), ValueError, "p: got -0.1; may be 0 to 1"),
+    "softmax integers": (lambda: F.log_softmax(lucid.tensor([1, 2])), TypeError, "log_softmax: got a int64 tensor"),
+    "mixed": (
+        lambda: F.linear(lucid.zeros(2, 3), lucid.zeros(4, 3, dtype=lucid.float64)),
+        TypeError,
+        "linear: got tensors of dtype float32 and float64",
+    ),
+    "mixed statistics": (
+        lambda: F.batch_norm(lucid.zeros(*IMAGE), lucid.zeros(4), lucid.ones(4, dtype=lucid.float64)),
+        TypeError,
+        "batch_norm: got tensors of dtype float32 and float64",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refusals(name: str) -> None:
+    call, error, message = REFUSED[name]
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_a_refused_update_changes_nothing() -> None:
+    """Running statistics are written after everything was checked and computed."""
+    mean, var = lucid.zeros(4), lucid.ones(4, dtype=lucid.float64)
+    with pytest.raises(TypeError):
+        F.batch_norm(lucid.ones(*IMAGE), mean, var, training=True)
+    assert mean.tolist() == [0.0] * 4
+    assert var.tolist() == [1.0] * 4
