@@ -97,7 +97,11 @@ void convolutions(const Kernels<T>& k, Digest& digest) {
             e.residual = residual.data();
             e.relu = true;
         }
-        k.conv(s, x.data(), w.data(), e, y.data());
+        k.conv(s, x.data(), w.data(), false, e, y.data());
+        auto panels = zeros<T>(k.packed_weight_size(s)), again = zeros<T>(ny);
+        k.pack_weight(s, w.data(), panels.data());
+        k.conv(s, x.data(), panels.data(), true, e, again.data());
+        digest.add(again);
         k.conv_input_grad(s, dy.data(), w.data(), dx.data());
         k.conv_weight_grad(s, dy.data(), x.data(), dw.data());
         digest.add(y);

@@ -107,7 +107,7 @@ class NativePlan:
         y: int,
     ) -> None:
         sizes = NativeBackend._conv_sizes(input_shape, output_shape, weight.shape[2:], *geometry)
-        weight = self._kept(weight.transpose(_WEIGHT_STORED))
+        weight = np.ascontiguousarray(weight.transpose(_WEIGHT_STORED))  # the plan packs a copy
         mean, scale, shift = (None, None, None) if norm is None else (self._kept(part) for part in norm)
         self._plan.conv(sizes, x, weight, self._kept(bias), mean, scale, shift, residual, relu, y)
 

@@ -8,10 +8,16 @@
 namespace lucid {
 namespace LUCID_ISA {
 
+// Copies, and asks for what lies `ahead` elements further on, which the next tile will copy, to be brought near. (A prefetch
+// of an address that is nobody's does nothing.)
 template <class T>
-inline void copy_values(T* to, const T* from, int n) {
+inline void copy_values(T* to, const T* from, int n, int64_t ahead) {
+    const char* next = reinterpret_cast<const char*>(from) + ahead * int64_t(sizeof(T));
     int i = 0;
-    for (; i + LANES<T> <= n; i += LANES<T>) store(to + i, load(from + i));
+    for (; i + LANES<T> <= n; i += LANES<T>) {
+        __builtin_prefetch(next + i * int64_t(sizeof(T)), 0, 2);
+        store(to + i, load(from + i));
+    }
     for (; i < n; ++i) to[i] = from[i];
 }
 
@@ -40,14 +46,15 @@ struct ForwardSource {
     T* row(int64_t m) const { return y + m * s.o + group * (s.o / s.groups); }
 
     void fill(int64_t m0, int rows, int64_t k0, int length, T* buffer) const {
+        const int64_t ahead = rows * s.stride_w * s.c;
         int64_t ow = m0 % s.ow, oh = m0 / s.ow % s.oh, n = m0 / (s.ow * s.oh);
         for (int i = 0; i < rows; ++i) {
             const T* image = x + n * s.h * s.w * s.c;
             const int64_t ih = oh * s.stride_h - s.pad_h, iw = ow * s.stride_w - s.pad_w;
             if (whole_rows)
-                fill_by_rows(image, ih, iw, k0, length, buffer + i * ROW_PITCH);
+                fill_by_rows(image, ih, iw, k0, length, ahead, buffer + i * ROW_PITCH);
             else
-                fill_by_taps(image, ih, iw, k0, length, buffer + i * ROW_PITCH);
+                fill_by_taps(image, ih, iw, k0, length, ahead, buffer + i * ROW_PITCH);
             if (++ow == s.ow) {
                 ow = 0;
                 if (++oh == s.oh) {
@@ -59,7 +66,7 @@ struct ForwardSource {
     }
 
     // Runs of one kernel row: offsets [j, j + run) of kw * c values that start at column iw of the image.
-    void fill_by_rows(const T* image, int64_t ih0, int64_t iw, int64_t k0, int length, T* to) const {
+    void fill_by_rows(const T* image, int64_t ih0, int64_t iw, int64_t k0, int length, int64_t ahead, T* to) const {
         const int64_t row_values = s.kw * s.c;
         const int64_t valid0 = larger<int64_t>(0, -iw) * s.c;
         const int64_t valid1 = smaller(s.kw, s.w - iw) * s.c;  // may lie below valid0: nothing is inside
@@ -70,7 +77,7 @@ struct ForwardSource {
             int64_t from = larger(j, valid0), until = smaller(j + run, valid1);
             if (ih < 0 || ih >= s.h || from >= until) from = until = j + run;
             zero_values(to, int(from - j));
-            copy_values(to + (from - j), image + (ih * s.w + iw) * s.c + from, int(until - from));
+            copy_values(to + (from - j), image + (ih * s.w + iw) * s.c + from, int(until - from), ahead);
             zero_values(to + (until - j), int(j + run - until));
             to += run;
             length -= int(run);
@@ -79,7 +86,7 @@ struct ForwardSource {
         }
     }
 
-    void fill_by_taps(const T* image, int64_t ih0, int64_t iw0, int64_t k0, int length, T* to) const {
+    void fill_by_taps(const T* image, int64_t ih0, int64_t iw0, int64_t k0, int length, int64_t ahead, T* to) const {
         int64_t tap = k0 / group_channels, ci = k0 % group_channels;
         while (length > 0) {
             const int run = int(smaller<int64_t>(length, group_channels - ci));
@@ -87,7 +94,7 @@ struct ForwardSource {
             if (ih < 0 || ih >= s.h || iw < 0 || iw >= s.w)
                 zero_values(to, run);
             else
-                copy_values(to, image + (ih * s.w + iw) * s.c + group * group_channels + ci, run);
+                copy_values(to, image + (ih * s.w + iw) * s.c + group * group_channels + ci, run, ahead);
             to += run;
             length -= run;
             ci = 0;
@@ -96,9 +103,21 @@ struct ForwardSource {
     }
 };
 
+// Weights for `conv` with `packed`: the panels of each group, one group after the other.
 template <class T>
-static void conv(const Conv& s, const T* x, const T* weight, const Epilogue<T>& epilogue, T* y) {
-    const int64_t og = s.o / s.groups, cg = s.c / s.groups, pixels = s.n * s.oh * s.ow;
+static int64_t packed_weight_size(const Conv& s) {
+    return s.groups * packed_size<T>(s.kh * s.kw * (s.c / s.groups), s.o / s.groups);
+}
+
+template <class T>
+static void pack_weight(const Conv& s, const T* weight, T* to) {
+    const int64_t og = s.o / s.groups, k = s.kh * s.kw * (s.c / s.groups);
+    for (int64_t g = 0; g < s.groups; ++g) pack_panels(k, og, weight + g * og, s.o, to + g * packed_size<T>(k, og));
+}
+
+template <class T>
+static void conv(const Conv& s, const T* x, const T* weight, bool packed, const Epilogue<T>& epilogue, T* y) {
+    const int64_t og = s.o / s.groups, k = s.kh * s.kw * (s.c / s.groups), pixels = s.n * s.oh * s.ow;
     for (int64_t g = 0; g < s.groups; ++g) {
         const auto of_group = [&](const T* p) { return p ? p + g * og : nullptr; };
         Epilogue<T> e = epilogue;
@@ -107,8 +126,8 @@ static void conv(const Conv& s, const T* x, const T* weight, const Epilogue<T>& 
         e.scale = of_group(e.scale);
         e.shift = of_group(e.shift);
         e.output = y;
-        const Operand<T> p{pixels, og, s.kh * s.kw * cg, weight + g * og, s.o, pixels, e};
-        contract(p, ForwardSource<T>(s, x, y, g));
+        const T* b = weight + (packed ? g * packed_size<T>(k, og) : g * og);
+        contract(Operand<T>{pixels, og, k, b, packed ? PACKED : s.o, pixels, e}, ForwardSource<T>(s, x, y, g));
     }
 }
 
@@ -176,7 +195,7 @@ struct InputGradSource {
                 if (oh < 0 || oh >= s.oh || ow < 0 || ow >= s.ow)
                     zero_values(to, run);
                 else
-                    copy_values(to, image + (oh * s.ow + ow) * s.o + co, run);
+                    copy_values(to, image + (oh * s.ow + ow) * s.o + co, run, rows * s.o);
                 to += run;
                 left -= run;
             }
@@ -311,7 +330,7 @@ struct MatrixSource {
     T* row(int64_t m) const { return y + m * n; }
 
     void fill(int64_t m0, int rows, int64_t k0, int length, T* buffer) const {
-        for (int i = 0; i < rows; ++i) copy_values(buffer + i * ROW_PITCH, a + (m0 + i) * k + k0, length);
+        for (int i = 0; i < rows; ++i) copy_values(buffer + i * ROW_PITCH, a + (m0 + i) * k + k0, length, rows * k);
     }
 };
 

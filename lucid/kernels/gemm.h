@@ -2,10 +2,10 @@
 //
 // C[m, n] is a sum over k of A[m, k] * B[k, n]. The micro-kernel holds a tile of C in registers through one segment of k,
 // vectorised across n; A is copied segment by segment into a small buffer with constant strides (which also makes
-// padding, strides and gathers vanish), B is read where it lies, row by row. A task owns a block of C:
+// padding, strides and gathers vanish), B is read in panels as wide as the tile. A task owns a block of C:
 //
-//     for each segment of k:            B block stays in the second-level cache
-//         for each tile of rows:        A tile stays in the first-level cache
+//     for each segment of k:            the block of B is packed; it stays in the second-level cache
+//         for each tile of rows:        the tile of A is copied; it stays in the first-level cache
 //             for each panel of columns: micro-kernel
 //
 // What differs by instruction set is the shape of the tile, in `Tile`.
@@ -70,7 +70,7 @@ inline V finish(const Epilogue<T>& e, V value, int64_t column, const T* c) {
 template <class T>
 struct Operand {
     int64_t m, n, k;
-    const T* b;       // B[k, n] at b[k * ldb + n]
+    const T* b;       // B[k, n] at b[k * ldb + n]; with ldb == PACKED, the panels of pack_panels
     int64_t ldb;
     int64_t period;   // no tile of rows crosses a multiple of it; m where that does not matter
     Epilogue<T> epilogue;
@@ -78,6 +78,8 @@ struct Operand {
 
 template <class T>
 constexpr int PANEL = Tile::NV * LANES<T>;
+
+constexpr int64_t PACKED = -1;
 
 // One segment of one tile: rows[i][column ..] = s, or += s, and then the epilogue if there is one.
 template <class T, int MR, int NV, bool BY_COLUMN>
@@ -203,15 +205,52 @@ static inline Blocks blocks_of_few_reads(int64_t tiles, int64_t panels, int64_t 
     return best;
 }
 
-// A panel of fewer columns than the micro-kernel's is copied, so that it never reads past the end of B.
+// Columns column .. of B as a panel, k by k, filled up with zeros.
 template <class T>
-static void copy_last_panel(const Operand<T>& p, int64_t column, T* panel) {
-    const int64_t columns = p.n - column;
-    for (int64_t k = 0; k < p.k; ++k) {
-        for (int64_t n = 0; n < columns; ++n) panel[k * PANEL<T> + n] = p.b[k * p.ldb + column + n];
-        for (int64_t n = columns; n < PANEL<T>; ++n) panel[k * PANEL<T> + n] = T(0);
+static void pack_panel(int64_t k, int64_t n, const T* b, int64_t ldb, int64_t column, T* panel) {
+    const int64_t columns = smaller<int64_t>(PANEL<T>, n - column);
+    if (columns == PANEL<T>) {
+        for (int64_t i = 0; i < k; ++i)
+            for (int j = 0; j < PANEL<T>; j += LANES<T>) store(panel + i * PANEL<T> + j, load(b + i * ldb + column + j));
+        return;
+    }
+    for (int64_t i = 0; i < k; ++i) {
+        for (int64_t j = 0; j < columns; ++j) panel[i * PANEL<T> + j] = b[i * ldb + column + j];
+        for (int64_t j = columns; j < PANEL<T>; ++j) panel[i * PANEL<T> + j] = T(0);
     }
 }
+
+// All panels of B, one after the other: a B that is read many times lies better so, since a panel is then one stream.
+template <class T>
+static void pack_panels(int64_t k, int64_t n, const T* b, int64_t ldb, T* panels) {
+    parallel((n + PANEL<T> - 1) / PANEL<T>, [&](int64_t i) {
+        pack_panel(k, n, b, ldb, i * PANEL<T>, panels + i * k * PANEL<T>);
+    });
+}
+
+template <class T>
+static int64_t packed_size(int64_t k, int64_t n) {
+    return (n + PANEL<T> - 1) / PANEL<T> * k * PANEL<T>;
+}
+
+// Memory of a thread for the block of B it works on; kept from task to task.
+struct Scratch {
+    void* memory = nullptr;
+    size_t size = 0;
+
+    void* of(size_t bytes) {
+        if (bytes > size) {
+            std::free(memory);
+            size = (bytes + 4095) / 4096 * 4096;
+            memory = std::aligned_alloc(4096, size);
+        }
+        return memory;
+    }
+    ~Scratch() { std::free(memory); }
+};
+
+// Packing a block costs as much as about this many tiles of rows would lose by reading it where it lies.
+constexpr int64_t TILES_WORTH_PACKING = 3;
 
 // `Source` says where A comes from and C goes:
 //     bool BY_COLUMN                                       the buffer's layout
@@ -227,12 +266,6 @@ static void contract(const Operand<T>& p, const Source& source) {
         return;
     }
     const int64_t panels = (p.n + NR - 1) / NR;
-    T* last_panel = nullptr;
-    if (p.n % NR) {
-        last_panel = static_cast<T*>(std::malloc(size_t(p.k) * NR * sizeof(T)));
-        copy_last_panel(p, (panels - 1) * NR, last_panel);
-    }
-
     const RowTiles tiles(p.m, p.period);
     const Blocks blocks = Source::BY_COLUMN ? blocks_of_few_reads(tiles.count, panels, p.m, p.n)
                                             : blocks_of_cache_size<T>(tiles.count, panels);
@@ -247,6 +280,16 @@ static void contract(const Operand<T>& p, const Source& source) {
 
         alignas(64) T buffer[Source::BY_COLUMN ? SEGMENT * COLUMN_PITCH : Tile::MR * ROW_PITCH];
         T* rows[Tile::MR];
+        // B of this task: packed by the caller, packed here, or, for few rows, read where it lies but for a last panel that
+        // is narrower than the micro-kernel and would be read past its end.
+        static thread_local Scratch scratch;
+        // (The B of a weight gradient is an image, whose pixels lie side by side already.)
+        const bool by_caller = p.ldb == PACKED;
+        const bool here = !by_caller && !Source::BY_COLUMN && end_tile - first_tile >= TILES_WORTH_PACKING;
+        const int64_t packed_from = here ? first_panel : p.n / NR;  // the first panel that is packed here
+        T* block = nullptr;
+        if (!by_caller && packed_from < end_panel)
+            block = static_cast<T*>(scratch.of(size_t(end_panel - packed_from) * SEGMENT * NR * sizeof(T)));
         // From the second group on, a group is summed beside C and then added to it.
         T* group_sum = nullptr;
         if (segments > GROUP) group_sum = static_cast<T*>(std::malloc(size_t(height * width) * sizeof(T)));
@@ -256,6 +299,9 @@ static void contract(const Operand<T>& p, const Source& source) {
             const int length = int(smaller<int64_t>(SEGMENT, p.k - k0));
             const bool add = segment % GROUP != 0, beside = segment >= GROUP;
             const bool end_of_sum = segment == segments - 1;
+            if (block)
+                for (int64_t panel = packed_from; panel < end_panel; ++panel)
+                    pack_panel(length, p.n, p.b + k0 * p.ldb, p.ldb, panel * NR, block + (panel - packed_from) * SEGMENT * NR);
             const Epilogue<T>* epilogue = end_of_sum && !beside && p.epilogue.any() ? &p.epilogue : nullptr;
             for (int64_t tile = first_tile; tile < end_tile; ++tile) {
                 const int64_t m0 = tiles.start(tile);
@@ -268,9 +314,11 @@ static void contract(const Operand<T>& p, const Source& source) {
                 for (int64_t panel = first_panel; panel < end_panel; ++panel) {
                     const int64_t n0 = panel * NR;
                     const int columns = int(smaller<int64_t>(NR, p.n - n0));
-                    const bool copied = columns < NR;
-                    const T* b = copied ? last_panel + k0 * NR : p.b + k0 * p.ldb + n0;
-                    const int64_t ldb = copied ? NR : p.ldb;
+                    const bool in_block = block && panel >= packed_from;
+                    const T* b = by_caller  ? p.b + (panel * p.k + k0) * NR
+                                 : in_block ? block + (panel - packed_from) * SEGMENT * NR
+                                            : p.b + k0 * p.ldb + n0;
+                    const int64_t ldb = by_caller || in_block ? NR : p.ldb;
                     if (Tile::NV > 1 && columns <= LANES<T>)
                         MicroKernels<T, 1, Source::BY_COLUMN>::template pick<Tile::MR>(mr)(
                             buffer, b, ldb, length, rows, n0, columns, add, epilogue);
@@ -291,7 +339,6 @@ static void contract(const Operand<T>& p, const Source& source) {
         }
         std::free(group_sum);
     });
-    std::free(last_panel);
 }
 
 }  // namespace LUCID_ISA

@@ -19,6 +19,8 @@ constexpr Kernels<T> kernels() {
             reduce<T>,
             matmul<T>,
             conv<T>,
+            packed_weight_size<T>,
+            pack_weight<T>,
             conv_input_grad<T>,
             conv_weight_grad<T>,
             batch_norm_stats<T>,

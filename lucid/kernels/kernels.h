@@ -55,7 +55,10 @@ struct Kernels {
     // (batch, m, k) by (batch, k, n); a stride of 0 repeats an operand
     void (*matmul)(int64_t batch, int64_t m, int64_t n, int64_t k, const T* a, int64_t a_stride, const T* b,
                    int64_t b_stride, const Epilogue<T>&, T* y);
-    void (*conv)(const Conv&, const T* x, const T* weight, const Epilogue<T>&, T* y);
+    // `packed` weights are those that pack_weight made, of packed_weight_size values
+    void (*conv)(const Conv&, const T* x, const T* weight, bool packed, const Epilogue<T>&, T* y);
+    int64_t (*packed_weight_size)(const Conv&);
+    void (*pack_weight)(const Conv&, const T* weight, T* to);
     void (*conv_input_grad)(const Conv&, const T* dy, const T* weight, T* dx);
     void (*conv_weight_grad)(const Conv&, const T* dy, const T* x, T* dweight);
     // x is (rows, channels); mean and var are float64

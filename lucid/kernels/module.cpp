@@ -165,7 +165,7 @@ NB_MODULE(_native, m) {
     m.def("conv", [](const Sizes& sizes, In x, In weight, nb::handle bias, Out y) {
         const Conv s = conv_of(sizes);
         const Optional b(bias);
-        LUCID_RUN(x, Epilogue<T> e; e.bias = b.get<T>(); kernels.conv(s, in<T>(x), in<T>(weight), e, out<T>(y)));
+        LUCID_RUN(x, Epilogue<T> e; e.bias = b.get<T>(); kernels.conv(s, in<T>(x), in<T>(weight), false, e, out<T>(y)));
     }, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg());
     m.def("conv_input_grad", [](const Sizes& sizes, In dy, In weight, Out dx) {
         const Conv s = conv_of(sizes);

@@ -1,17 +1,36 @@
 #include "plan.h"
 
+#include <sys/mman.h>
+
 #include <cstdlib>
 #include <new>
+#include <utility>
 
 #include "threads.h"
 
 namespace lucid {
 
+namespace {
+
+constexpr size_t LINE = 64, HUGE_PAGE = size_t(2) << 20;
+
+// Aligned memory; what is large asks for huge pages, of which a network's weights need few.
+template <class T>
+std::unique_ptr<T, void (*)(void*)> allocate(int64_t elements) {
+    const size_t bytes = (size_t(elements) * sizeof(T) + LINE) / LINE * LINE;
+    const size_t alignment = bytes >= HUGE_PAGE ? HUGE_PAGE : LINE;
+    const size_t size = (bytes + alignment - 1) / alignment * alignment;
+    std::unique_ptr<T, void (*)(void*)> memory(static_cast<T*>(std::aligned_alloc(alignment, size)), std::free);
+    if (!memory) throw std::bad_alloc();
+    if (alignment == HUGE_PAGE) madvise(memory.get(), size, MADV_HUGEPAGE);
+    return memory;
+}
+
+}  // namespace
+
 template <class T>
 Plan<T>::Plan(const Kernels<T>& kernels, int64_t arena_elements)
-    : kernels_(kernels), arena_(static_cast<T*>(std::malloc(size_t(arena_elements + 1) * sizeof(T))), std::free) {
-    if (!arena_) throw std::bad_alloc();
-}
+    : kernels_(kernels), arena_(allocate<T>(arena_elements)) {}
 
 template <class T>
 void Plan<T>::to_channels_last(int64_t n, int64_t channels, int64_t pixels, int64_t x, int64_t y) {
@@ -29,6 +48,10 @@ void Plan<T>::to_channels_last(int64_t n, int64_t channels, int64_t pixels, int6
 template <class T>
 void Plan<T>::conv(const Conv& s, int64_t x, const T* weight, const T* bias, Norm norm, int64_t residual, bool relu,
                    int64_t y) {
+    Memory packed = allocate<T>(kernels_.packed_weight_size(s));
+    kernels_.pack_weight(s, weight, packed.get());
+    const T* panels = packed.get();
+    weights_.push_back(std::move(packed));
     steps_.push_back([=] {
         Epilogue<T> e;
         e.bias = bias;
@@ -37,7 +60,7 @@ void Plan<T>::conv(const Conv& s, int64_t x, const T* weight, const T* bias, Nor
         e.shift = norm.shift;
         e.residual = at(residual);
         e.relu = relu;
-        kernels_.conv(s, at(x), weight, e, at(y));
+        kernels_.conv(s, at(x), panels, true, e, at(y));
     });
 }
 

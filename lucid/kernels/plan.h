@@ -26,7 +26,7 @@ class Plan {
 
     // (n, channels, pixels) to (n, pixels, channels).
     void to_channels_last(int64_t n, int64_t channels, int64_t pixels, int64_t x, int64_t y);
-    void conv(const Conv& s, int64_t x, const T* weight, const T* bias, Norm norm, int64_t residual, bool relu, int64_t y);
+    void conv(const Conv& s, int64_t x, const T* weight, const T* bias, Norm norm, int64_t residual, bool relu, int64_t y);  // copies the weight
     void linear(int64_t rows, int64_t columns, int64_t k, int64_t x, const T* weight, const T* bias, int64_t y);
     void norm(int64_t rows, int64_t channels, int64_t x, Norm norm, bool relu, int64_t y);
     void max_pool(const Pool& s, int64_t x, int64_t y);
@@ -41,8 +41,11 @@ class Plan {
   private:
     T* at(int64_t place) { return place == NOWHERE ? nullptr : place == INPUT ? input_ : place == OUTPUT ? output_ : arena_.get() + place; }
 
+    using Memory = std::unique_ptr<T, void (*)(void*)>;
+
     const Kernels<T>& kernels_;
-    std::unique_ptr<T, void (*)(void*)> arena_;
+    Memory arena_;
+    std::vector<Memory> weights_;  // packed for the micro-kernel
     std::vector<std::function<void()>> steps_;
     T *input_ = nullptr, *output_ = nullptr;  // of the run in progress
 };
