@@ -78,6 +78,6 @@ _threads = 1
 def _native() -> Any:
     """The compiled extension, or None: the reference backend has one thread whatever is asked for."""
     try:
-        return importlib.import_module("lucid._native")
+        return importlib.import_module("_lucid_native")
     except ImportError:
         return None

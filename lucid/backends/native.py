@@ -15,7 +15,7 @@ import numpy as np
 from lucid.backends.base import Array, Backend, Pair
 
 try:
-    from lucid import _native
+    import _lucid_native as _native
 except ImportError as error:
     raise ImportError(f"its compiled extension did not load ({error})") from error
 

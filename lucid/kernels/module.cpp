@@ -1,4 +1,4 @@
-// The extension module lucid._native: each function takes dense arrays and sizes, picks the table of the instruction set
+// The extension module _lucid_native: each function takes dense arrays and sizes, picks the table of the instruction set
 // in use by dtype, and runs with the GIL released. Everything about layouts and results is decided in
 // lucid/backends/native.py.
 #include <nanobind/nanobind.h>
@@ -131,7 +131,7 @@ void define_plan(nb::module_& m, const char* name) {
         STATEMENT;                                        \
     })
 
-NB_MODULE(_native, m) {
+NB_MODULE(_lucid_native, m) {
     using namespace lucid;
     g_isa = supported_isas()[0];
 
