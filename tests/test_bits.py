@@ -1,4 +1,4 @@
-"""Every backend against the reference, bit for bit, over random shapes.
+"""Every backend against the reference, bit for bit, over random shapes, on every instruction set, at 1 to 4 threads.
 
 A family of kernels is one function that draws a case from a random generator and returns a call; the call runs on any
 backend. The short sweep runs by default, the long one under the marker ``slow``. A failure names the seed of its case.
@@ -6,12 +6,16 @@ backend. The short sweep runs by default, the long one under the marker ``slow``
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import contextlib
+import importlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from support.bits import assert_same_bits
 
+import lucid
 from lucid.backends import available_backends, get_backend
 from lucid.backends.base import Array, Backend
 
@@ -297,59 +301,64 @@ def index_add(rng: np.random.Generator) -> Call:
     return lambda be: be.index_add(shape, index, v)
 
 
-def flat(result: Any) -> Iterator[Array]:
+def named(result: Any, name: str = "result") -> Iterator[tuple[str, Array]]:
     if isinstance(result, (list, tuple)):
-        for part in result:
-            yield from flat(part)
+        for number, part in enumerate(result):
+            yield from named(part, f"{name}[{number}]")
     else:
-        yield np.asarray(result)
+        yield name, np.asarray(result)
 
 
-def bits(x: Array) -> bytes:
-    """The bytes of ``x`` in C order, with one NaN for all NaNs."""
-    x = np.ascontiguousarray(x)
-    if x.dtype.kind == "f":
-        x = np.where(np.isnan(x), np.array(np.nan, x.dtype), x)
-    return x.tobytes()
+def variants() -> list[tuple[str, str | None]]:
+    """Every backend but the reference, and the native one on every instruction set of this processor."""
+    names = [name for name in available_backends() if name != "reference"]
+    return [(name, isa) for name in names for isa in (isa_names() if name == "native" else [None])]
 
 
-def assert_same_bits(got: Any, expected: Any) -> None:
-    for number, (g, e) in enumerate(zip(flat(got), flat(expected), strict=True)):
-        assert g.dtype == e.dtype, number
-        assert g.shape == e.shape, number
-        if bits(g) != bits(e):
-            different = ~((g == e) & (np.signbit(g) == np.signbit(e)) | (np.isnan(g) & np.isnan(e)))
-            at = tuple(np.argwhere(different)[0])
-            raise AssertionError(
-                f"result {number}: {different.sum()} of {g.size} differ, first at {at}: {g[at]!r} is not {e[at]!r}"
-            )
+def isa_names() -> list[str]:
+    return list(pytest.importorskip("_lucid_native").isa_names())
 
 
-def cases(name: str, count: int, first: int = 0) -> Iterator[tuple[int, Call]]:
-    for seed in range(first, first + count):
-        yield seed, FAMILIES[name](np.random.default_rng([seed, *name.encode()]))
+@contextlib.contextmanager
+def running(backend: str, isa: str | None, threads: int) -> Iterator[Backend]:
+    be, before = get_backend(backend), lucid.get_num_threads()
+    native = importlib.import_module("_lucid_native") if isa else None
+    usual = native.isa() if native else None
+    try:
+        lucid.set_num_threads(threads)
+        if native:
+            native.set_isa(isa)
+        yield be
+    finally:
+        lucid.set_num_threads(before)
+        if native:
+            native.set_isa(usual)
 
 
-others = [name for name in available_backends() if name != "reference"]
+def check(name: str, seeds: Iterable[int]) -> None:
+    """The cases of ``seeds`` on every variant, at 1 to 4 threads in turn."""
+    for seed in seeds:
+        call = FAMILIES[name](np.random.default_rng([seed, *name.encode()]))
+        expected = dict(named(call(get_backend("reference"))))
+        for backend, isa in variants():
+            threads = seed % 4 + 1
+            with running(backend, isa, threads) as be:
+                got = dict(named(call(be)))
+            assert_same_bits(got, expected, f"{name}, seed {seed}, {backend} {isa or ''}, {threads} threads")
 
 
-@pytest.mark.parametrize("backend", others)
+needs_another = pytest.mark.skipif(not variants(), reason="no backend but the reference can run here")
+
+
+@needs_another
 @pytest.mark.parametrize("name", FAMILIES)
-def test_same_bits(name: str, backend: str) -> None:
-    for seed, call in cases(name, SHORT):
-        try:
-            assert_same_bits(call(get_backend(backend)), call(get_backend("reference")))
-        except AssertionError as error:
-            raise AssertionError(f"{name}, seed {seed}: {error}") from error
+def test_same_bits(name: str) -> None:
+    check(name, range(SHORT))
 
 
+@needs_another
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", others)
 @pytest.mark.parametrize("first", range(SHORT, LONG, CHUNK))
 @pytest.mark.parametrize("name", FAMILIES)
-def test_same_bits_long(name: str, first: int, backend: str) -> None:
-    for seed, call in cases(name, CHUNK, first):
-        try:
-            assert_same_bits(call(get_backend(backend)), call(get_backend("reference")))
-        except AssertionError as error:
-            raise AssertionError(f"{name}, seed {seed}: {error}") from error
+def test_same_bits_long(name: str, first: int) -> None:
+    check(name, range(first, first + CHUNK))

@@ -410,8 +410,9 @@ def overhead_rows() -> list[dict[str, Any]]:
 
 
 def machine(threads: int) -> dict[str, Any]:
-    import lucid
     import _lucid_native as _native
+
+    import lucid
 
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
