@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 
+if importlib.util.find_spec("_lucid_native") is None:  # asked for, the reference backend comes without its warning
+    os.environ.setdefault("LUCID_BACKEND", "reference")
 if "PYTEST_XDIST_WORKER" in os.environ:  # before NumPy, PyTorch and lucid start their threads
     for _name in ("LUCID_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[_name] = "1"
