@@ -476,7 +476,9 @@ def test_a_disk_that_is_really_too_small(tmp_path):
         "export(nn.Linear(100, 100), lucid.ones((1, 100)), sys.argv[1])"
     )
     # -B: the limit would cut off the byte code that imports leave, too, and later processes would trip over it.
-    done = subprocess.run([sys.executable, "-B", "-c", script, str(target)], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", script, str(target)], capture_output=True, text=True, timeout=120
+    )
     assert "cannot be written: File too large" in done.stderr
     assert digests(tmp_path) == {"model.onnx": hashlib.sha256(b"the older one").hexdigest()}
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
