@@ -83,14 +83,13 @@ class NativePlan:
     def __init__(self, elements: int, dtype: Any) -> None:
         self.dtype = np.dtype(dtype)
         self._plan = (_native.PlanFloat32 if self.dtype == np.float32 else _native.PlanFloat64)(elements)
-        self._arrays: list[Array] = []
+        self._arrays: list[Array | None] = []
         self.to_channels_last = self._plan.to_channels_last
         self.scale_channels = self._plan.scale_channels
 
     def _kept(self, array: Array | None) -> Array | None:
-        if array is not None:
-            array = np.ascontiguousarray(array)
-            self._arrays.append(array)
+        array = _dense(array)
+        self._arrays.append(array)
         return array
 
     def conv(
@@ -263,8 +262,7 @@ class NativeBackend(Backend):
         n = weight.shape[0]
         y = np.empty((m, n), x.dtype)
         if y.size:
-            bias = None if bias is None else np.ascontiguousarray(bias)
-            _native.matmul(1, m, n, k, np.ascontiguousarray(x), 0, np.ascontiguousarray(weight.T), 0, bias, y)
+            _native.matmul(1, m, n, k, np.ascontiguousarray(x), 0, np.ascontiguousarray(weight.T), 0, _dense(bias), y)
         return y
 
     @staticmethod
@@ -290,8 +288,7 @@ class NativeBackend(Backend):
         ow = (w + 2 * padding[1] - dilation[1] * (kw - 1) - 1) // stride[1] + 1
         stored, y = _new_images((n, o, oh, ow), x.dtype)
         sizes = self._conv_sizes(x.shape, y.shape, (kh, kw), stride, padding, dilation, groups)
-        bias = None if bias is None else np.ascontiguousarray(bias)
-        _native.conv(sizes, _images(x), np.ascontiguousarray(weight.transpose(_WEIGHT_STORED)), bias, stored)
+        _native.conv(sizes, _images(x), np.ascontiguousarray(weight.transpose(_WEIGHT_STORED)), _dense(bias), stored)
         return y
 
     def conv2d_input_grad(
@@ -450,8 +447,7 @@ class NativeBackend(Backend):
         rows, classes = logp.shape
         loss = np.empty((rows,) if reduction == "none" else (), logp.dtype)
         weight_sum = np.empty(())
-        weight = None if weight is None else np.ascontiguousarray(weight)
-        arguments = np.ascontiguousarray(logp), np.ascontiguousarray(target, np.int64), weight
+        arguments = np.ascontiguousarray(logp), np.ascontiguousarray(target, np.int64), _dense(weight)
         _native.nll_loss(rows, classes, *arguments, ignore_index, _REDUCTION[reduction], loss, weight_sum)
         return loss, weight_sum
 
@@ -466,8 +462,7 @@ class NativeBackend(Backend):
         classes: int,
     ) -> Array:
         dlogp = np.empty((target.shape[0], classes), dloss.dtype)
-        weight = None if weight is None else np.ascontiguousarray(weight)
-        arguments = np.ascontiguousarray(dloss), np.ascontiguousarray(target, np.int64), weight
+        arguments = np.ascontiguousarray(dloss), np.ascontiguousarray(target, np.int64), _dense(weight)
         _native.nll_loss_grad(
             target.shape[0], classes, *arguments, ignore_index, _REDUCTION[reduction], float(weight_sum), dlogp
         )

@@ -1,0 +1,108 @@
+"""Inference plans: the bits of eager mode, whatever is fused, on every backend, and clear refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from support.bits import bits
+
+import lucid
+from lucid import nn
+from lucid.graph import compile
+from lucid.models import ResNet
+from lucid.models.blocks import BasicBlock, Bottleneck, PreActBottleneck
+
+MODELS = {
+    "basic": (BasicBlock, {}, None),
+    "bottleneck": (Bottleneck, {}, None),
+    "preact": (PreActBottleneck, {}, None),
+    "deep stem": (BasicBlock, {}, "deep"),
+    "squeeze-and-excitation": (Bottleneck, {"se": True}, None),
+    "cardinality": (Bottleneck, {"cardinality": 2, "base_width": 32}, None),
+    "dilation": (BasicBlock, {"dilation": 2}, None),
+}
+
+
+def make(name: str) -> ResNet:
+    """A narrow network whose statistics and affine parts are nobody's defaults."""
+    block, block_args, stem = MODELS[name]
+    lucid.manual_seed(1)
+    model = ResNet(block, [2, 1, 2], 7, stem_width=6, stem_type=stem, channels=(8, 20, 9), block_args=block_args)
+    rng = np.random.default_rng(2)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor, low in ((module.weight, 0.5), (module.bias, -0.5), (module.running_mean, -0.5)):
+                tensor.data[...] = low + rng.random(tensor.shape)
+            module.running_var.data[...] = 0.5 + rng.random(module.running_var.shape)
+    return model.eval()
+
+
+def images(*shape: int, dtype: type = np.float32) -> lucid.Tensor:
+    return lucid.tensor(np.random.default_rng(3).standard_normal(shape).astype(dtype))
+
+
+def assert_plan_is_eager(model: nn.Module, x: lucid.Tensor) -> None:
+    plan = compile(model, x)
+    with lucid.no_grad():
+        expected = model(x).numpy()
+    for _ in range(2):  # the arena's leftovers must not matter
+        got = plan(x).numpy()
+        assert (got.dtype, got.shape) == (expected.dtype, expected.shape)
+        assert bits(got) == bits(expected)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("name", MODELS)
+def test_a_plan_has_the_bits_of_eager_mode(backend: str, name: str, batch: int) -> None:
+    assert_plan_is_eager(make(name), images(batch, 3, 37, 40))
+
+
+def test_float64(backend: str) -> None:
+    assert_plan_is_eager(make("preact").to(lucid.float64), images(2, 3, 32, 32, dtype=np.float64))
+
+
+def test_a_contraction_of_several_groups(backend: str) -> None:
+    """More than 8192 terms: the epilogue waits for the last group."""
+    model = nn.Sequential(nn.Conv2d(920, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU()).eval()
+    assert_plan_is_eager(model, images(1, 920, 3, 2))
+
+
+def test_what_is_fused() -> None:
+    steps = compile(make("basic"), images(1, 3, 32, 32)).steps
+    assert steps[0].startswith("stem.2 = conv2d + batch_norm + relu")
+    assert any("conv2d + batch_norm + add" in step and "relu" in step for step in steps)
+    assert not any(step.split(" = ")[1].startswith(("batch_norm", "add", "relu")) for step in steps)
+
+
+def test_a_value_that_two_read_is_not_fused_away(backend: str) -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+
+        def forward(self, x: lucid.Tensor) -> lucid.Tensor:
+            y = self.conv(x)
+            return lucid.relu(self.norm(y)) + y
+
+    assert_plan_is_eager(Twice().eval(), images(2, 3, 5, 5))
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [(images(2, 3, 32, 32), "the plan takes float32"), (images(1, 3, 32, 32, dtype=np.float64), "got float64")],
+)
+def test_another_input_is_refused(x: lucid.Tensor, message: str) -> None:
+    plan = compile(make("basic"), images(1, 3, 32, 32))
+    with pytest.raises(ValueError, match=message):
+        plan(x)
+
+
+def test_an_operation_without_a_plan_is_named() -> None:
+    class Cumbersome(nn.Module):
+        def forward(self, x: lucid.Tensor) -> lucid.Tensor:
+            return x.sum(axis=1)
+
+    if "native" not in lucid.available_backends():
+        pytest.skip("the reference backend has no plans: it runs the model")
+    with lucid.use_backend("native"), pytest.raises(NotImplementedError, match="sum"):
+        compile(Cumbersome(), images(1, 3, 4, 4))
