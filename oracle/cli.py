@@ -30,7 +30,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         import click
 
-        from oracle._command import command
+        from oracle.commands import command
     except ImportError as error:
         return _say(f"the command needs {error.name} ({error}); install it with: pip install 'lucid-oracle[oracle]'")
     try:

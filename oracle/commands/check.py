@@ -1,4 +1,4 @@
-"""What ``lucid-oracle`` takes and does; `oracle.cli` runs it and words its failures."""
+"""``lucid-oracle check``: run a model on every subject and judge every layer."""
 
 from __future__ import annotations
 
@@ -19,13 +19,7 @@ from oracle.verdict import DEFAULT_SUBJECTS, Verdict, check
 AGREES, DISAGREES = 0, 1
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="lucid-oracle")
-def command() -> None:
-    """Is this model right here, forward and backward, and if not, which layer goes wrong first?"""
-
-
-@command.command("check")
+@click.command("check")
 @click.argument("model")
 @click.option(
     "--subject",
@@ -59,7 +53,7 @@ def command() -> None:
 @click.option("--json", "json_path", type=click.Path(path_type=Path), metavar="FILE", help="Write the whole verdict.")
 @click.option("--worst", type=click.IntRange(min=1), metavar="N", help="List only the N layers closest to their limit.")
 @click.option("-q", "--quiet", is_flag=True, help="No tables and no progress: one sentence a subject.")
-def check_command(
+def command(
     model: str,
     subjects: tuple[str, ...],
     backend: str | None,

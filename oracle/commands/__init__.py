@@ -1,0 +1,39 @@
+"""What ``lucid-oracle`` takes and does; `oracle.cli` runs it and words its failures.
+
+A command is one module here whose ``command`` is a click command. It is imported when it is asked for, so that
+``lucid-oracle golden list`` does not wait for PyTorch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+# Each command's one line of help stands here, so that ``lucid-oracle --help`` imports none of them.
+_COMMANDS = {
+    "check": "Run a model on every subject and judge every layer.",
+}
+
+
+class _Lazy(click.Group):
+    """A group whose commands are modules of this package."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        found: click.Command = import_module(f"oracle.commands.{cmd_name}").command
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="lucid-oracle")
+def command() -> None:
+    """Is this model right here, forward and backward, and if not, which layer goes wrong first?"""
