@@ -146,6 +146,23 @@ class Case:
         }
 
 
+# Height and width of a standard case's images, and how many there are.
+_STANDARD: dict[Mode, tuple[int, int]] = {"eval": (224, 1), "train": (64, 2)}
+
+
+def standard_case(architecture: Architecture, mode: Mode) -> Case:
+    """The case that goldens, vectors and checks mean by ``MODEL-MODE``: seeded weights, seeded input, seed 0.
+
+    Example:
+        >>> from oracle.architecture import find_architecture
+        >>> case = standard_case(find_architecture("resnet_50"), "train")
+        >>> case.name, case.batch, case.size
+        ('resnet_50-train', 2, 64)
+    """
+    size, batch = _STANDARD[mode]
+    return Case(architecture, mode, source=SEEDED, size=size, batch=batch)
+
+
 def _words(seed: int, name: str, count: int) -> np.ndarray:
     key = hashlib.sha256(f"{seed}/{name}".encode()).digest()[:16]
     words: np.ndarray = np.random.Philox(key=int.from_bytes(key, "little")).random_raw(count)
