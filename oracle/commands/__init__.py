@@ -13,6 +13,7 @@ import click
 # Each command's one line of help stands here, so that ``lucid-oracle --help`` imports none of them.
 _COMMANDS = {
     "check": "Run a model on every subject and judge every layer.",
+    "vectors": "Write weights, inputs, the ONNX model, and a page that says what to dump.",
 }
 
 

@@ -1,0 +1,36 @@
+"""``lucid-oracle vectors``: write what somebody needs to run a case on a runtime that the oracle cannot drive."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from oracle.architecture import find_architecture
+from oracle.case import Mode, standard_case
+from oracle.commands.progress import progress
+from oracle.vectors import PAGE, write_vectors
+
+
+@click.command("vectors")
+@click.argument("model")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="What to make. [default: MODEL-vectors]"
+)
+@click.option("--mode", type=click.Choice(["eval", "train", "both"]), default="both", show_default=True)
+@click.option("--force", is_flag=True, help="Replace DIR if it holds vectors.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def command(model: str, output: Path | None, mode: Mode | Literal["both"], force: bool, quiet: bool) -> None:
+    """Write weights, inputs and the ONNX model of MODEL's standard cases, and a page that says what to dump.
+
+    Whoever dumps tensors under the names on that page has them judged by `lucid-oracle compare`.
+    """
+    architecture = find_architecture(model)
+    directory = Path(f"{model}-vectors") if output is None else output
+    modes: tuple[Mode, ...] = ("eval", "train") if mode == "both" else (mode,)
+    with progress(quiet) as step:
+        write_vectors([standard_case(architecture, each) for each in modes], directory, force=force, progress=step)
+    files = [file for file in directory.rglob("*") if file.is_file()]
+    size = sum(file.stat().st_size for file in files)
+    click.echo(f"{directory}: {len(files)} files, {size / 1e6:.1f} MB; {directory / PAGE} says what to dump")

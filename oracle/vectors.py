@@ -1,0 +1,281 @@
+"""Test vectors: everything that somebody needs who runs a case on a runtime that the oracle cannot drive.
+
+A directory with the weights, the inputs, the ONNX model, ONNX's own test-data layout, and a page that says which
+tensors to dump under which names, so that ``lucid-oracle compare`` can judge them. All of it follows from the model's
+name.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from oracle.case import Case
+from oracle.compare import execution_order
+from oracle.errors import UsageError
+from oracle.subjects.file import file_name
+from oracle.trace import Key, Kind, Trace
+
+FORMAT = "lucid-oracle vectors 1"
+INDEX = "tensors.json"
+PAGE = "README.md"
+MODEL = "model.onnx"
+WEIGHTS = "weights.safetensors"
+TEST_DATA = "test_data_set_0"
+Progress = Callable[[str], None]
+
+_BLOCK_OUTPUT = {
+    "basic": "block: relu(main branch + shortcut)",
+    "bottleneck": "block: relu(main branch + shortcut)",
+    "preact": "block: main branch + shortcut",
+}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One tensor that a trace of a case may hold: its shape, and the layer that it belongs to."""
+
+    key: Key
+    shape: tuple[int, ...]
+    layer: str
+
+
+def wanted(case: Case) -> list[Wanted]:
+    """Every tensor of the case in the order of execution, found without computing one (on PyTorch's meta device).
+
+    Example:
+        >>> from oracle.architecture import find_architecture
+        >>> first = wanted(Case(find_architecture("resnet_18"), "eval", source="seeded", size=64))[0]
+        >>> first.key, first.shape
+        (('activation', 'stem.0'), (1, 64, 32, 32))
+    """
+    import torch
+
+    from oracle.mirror.torch_twin import Residual, ResNet, layers
+
+    with torch.device("meta"):
+        model = ResNet(case.architecture).train(case.mode == "train")
+        image = torch.empty((case.batch, case.architecture.in_channels, case.size, case.size))
+    shapes, told = Trace(), {"loss": "cross-entropy of fc's output against the labels, mean over the batch"}
+    kinds: tuple[Kind, ...] = ("activation", "activation_gradient") if case.mode == "train" else ("activation",)
+
+    def seen(name: str, output: torch.Tensor) -> None:
+        for kind in kinds:
+            shapes.record(kind, name, _empty(output.shape))
+
+    for name, module in layers(model):
+        told[name] = _BLOCK_OUTPUT[case.architecture.block] if isinstance(module, Residual) else _describe(module)
+        module.register_forward_hook(lambda _module, _inputs, output, name=name: seen(name, output))
+    with torch.no_grad():
+        model(image)
+    if case.mode == "train":
+        shapes.record("loss", "loss", _empty(()))
+        for name, parameter in model.named_parameters():
+            shapes.record("parameter_gradient", name, _empty(parameter.shape))
+            told[name] = told[name.rsplit(".", 1)[0]]
+    return [Wanted(key, shapes[key].shape, told[key[1]]) for key in execution_order(shapes)]
+
+
+def _describe(module: Any) -> str:
+    norm = type(module).__name__ == "BatchNorm2d"  # whose full form says nothing more that a reader needs
+    return f"BatchNorm2d({module.num_features})" if norm else repr(module)
+
+
+def _empty(shape: Sequence[int]) -> np.ndarray:
+    """An array of that shape which takes no memory."""
+    return np.broadcast_to(np.float32(0), tuple(shape))
+
+
+def write_vectors(
+    cases: Sequence[Case], directory: Path, *, force: bool = False, progress: Progress = lambda message: None
+) -> None:
+    """Write the vectors of cases of one model, which share their weights.
+
+    The directory is made beside ``directory`` and renamed: it is there complete or not at all.
+
+    Args:
+        cases: an eval case, a train case, or both.
+        directory: what to make.
+        force: replace a directory that an earlier call made, and that holds nothing else.
+        progress: called with a sentence before each step.
+
+    Raises:
+        UsageError: the directory exists and is not empty (with ``force``: and holds more than
+            vectors), or it cannot be
+            written.
+    """
+    target = directory.resolve()
+    _check_target(target, directory, force)
+    temporary = Path()
+    try:
+        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        temporary.chmod(0o755)
+        _write(cases, temporary, progress)
+        _replace(temporary, target)
+    except OSError as error:
+        raise UsageError(f"cannot write {directory}: {error.strerror or error}") from None
+    finally:
+        if temporary != Path():
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_target(target: Path, given: Path, force: bool) -> None:
+    if target.exists() and not target.is_dir():
+        raise UsageError(f"-o: {given} exists and is no directory")
+    if target == Path.cwd():
+        raise UsageError(f"-o: {given} is the current directory; give the name of a directory to make")
+    if not target.parent.is_dir():
+        raise UsageError(f"-o: there is no directory {target.parent}")
+    if target.is_dir() and any(target.iterdir()):
+        if not force:
+            raise UsageError(f"-o: {given} exists and is not empty; --force replaces it if it holds vectors")
+        written = _written(target)
+        if not written:
+            raise UsageError(f"-o: {given} does not hold vectors ({INDEX} is missing or another's): it stays as it is")
+        others = sorted(set(_files(target)) - set(written))
+        if others:
+            raise UsageError(f"-o: {given} also holds {others[0]}, which --force would delete: move it away first")
+
+
+def _files(directory: Path) -> list[str]:
+    return sorted(str(file.relative_to(directory)) for file in directory.rglob("*") if not file.is_dir())
+
+
+def _written(directory: Path) -> list[str]:
+    """What an earlier call wrote into the directory, by its index; nothing if there is no such index."""
+    try:
+        found = json.loads((directory / INDEX).read_bytes())
+    except (OSError, ValueError):
+        return []
+    sound = isinstance(found, dict) and found.get("format") == FORMAT and isinstance(found.get("files"), list)
+    return found["files"] if sound else []
+
+
+def _replace(temporary: Path, target: Path) -> None:
+    """Put the new directory where the old one is, if there is one; the old one goes when the new one stands."""
+    if not target.exists() or not any(target.iterdir()):
+        temporary.rename(target)  # takes an empty directory's place
+        return
+    old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.old."))
+    target.rename(old)
+    temporary.rename(target)
+    shutil.rmtree(old)
+
+
+def _write(cases: Sequence[Case], directory: Path, progress: Progress) -> None:
+    model = cases[0].architecture.name
+    progress(f"{model}: weights")
+    _save({name: np.asarray(value, order="C") for name, value in cases[0].state.items()}, directory / WEIGHTS)
+    lists = {}
+    for case in cases:
+        progress(f"{case.name}: input and names")
+        tensors = {"input": case.input} | ({"labels": case.labels} if case.mode == "train" else {})
+        _save(tensors, directory / f"{case.name}.safetensors")
+        lists[case] = wanted(case)
+        if case.mode == "eval":
+            _write_onnx(case, directory, progress)
+    (directory / PAGE).write_text(page(lists))
+    index = {
+        "format": FORMAT,
+        "files": sorted([*_files(directory), INDEX]),
+        "cases": {
+            case.name: {file_name(each.key): list(each.shape) for each in tensors} for case, tensors in lists.items()
+        },
+    }
+    (directory / INDEX).write_text(json.dumps(index, indent=1) + "\n")
+
+
+def _save(tensors: dict[str, np.ndarray], path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    save_file(tensors, path)
+    path.chmod(0o644)  # safetensors leaves it to its owner alone
+
+
+def _write_onnx(case: Case, directory: Path, progress: Progress) -> None:
+    """The model, and one test of it as ``onnx.backend.test`` lays it out.
+
+    Source: https://github.com/onnx/onnx/blob/main/docs/OnnxBackendTest.md
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    import lucid
+    from lucid.onnx import export
+    from oracle.subjects.lucid_engine import make_model
+
+    progress(f"{case.name}: the ONNX model")
+    export(make_model(case).eval(), lucid.tensor(case.input), directory / MODEL)
+    proto = onnx.load(directory / MODEL)
+    progress(f"{case.name}: PyTorch in float64, the output")
+    data = directory / TEST_DATA
+    data.mkdir()
+    given, returned = proto.graph.input[0].name, proto.graph.output[0].name
+    for file, name, array in (("input_0.pb", given, case.input), ("output_0.pb", returned, _output(case))):
+        (data / file).write_bytes(numpy_helper.from_array(array, name).SerializeToString())
+
+
+class _Last:
+    """A recorder that keeps only the newest activation."""
+
+    array: np.ndarray
+
+    def record(self, kind: Kind, name: str, array: np.ndarray) -> None:
+        """Keep ``array`` if it is an activation."""
+        if kind == "activation":
+            self.array = array
+
+
+def _output(case: Case) -> np.ndarray:
+    """The network's output as float64 has it, rounded once to float32."""
+    from oracle.subjects import find_subject
+
+    last = _Last()
+    find_subject("torch:float64").run(case, last)
+    return last.array.astype(np.float32)
+
+
+def page(lists: Mapping[Case, Sequence[Wanted]]) -> str:
+    """The page (Markdown) that says what is in the directory, what to run, and what to dump under which name."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    template = Environment(
+        loader=PackageLoader("oracle"), undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
+    ).get_template("vectors.md.j2")
+    names = {case.mode: case.name for case in lists}
+    return template.render(
+        model=next(iter(lists)).architecture.name,
+        cases=[_page_case(case, tensors) for case, tensors in lists.items()],
+        eval_name=names.get("eval"),
+        train_name=names.get("train"),
+        train="train" in names,
+        onnx=MODEL if "eval" in names else None,
+        weights=WEIGHTS,
+        index=INDEX,
+        test_data=TEST_DATA,
+    )
+
+
+def _page_case(case: Case, tensors: Sequence[Wanted]) -> dict[str, Any]:
+    def rows(*kinds: Kind) -> list[dict[str, Any]]:
+        return [
+            {"name": file_name(each.key), "shape": each.shape, "layer": each.layer}
+            for each in tensors
+            if each.key[0] in kinds
+        ]
+
+    return {
+        "name": case.name,
+        "mode": case.mode,
+        "shape": case.input.shape,
+        "labels": case.labels.shape if case.mode == "train" else None,
+        "forward": rows("activation", "loss"),
+        "parameters": rows("parameter_gradient"),
+    }
