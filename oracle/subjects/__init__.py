@@ -10,8 +10,12 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from oracle.case import Case, Mode
@@ -51,6 +55,7 @@ _SUBJECTS = {
     "lucid": ("oracle.subjects.lucid_engine", "LucidSubject"),
     "torch": ("oracle.subjects.pytorch", "TorchSubject"),
     "onnxruntime": ("oracle.subjects.onnx_runtime", "OnnxRuntimeSubject"),
+    "file": ("oracle.subjects.file", "FileSubject"),
 }
 _ALIASES = {"pytorch": "torch", "ort": "onnxruntime", "onnx": "onnxruntime"}
 
@@ -61,33 +66,82 @@ def subject_names() -> list[str]:
 
 
 def find_subject(text: str) -> Subject:
-    """Make the subject that ``text`` names: ``NAME`` or ``NAME:option:option``, such as ``lucid:reference:float64``.
+    """Make the subject that ``text`` names.
+
+    - ``NAME`` or ``NAME:option:option``, such as ``lucid:reference:float64``;
+    - ``file:PATH``: a file of tensors;
+    - ``MODULE:CLASS`` or ``PATH.py:CLASS``, again with options: a `Subject` of your own. Modules are looked for in the
+      current directory too.
 
     Raises:
-        UsageError: no such subject or option, or its package cannot be imported.
+        UsageError: no such subject or option, or it cannot be imported.
 
     Example:
         >>> find_subject("onnxruntme")
         Traceback (most recent call last):
         ...
         oracle.errors.UsageError: subject: got 'onnxruntme'; did you mean 'onnxruntime'? There are lucid, torch,
-        onnxruntime
+        onnxruntime, file, and your own as MODULE:CLASS or PATH.py:CLASS
     """
     name, *options = text.split(":")
     name = _ALIASES.get(name, name)
-    if name not in _SUBJECTS:
-        near = difflib.get_close_matches(name, _SUBJECTS, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UsageError(f"subject: got {text!r}; {hint}There are {', '.join(_SUBJECTS)}")
-    module, cls = _SUBJECTS[name]
+    if name in _SUBJECTS:
+        module, cls = _SUBJECTS[name]
+        try:
+            made: Any = getattr(importlib.import_module(module), cls)
+        except ImportError as error:
+            raise UsageError(
+                f"subject: {name} cannot run here ({error}): pip install 'lucid-oracle[oracle]' brings what it needs"
+            ) from error
+    elif options:
+        made = _own_class(text, name, options.pop(0))
+    else:
+        raise UsageError(f"subject: got {text!r}; {_known(name)}, and your own as MODULE:CLASS or PATH.py:CLASS")
     try:
-        made: Any = getattr(importlib.import_module(module), cls)
-    except ImportError as error:
-        raise UsageError(
-            f"subject: {name} cannot run here ({error}): pip install 'lucid-oracle[oracle]' brings what it needs"
-        ) from error
-    subject: Subject = made(*options)
+        subject: Subject = made(*options)
+    except TypeError as error:
+        raise UsageError(f"subject: {text!r} cannot be made with the options {options}: {error}") from error
     return subject
+
+
+def _known(name: str) -> str:
+    near = difflib.get_close_matches(name, _SUBJECTS, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}There are {', '.join(_SUBJECTS)}"
+
+
+def _own_class(text: str, module: str, cls: str) -> type[Subject]:
+    """The class of a subject that is not the oracle's."""
+    try:
+        found = getattr(_import_file(Path(module)) if module.endswith(".py") else _import_here(module), cls, None)
+    except Exception as error:  # whatever somebody's module raises while it is imported is a sentence for them
+        raise UsageError(
+            f"subject: got {text!r}; {_known(module)}; and {module} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, Subject)):
+        raise UsageError(f"subject: got {text!r}; {module} has no class {cls} derived from oracle.Subject")
+    return found
+
+
+def _import_file(path: Path) -> ModuleType:
+    name = f"oracle_subject_{path.stem}"  # not the stem itself: a file may be called torch.py
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def _import_here(name: str) -> ModuleType:
+    """Import a module; an installed command does not look into the current directory by itself."""
+    here = str(Path.cwd())
+    sys.path.append(here)
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(here)
 
 
 def choose(subject: str, options: tuple[str, ...], groups: Mapping[str, tuple[str, ...]]) -> dict[str, str]:

@@ -1,0 +1,235 @@
+"""Subjects from outside: a file of tensors, and a class of somebody's own."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from oracle.architecture import find_architecture
+from oracle.case import Case
+from oracle.errors import UsageError
+from oracle.subjects import find_subject
+from oracle.subjects.file import FileSubject, file_name, parse_name, read_trace
+from oracle.trace import KINDS, Trace
+
+EXAMPLE = Path(__file__).parent.parent / "examples" / "numpy_runtime.py"
+TENSORS: dict[str, np.ndarray] = {
+    "activation/stem.0": np.arange(6, dtype=np.float32).reshape(1, 2, 3),
+    "activation/fc": np.linspace(0, 1, 4, dtype=np.float64),
+    "activation_gradient/fc": np.array([0.5, np.inf], np.float16),
+    "parameter_gradient/fc.bias": np.array([np.nan], np.float32),
+    "loss": np.array([2.5], np.float32),
+    "images": np.zeros(3, np.uint8),
+    "layer1": np.zeros(3, np.float32),
+}
+
+
+def write(path: Path, tensors: dict[str, np.ndarray]) -> Path:
+    if path.suffix == ".npz":
+        np.savez(path, **tensors)  # type: ignore[arg-type]
+    else:
+        save_file(tensors, path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_both_formats_hold_the_same(tmp_path: Path, suffix: str) -> None:
+    found = read_trace(write(tmp_path / f"trace{suffix}", TENSORS))
+    assert set(found.strangers) == {"images", "layer1"}
+    assert {file_name(key) for key in found.trace} == set(TENSORS) - set(found.strangers)
+    for key in found.trace:
+        expected = TENSORS[file_name(key)]
+        assert np.array_equal(found.trace[key].reshape(-1), expected.reshape(-1), equal_nan=True)
+        assert found.stored[key] == expected.dtype.name
+    assert found.trace["loss", "loss"].shape == ()
+
+
+def test_a_compressed_archive_and_the_other_byte_order(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "trace.npz", **{"activation/fc": TENSORS["activation/fc"].astype(">f4")})  # type: ignore[arg-type]
+    found = read_trace(tmp_path / "trace.npz")
+    assert np.array_equal(found.trace["activation", "fc"], TENSORS["activation/fc"].astype(np.float32))
+    assert found.stored["activation", "fc"] == "float32"
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_bfloat16_is_widened_exactly(tmp_path: Path, suffix: str) -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    exact = np.array([[1.0, -2.5, 3.0e38], [np.inf, 2.0**-130, 0.0]], np.float32)
+    path = tmp_path / f"trace{suffix}"
+    if suffix == ".npz":
+        np.savez(path, **{"activation/fc": exact.astype(ml_dtypes.bfloat16)})
+    else:
+        torch = pytest.importorskip("torch")
+        from safetensors.torch import save_file as save_torch
+
+        others = {"activation/a": torch.ones(3), "activation/z": torch.ones(5, dtype=torch.float64)}
+        save_torch({"activation/fc": torch.from_numpy(exact).bfloat16(), **others}, path)
+    found = read_trace(path)
+    expected = exact.astype(ml_dtypes.bfloat16).astype(np.float32)
+    assert np.array_equal(found.trace["activation", "fc"], expected)
+    assert found.stored["activation", "fc"] == "bfloat16"
+
+
+def test_a_saved_trace_keeps_its_order(tmp_path: Path) -> None:
+    trace = Trace()
+    for name in ("z", "a", "m"):
+        trace.record("activation", name, np.zeros(1))
+    trace.save(tmp_path / "trace.safetensors")
+    assert list(read_trace(tmp_path / "trace.safetensors").trace) == list(trace)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_names_round_trip(kind: Any) -> None:
+    for name in ("fc", "layer1.0.conv1.weight", "a/b"):
+        assert parse_name(file_name((kind, name))) == (kind, name)
+    assert parse_name("loss") == ("loss", "loss") == parse_name("loss/loss")
+
+
+@pytest.mark.parametrize("name", ["", "fc", "activation", "activation/", "Activation/fc", "/fc", "losses"])
+def test_other_names_are_none_of_a_trace(name: str) -> None:
+    assert parse_name(name) is None
+
+
+class Bomb:
+    def __reduce__(self) -> Any:
+        return (pytest.fail, ("a pickle was run",))
+
+
+def broken_files(folder: Path) -> dict[str, Path]:
+    """Files that are no sound traces, by the words that have to stand in the sentence about each."""
+    sound = write(folder / "sound.safetensors", TENSORS).read_bytes()
+    archive = write(folder / "sound.npz", TENSORS).read_bytes()
+    (folder / "short.safetensors").write_bytes(sound[:-5])
+    (folder / "header.safetensors").write_bytes(sound[:60])
+    (folder / "empty.safetensors").write_bytes(b"")
+    (folder / "short.npz").write_bytes(archive[: len(archive) // 2])
+    damaged = bytearray(archive)
+    damaged[200] ^= 0xFF
+    (folder / "damaged.npz").write_bytes(bytes(damaged))
+    (folder / "model.pt").write_bytes(pickle.dumps({"activation/fc": Bomb()}))
+    np.savez(folder / "objects.npz", **{"activation/fc": np.array([Bomb()], dtype=object)})  # type: ignore[arg-type]
+    with zipfile.ZipFile(folder / "text.npz", "w") as text:
+        text.writestr("activation/fc.npy", "no array")
+    with zipfile.ZipFile(folder / "twice.npz", "w") as twice:
+        member = zipfile.ZipFile(folder / "sound.npz").read("activation/fc.npy")
+        twice.writestr("activation/fc.npy", member)
+        with pytest.warns(UserWarning, match="Duplicate"):
+            twice.writestr("activation/fc.npy", member)
+    write(folder / "integers.npz", {"activation/fc": np.zeros(3, np.int8)})
+    write(folder / "integers.safetensors", {"activation/fc": np.zeros(3, np.int32)})
+    header = json.dumps({"activation/fc": {"dtype": "F32", "shape": [9], "data_offsets": [0, 4]}}).encode()
+    (folder / "offsets.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    return {
+        "short.safetensors": "neither a sound safetensors",
+        "header.safetensors": "neither a sound safetensors",
+        "empty.safetensors": "neither a sound safetensors",
+        "short.npz": "not a sound .npz",
+        "damaged.npz": "not a sound .npz",
+        "model.pt": "can run code",
+        "objects.npz": "Object arrays cannot be loaded",
+        "text.npz": "not a sound .npz",
+        "twice.npz": "activation/fc is there twice",
+        "integers.npz": "is stored as int8; may be float64, float32",
+        "integers.safetensors": "is stored as I32; may be",
+        "offsets.safetensors": "neither a sound safetensors",
+        "missing.npz": "cannot read",
+        "": "cannot read",
+    }
+
+
+def test_a_broken_file_is_one_sentence(tmp_path: Path) -> None:
+    for name, words in broken_files(tmp_path).items():
+        with pytest.raises(UsageError, match=words) as caught:
+            read_trace(tmp_path / name)
+        assert str(tmp_path / name) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_the_subject_knows_its_mode_and_precision(tmp_path: Path) -> None:
+    step = write(tmp_path / "step.npz", TENSORS)
+    forward = write(tmp_path / "for:ward.npz", {"activation/fc": np.zeros(3, np.float32)})
+    subject = find_subject(f"file:{step}:bfloat16")
+    assert isinstance(subject, FileSubject)
+    assert (subject.label, subject.precision, subject.modes) == ("file:step.npz:bfloat16", "bfloat16", {"train"})
+    subject = find_subject(f"file:{forward}")
+    assert (subject.label, subject.precision, subject.modes) == ("file:for:ward.npz", "float32", {"eval"})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("file", "file takes a path"),
+        ("file:float32", "file takes a path"),
+        ("file:x.npz:float16:float32", "file takes a path"),
+        ("file:missing.npz", "cannot read missing.npz"),
+    ],
+)
+def test_wrong_file_subjects(text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        find_subject(text)
+
+
+def test_a_file_without_any_tensor_of_a_trace_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "weights.npz", {"fc.weight": np.zeros(3, np.float32)})
+    with pytest.raises(UsageError, match="holds no tensor of a trace; names are such as activation/"):
+        find_subject(f"file:{path}")
+
+
+# -- a class of somebody's own ----------------------------------------------------------------------------------------
+
+
+def test_the_example_runtime_is_right() -> None:
+    pytest.importorskip("torch")
+    case = Case(find_architecture("resnet_18"), "eval", source="seeded", size=64)
+    found, expected = find_subject(f"{EXAMPLE}:NumpyRuntime").trace(case), find_subject("torch:float64").trace(case)
+    assert set(found) == set(expected)
+    for key in expected:
+        norm = np.linalg.norm(expected[key])
+        assert np.linalg.norm(found[key] - expected[key]) < 2e-6 * norm, key
+
+
+def test_a_module_in_the_current_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = (
+        "from oracle import Subject\n"
+        "class Mine(Subject):\n"
+        "    def __init__(self, *options):\n"
+        "        self.label = ':'.join(('mine', *options))\n"
+        "    def run(self, case, recorder):\n"
+        "        pass\n"
+        "NOT_A_CLASS = 3\n"
+    )
+    (tmp_path / "my_runtime_1.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    assert find_subject("my_runtime_1:Mine").label == "mine"
+    assert find_subject("my_runtime_1.py:Mine:fast:gpu").label == "mine:fast:gpu"
+    for text in ("my_runtime_1:NOT_A_CLASS", "my_runtime_1:Missing", "json:JSONDecoder"):
+        with pytest.raises(UsageError, match=r"has no class \w+ derived from oracle.Subject"):
+            find_subject(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("no_such_module:Mine", "no_such_module cannot be imported: ModuleNotFoundError"),
+        ("lucit:native", "did you mean 'lucid'"),
+        ("missing.py:Mine", "missing.py cannot be imported: FileNotFoundError"),
+        ("my_runtime", "your own as MODULE:CLASS or PATH.py:CLASS"),
+        (f"{EXAMPLE}:NumpyRuntime:fast", "cannot be made with the options"),
+    ],
+)
+def test_what_is_no_subject_is_one_sentence(text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        find_subject(text)
+
+
+def test_a_module_that_fails_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("1 / 0\n")
+    with pytest.raises(UsageError, match="cannot be imported: ZeroDivisionError"):
+        find_subject(f"{tmp_path}/broken.py:Mine")
