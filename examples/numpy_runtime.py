@@ -3,8 +3,8 @@
     lucid-oracle check resnet_18 --mode eval --subject examples/numpy_runtime.py:NumpyRuntime
 
 Yours takes the weights (`case.state`, named as PyTorch names them) and the input (`case.input`), runs its own kernels,
-and hands over what each layer returned. A layer that it does not hand over is missing, which is a disagreement; one that
-it hands over under a wrong name is unexpected, which is another.
+and hands over what each layer returned. A layer that it does not hand over is missing, which is a disagreement; one
+that it hands over under a wrong name is unexpected, which is another.
 """
 
 from __future__ import annotations
