@@ -238,26 +238,30 @@ def _run_hooks(hooks: dict[int, Callable[[Tensor], Tensor | None]], arrived: _Pe
         arrived.owned = False  # the hook may have kept it
         if replaced is None:
             continue
-        if not isinstance(replaced, Tensor) or replaced.shape != shape or replaced.dtype != dtype:
+        fits = isinstance(replaced, Tensor) and replaced.device == device
+        if not fits or replaced.shape != shape or replaced.dtype != dtype:
             raise RuntimeError(
-                f"a gradient hook returned {_describe(replaced)}; may return None or a {dtype} Tensor of shape {shape}"
+                f"a gradient hook returned {_describe(replaced)}; may return None or a {dtype} Tensor of shape {shape} "
+                f"on {device!r}"
             )
         arrived.array = replaced.data
 
 
 def _describe(value: Any) -> str:
     if hasattr(value, "shape") and hasattr(value, "dtype"):
-        return f"a {value.dtype} {type(value).__name__} of shape {tuple(value.shape)}"
+        where = f" on {value.device!r}" if hasattr(value, "device") else ""
+        return f"a {value.dtype} {type(value).__name__} of shape {tuple(value.shape)}{where}"
     return repr(value)
 
 
 def _give(leaf: Tensor, pending: _Pending) -> None:
     """Add a complete gradient to ``leaf.grad``."""
-    from lucid.tensor import wrap
+    from lucid.tensor import check_devices, wrap
 
     if leaf._hooks:
         _run_hooks(leaf._hooks, pending, leaf.device)
     if leaf.grad is not None:
+        check_devices("backward, adding to grad", leaf, leaf.grad)
         leaf.grad = wrap(backend_for(leaf.device).binary("add", leaf.grad.data, pending.array), leaf.device)
     else:
         leaf.grad = wrap(pending.array if pending.owned else pending.array.copy(), leaf.device)

@@ -1,46 +1,162 @@
-"""Devices by name, and how arrays come to them and back.
+"""Devices by name, how arrays come to them and back, and what is checked when values come back.
 
-A tensor knows its device as a string; the backend that serves it is found by ``lucid.backends.backend_for``.
+A tensor knows its device as a string; the backend that serves it is found by ``lucid.backends.backend_for``. A GPU
+works behind the program's back: only reading a value waits for it. So what an operation would have to read in order to
+refuse its input is checked when the program itself next reads a value (``refuse_where``).
 """
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from lucid.backends import _DEVICE_BACKENDS, backend_for
+from lucid.backends import Backend, backend_for, loaded_backends
+from lucid.backends.base import dense_order
 
-__all__ = ["get_num_threads", "set_num_threads"]
+__all__ = ["get_default_device", "get_num_threads", "set_default_device", "set_num_threads"]
 
-_KNOWN = ("cpu", "gpu")
+DEVICES = ("cpu", "gpu")
+_ELSEWHERE = ("cuda", "hip", "rocm", "nvidia")  # what others call a GPU
+_default_device = "cpu"
 
 
-def check_device(device: str) -> str:
-    """``device`` if a backend exists for it.
+def get_default_device() -> str:
+    """The device of tensors and modules that are made without naming one.
+
+    Example:
+        >>> import lucid
+        >>> lucid.get_default_device()
+        'cpu'
+    """
+    return _default_device
+
+
+def set_default_device(device: str) -> None:
+    """Let tensors and modules be made on ``device`` where none is named.
 
     Raises:
         ValueError: it is not the name of a device.
         RuntimeError: it is, but nothing here can serve it.
+
+    Example:
+        >>> import lucid
+        >>> lucid.set_default_device("cpu")
+        >>> lucid.zeros(2).device
+        'cpu'
     """
-    if device in _DEVICE_BACKENDS:
+    global _default_device
+    backend_for(check_device(device))
+    _default_device = device
+
+
+def check_device(device: str | None) -> str:
+    """``device``, or the default one for None, if it names a device (``backend_for`` says if nothing serves it).
+
+    Raises:
+        ValueError: it is not.
+    """
+    if device is None:
+        return _default_device
+    if device in DEVICES:
         return device
-    if device in _KNOWN:
-        raise RuntimeError(f"device: got {device!r}, which no backend serves here; may be 'cpu'")
-    raise ValueError(f"device: got {device!r}; may be 'cpu' or 'gpu'")
+    raise ValueError(f"device: got {device!r}; may be 'cpu' or 'gpu'{_hint(device)}")
+
+
+def _hint(device: Any) -> str:
+    kind, colon, number = device.partition(":") if isinstance(device, str) else ("", "", "")
+    if colon and number.isdigit() and kind in (*DEVICES, *_ELSEWHERE):
+        return " without a number: there is one GPU, the first that CUDA_VISIBLE_DEVICES leaves"
+    return ", which is what lucid calls an NVIDIA GPU" if kind in _ELSEWHERE else ""
+
+
+def names_device(target: Any) -> bool:
+    """Whether ``target`` of a ``to`` is meant as a device: text that is no dtype."""
+    if not isinstance(target, str) or target in DEVICES:
+        return isinstance(target, str)
+    try:
+        np.dtype(target)
+    except TypeError:
+        return True
+    return False
 
 
 def move(array: Any, device: str) -> Any:
-    """``array`` (of any device) as an array of ``device``; the same one if it is there already."""
-    return backend_for(device).xp.asarray(to_numpy(array) if device == "cpu" else array)
+    """``array`` (of any device) as an array of ``device``, in the same memory order; the same one if it is there.
+
+    Raises:
+        RuntimeError: nothing here can serve the device.
+    """
+    xp = backend_for(device).xp
+    if isinstance(array, xp.ndarray):
+        return array
+    array = to_numpy(array)
+    if xp is np:
+        return array
+    order = dense_order(array)
+    if order is None:
+        return xp.asarray(np.ascontiguousarray(array))
+    return xp.asarray(array.transpose(order)).transpose(np.argsort(order).tolist())
 
 
 def to_numpy(array: Any) -> np.ndarray[Any, Any]:
-    """A backend's array, or another library's, as a NumPy array; copied only if it lies on another device."""
+    """A backend's array, or another library's, as a NumPy array; copied only if it lies on another device.
+
+    Raises:
+        Exception: what ``refuse_where`` has put off.
+    """
     if isinstance(array, np.ndarray):
         return array
-    return array.get() if hasattr(array, "get") else np.asarray(array)
+    for backend in loaded_backends():
+        xp = backend.xp
+        if xp is not np and isinstance(array, xp.ndarray):
+            order = dense_order(array)
+            if order is None:
+                copy = xp.asnumpy(array)
+            else:
+                copy = xp.asnumpy(array.transpose(order)).transpose(np.argsort(order).tolist())
+            _settle()
+            return copy
+    return np.asarray(array)
+
+
+# -- checks that would wait for a device -----------------------------------------------------------------------------
+
+_MOST_PENDING = 1024
+_pending: list[tuple[Backend, Any, Callable[[int, float], Exception]]] = []
+
+
+def refuse_where(be: Backend, bad: Any, values: Any, error: Callable[[int, float], Exception]) -> None:
+    """Raise ``error(place, value)`` for the first place where ``bad`` is true; ``values`` holds what stands there.
+
+    Both have one axis. On a backend that computes behind the program's back this does not wait: the error is raised
+    when a value is next read from a device (or after ``1024`` checks), and until then the caller must be safe with
+    what is there.
+    """
+    if not be.asynchronous:
+        if bad.any():
+            place = int(bad.argmax())
+            raise error(place, values[place].item())
+        return
+    if not bad.size:
+        return
+    xp = be.xp
+    place = xp.argmax(bad)
+    found = [xp.any(bad), place, xp.take(values, place)]
+    _pending.append((be, xp.stack([part.astype(np.float64) for part in found]), error))
+    if len(_pending) >= _MOST_PENDING:
+        _settle()
+
+
+def _settle() -> None:
+    """Raise the first error that was put off, if there is one."""
+    waiting, _pending[:] = list(_pending), []
+    for be, record, error in waiting:
+        there, place, value = be.xp.asnumpy(record).tolist()
+        if there:
+            raise error(int(place), value)
 
 
 def set_num_threads(threads: int) -> None:

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from lucid.device import to_numpy
+from lucid.backends import backend_for
+from lucid.device import check_device, to_numpy
 from lucid.dtypes import as_dtype
 from lucid.tensor import Tensor, as_tensor
 
@@ -110,13 +111,19 @@ def load(path: str | os.PathLike[str], device: str = "cpu") -> Any:
     """What ``save`` wrote to ``path``, or any safetensors file as a dict of names and tensors. Nothing in it is
     executed.
 
+    Args:
+        path: the file.
+        device: where its tensors are to lie, whatever device they were saved from.
+
     Raises:
+        ValueError, RuntimeError: a device that is unknown or that nothing serves here.
         FileNotFoundError: there is no such file.
         FileError: it cannot be read, or is no whole safetensors file.
 
     Example: see ``save``.
     """
     source = Path(path)
+    backend_for(check_device(device))
     _safetensors()
     from safetensors import SafetensorError, safe_open
 

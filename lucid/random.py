@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from lucid.backends import Backend, backend_for
-from lucid.device import check_device
+from lucid.device import check_device, refuse_where
 from lucid.dtypes import as_dtype, float32, float64, get_default_dtype, int64
 from lucid.tensor import Tensor, as_tensor, wrap
 
@@ -88,7 +88,7 @@ class Generator:
             return self._seed, self._stream, block
 
     def uniform(
-        self, low: float = 0.0, high: float = 1.0, size: Size = (), dtype: Any = None, device: str = "cpu"
+        self, low: float = 0.0, high: float = 1.0, size: Size = (), dtype: Any = None, device: str | None = None
     ) -> Tensor:
         """Numbers spread evenly between ``low`` and ``high``: ``low + (high - low) * u``, rounded once.
 
@@ -100,13 +100,13 @@ class Generator:
             >>> x.shape, bool((x.abs() <= 1).all())
             ((2, 3), True)
         """
-        be, shape, kind = _arguments(size, dtype, device)
+        be, where, shape, kind = _arguments(size, dtype, device)
         count = math.prod(shape)
         start = self._take(count * (1 if kind == float32 else 2))
-        return wrap(be.uniform(*start, count, float(low), float(high), kind).reshape(shape), device)
+        return wrap(be.uniform(*start, count, float(low), float(high), kind).reshape(shape), where)
 
     def normal(
-        self, mean: float = 0.0, std: float = 1.0, size: Size = (), dtype: Any = None, device: str = "cpu"
+        self, mean: float = 0.0, std: float = 1.0, size: Size = (), dtype: Any = None, device: str | None = None
     ) -> Tensor:
         """Numbers from the normal distribution: ``mean + std * z``, rounded once; ``z`` inverts the distribution at
         ``u``.
@@ -123,12 +123,12 @@ class Generator:
         """
         if std < 0:
             raise ValueError(f"std: got {std}; may be 0 or more")
-        be, shape, kind = _arguments(size, dtype, device)
+        be, where, shape, kind = _arguments(size, dtype, device)
         count = math.prod(shape)
         start = self._take(count * (1 if kind == float32 else 2))
-        return wrap(be.normal(*start, count, float(mean), float(std), kind).reshape(shape), device)
+        return wrap(be.normal(*start, count, float(mean), float(std), kind).reshape(shape), where)
 
-    def randint(self, low: int, high: int | None = None, size: Size = (), device: str = "cpu") -> Tensor:
+    def randint(self, low: int, high: int | None = None, size: Size = (), device: str | None = None) -> Tensor:
         """Integers (int64) from ``low`` (0 if only one is given) to ``high - 1``.
 
         Each takes two words ``r0``, ``r1`` and is ``low + floor((r0 * 2^32 + r1) * (high - low) / 2^64)``, exactly.
@@ -146,13 +146,15 @@ class Generator:
         span = high - low
         if not 0 < span <= _WORD:
             raise ValueError(f"high: got {high} with low {low}; must lie 1 to 2^32 above it")
-        be, shape, _ = _arguments(size, None, device)
+        be, where, shape, _ = _arguments(size, None, device)
         first, second = self._pairs(be, math.prod(shape))
         span = be.xp.uint64(span)
         carried = first * span + ((second * span) >> be.xp.uint64(32))
-        return wrap(((carried >> be.xp.uint64(32)).astype(int64) + low).reshape(shape), device)
+        return wrap(((carried >> be.xp.uint64(32)).astype(int64) + low).reshape(shape), where)
 
-    def bernoulli(self, probs: Any = 0.5, size: Size | None = None, dtype: Any = None, device: str = "cpu") -> Tensor:
+    def bernoulli(
+        self, probs: Any = 0.5, size: Size | None = None, dtype: Any = None, device: str | None = None
+    ) -> Tensor:
         """1 with probability ``probs``, else 0.
 
         Each takes one word ``r`` and is 1 where ``(r + 0.5) * 2^-32 < probs``, compared in float64.
@@ -171,17 +173,22 @@ class Generator:
             >>> lucid.random.Generator(1).bernoulli(1.0, 3)
             tensor([1., 1., 1.])
         """
-        be = backend_for(check_device(device))
-        p = as_tensor(probs, dtype=float64, device=device).data
-        if not bool(((p >= 0) & (p <= 1)).all()):
-            raise ValueError(f"probs: got {probs!r}; may be 0 to 1")
+        where = check_device(device)
+        be = backend_for(where)
+        if isinstance(probs, int | float):
+            if not 0 <= probs <= 1:
+                raise ValueError(f"probs: got {probs}; may be 0 to 1")
+            p = be.number(probs, float64)
+        else:
+            p = as_tensor(probs, dtype=float64, device=where).data
+            refuse_where(be, ~((p >= 0) & (p <= 1)).reshape(-1), p.reshape(-1), _no_probability)
         shape = tuple(p.shape) if size is None else _shape(size)
         count = math.prod(shape)
         words = be.philox(*self._take(count), count)
         chosen = (words.astype(float64) + 0.5) * 2.0**-32 < be.xp.broadcast_to(p, shape).reshape(-1)
-        return wrap(chosen.astype(as_dtype(dtype or get_default_dtype())).reshape(shape), device)
+        return wrap(chosen.astype(as_dtype(dtype or get_default_dtype())).reshape(shape), where)
 
-    def permutation(self, n: int, device: str = "cpu") -> Tensor:
+    def permutation(self, n: int, device: str | None = None) -> Tensor:
         """The integers 0 to ``n - 1`` (int64) in random order.
 
         Each takes two words as a key ``r0 * 2^32 + r1``; they are sorted by their keys, equal keys by the integer.
@@ -196,10 +203,11 @@ class Generator:
         """
         if n < 0:
             raise ValueError(f"n: got {n}; may be 0 or more")
-        be = backend_for(check_device(device))
+        where = check_device(device)
+        be = backend_for(where)
         first, second = self._pairs(be, n)
         keys = (first << be.xp.uint64(32)) | second
-        return wrap(be.xp.argsort(keys, kind="stable").astype(int64), device)
+        return wrap(be.xp.argsort(keys, kind="stable").astype(int64), where)
 
     def _pairs(self, be: Backend, count: int) -> tuple[Any, Any]:
         """Two words, as uint64, for each of ``count`` values."""
@@ -214,11 +222,16 @@ def _shape(size: Size) -> tuple[int, ...]:
     return shape
 
 
-def _arguments(size: Size, dtype: Any, device: str) -> tuple[Backend, tuple[int, ...], np.dtype[Any]]:
+def _no_probability(place: int, value: float) -> Exception:
+    return ValueError(f"probs: got {value} at position {place}; may be 0 to 1")
+
+
+def _arguments(size: Size, dtype: Any, device: str | None) -> tuple[Backend, str, tuple[int, ...], np.dtype[Any]]:
     kind = as_dtype(dtype or get_default_dtype())
     if kind not in (float32, float64):
         raise TypeError(f"dtype: got {kind}; may be float32 or float64")
-    return backend_for(check_device(device)), _shape(size), kind
+    where = check_device(device)
+    return backend_for(where), where, _shape(size), kind
 
 
 default_generator = Generator()
@@ -271,7 +284,7 @@ def _given(shape: tuple[Any, ...]) -> Any:
 
 
 def rand(
-    *shape: Any, requires_grad: bool = False, keep_grad: bool = False, dtype: Any = None, device: str = "cpu"
+    *shape: Any, requires_grad: bool = False, keep_grad: bool = False, dtype: Any = None, device: str | None = None
 ) -> Tensor:
     """Numbers spread evenly between 0 and 1, from the global generator. The shape is given as numbers or as one tuple.
 
@@ -284,7 +297,7 @@ def rand(
 
 
 def randn(
-    *shape: Any, requires_grad: bool = False, keep_grad: bool = False, dtype: Any = None, device: str = "cpu"
+    *shape: Any, requires_grad: bool = False, keep_grad: bool = False, dtype: Any = None, device: str | None = None
 ) -> Tensor:
     """Numbers from the standard normal distribution, from the global generator. The shape as in ``rand``.
 
@@ -303,7 +316,7 @@ def uniform(
     requires_grad: bool = False,
     keep_grad: bool = False,
     dtype: Any = None,
-    device: str = "cpu",
+    device: str | None = None,
 ) -> Tensor:
     """``Generator.uniform`` of the global generator.
 
@@ -322,7 +335,7 @@ def normal(
     requires_grad: bool = False,
     keep_grad: bool = False,
     dtype: Any = None,
-    device: str = "cpu",
+    device: str | None = None,
 ) -> Tensor:
     """``Generator.normal`` of the global generator.
 
@@ -334,7 +347,7 @@ def normal(
     return _finish(default_generator.normal(mean, std, size, dtype, device), requires_grad, keep_grad)
 
 
-def randint(low: int, high: int | None = None, size: Size = (), device: str = "cpu") -> Tensor:
+def randint(low: int, high: int | None = None, size: Size = (), device: str | None = None) -> Tensor:
     """``Generator.randint`` of the global generator.
 
     Example:
@@ -345,7 +358,7 @@ def randint(low: int, high: int | None = None, size: Size = (), device: str = "c
     return default_generator.randint(low, high, size, device)
 
 
-def bernoulli(probs: Any = 0.5, size: Size | None = None, dtype: Any = None, device: str = "cpu") -> Tensor:
+def bernoulli(probs: Any = 0.5, size: Size | None = None, dtype: Any = None, device: str | None = None) -> Tensor:
     """``Generator.bernoulli`` of the global generator.
 
     Example:
@@ -356,7 +369,7 @@ def bernoulli(probs: Any = 0.5, size: Size | None = None, dtype: Any = None, dev
     return default_generator.bernoulli(probs, size, dtype, device)
 
 
-def permutation(n: int, device: str = "cpu") -> Tensor:
+def permutation(n: int, device: str | None = None) -> Tensor:
     """``Generator.permutation`` of the global generator.
 
     Example:

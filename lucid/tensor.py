@@ -18,7 +18,7 @@ import numpy as np
 from lucid import autograd
 from lucid.autograd import HookHandle, _mode
 from lucid.backends import backend_for
-from lucid.device import check_device, move, to_numpy
+from lucid.device import check_device, move, names_device, to_numpy
 from lucid.dtypes import as_dtype, float64, get_default_dtype
 
 __all__ = ["Operand", "Tensor", "from_dlpack", "tensor", "to_tensor"]
@@ -38,7 +38,7 @@ class Tensor:
         requires_grad: whether gradients are wanted for it. Only float tensors may.
         keep_grad: whether ``grad`` is kept although the tensor is not a leaf.
         dtype: the element type; the default dtype if None.
-        device: ``"cpu"``, or ``"gpu"`` where a backend serves it.
+        device: ``"cpu"``, or ``"gpu"`` where a backend serves it; the default device if None.
 
     Raises:
         TypeError: ``data`` cannot be such an array.
@@ -73,8 +73,9 @@ class Tensor:
         requires_grad: bool = False,
         keep_grad: bool = False,
         dtype: Any = None,
-        device: str = "cpu",
+        device: str | None = None,
     ) -> None:
+        device = check_device(device)
         self.data = _array(data, dtype or get_default_dtype(), device, copy=True)
         if device != "cpu":
             self.device = device
@@ -173,8 +174,8 @@ class Tensor:
             retain_graph: whether the graph may be walked again; without it, saved values are released on the way.
 
         Raises:
-            RuntimeError: the tensor does not require a gradient; ``gradient`` is missing or of another shape; the graph
-                was walked before, or a tensor that it needs was changed in place.
+            RuntimeError: the tensor does not require a gradient; ``gradient`` is missing, or of another shape, dtype or
+                device; the graph was walked before, or a tensor that it needs was changed in place.
 
         Example:
             >>> import lucid
@@ -196,6 +197,8 @@ class Tensor:
                 )
             array = xp.ones_like(self.data)
         else:
+            if isinstance(gradient, Tensor):
+                check_devices("backward", self, gradient)
             array = _array(gradient, getattr(gradient, "dtype", self.data.dtype), self.device, copy=False)
             if array.shape != self.data.shape or array.dtype != self.data.dtype:
                 raise RuntimeError(
@@ -238,7 +241,11 @@ class Tensor:
     # -- leaving lucid -----------------------------------------------------------------------------------------------
 
     def numpy(self) -> np.ndarray[Any, Any]:
-        """The values as a NumPy array, which shares memory with a tensor on the CPU. Its history is not tracked."""
+        """The values as a NumPy array, which shares memory with a tensor on the CPU; from a GPU they are copied.
+
+        Its history is not tracked. Reading values, here as in ``item``, ``tolist``, ``bool`` and ``print``, is what
+        waits for a GPU; nothing else does.
+        """
         return to_numpy(self.data)
 
     def item(self) -> Any:
@@ -249,11 +256,11 @@ class Tensor:
         """
         if self.data.size != 1:
             raise ValueError(f"item: a tensor of shape {self.shape} has {self.size} elements; must have one")
-        return self.data.item()
+        return to_numpy(self.data).item()
 
     def tolist(self) -> Any:
         """The values as nested lists of Python numbers, or a number if there are no axes."""
-        return self.data.tolist()
+        return to_numpy(self.data).tolist()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         array = to_numpy(self.data)
@@ -278,14 +285,14 @@ class Tensor:
     def __bool__(self) -> bool:
         if self.data.size != 1:
             raise ValueError(f"the truth of a tensor of shape {self.shape} is ambiguous; use .any() or .all()")
-        return bool(self.data.item())
+        return bool(to_numpy(self.data).item())
 
     def __index__(self) -> int:
         if self.data.dtype.kind not in "iub" or self.data.size != 1:
             raise TypeError(
                 f"only an integer tensor of one element is an index; got {self.dtype} of shape {self.shape}"
             )
-        return int(self.data.item())
+        return int(to_numpy(self.data).item())
 
     def __len__(self) -> int:
         if self.data.ndim == 0:
@@ -347,13 +354,19 @@ class Tensor:
     def to(self, target: Any) -> Tensor:
         """The tensor on a device, if ``target`` is a device's name, or converted to a dtype.
 
+        Its memory order stays as it is, and its gradient is brought back to this tensor's device.
+
+        Raises:
+            ValueError: text that names no device and no dtype.
+            RuntimeError: a device that nothing serves here.
+
         Example:
             >>> import lucid
             >>> lucid.ones(2).to(lucid.float64).dtype
             dtype('float64')
         """
-        if isinstance(target, str) and target in ("cpu", "gpu"):
-            return self if target == self.device else ops.to_device(self, check_device(target))
+        if names_device(target):
+            return self if check_device(target) == self.device else ops.to_device(self, target)
         return ops.cast(self, target)
 
     def cpu(self) -> Tensor:
@@ -373,12 +386,14 @@ class Tensor:
         return self if self.is_contiguous() else ops.clone(self)
 
     def copy_(self, source: Any) -> Tensor:
-        """Write ``source``, broadcast and converted, into this tensor; returns it.
+        """Write ``source``, broadcast and converted, from whatever device, into this tensor; returns it.
 
         Raises:
             RuntimeError: the tensor requires a gradient and operations are being recorded.
             ValueError: ``source`` does not broadcast to this tensor's shape.
         """
+        if isinstance(source, Tensor) and source.device != self.device:
+            source = source.to(self.device)
         return self._write(..., source)
 
     def fill_(self, value: Any) -> Tensor:
@@ -390,7 +405,7 @@ class Tensor:
         return self._write(..., 0)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        self._write(_plain_index(index), value)
+        self._write(_plain_index("setitem", self, index), value)
 
     def _write(self, index: Any, value: Any) -> Tensor:
         if self._requires_grad and _mode.enabled:
@@ -404,7 +419,10 @@ class Tensor:
                     "a tensor that requires a gradient cannot be written into another while operations are recorded, "
                     "because the gradient would be lost; use lucid.where or lucid.concatenate, or detach it"
                 )
+            check_devices("setitem", self, value)
             value = value.data
+        elif self.device != "cpu" and not isinstance(value, bool | int | float | np.generic):
+            value = move(np.asarray(value), self.device)
         self.data[index] = value
         self._changed()
         return self
@@ -420,9 +438,9 @@ class Tensor:
             cell = self._version = [0]
         return cell
 
-    def _share_version(self, source: Tensor) -> None:
-        """Become a view of ``source`` where memory is shared: a change of one is then a change of the other."""
-        if self.data.base is not None and backend_for(self.device).xp.may_share_memory(self.data, source.data):
+    def _share_version(self, source: Tensor, array: Any, xp: Any) -> None:
+        """Become a view of ``source`` where memory is shared with its array: a change of one then changes the other."""
+        if self.data.base is not None and xp.may_share_memory(self.data, array):
             self._version = source._version_cell()
 
     # -- operators ---------------------------------------------------------------------------------------------------
@@ -693,7 +711,7 @@ _new = Tensor.__new__
 
 
 def tensor(
-    data: Any, requires_grad: bool = False, keep_grad: bool = False, dtype: Any = None, device: str = "cpu"
+    data: Any, requires_grad: bool = False, keep_grad: bool = False, dtype: Any = None, device: str | None = None
 ) -> Tensor:
     """A new tensor with a copy of ``data``; an array keeps its dtype, Python floats take the default one.
 
@@ -702,7 +720,7 @@ def tensor(
         requires_grad: whether gradients are wanted for it.
         keep_grad: whether ``grad`` is kept although the tensor is not a leaf.
         dtype: the element type; None keeps that of an array.
-        device: where it lies.
+        device: where it lies; the default device if None.
 
     Raises: as ``Tensor``.
 
@@ -711,6 +729,7 @@ def tensor(
         >>> lucid.tensor(numpy.zeros(2)).dtype, lucid.tensor([1, 2]).dtype, lucid.tensor(0.5).dtype
         (dtype('float64'), dtype('int64'), dtype('float32'))
     """
+    device = check_device(device)
     out = wrap(_array(data, dtype, device, copy=True), device)
     if requires_grad:
         out.requires_grad = True
@@ -723,7 +742,7 @@ def as_tensor(data: Any, dtype: Any = None, device: str | None = None) -> Tensor
     """``data`` as a tensor as ``tensor`` makes it, but without copying where memory can be shared.
 
     A tensor is returned as it is, unless another dtype or device is asked for: then its values are converted, without
-    history. Without a device, a tensor stays where it is, and other data comes to the CPU.
+    history. Without a device, a tensor stays where it is, and other data comes to the default device.
 
     Example:
         >>> import lucid
@@ -731,8 +750,7 @@ def as_tensor(data: Any, dtype: Any = None, device: str | None = None) -> Tensor
         >>> lucid.to_tensor(x) is x
         True
     """
-    if device is None:
-        device = data.device if isinstance(data, Tensor) else "cpu"
+    device = data.device if device is None and isinstance(data, Tensor) else check_device(device)
     if isinstance(data, Tensor) and data.device == device and (dtype is None or data.dtype == as_dtype(dtype)):
         return data
     return wrap(_array(data, dtype, device, copy=False), device)
@@ -744,6 +762,13 @@ to_tensor = as_tensor
 def from_dlpack(source: Any) -> Tensor:
     """A tensor that shares memory with ``source``, an array of any library with the DLPack protocol.
 
+    It lies where the source lies: on the CPU, or on the GPU.
+
+    Raises:
+        TypeError: the source does not speak the protocol, or its elements are of no dtype of lucid.
+        RuntimeError: it lies on a GPU, and no backend serves one here.
+        ValueError: it lies on another kind of device.
+
     Example:
         >>> import lucid, numpy
         >>> a = numpy.zeros(2)
@@ -752,9 +777,20 @@ def from_dlpack(source: Any) -> Tensor:
         >>> x
         tensor([1., 0.], dtype=float64)
     """
-    array = np.from_dlpack(source)
+    if not hasattr(source, "__dlpack_device__"):
+        raise TypeError(
+            f"source: got {type(source).__name__}; may be an array with the methods __dlpack__, __dlpack_device__"
+        )
+    kind = int(source.__dlpack_device__()[0])
+    if kind not in _DLPACK_DEVICES:
+        raise ValueError(f"source: lies on a device of DLPack's kind {kind}; may lie on the CPU (1) or a CUDA GPU (2)")
+    device = _DLPACK_DEVICES[kind]
+    array = backend_for(device).xp.from_dlpack(source)
     as_dtype(array.dtype)
-    return wrap(array)
+    return wrap(array, device)
+
+
+_DLPACK_DEVICES = {1: "cpu", 2: "gpu", 3: "cpu", 13: "gpu"}  # memory of the host and the device, pinned, and managed
 
 
 def _array(data: Any, dtype: Any, device: str, copy: bool) -> Any:
@@ -762,14 +798,14 @@ def _array(data: Any, dtype: Any, device: str, copy: bool) -> Any:
     if isinstance(data, Tensor):
         data = data.data
     typed = hasattr(data, "dtype")  # an array, of whatever library, has a dtype to keep
-    if device == "cpu":
-        data = _numpy(to_numpy(data) if typed else data)
-    else:
-        data = move(data if typed else _numpy(data), check_device(device))
-    chosen = as_dtype(data.dtype if dtype is None else dtype)
+    there = typed and device != "cpu" and isinstance(data, backend_for(device).xp.ndarray)
+    array = data if there else _numpy(to_numpy(data) if typed else data)
+    chosen = as_dtype(array.dtype if dtype is None else dtype)
     if dtype is None and not typed and chosen == float64:
         chosen = get_default_dtype()
-    return data.astype(chosen, copy=copy)
+    if there or device == "cpu":
+        return array.astype(chosen, copy=copy)
+    return move(array.astype(chosen, copy=False), device)
 
 
 def _numpy(data: Any) -> np.ndarray[Any, Any]:
@@ -779,13 +815,30 @@ def _numpy(data: Any) -> np.ndarray[Any, Any]:
         raise ValueError(f"data: got nested sequences of different lengths; must form a box ({error})") from None
 
 
-def _plain_index(index: Any) -> Any:
-    """``index`` with tensors replaced by their arrays."""
-    if isinstance(index, Tensor):
-        return index.data
+def check_devices(name: str, *tensors: Tensor) -> None:
+    """Raise RuntimeError, naming the operation, unless all tensors lie on one device."""
+    for tensor in tensors:
+        if tensor.device != tensors[0].device:
+            raise RuntimeError(
+                f"{name}: got tensors on {tensors[0].device!r} and {tensor.device!r}; all must be on one device "
+                "(.to moves a tensor or a module)"
+            )
+
+
+def _plain_index(name: str, x: Tensor, index: Any) -> Any:
+    """``index`` of ``x`` with tensors, arrays and lists replaced by arrays of the tensor's device."""
     if isinstance(index, tuple):
-        return tuple([i.data if isinstance(i, Tensor) else i for i in index])
-    return index
+        return tuple([_plain_part(name, x, part) for part in index])
+    return _plain_part(name, x, index)
+
+
+def _plain_part(name: str, x: Tensor, part: Any) -> Any:
+    if isinstance(part, Tensor):
+        check_devices(name, x, part)
+        return part.data
+    if x.device != "cpu" and isinstance(part, list | np.ndarray):
+        return move(np.asarray(part), x.device)
+    return part
 
 
 def _comparable(value: object) -> bool:

@@ -14,12 +14,20 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # before NumPy, PyTorch and lucid start
 from collections.abc import Iterator
 
 import pytest
+from support.backends import BACKENDS, ON_GPU, on
 
-from lucid.backends import available_backends, use_backend
+from lucid.backends import use_backend
 
 
-@pytest.fixture(params=available_backends())
+@pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The name of each backend in turn; it serves the CPU during the test."""
-    with use_backend(request.param):
+    """The name of each backend in turn; it serves its device during the test, and that is the default device."""
+    with on(request.param):
         yield request.param
+
+
+@pytest.fixture(params=ON_GPU)
+def gpu(request: pytest.FixtureRequest) -> Iterator[str]:
+    """``"gpu"``, served by each backend in turn that can. The default device stays the CPU."""
+    with use_backend(request.param, "gpu"):
+        yield "gpu"

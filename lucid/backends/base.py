@@ -22,11 +22,38 @@ Array = Any
 Pair = tuple[int, int]
 
 
+def dense_order(x: Array) -> tuple[int, ...] | None:
+    """The order of axes in which ``x`` lies densely in memory, or None if it has gaps or overlaps."""
+    flags = x.flags
+    if flags.c_contiguous:
+        return tuple(range(x.ndim))
+    order = sorted(range(x.ndim), key=lambda axis: (-x.strides[axis], axis))
+    return tuple(order) if x.transpose(order).flags.c_contiguous else None
+
+
 class Backend(ABC):
     """The short list of kernels. ``float`` below means float32 or float64; images are ``(N, C, H, W)``."""
 
     name: str
     xp: ModuleType
+    asynchronous: bool = False
+    """Whether kernels run behind the program's back, so that reading a value waits for them."""
+
+    # -- what every array library can do; a backend may do it better --------------------------------------------------
+
+    def number(self, value: float, dtype: Any) -> Array:
+        """One number as an array without axes, narrowed to ``dtype``."""
+        return self.xp.full((), value, dtype)
+
+    def arg_extreme(self, op: str, x: Array, axis: int | None, keepdims: bool) -> Array:
+        """``argmax argmin``: int64, the first of equal elements, the first NaN where there is one (section 4)."""
+        return self.xp.asarray(getattr(self.xp, op)(x, axis=axis, keepdims=keepdims))
+
+    def running_update(self, running: Array, statistic: Array, factor: float, momentum: float) -> None:
+        """``running = running + momentum * (factor * statistic - running)`` in place; the statistic is float64, every
+        operation rounds in float64, the result once more to the dtype of ``running`` (section 7)."""
+        old = running.astype("float64")
+        running[...] = old + momentum * ((statistic * factor if factor != 1 else statistic) - old)
 
     # -- elementwise: sections 5 and 6 -------------------------------------------------------------------------------
 

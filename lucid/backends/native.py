@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lucid.backends.base import Array, Backend, Pair
+from lucid.backends.base import Array, Backend, Pair, dense_order
 
 try:
     import _lucid_native as _native
@@ -33,15 +33,6 @@ _CHANNELS_LAST = (0, 2, 3, 1)
 _CHANNELS_FIRST = (0, 3, 1, 2)
 _WEIGHT_STORED = (2, 3, 1, 0)
 _WEIGHT_SHAPED = (3, 2, 0, 1)
-
-
-def _dense_order(x: Array) -> tuple[int, ...] | None:
-    """The order of axes in which ``x`` lies densely in memory, or None if it has gaps or overlaps."""
-    flags = x.flags
-    if flags.c_contiguous:
-        return tuple(range(x.ndim))
-    order = sorted(range(x.ndim), key=lambda axis: (-x.strides[axis], axis))
-    return tuple(order) if x.transpose(order).flags.c_contiguous else None
 
 
 def _same_layout(a: Array, b: Array) -> bool:
@@ -162,17 +153,20 @@ class NativeBackend(Backend):
         if chosen:
             _native.set_isa(chosen)
 
+    def number(self, value: float, dtype: Any) -> Array:
+        return np.array(value, dtype)
+
     # -- elementwise -------------------------------------------------------------------------------------------------
 
     def unary(self, op: str, x: Array) -> Array:
-        if _dense_order(x) is None:
+        if dense_order(x) is None:
             x = np.ascontiguousarray(x)
         y = np.empty_like(x)
         _native.unary(_UNARY[op], x, y)
         return y
 
     def binary(self, op: str, a: Array, b: Array) -> Array:
-        if _same_layout(a, b) and _dense_order(a) is not None:
+        if _same_layout(a, b) and dense_order(a) is not None:
             y = np.empty_like(a)
             _native.binary(_BINARY[op], a, b, y)
             return y
@@ -180,7 +174,7 @@ class NativeBackend(Backend):
             with np.errstate(all="ignore"):
                 return np.asarray(_NUMPY_BINARY[op](a, b))
         shape = np.broadcast_shapes(a.shape, b.shape)
-        y = np.empty_like(a) if a.shape == shape and _dense_order(a) is not None else np.empty(shape, a.dtype)
+        y = np.empty_like(a) if a.shape == shape and dense_order(a) is not None else np.empty(shape, a.dtype)
         _native.binary(_BINARY[op], self._like(a, y), self._like(b, y), y)
         return y
 
@@ -194,7 +188,7 @@ class NativeBackend(Backend):
         return copy
 
     def power(self, x: Array, exponent: float) -> Array:
-        if _dense_order(x) is None:
+        if dense_order(x) is None:
             x = np.ascontiguousarray(x)
         y = np.empty_like(x)
         _native.power(x, float(exponent), y)
@@ -204,7 +198,7 @@ class NativeBackend(Backend):
 
     def reduce(self, op: str, x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
         kept = [axis for axis in range(x.ndim) if axis not in axes]
-        order = _dense_order(x)
+        order = dense_order(x)
         split = None if order is None else self._one_run(order, axes)
         if order is None or split is None:
             order, split = (*kept, *axes), len(kept)
@@ -484,7 +478,7 @@ class NativeBackend(Backend):
         maximize: bool,
     ) -> None:
         scalars = float(lr), float(momentum), float(dampening), float(weight_decay), nesterov, maximize
-        if _dense_order(param) is None or (velocity is not None and not _same_layout(velocity, param)):
+        if dense_order(param) is None or (velocity is not None and not _same_layout(velocity, param)):
             p = np.ascontiguousarray(param)
             v = None if velocity is None else np.ascontiguousarray(velocity)
             self.sgd_step(

@@ -86,7 +86,9 @@ class InferencePlan:
 
     def __call__(self, x: Any) -> Tensor:
         """The model's output for ``x``, a tensor (or array) of ``input_shape``."""
-        x = as_tensor(x)
+        x = as_tensor(x, device=None if isinstance(x, Tensor) else self._device)
+        if x.device != self._device:
+            raise RuntimeError(f"input: got a tensor on {x.device!r}; the plan runs on {self._device!r}")
         if x.shape != self.input_shape or x.dtype != self.dtype:
             raise ValueError(
                 f"input: got {x.dtype} of shape {x.shape}; the plan takes {self.dtype} of shape {self.input_shape}"

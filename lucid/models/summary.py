@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lucid import get_default_dtype, nn
+from lucid import get_default_device, get_default_dtype, nn
 from lucid.backends.shapes import hollow
 from lucid.nn._dry_run import dry_run
 from lucid.ops._function import Function
@@ -116,7 +116,8 @@ def summarize(model: nn.Module, input_shape: Sequence[int]) -> Summary:
     parameters = list(model.parameters())
     dtype = parameters[0].dtype if parameters else get_default_dtype()
     rows = _RowTracer(model)
-    dry_run(model, [wrap(hollow(shape, dtype))], rows)
+    device = parameters[0].device if parameters else get_default_device()
+    dry_run(model, [wrap(hollow(shape, dtype), device)], rows)
     return Summary(
         input_shape=shape,
         rows=rows.finished,

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from lucid.autograd import no_grad
 from lucid.backends import Backend, backend_for
-from lucid.backends.shapes import ShapeBackend, hollow
+from lucid.backends.shapes import Hollow, ShapeBackend, hollow
 from lucid.nn.module import Module
 from lucid.ops._function import Function, set_tracer
 from lucid.tensor import Tensor, wrap
@@ -64,6 +64,12 @@ class _OwnThread:
 
     def backend(self, device: str) -> Backend:
         return self._shapes if self._own() else backend_for(device)
+
+    def arrays(self, arrays: list[Any]) -> list[Any]:
+        """Parameters and numbers as hollow as the input, wherever they lie."""
+        if not self._own():
+            return arrays
+        return [a if a is None or isinstance(a, Hollow) else hollow(a.shape, a.dtype) for a in arrays]
 
     def record(self, function: Function, inputs: tuple[Tensor | None, ...], output: Tensor) -> None:
         if self._own():

@@ -50,7 +50,7 @@ class _Arm(Function):
 
     def backward(self, be: Any, dy: Any) -> tuple[Any, ...]:
         self.joint.slots[self.slot] = dy
-        return (be.xp.zeros(()),)  # what tells the walk to visit the joint; it has no other meaning
+        return (be.number(0.0, "float64"),)  # what tells the walk to visit the joint; it has no other meaning
 
 
 def _through(tensors: list[Tensor], observe: Callable[[Gradients], Gradients]) -> list[Tensor]:
@@ -138,9 +138,13 @@ class BackwardHooks:
                 f"must be {len(grad_input)}, one for each input, or None"
             )
         for new, old in zip(changed, grad_input, strict=True):
-            if old is not None and (not isinstance(new, Tensor) or new.shape != old.shape or new.dtype != old.dtype):
+            if old is not None and not _fits(new, old):
                 raise RuntimeError(
                     f"a backward hook of {type(self.module).__name__} returned {new!r} for a gradient "
-                    f"of shape {old.shape} and dtype {old.dtype}"
+                    f"of shape {old.shape} and dtype {old.dtype} on {old.device!r}"
                 )
         return changed
+
+
+def _fits(new: Any, old: Tensor) -> bool:
+    return isinstance(new, Tensor) and (new.shape, new.dtype, new.device) == (old.shape, old.dtype, old.device)

@@ -30,7 +30,7 @@ class Conv2d(Module):
         groups: into how many groups channels are divided.
         bias: whether there is one.
         padding_mode: ``"zeros"``, the only one.
-        device: where the parameters lie.
+        device: where the parameters lie; the default device if None.
         dtype: float32 or float64; the default dtype if None.
 
     Attributes:
@@ -59,7 +59,7 @@ class Conv2d(Module):
         groups: int = 1,
         bias: bool = True,
         padding_mode: str = "zeros",
-        device: str = "cpu",
+        device: str | None = None,
         dtype: Any = None,
     ) -> None:
         super().__init__()

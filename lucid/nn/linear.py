@@ -23,7 +23,7 @@ class Linear(Module):
         in_features: the length of the input's last axis.
         out_features: that of the output's.
         bias: whether there is one.
-        device: where the parameters lie.
+        device: where the parameters lie; the default device if None.
         dtype: float32 or float64; the default dtype if None.
 
     Attributes:
@@ -42,7 +42,7 @@ class Linear(Module):
     bias: Parameter | None
 
     def __init__(
-        self, in_features: int, out_features: int, bias: bool = True, device: str = "cpu", dtype: Any = None
+        self, in_features: int, out_features: int, bias: bool = True, device: str | None = None, dtype: Any = None
     ) -> None:
         super().__init__()
         self.in_features = in_features

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from lucid.autograd import HookHandle
-from lucid.device import check_device, move
+from lucid.backends import backend_for
+from lucid.device import check_device, move, names_device
 from lucid.dtypes import as_dtype, float32, float64
 from lucid.nn._hooks import BackwardHooks
 from lucid.nn.parameter import Buffer, Parameter
@@ -363,7 +364,7 @@ class Module:
 
         Raises:
             TypeError: a dtype that is not float32 or float64.
-            ValueError, RuntimeError: a device that is unknown or that nothing serves here.
+            ValueError, RuntimeError: a device that is unknown or that nothing serves here; nothing has been moved then.
 
         Example:
             >>> import lucid
@@ -371,8 +372,9 @@ class Module:
             dtype('float64')
         """
         for target in targets:
-            if isinstance(target, str) and target in ("cpu", "gpu"):
-                self._convert_all(_Mover(check_device(target)))
+            if names_device(target):
+                backend_for(check_device(target))
+                self._convert_all(_Mover(target))
                 continue
             dtype = as_dtype(target)
             if dtype not in (float32, float64):
@@ -418,7 +420,8 @@ class Module:
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
-        """Copy tensors (or arrays) into the parameters and buffers of the same paths, converted to their dtypes.
+        """Copy tensors (or arrays) into the parameters and buffers of the same paths, converted to their dtypes and
+        brought to their devices.
 
         Args:
             state_dict: what ``state_dict`` returned, or ``lucid.load`` read.
@@ -435,17 +438,17 @@ class Module:
         own = self.state_dict(keep_vars=True)
         missing = [name for name in own if name not in state_dict]
         unexpected = [name for name in state_dict if name not in own]
-        new = {name: _as_array(state_dict[name]) for name in own if name in state_dict}
-        problems = [_misfit(name, own[name], array) for name, array in new.items()]
+        new = {name: as_tensor(state_dict[name]) for name in own if name in state_dict}
+        problems = [_misfit(name, own[name], value) for name, value in new.items()]
         lines = [problem for problem in problems if problem]
         if strict:
             lines += [f"missing: {name}" for name in missing] + [f"unexpected: {name}" for name in unexpected]
         if lines:
             listed = "\n  ".join(lines)
             raise RuntimeError(f"the state does not fit {type(self).__name__}, which is unchanged:\n  {listed}")
-        for name, array in new.items():
+        for name, value in new.items():
             tensor = own[name]
-            tensor.data[...] = array if tensor.device == "cpu" else move(array, tensor.device)
+            tensor.data[...] = value.data if value.device == tensor.device else move(value.data, tensor.device)
             tensor._changed()
         return IncompatibleKeys(missing, unexpected)
 
@@ -497,14 +500,10 @@ class _Mover:
             tensor._version = None
 
 
-def _as_array(value: Any) -> np.ndarray[Any, Any]:
-    return as_tensor(value).numpy() if not isinstance(value, Tensor) else value.numpy()
-
-
-def _misfit(name: str, tensor: Tensor, array: np.ndarray[Any, Any]) -> str:
-    """Why ``array`` cannot become the value of ``tensor``, or nothing."""
-    if array.shape != tensor.shape:
-        return f"wrong shape: {name} is {tuple(array.shape)}, must be {tensor.shape}"
-    if array.dtype.kind == "f" and tensor.dtype.kind != "f":
-        return f"wrong dtype: {name} is {array.dtype}, must be {tensor.dtype}"
+def _misfit(name: str, tensor: Tensor, value: Tensor) -> str:
+    """Why ``value`` cannot become that of ``tensor``, or nothing."""
+    if value.shape != tensor.shape:
+        return f"wrong shape: {name} is {value.shape}, must be {tensor.shape}"
+    if value.dtype.kind == "f" and tensor.dtype.kind != "f":
+        return f"wrong dtype: {name} is {value.dtype}, must be {tensor.dtype}"
     return ""

@@ -26,7 +26,7 @@ class BatchNorm2d(Module):
         momentum: how far running statistics go towards the batch's each time; None averages all batches evenly.
         affine: whether there are a weight and a bias.
         track_running_stats: whether there are running statistics; without, the batch's are used in evaluation too.
-        device: where the parameters lie.
+        device: where the parameters lie; the default device if None.
         dtype: float32 or float64; the default dtype if None.
 
     Attributes:
@@ -61,7 +61,7 @@ class BatchNorm2d(Module):
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
-        device: str = "cpu",
+        device: str | None = None,
         dtype: Any = None,
     ) -> None:
         super().__init__()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lucid.ops.creation import empty
-from lucid.tensor import Tensor, as_tensor
+from lucid.tensor import Tensor, as_tensor, wrap
 
 __all__ = ["Buffer", "Parameter", "empty_weight"]
 
@@ -17,7 +17,7 @@ class Parameter(Tensor):
         data: a tensor, an array or nested lists.
         requires_grad: whether it is trained.
         dtype: None keeps that of an array.
-        device: where it lies; None keeps that of a tensor.
+        device: where it lies; None keeps that of a tensor, and is the default device for other data.
 
     Example:
         >>> import lucid
@@ -28,11 +28,10 @@ class Parameter(Tensor):
     _repr_name = "Parameter"
 
     def __init__(self, data: Any, requires_grad: bool = True, dtype: Any = None, device: str | None = None) -> None:
-        where = device or (data.device if isinstance(data, Tensor) else "cpu")
-        source = as_tensor(data, dtype=dtype, device=where)
+        source = as_tensor(data, dtype=dtype, device=device)
         self.data = source.data
-        if where != "cpu":
-            self.device = where
+        if source.device != "cpu":
+            self.device = source.device
         self._version = source._version_cell()
         if requires_grad:
             self.requires_grad = True
@@ -45,7 +44,7 @@ class Buffer(Tensor):
         data: a tensor, an array or nested lists; memory is shared where it is a tensor or an array.
         persistent: whether it is part of ``state_dict``.
         dtype: None keeps that of an array.
-        device: where it lies; None keeps that of a tensor.
+        device: where it lies; None keeps that of a tensor, and is the default device for other data.
 
     Example:
         >>> import lucid
@@ -57,16 +56,15 @@ class Buffer(Tensor):
     persistent: bool = True
 
     def __init__(self, data: Any, persistent: bool = True, dtype: Any = None, device: str | None = None) -> None:
-        where = device or (data.device if isinstance(data, Tensor) else "cpu")
-        source = as_tensor(data, dtype=dtype, device=where)
+        source = as_tensor(data, dtype=dtype, device=device)
         self.data = source.data
-        if where != "cpu":
-            self.device = where
+        if source.device != "cpu":
+            self.device = source.device
         self._version = source._version_cell()
         self.persistent = persistent
 
 
-def empty_weight(*shape: int, dtype: Any = None, device: str = "cpu") -> Parameter:
+def empty_weight(*shape: int, dtype: Any = None, device: str | None = None) -> Parameter:
     """A parameter of shape ``(O, I, ...)`` for a contraction, whose values are left as the memory was.
 
     It is stored in the order in which kernels read it, ``(..., I, O)`` with the output channel fastest, so that no
@@ -74,4 +72,5 @@ def empty_weight(*shape: int, dtype: Any = None, device: str = "cpu") -> Paramet
     """
     stored = empty(*shape[2:], shape[1], shape[0], dtype=dtype, device=device)
     kernel_axes = range(len(shape) - 2)
-    return Parameter(stored.data.transpose(len(shape) - 1, len(shape) - 2, *kernel_axes), device=device)
+    shaped = stored.data.transpose(len(shape) - 1, len(shape) - 2, *kernel_axes)
+    return Parameter(wrap(shaped, stored.device))

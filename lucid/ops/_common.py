@@ -8,7 +8,7 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
-from lucid.backends import Backend
+from lucid.backends import Backend, backend_for
 from lucid.dtypes import bool_, get_default_dtype, int64
 from lucid.ops._function import apply
 from lucid.tensor import Tensor, as_tensor, wrap
@@ -44,19 +44,15 @@ def _operand(name: str, value: Any, other: Any) -> Tensor:
     if isinstance(value, bool | int | float):
         if not isinstance(other, Tensor):
             return as_tensor(value)
-        return wrap(backend_array(other, value, _scalar_dtype(value, other.data.dtype)), other.device)
+        return wrap(number(other, value, _scalar_dtype(value, other.data.dtype)), other.device)
     if isinstance(value, np.ndarray) or hasattr(value, "__array__"):
-        return as_tensor(value, device=other.device if isinstance(other, Tensor) else "cpu")
+        return as_tensor(value, device=other.device if isinstance(other, Tensor) else None)
     raise TypeError(f"{name}: got {type(value).__name__} as an operand; may be a tensor, an array or a number")
 
 
-def backend_array(like: Tensor, value: Any, dtype: Any) -> Any:
+def number(like: Tensor, value: float, dtype: Any) -> Any:
     """``value`` as an array without axes, on the device of ``like``."""
-    if like.device == "cpu":
-        return np.array(value, dtype)
-    from lucid.backends import backend_for
-
-    return backend_for(like.device).xp.array(value, dtype)
+    return backend_for(like.device).number(value, dtype)
 
 
 def _scalar_dtype(value: bool | int | float, dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -140,9 +136,9 @@ __all__ = [
     "Shape",
     "all_axes",
     "apply",
-    "backend_array",
     "broadcast_shape",
     "floating",
+    "number",
     "one_axis",
     "operands",
     "unbroadcast",

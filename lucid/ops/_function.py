@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol
 
 from lucid.autograd import _mode
 from lucid.backends import Backend, backend_for
-from lucid.tensor import Tensor, as_tensor, wrap
+from lucid.tensor import Tensor, as_tensor, check_devices, wrap
 
 __all__ = ["Function", "Tracer", "apply", "set_tracer"]
 
@@ -21,9 +21,12 @@ _FLOAT16 = 23  # NumPy's type number; float32 and float64 and all integers are b
 
 
 class Tracer(Protocol):
-    """What may watch a model run: every operation, and every module as it is entered and left; it lends the backend."""
+    """What may watch a model run: every operation, and every module as it is entered and left; it lends the backend,
+    and the arrays that the backend gets."""
 
     def backend(self, device: str) -> Backend: ...
+
+    def arrays(self, arrays: list[Any]) -> list[Any]: ...
 
     def record(self, function: Function, inputs: tuple[Tensor | None, ...], output: Tensor) -> None: ...
 
@@ -124,7 +127,10 @@ def apply(function: Function, *inputs: Any) -> Tensor:
             device, dtype = tensor.device, array.dtype
         if tensor._requires_grad:
             record = True
-    be = backend_for(device) if _tracer is None else _tracer.backend(device)  # type: ignore[arg-type]
+    if _tracer is None:
+        be = backend_for(device)  # type: ignore[arg-type]
+    else:
+        be, arrays = _tracer.backend(device), _tracer.arrays(arrays)  # type: ignore[arg-type]
     if record and _mode.enabled and function.differentiable:
         function.needs = (True,) if len(inputs) == 1 else tuple([t is not None and t._requires_grad for t in inputs])
         out = wrap(function.forward(be, *arrays), device)  # type: ignore[arg-type]
@@ -132,7 +138,7 @@ def apply(function: Function, *inputs: Any) -> Tensor:
     else:
         out = wrap(function.forward(be, *arrays), device)  # type: ignore[arg-type]
     if function.view:
-        out._share_version(inputs[0])
+        out._share_version(inputs[0], arrays[0], be.xp)
     if _tracer is not None:
         _tracer.record(function, inputs, out)
     return out
@@ -168,12 +174,7 @@ def _as_tensors(inputs: tuple[Any, ...]) -> tuple[Tensor | None, ...]:
 def _check(function: Function, inputs: tuple[Any, ...]) -> None:
     """Raise unless all inputs are on one device, and the float ones of one dtype that lucid computes with."""
     tensors = [t for t in inputs if t is not None]
-    for tensor in tensors:
-        if tensor.device != tensors[0].device:
-            raise RuntimeError(
-                f"{function.name}: got tensors on {tensors[0].device!r} and {tensor.device!r}; "
-                "all must be on one device"
-            )
+    check_devices(function.name, *tensors)
     floats = [] if function.any_dtype else [t.data.dtype for t in tensors if t.data.dtype.kind == "f"]
     for dtype in floats:
         if dtype.num >= _FLOAT16:

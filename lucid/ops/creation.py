@@ -6,8 +6,10 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from lucid.backends import backend_for
-from lucid.device import check_device
+from lucid.device import check_device, move
 from lucid.dtypes import as_dtype, get_default_dtype
 from lucid.tensor import Tensor, as_tensor, wrap
 
@@ -26,8 +28,16 @@ __all__ = [
 ]
 
 
-def _xp(device: str) -> Any:
-    return backend_for(check_device(device)).xp
+def _make(name: str, device: str | None, shape: tuple[int, ...], *rest: Any) -> tuple[Any, str]:
+    """What the array library's function of that name makes on ``device``, and the device."""
+    where = check_device(device)
+    return getattr(backend_for(where).xp, name)(shape, *rest), where
+
+
+def _bring(array: Any, device: str | None) -> tuple[Any, str]:
+    """Numbers that NumPy has worked out, so that they have the same bits everywhere, on ``device``."""
+    where = check_device(device)
+    return move(array, where), where
 
 
 def _shape(shape: tuple[Any, ...]) -> tuple[int, ...]:
@@ -40,8 +50,8 @@ def _shape(shape: tuple[Any, ...]) -> tuple[int, ...]:
     return lengths
 
 
-def _finish(array: Any, device: str, requires_grad: bool, keep_grad: bool = False) -> Tensor:
-    out = wrap(array, device)
+def _finish(made: tuple[Any, str], requires_grad: bool, keep_grad: bool = False) -> Tensor:
+    out = wrap(*made)
     if requires_grad:
         out.requires_grad = True
     if keep_grad:
@@ -50,7 +60,7 @@ def _finish(array: Any, device: str, requires_grad: bool, keep_grad: bool = Fals
 
 
 def zeros(
-    *shape: Any, dtype: Any = None, requires_grad: bool = False, keep_grad: bool = False, device: str = "cpu"
+    *shape: Any, dtype: Any = None, requires_grad: bool = False, keep_grad: bool = False, device: str | None = None
 ) -> Tensor:
     """Zeros.
 
@@ -59,10 +69,11 @@ def zeros(
         dtype: the default dtype if None.
         requires_grad: whether gradients are wanted.
         keep_grad: as in ``Tensor``.
-        device: where it lies.
+        device: where it lies; the default device if None.
 
     Raises:
-        ValueError: a negative length.
+        ValueError: a negative length, or an unknown device.
+        RuntimeError: a device that nothing serves here.
 
     Example:
         >>> import lucid
@@ -70,12 +81,12 @@ def zeros(
         tensor([[0., 0.],
                 [0., 0.]])
     """
-    array = _xp(device).zeros(_shape(shape), as_dtype(dtype or get_default_dtype()))
-    return _finish(array, device, requires_grad, keep_grad)
+    made = _make("zeros", device, _shape(shape), as_dtype(dtype or get_default_dtype()))
+    return _finish(made, requires_grad, keep_grad)
 
 
 def ones(
-    *shape: Any, dtype: Any = None, requires_grad: bool = False, keep_grad: bool = False, device: str = "cpu"
+    *shape: Any, dtype: Any = None, requires_grad: bool = False, keep_grad: bool = False, device: str | None = None
 ) -> Tensor:
     """Ones. Arguments and errors as ``zeros``.
 
@@ -84,12 +95,12 @@ def ones(
         >>> lucid.ones(3)
         tensor([1., 1., 1.])
     """
-    array = _xp(device).ones(_shape(shape), as_dtype(dtype or get_default_dtype()))
-    return _finish(array, device, requires_grad, keep_grad)
+    made = _make("ones", device, _shape(shape), as_dtype(dtype or get_default_dtype()))
+    return _finish(made, requires_grad, keep_grad)
 
 
 def empty(
-    *shape: Any, dtype: Any = None, requires_grad: bool = False, keep_grad: bool = False, device: str = "cpu"
+    *shape: Any, dtype: Any = None, requires_grad: bool = False, keep_grad: bool = False, device: str | None = None
 ) -> Tensor:
     """A tensor whose values are left as the memory was. Arguments and errors as ``zeros``.
 
@@ -98,8 +109,8 @@ def empty(
         >>> lucid.empty(2, 3).shape
         (2, 3)
     """
-    array = _xp(device).empty(_shape(shape), as_dtype(dtype or get_default_dtype()))
-    return _finish(array, device, requires_grad, keep_grad)
+    made = _make("empty", device, _shape(shape), as_dtype(dtype or get_default_dtype()))
+    return _finish(made, requires_grad, keep_grad)
 
 
 def full(
@@ -108,7 +119,7 @@ def full(
     dtype: Any = None,
     requires_grad: bool = False,
     keep_grad: bool = False,
-    device: str = "cpu",
+    device: str | None = None,
 ) -> Tensor:
     """``fill_value`` everywhere; without a dtype, that of ``lucid.tensor(fill_value)``. Otherwise as ``zeros``.
 
@@ -117,13 +128,13 @@ def full(
         >>> lucid.full((2,), 0.5), lucid.full(2, 7)
         (tensor([0.5, 0.5]), tensor([7, 7]))
     """
-    chosen = as_dtype(dtype) if dtype is not None else as_tensor(fill_value).dtype
+    chosen = as_dtype(dtype) if dtype is not None else as_tensor(fill_value, device="cpu").dtype
     lengths = _shape(tuple(shape) if isinstance(shape, Sequence) else (shape,))
-    return _finish(_xp(device).full(lengths, fill_value, chosen), device, requires_grad, keep_grad)
+    return _finish(_make("full", device, lengths, fill_value, chosen), requires_grad, keep_grad)
 
 
 def eye(
-    rows: int, columns: int | None = None, dtype: Any = None, requires_grad: bool = False, device: str = "cpu"
+    rows: int, columns: int | None = None, dtype: Any = None, requires_grad: bool = False, device: str | None = None
 ) -> Tensor:
     """Ones on the diagonal of a matrix, zeros elsewhere; square if ``columns`` is None.
 
@@ -134,7 +145,7 @@ def eye(
                 [0., 1.]])
     """
     shape = _shape((rows, rows if columns is None else columns))
-    return _finish(_xp(device).eye(*shape, dtype=as_dtype(dtype or get_default_dtype())), device, requires_grad)
+    return _finish(_bring(np.eye(*shape, dtype=as_dtype(dtype or get_default_dtype())), device), requires_grad)
 
 
 def arange(
@@ -143,7 +154,7 @@ def arange(
     step: float = 1,
     dtype: Any = None,
     requires_grad: bool = False,
-    device: str = "cpu",
+    device: str | None = None,
 ) -> Tensor:
     """The numbers from ``start`` (0 if only one is given), by ``step``, that stand before ``stop``.
 
@@ -164,12 +175,11 @@ def arange(
         raise ValueError("step: got 0; may be any other number")
     whole = all(isinstance(n, int) for n in (start, stop, step))
     chosen = as_dtype(dtype) if dtype is not None else as_dtype("int64") if whole else get_default_dtype()
-    array = _xp(device).arange(start, stop, step).astype(chosen)
-    return _finish(array, device, requires_grad)
+    return _finish(_bring(np.arange(start, stop, step).astype(chosen), device), requires_grad)
 
 
 def linspace(
-    start: float, stop: float, num: int = 50, dtype: Any = None, requires_grad: bool = False, device: str = "cpu"
+    start: float, stop: float, num: int = 50, dtype: Any = None, requires_grad: bool = False, device: str | None = None
 ) -> Tensor:
     """``num`` numbers at even distances from ``start`` to ``stop``, both included. Computed in float64, rounded once.
 
@@ -183,8 +193,8 @@ def linspace(
     """
     if num < 0:
         raise ValueError(f"num: got {num}; may be 0 or more")
-    array = _xp(device).linspace(start, stop, num).astype(as_dtype(dtype or get_default_dtype()))
-    return _finish(array, device, requires_grad)
+    array = np.linspace(start, stop, num).astype(as_dtype(dtype or get_default_dtype()))
+    return _finish(_bring(array, device), requires_grad)
 
 
 def zeros_like(x: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:

@@ -10,7 +10,7 @@ import numbers
 from typing import Any
 
 from lucid.backends import Backend
-from lucid.ops._common import backend_array, broadcast_shape, floating, operands, unbroadcast
+from lucid.ops._common import broadcast_shape, floating, number, operands, unbroadcast
 from lucid.ops._function import Function, apply
 from lucid.tensor import Operand, Tensor, as_tensor, wrap
 
@@ -59,11 +59,6 @@ def _unary(be: Backend, op: str, x: Any) -> Any:
     if op == "relu":
         return be.xp.asarray(be.xp.maximum(x, 0).astype(x.dtype))
     return be.xp.asarray(getattr(be.xp, _INTEGER_UNARY[op])(x))
-
-
-def _number(be: Backend, value: float, like: Any) -> Any:
-    """A number as an array without axes, narrowed to the dtype of ``like``."""
-    return be.xp.array(value, like.dtype)
 
 
 # -- two operands ----------------------------------------------------------------------------------------------------
@@ -219,8 +214,8 @@ class _Extremum(Function):
         a, b = self.saved  # type: ignore[misc]
         needs_a, needs_b = self.needs  # type: ignore[misc]
         xp = be.xp
-        shared = xp.where(a == b, be.binary("mul", dy, _number(be, 0.5, dy)), dy)
-        zero = _number(be, 0.0, dy)
+        shared = xp.where(a == b, be.binary("mul", dy, be.number(0.5, dy.dtype)), dy)
+        zero = be.number(0.0, dy.dtype)
         a_loses, b_loses = (a < b, a > b) if self.name == "maximum" else (a > b, a < b)
         return (
             unbroadcast(be, xp.where(a_loses, zero, shared), a.shape) if needs_a else None,
@@ -280,7 +275,7 @@ class Power(Function):
         n = self.exponent
         if n == 0:
             return (be.xp.zeros_like(x),)
-        slope = be.binary("mul", _number(be, n, x), be.power(x, n - 1))
+        slope = be.binary("mul", be.number(n, x.dtype), be.power(x, n - 1))
         return (be.binary("mul", dy, slope),)
 
 
@@ -393,7 +388,7 @@ class Sqrt(Function):
 
     def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
         (y,) = self.saved  # type: ignore[misc]
-        return (be.binary("div", dy, be.binary("mul", _number(be, 2.0, y), y)),)
+        return (be.binary("div", dy, be.binary("mul", be.number(2.0, y.dtype), y)),)
 
 
 def sqrt(x: Operand) -> Tensor:
@@ -417,7 +412,7 @@ class Square(Function):
 
     def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
         (x,) = self.saved  # type: ignore[misc]
-        return (be.binary("mul", dy, be.binary("mul", _number(be, 2.0, x), x)),)
+        return (be.binary("mul", dy, be.binary("mul", be.number(2.0, x.dtype), x)),)
 
 
 def square(x: Operand) -> Tensor:
@@ -516,7 +511,7 @@ class Sigmoid(Function):
 
     def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
         (y,) = self.saved  # type: ignore[misc]
-        slope = be.binary("mul", be.binary("sub", _number(be, 1.0, y), y), y)
+        slope = be.binary("mul", be.binary("sub", be.number(1.0, y.dtype), y), y)
         return (be.binary("mul", dy, slope),)
 
 
@@ -571,19 +566,19 @@ class Clip(Function):
         self.saved = (x,)
         y = x
         if self.min_value is not None:
-            y = _binary(be, "maximum", y, _number(be, self.min_value, x))
+            y = _binary(be, "maximum", y, be.number(self.min_value, x.dtype))
         if self.max_value is not None:
-            y = _binary(be, "minimum", y, _number(be, self.max_value, x))
+            y = _binary(be, "minimum", y, be.number(self.max_value, x.dtype))
         return y
 
     def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
         (x,) = self.saved  # type: ignore[misc]
         inside = x == x
         if self.min_value is not None:
-            inside &= x >= _number(be, self.min_value, x)
+            inside &= x >= be.number(self.min_value, x.dtype)
         if self.max_value is not None:
-            inside &= x <= _number(be, self.max_value, x)
-        return (be.xp.where(inside, dy, _number(be, 0.0, dy)),)
+            inside &= x <= be.number(self.max_value, x.dtype)
+        return (be.xp.where(inside, dy, be.number(0.0, dy.dtype)),)
 
 
 def clip(x: Operand, min_value: float | None = None, max_value: float | None = None) -> Tensor:
@@ -618,7 +613,7 @@ class Where(Function):
     def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
         condition, a, b = self.saved  # type: ignore[misc]
         _, needs_a, needs_b = self.needs  # type: ignore[misc]
-        zero = _number(be, 0.0, dy)
+        zero = be.number(0.0, dy.dtype)
         return (
             None,
             unbroadcast(be, be.xp.where(condition, dy, zero), a) if needs_a else None,
@@ -690,7 +685,7 @@ def masked_fill(x: Tensor, mask: Any, value: float) -> Tensor:
     condition = _mask("masked_fill", mask, x)
     if broadcast_shape("masked_fill", x.shape, condition.shape) != x.shape:
         raise ValueError(f"masked_fill: a mask of shape {condition.shape} does not broadcast to shape {x.shape}")
-    return apply(Where(), condition, wrap(backend_array(x, value, x.dtype), x.device), x)
+    return apply(Where(), condition, wrap(number(x, value, x.dtype), x.device), x)
 
 
 multiply = mul

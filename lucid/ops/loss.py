@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lucid.backends import Backend
+from lucid.backends import Backend, backend_for
+from lucid.device import refuse_where
 from lucid.ops._common import one_axis
 from lucid.ops._function import Function, apply
 from lucid.ops.elementwise import add, div, exp, mul, neg, square, sub, where
@@ -118,7 +119,7 @@ def nll_loss(
         A tensor without axes, or of the target's shape for ``"none"``.
 
     Raises:
-        IndexError: a target that is no class.
+        IndexError: a target that is no class. For targets on a GPU it comes when a value is next read from there.
         ValueError: shapes that do not fit, an unknown reduction.
         TypeError: targets that are no integers, two float dtypes.
 
@@ -152,8 +153,7 @@ def _rows(
     classes = shape[1] if len(shape) > 1 else shape[0]
     if weight is not None and weight.shape != (classes,):
         raise ValueError(f"weight: got shape {weight.shape}; must be ({classes},), one for each class")
-    flat = target.data.reshape(-1)
-    _check_targets(flat, classes, ignore_index)
+    flat = _checked_targets(backend_for(target.device), target.data.reshape(-1), classes, ignore_index)
     if len(shape) > 2:
         input = transpose(input, (0, *range(2, len(shape)), 1))
     rows = input if input.ndim == 2 else reshape(input, (flat.shape[0], classes))
@@ -165,14 +165,18 @@ def _check_reduction(reduction: str) -> None:
         raise ValueError(f"reduction: got {reduction!r}; may be 'none', 'sum' or 'mean'")
 
 
-def _check_targets(target: Any, classes: int, ignore_index: int) -> None:
-    bad = ((target < 0) | (target >= classes)) & (target != ignore_index)
-    if bad.any():
-        place = int(bad.argmax())
-        raise IndexError(
-            f"target: got class {int(target[place])} at position {place}; may be 0 to {classes - 1}, "
+def _checked_targets(be: Backend, target: Any, classes: int, ignore_index: int) -> Any:
+    """The targets, which are classes or ignored: where that can only be known later, what is neither is ignored now."""
+
+    def error(place: int, value: float) -> Exception:
+        return IndexError(
+            f"target: got class {int(value)} at position {place}; may be 0 to {classes - 1}, "
             f"or {ignore_index} (ignored)"
         )
+
+    bad = ((target < 0) | (target >= classes)) & (target != ignore_index)
+    refuse_where(be, bad, target, error)
+    return be.xp.where(bad, be.number(ignore_index, target.dtype), target) if be.asynchronous else target
 
 
 def cross_entropy(

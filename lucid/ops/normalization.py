@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lucid.backends import Backend
+from lucid.backends import Backend, backend_for
 from lucid.dtypes import float64
 from lucid.ops._function import Function, apply
 from lucid.ops._window import require_image
@@ -96,14 +96,12 @@ def batch_norm(
     function = BatchNorm(training, momentum, eps)
     y = apply(function, input, weight, bias, running_mean, running_var)
     if training and count:
-        _update(running_mean, function.mean, momentum)
-        _update(running_var, function.var * (count / (count - 1)), momentum)
+        be = backend_for(input.device)
+        for running, statistic, factor in (
+            (running_mean, function.mean, 1.0),
+            (running_var, function.var, count / (count - 1)),
+        ):
+            if running is not None:
+                be.running_update(running.data, statistic, factor, momentum)
+                running._changed()
     return y
-
-
-def _update(running: Tensor | None, statistic: Any, momentum: float) -> None:
-    """Move ``running`` towards ``statistic`` (float64), in place, rounding once to its dtype."""
-    if running is not None:
-        old = running.data.astype(float64)
-        running.data[...] = old + momentum * (statistic - old)
-        running._changed()

@@ -88,7 +88,7 @@ class Mean(_Reduce):
         return self.reduce(be, x)
 
     def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
-        count = be.xp.array(math.prod(self.shape[i] for i in self.axis), dy.dtype)
+        count = be.number(math.prod(self.shape[i] for i in self.axis), dy.dtype)
         return (self.spread(be, be.binary("div", dy, count)),)
 
 
@@ -158,7 +158,7 @@ class _Extreme(_Reduce):
         best |= (x != x) & self.keep(y != y)
         count = best.sum(axis=self.axis, keepdims=True).astype(dy.dtype)
         share = be.binary("div", self.keep(dy), count.reshape(self.keep(dy).shape))
-        return (be.xp.where(best, share, be.xp.array(0.0, dy.dtype)),)
+        return (be.xp.where(best, share, be.number(0.0, dy.dtype)),)
 
 
 class Max(_Extreme):
@@ -211,7 +211,7 @@ class ArgExtreme(Function):
     def forward(self, be: Backend, x: Any) -> Any:
         if (x.size if self.axis is None else x.shape[self.axis]) == 0:
             raise ValueError(f"{self.name}: got shape {x.shape} and axis {self.axis}; there is no element to take")
-        return be.xp.asarray(getattr(be.xp, self.name)(x, axis=self.axis, keepdims=self.keepdims))
+        return be.arg_extreme(self.name, x, self.axis, self.keepdims)
 
 
 def argmax(x: Operand, axis: int | None = None, keepdims: bool = False) -> Tensor:

@@ -498,7 +498,7 @@ def getitem(x: Operand, index: Any) -> Tensor:
         (tensor([1., 3.]), tensor([3., 3.]))
     """
     x = as_tensor(x)
-    index = _plain_index(index)
+    index = _plain_index("getitem", x, index)
     if not isinstance(index, tuple):
         index = (index,)
     if not builtins.any(i is Ellipsis for i in index):
@@ -554,7 +554,8 @@ class ToDevice(Function):
         self.target = target
 
     def forward(self, be: Backend, x: Any) -> Any:
-        return move(x, self.target)
+        y = move(x, self.target)
+        return y.copy() if y is x else y  # a backend of NumPy arrays may play the GPU: a copy there too
 
     def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
         return (move(dy, self.source),)

@@ -6,14 +6,19 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from lucid.autograd import enable_grad
+from lucid.device import move
 from lucid.nn.parameter import Parameter
-from lucid.tensor import Tensor
+from lucid.ops.creation import zeros_like
+from lucid.tensor import Tensor, wrap
 
 __all__ = ["Optimizer"]
 
 
 class Optimizer:
     """The base of optimisers. A subclass defines ``_update(parameter, state, group)``.
+
+    What it remembers follows the parameters: after ``module.to("gpu")`` or ``module.double()`` the next ``step`` takes
+    the memory along.
 
     Args:
         params: parameters, or dicts with ``"params"`` and settings of their own.
@@ -74,7 +79,7 @@ class Optimizer:
                 if set_to_none or param.grad is None:
                     param.grad = None
                 else:
-                    param.grad = Tensor(param.grad.data * 0, dtype=param.grad.dtype, device=param.device)
+                    param.grad = zeros_like(param.grad)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient.
@@ -83,7 +88,8 @@ class Optimizer:
             closure: computes the loss and its gradients anew; it is called first, and what it returns is returned.
 
         Raises:
-            ValueError: a gradient whose shape or dtype is not its parameter's; no parameter has been changed then.
+            ValueError: a gradient whose shape, dtype or device is not its parameter's; no parameter has been changed
+                then.
         """
         loss = None
         if closure is not None:
@@ -91,13 +97,16 @@ class Optimizer:
                 loss = closure()
         work = [(p, group) for group in self.param_groups for p in group["params"] if p.grad is not None]
         for param, _ in work:
-            if param.grad.shape != param.shape or param.grad.dtype != param.dtype:
+            grad = param.grad
+            if grad.shape != param.shape or grad.dtype != param.dtype or grad.device != param.device:
                 raise ValueError(
-                    f"grad: got {param.grad.dtype} of shape {param.grad.shape} for a parameter "
-                    f"{param.dtype} of shape {param.shape}"
+                    f"grad: got {grad.dtype} of shape {grad.shape} on {grad.device!r} for a parameter "
+                    f"{param.dtype} of shape {param.shape} on {param.device!r}"
                 )
         for param, group in work:
-            self._update(param, self.state.setdefault(param, {}), group)
+            state = self.state.setdefault(param, {})
+            _follow(param, state)
+            self._update(param, state, group)
             param._changed()
         return loss
 
@@ -155,3 +164,11 @@ class Optimizer:
             settings = ", ".join(f"{name}={value}" for name, value in group.items() if name != "params")
             lines.append(f"  group {i}: {len(group['params'])} parameters, {settings}")
         return f"{type(self).__name__}(\n" + "\n".join(lines) + "\n)"
+
+
+def _follow(param: Tensor, state: dict[str, Any]) -> None:
+    """Bring what is remembered of a parameter to where it lies now, and to its dtype."""
+    for name, value in state.items():
+        if isinstance(value, Tensor) and (value.device != param.device or (value.ndim and value.dtype != param.dtype)):
+            dtype = param.dtype if value.ndim else value.dtype
+            state[name] = wrap(move(value.data.astype(dtype, copy=False), param.device), param.device)

@@ -16,15 +16,12 @@ import numpy as np
 import torch
 
 import lucid
-from lucid.backends import available_backends, use_backend
+from support.backends import on
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
 Layout = Literal["dense", "strided"]
 Kind = Literal["normal", "positive", "apart", "ties", "special", "infinite"]
-
-BACKENDS = dict.fromkeys(available_backends(), "cpu")
-"""The backends that run here, and the device that each serves. All are held to the bits of ``reference``."""
 
 LAYOUTS: tuple[Layout, ...] = ("dense", "strided")
 DTYPES = (np.float32, np.float64)
@@ -136,11 +133,10 @@ def run(
     row: Row, backend: str, dtype: Any, layout: Layout = "dense", seed: int = 0, wanted: tuple[int, ...] | None = None
 ) -> dict[str, Array | None]:
     """The result of a row on one backend, and the gradient of each input; only of those in ``wanted``, if given."""
-    device = BACKENDS[backend]
-    with use_backend(backend, device):
+    with on(backend):
         tensors = []
         for i, (given, x) in enumerate(zip(row.inputs, row.arrays(dtype, layout, seed), strict=True)):
-            tensor = lucid.to_tensor(x, device=device)
+            tensor = lucid.to_tensor(x)
             tensor.requires_grad = given.grad and (wanted is None or i in wanted)
             tensors.append(tensor)
         y = row.ours(*tensors)

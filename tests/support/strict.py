@@ -1,0 +1,266 @@
+"""A device without the device: arrays in main memory that behave as a GPU's, and a backend of them for ``"gpu"``.
+
+``StrictArray`` is no NumPy array and refuses to become one: given to NumPy, or met by a NumPy array, it raises
+TypeError, as CuPy's arrays do. Every reading of a value (which on a GPU waits for all that was asked of it), and every
+copy to the "device", is counted. So what runs on it touches arrays through ``backend.xp`` and the kernels alone, and
+the count says where it would wait. The kernels underneath are those of the fastest backend here, so the bits are the
+law's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from lucid.backends import BACKENDS, Known, get_backend
+from lucid.backends.base import Backend
+
+_OPERATORS = (
+    "add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod pow rpow and or xor rand ror lshift rshift "
+    "eq ne lt le gt ge neg abs invert iadd isub imul itruediv iand ior"
+)
+_METHODS = "transpose swapaxes copy ravel squeeze take"
+_QUANTITIES = "sum max min mean any all argmax argmin"
+_FUNCTIONS = (
+    "empty zeros ones full empty_like zeros_like ones_like full_like broadcast_to where concatenate stack take sign "
+    "expand_dims moveaxis ascontiguousarray may_share_memory add subtract multiply negative absolute square maximum "
+    "minimum equal not_equal less less_equal greater greater_equal logical_and logical_or logical_not isnan isfinite "
+    "all any argmax argmin argsort"
+)
+_NAMES = "bool_ int8 int16 int32 int64 uint8 uint32 uint64 float16 float32 float64 newaxis inf nan"
+
+
+@dataclass
+class Traffic:
+    """What went between program and device: the places in the program, as text."""
+
+    waits: list[str] = field(default_factory=list)
+    uploads: list[str] = field(default_factory=list)
+
+
+_watching: list[Traffic] = []
+
+
+@contextlib.contextmanager
+def traffic() -> Iterator[Traffic]:
+    """Counts what happens inside."""
+    seen = Traffic()
+    _watching.append(seen)
+    try:
+        yield seen
+    finally:
+        _watching.remove(seen)
+
+
+def _note(kind: str) -> None:
+    for seen in _watching:
+        getattr(seen, kind).append("".join(traceback.format_stack(limit=8)[:-2]))
+
+
+def _in(value: Any) -> Any:
+    """The NumPy arrays inside an argument; NumPy arrays themselves are refused."""
+    if isinstance(value, StrictArray):
+        return value._array
+    if isinstance(value, np.ndarray):
+        raise TypeError("strict: got a NumPy array; must be an array of the device")
+    if isinstance(value, list | tuple):
+        return type(value)(_in(part) for part in value)
+    return value
+
+
+def _out(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return StrictArray(np.asarray(value))
+    return tuple(_out(part) for part in value) if isinstance(value, tuple) else value
+
+
+def _operator(name: str) -> Any:
+    def method(self: StrictArray, *others: Any) -> Any:
+        if any(isinstance(other, np.ndarray) for other in others):
+            raise TypeError(f"strict: {name} of a device's array and a NumPy array")
+        with np.errstate(all="ignore"):
+            result = getattr(self._array, name)(*map(_in, others))
+        return self if name.startswith("__i") and name != "__invert__" else _out(result)
+
+    return method
+
+
+class StrictArray:
+    """See above."""
+
+    __hash__ = None  # type: ignore[assignment]
+    __array_ufunc__ = None
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._array = array
+
+    # -- what needs no value -----------------------------------------------------------------------------------------
+
+    shape = property(lambda self: self._array.shape)
+    ndim = property(lambda self: self._array.ndim)
+    size = property(lambda self: self._array.size)
+    dtype = property(lambda self: self._array.dtype)
+    strides = property(lambda self: self._array.strides)
+    nbytes = property(lambda self: self._array.nbytes)
+    itemsize = property(lambda self: self._array.itemsize)
+    flags = property(lambda self: self._array.flags)
+    base = property(lambda self: _out(self._array.base))
+    T = property(lambda self: _out(self._array.T))
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    def reshape(self, *shape: Any, **options: Any) -> Any:
+        return _out(self._array.reshape(*shape, **options))
+
+    def astype(self, dtype: Any, copy: bool = True) -> Any:
+        with np.errstate(all="ignore"):
+            return _out(self._array.astype(dtype, copy=copy))
+
+    def __getitem__(self, index: Any) -> Any:
+        self._check_index(index)
+        return _out(self._array[_in(index)])
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self._check_index(index, written=True)
+        if isinstance(value, list | tuple):
+            raise TypeError("strict: a list written into a device's array")
+        with np.errstate(all="ignore"):
+            self._array[_in(index)] = _in(value)
+
+    @staticmethod
+    def _check_index(index: Any, written: bool = False) -> None:
+        for part in index if isinstance(index, tuple) else (index,):
+            if isinstance(part, np.ndarray | list):
+                raise TypeError("strict: a device's array indexed by host data")
+            if isinstance(part, StrictArray) and part.dtype == bool and not written:
+                _note("waits")  # the length of the result is a value
+
+    # -- what reads values -------------------------------------------------------------------------------------------
+
+    def item(self) -> Any:
+        _note("waits")
+        return self._array.item()
+
+    def tolist(self) -> Any:
+        _note("waits")
+        return self._array.tolist()
+
+    def __bool__(self) -> bool:
+        _note("waits")
+        return bool(self._array)
+
+    def __int__(self) -> int:
+        _note("waits")
+        return int(self._array)
+
+    def __float__(self) -> float:
+        _note("waits")
+        return float(self._array)
+
+    def __index__(self) -> int:
+        _note("waits")
+        return self._array.__index__()
+
+    def __repr__(self) -> str:
+        return f"StrictArray({self.dtype}, {self.shape})"
+
+    # -- what is refused ---------------------------------------------------------------------------------------------
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise TypeError("strict: implicit conversion to a NumPy array is not allowed")
+
+    def __array_function__(self, function: Any, *_: Any) -> Any:
+        raise TypeError(f"strict: numpy.{function.__name__} of a device's array")
+
+    def __dlpack__(self, **_: Any) -> Any:
+        raise BufferError("strict: no DLPack")
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (2, 0)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[i] for i in range(len(self)))
+
+
+for _name in _OPERATORS.split():
+    setattr(StrictArray, f"__{_name}__", _operator(f"__{_name}__"))
+for _name in _METHODS.split():
+    setattr(StrictArray, _name, _operator(_name))
+
+
+def _quantity(name: str) -> Any:
+    def method(self: StrictArray, axis: Any = None, keepdims: bool = False) -> Any:
+        with np.errstate(all="ignore"):
+            return _out(getattr(self._array, name)(axis=axis, keepdims=keepdims))
+
+    return method
+
+
+for _name in _QUANTITIES.split():
+    setattr(StrictArray, _name, _quantity(_name))
+
+
+# -- the array library -----------------------------------------------------------------------------------------------
+
+
+def _function(name: str) -> Any:
+    def function(*arguments: Any, **options: Any) -> Any:
+        with np.errstate(all="ignore"):
+            return _out(getattr(np, name)(*map(_in, arguments), **{key: _in(o) for key, o in options.items()}))
+
+    return function
+
+
+def _asarray(value: Any, dtype: Any = None) -> StrictArray:
+    if isinstance(value, StrictArray):
+        return value if dtype is None or value.dtype == dtype else value.astype(dtype)
+    _note("uploads")
+    return StrictArray(np.array(value, dtype, order="C"))  # a NumPy array's memory order is lost on the way
+
+
+def _asnumpy(value: StrictArray) -> np.ndarray:
+    _note("waits")
+    return value._array.copy()
+
+
+strict = ModuleType("strict")
+for _name in _FUNCTIONS.split():
+    setattr(strict, _name, _function(_name))
+for _name in _NAMES.split():
+    setattr(strict, _name, getattr(np, _name))
+strict.__dict__.update(ndarray=StrictArray, asarray=_asarray, array=_asarray, asnumpy=_asnumpy)
+
+
+# -- the backend -----------------------------------------------------------------------------------------------------
+
+
+def _kernel(name: str) -> Any:
+    def kernel(self: Any, *arguments: Any, **options: Any) -> Any:
+        inner = getattr(self.inner, name)
+        return _out(inner(*map(_in, arguments), **{key: _in(value) for key, value in options.items()}))
+
+    return kernel
+
+
+class _Strict(Backend):
+    name = "strict"
+    xp = strict
+    asynchronous = True
+
+    def __init__(self) -> None:
+        try:
+            self.inner = get_backend("native")
+        except RuntimeError:
+            self.inner = get_backend("reference")
+
+
+StrictBackend = type("StrictBackend", (_Strict,), {name: _kernel(name) for name in Backend.__abstractmethods__})
+
+BACKENDS.setdefault("strict", Known("support.strict", "StrictBackend", ("gpu",), unasked=False))
