@@ -89,7 +89,12 @@ def move(array: Any, device: str) -> Any:
     Raises:
         RuntimeError: nothing here can serve the device.
     """
-    xp = backend_for(device).xp
+    return place(backend_for(device), array)
+
+
+def place(be: Backend, array: Any) -> Any:
+    """``array`` as one of a backend's; otherwise as ``move``."""
+    xp = be.xp
     if isinstance(array, xp.ndarray):
         return array
     array = to_numpy(array)

@@ -17,8 +17,8 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from support.backends import BACKENDS
 from support.bits import bits
-from support.operations import BACKENDS
 
 import lucid
 import lucid.nn.functional as F

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 from support import tables
+from support.backends import BACKENDS, on
 from support.bits import assert_same_bits
 from support.operations import (
-    BACKENDS,
     DIFFERENCE_TOLERANCE,
     LAYOUTS,
     Row,
@@ -195,7 +195,7 @@ def test_dropout_keeps_and_scales(backend: str, p: float) -> None:
     """The result is the input times a mask, the gradient ``dy`` times that mask, which is the same on every backend."""
     masks = []
     for name in BACKENDS:
-        with lucid.use_backend(name):
+        with on(name):
             lucid.manual_seed(11)
             x = lucid.ones(40, 50, requires_grad=True)
             y = lucid.nn.functional.dropout(x, p)

@@ -1,0 +1,331 @@
+"""Families of kernels: each draws a case from a random generator and returns a call, which runs on any backend.
+
+The calls give NumPy arrays and want NumPy arrays back, so a backend of other arrays is run through ``OnHost``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from lucid.backends.base import Array, Backend
+from lucid.device import place, to_numpy
+
+Call = Callable[[Backend], Any]
+Draw = Callable[[np.random.Generator], Call]
+FAMILIES: dict[str, Draw] = {}
+
+SPECIAL = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-40, -1e-40, 3e38, -3e38, 1e-30, 1.0, -1.0])
+
+
+def family(draw: Draw) -> Draw:
+    FAMILIES[draw.__name__] = draw
+    return draw
+
+
+def values(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, special: float = 0.0) -> Array:
+    """Normal values of several scales, in a random memory order; a share ``special`` of them from ``SPECIAL``."""
+    x = np.asarray(rng.standard_normal(shape) * 10.0 ** rng.integers(-3, 4), dtype)
+    if special:
+        chosen = rng.random(shape) < special
+        x[chosen] = rng.choice(SPECIAL, int(chosen.sum())).astype(dtype)
+    if len(shape) == 4 and rng.random() < 0.6:
+        return np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    if len(shape) > 1 and rng.random() < 0.3:
+        axes = rng.permutation(len(shape))
+        return np.ascontiguousarray(x.transpose(axes)).transpose(np.argsort(axes))
+    return x
+
+
+def dtype_of(rng: np.random.Generator) -> Any:
+    return np.float32 if rng.random() < 0.7 else np.float64
+
+
+def share_of_specials(rng: np.random.Generator) -> float:
+    return float(rng.choice([0.0, 0.0, 0.0, 0.02, 0.3]))
+
+
+def pair(rng: np.random.Generator, low: int, high: int) -> tuple[int, int]:
+    a, b = (int(v) for v in rng.integers(low, high + 1, 2))
+    return (a, a) if rng.random() < 0.5 else (a, b)
+
+
+def output_size(size: int, kernel: int, stride: int, padding: int, dilation: int = 1) -> int:
+    return (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+
+
+def convolution(rng: np.random.Generator) -> tuple[dict[str, Any], tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Keyword arguments and the shapes of input, weight and output."""
+    while True:
+        groups = int(rng.choice([1, 1, 1, 2, 3, 4]))
+        depthwise = rng.random() < 0.1
+        cg, og = (
+            (1, 1) if depthwise else (int(rng.choice([1, 2, 3, 5, 16, 33, 70])), int(rng.choice([1, 2, 7, 16, 33, 65])))
+        )
+        kernel, stride, padding, dilation = pair(rng, 1, 4), pair(rng, 1, 3), pair(rng, 0, 3), pair(rng, 1, 2)
+        n, size = int(rng.choice([0, 1, 1, 2, 3])), pair(rng, 1, 13)
+        out = tuple(output_size(size[i], kernel[i], stride[i], padding[i], dilation[i]) for i in (0, 1))
+        work = n * groups * cg * og * kernel[0] * kernel[1] * out[0] * out[1]
+        if min(out) > 0 and work < 600_000:
+            break
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return options, (n, groups * cg, *size), (groups * og, cg, *kernel), (n, groups * og, *out)
+
+
+@family
+def conv2d(rng: np.random.Generator) -> Call:
+    options, x_shape, w_shape, _ = convolution(rng)
+    dtype, special = dtype_of(rng), share_of_specials(rng)
+    x, w = values(rng, x_shape, dtype, special), values(rng, w_shape, dtype, special)
+    bias = values(rng, w_shape[:1], dtype) if rng.random() < 0.5 else None
+    return lambda be: be.conv2d(x, w, bias, **options)
+
+
+@family
+def conv2d_input_grad(rng: np.random.Generator) -> Call:
+    options, x_shape, w_shape, y_shape = convolution(rng)
+    dtype, special = dtype_of(rng), share_of_specials(rng)
+    dy, w = values(rng, y_shape, dtype, special), values(rng, w_shape, dtype, special)
+    return lambda be: be.conv2d_input_grad(dy, w, x_shape, **options)
+
+
+@family
+def conv2d_weight_grad(rng: np.random.Generator) -> Call:
+    options, x_shape, w_shape, y_shape = convolution(rng)
+    dtype, special = dtype_of(rng), share_of_specials(rng)
+    dy, x = values(rng, y_shape, dtype, special), values(rng, x_shape, dtype, special)
+    return lambda be: be.conv2d_weight_grad(dy, x, w_shape, **options)
+
+
+@family
+def matmul(rng: np.random.Generator) -> Call:
+    dtype, special = dtype_of(rng), share_of_specials(rng)
+    m, n = (int(rng.choice([1, 2, 13, 14, 15, 33, 70])) for _ in range(2))
+    k = int(rng.choice([0, 1, 5, 255, 256, 257, 700, 8192, 8193, 9000]))
+    if m * n * k > 600_000:
+        m, n = min(m, 5), min(n, 14)
+    leading = [(), (), (2,), (3, 2)][int(rng.integers(4))]
+    if k > 1000:
+        leading = ()
+    a = values(rng, (*leading, m, k), dtype, special)
+    b = values(rng, (*(leading if rng.random() < 0.5 else ()), k, n), dtype, special)
+    return lambda be: be.matmul(a, b)
+
+
+@family
+def linear(rng: np.random.Generator) -> Call:
+    dtype = dtype_of(rng)
+    m, k, n = int(rng.integers(0, 18)), int(rng.integers(1, 600)), int(rng.integers(1, 80))
+    x, w = values(rng, (m, k), dtype), values(rng, (n, k), dtype)
+    bias = values(rng, (n,), dtype) if rng.random() < 0.5 else None
+    return lambda be: be.linear(x, w, bias)
+
+
+def image_shape(rng: np.random.Generator, channels: int = 70, side: int = 20) -> tuple[int, int, int, int]:
+    return (int(rng.integers(1, 4)), int(rng.integers(1, channels)), *pair(rng, 1, side))
+
+
+@family
+def batch_norm(rng: np.random.Generator) -> Call:
+    dtype, special = dtype_of(rng), share_of_specials(rng) / 10
+    shape = image_shape(rng) if rng.random() < 0.9 else (2, 3, 70, 65)
+    x, dy = values(rng, shape, dtype, special), values(rng, shape, dtype, special)
+    gamma, beta = values(rng, shape[1:2], dtype), values(rng, shape[1:2], dtype)
+    if rng.random() < 0.2:
+        gamma = beta = None
+    eps = float(rng.choice([1e-5, 1e-3]))
+    mean, var = rng.standard_normal(shape[1]), rng.random(shape[1])
+
+    def run(be: Backend) -> Any:
+        y, batch_mean, batch_var = be.batch_norm_train(x, gamma, beta, eps)
+        return (
+            y,
+            batch_mean,
+            batch_var,
+            be.batch_norm_grad(dy, x, gamma, batch_mean, batch_var, eps, True),
+            be.batch_norm_eval(x, gamma, beta, mean, var, eps),
+            be.batch_norm_grad(dy, x, gamma, mean, var, eps, False),
+        )
+
+    return run
+
+
+@family
+def max_pool2d(rng: np.random.Generator) -> Call:
+    dtype, special = dtype_of(rng), share_of_specials(rng)
+    while True:
+        shape, kernel, stride, dilation = image_shape(rng, 40, 12), pair(rng, 1, 4), pair(rng, 1, 3), pair(rng, 1, 2)
+        padding = (int(rng.integers(0, kernel[0] // 2 + 1)), int(rng.integers(0, kernel[1] // 2 + 1)))
+        out = tuple(output_size(shape[2 + i], kernel[i], stride[i], padding[i], dilation[i]) for i in (0, 1))
+        if min(out) > 0:
+            break
+    x, dy = values(rng, shape, dtype, special), values(rng, (*shape[:2], *out), dtype)
+    with np.errstate(over="ignore"):
+        x = np.round(x, 1)  # equal values in one window
+
+    def run(be: Backend) -> Any:
+        y, index = be.max_pool2d(x, kernel, stride, padding, dilation, out)
+        return y, np.asarray(index, np.int64), be.max_pool2d_grad(dy, index, shape)
+
+    return run
+
+
+@family
+def avg_pool2d(rng: np.random.Generator) -> Call:
+    dtype, special = dtype_of(rng), share_of_specials(rng)
+    while True:
+        shape, kernel, stride = image_shape(rng, 40, 24), pair(rng, 1, 18), pair(rng, 1, 3)
+        padding = (int(rng.integers(0, kernel[0] // 2 + 1)), int(rng.integers(0, kernel[1] // 2 + 1)))
+        out = tuple(output_size(shape[2 + i], kernel[i], stride[i], padding[i]) for i in (0, 1))
+        if min(out) > 0:
+            break
+    include = bool(rng.integers(2))
+    x, dy = values(rng, shape, dtype, special), values(rng, (*shape[:2], *out), dtype, special)
+    return lambda be: (
+        be.avg_pool2d(x, kernel, stride, padding, include, out),
+        be.avg_pool2d_grad(dy, shape, kernel, stride, padding, include),
+    )
+
+
+@family
+def adaptive_avg_pool2d(rng: np.random.Generator) -> Call:
+    dtype, special = dtype_of(rng), share_of_specials(rng)
+    shape, out = image_shape(rng, 80, 20), pair(rng, 1, 9)
+    x, dy = values(rng, shape, dtype, special), values(rng, (*shape[:2], *out), dtype, special)
+    return lambda be: (be.adaptive_avg_pool2d(x, out), be.adaptive_avg_pool2d_grad(dy, shape))
+
+
+@family
+def unary(rng: np.random.Generator) -> Call:
+    dtype, shape = dtype_of(rng), tuple(int(v) for v in rng.integers(0, 12, int(rng.integers(0, 5))))
+    x = values(rng, shape, dtype, 0.3)
+    ops = ("neg", "abs", "sqrt", "square", "reciprocal", "exp", "log", "sigmoid", "relu")
+    exponents = (0, 1, 2, 3, -1, -2, 7, 0.5, 1.7, -0.3)
+    return lambda be: ([be.unary(op, x) for op in ops], [be.power(x, e) for e in exponents])
+
+
+@family
+def binary(rng: np.random.Generator) -> Call:
+    dtype, shape = dtype_of(rng), tuple(int(v) for v in rng.integers(1, 8, int(rng.integers(0, 5))))
+    a = values(rng, shape, dtype, 0.3)
+    keep = rng.random(len(shape)) < 0.7
+    other = tuple(size if kept else 1 for size, kept in zip(shape, keep, strict=True))
+    b = values(rng, other[int(rng.integers(0, len(shape) + 1)) :] if rng.random() < 0.3 else other, dtype, 0.3)
+    if rng.random() < 0.5:
+        b = values(rng, shape, dtype, 0.3)
+    ops = ("add", "sub", "mul", "div", "maximum", "minimum", "relu_grad")
+    return lambda be: [be.binary(op, a, b) for op in ops]
+
+
+@family
+def reductions(rng: np.random.Generator) -> Call:
+    dtype, special = dtype_of(rng), share_of_specials(rng)
+    shape = tuple(int(v) for v in rng.integers(1, 12, int(rng.integers(1, 5))))
+    if rng.random() < 0.3:
+        shape = (int(rng.choice([256, 257, 3000, 8192, 20000])), int(rng.integers(1, 5)))
+    x = values(rng, shape, dtype, special)
+    axes = tuple(axis for axis in range(len(shape)) if rng.random() < 0.6)
+    keepdims = bool(rng.integers(2))
+    return lambda be: [be.reduce(op, x, axes, keepdims) for op in ("sum", "mean", "max", "min")]
+
+
+@family
+def softmax_and_loss(rng: np.random.Generator) -> Call:
+    dtype, special = dtype_of(rng), share_of_specials(rng) / 10
+    rows, classes = int(rng.integers(1, 12)), int(rng.choice([1, 2, 10, 256, 257, 1000]))
+    x, dy = values(rng, (rows, classes), dtype, special), values(rng, (rows, classes), dtype, special)
+    target = rng.integers(0, classes, rows)
+    weight = rng.random(classes).astype(dtype) if rng.random() < 0.5 else None
+    ignore = int(rng.choice([-100, 0]))
+
+    def run(be: Backend) -> Any:
+        logp = be.log_softmax(x, 1)
+        results: list[Any] = [logp, be.log_softmax_grad(dy, logp, 1)]
+        for reduction in ("none", "sum", "mean"):
+            loss, weight_sum = be.nll_loss(logp, target, weight, ignore, reduction)
+            dloss = np.full(loss.shape, 0.7, dtype)
+            results += [loss, be.nll_loss_grad(dloss, target, weight, ignore, reduction, weight_sum, classes)]
+        return results
+
+    return run
+
+
+@family
+def sgd_step(rng: np.random.Generator) -> Call:
+    dtype, shape = dtype_of(rng), tuple(int(v) for v in rng.integers(1, 12, 4))
+    p, v = values(rng, shape, dtype), values(rng, shape, dtype)
+    g = values(rng, shape, dtype, share_of_specials(rng))
+    options = {
+        "first": bool(rng.integers(2)),
+        "lr": 0.1,
+        "momentum": float(rng.choice([0, 0.9])),
+        "dampening": float(rng.choice([0, 0.1])),
+        "weight_decay": float(rng.choice([0, 1e-4])),
+        "nesterov": bool(rng.integers(2)),
+        "maximize": bool(rng.integers(2)),
+    }
+
+    def run(be: Backend) -> Any:
+        param, velocity = p.copy("K"), v.copy("K")
+        be.sgd_step(param, g, velocity if options["momentum"] else None, **options)
+        return param, velocity
+
+    return run
+
+
+@family
+def random_numbers(rng: np.random.Generator) -> Call:
+    dtype, n = dtype_of(rng), int(rng.integers(0, 3000))
+    seed, stream, block = (int(v) for v in rng.integers(0, 2**63, 3))
+    return lambda be: (
+        be.philox(seed, stream, block, n),
+        be.uniform(seed, stream, block, n, -1.5, 2.5, dtype),
+        be.normal(seed, stream, block, n, 0.5, 2.0, dtype),
+    )
+
+
+@family
+def index_add(rng: np.random.Generator) -> Call:
+    dtype, shape = dtype_of(rng), tuple(int(v) for v in rng.integers(1, 8, 2))
+    index = rng.integers(0, shape[0], int(rng.integers(1, 20)))
+    v = values(rng, (len(index), shape[1]), dtype, share_of_specials(rng))
+    return lambda be: be.index_add(shape, index, v)
+
+
+def named(result: Any, name: str = "result") -> Iterator[tuple[str, Array]]:
+    if isinstance(result, (list, tuple)):
+        for number, part in enumerate(result):
+            yield from named(part, f"{name}[{number}]")
+    else:
+        yield name, np.asarray(result)
+
+
+class OnHost:
+    """A backend that takes and returns NumPy arrays; those of its own it makes and reads back itself."""
+
+    _IN_PLACE = ("sgd_step", "running_update")
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            there = [self._put(argument) for argument in arguments]
+            result = getattr(self._backend, name)(*there, **{key: self._put(o) for key, o in options.items()})
+            if name in self._IN_PLACE:
+                for argument, changed in zip(arguments, there, strict=True):
+                    if isinstance(argument, np.ndarray):
+                        argument[...] = to_numpy(changed)
+            return self._get(result)
+
+        return call
+
+    def _put(self, value: Any) -> Any:
+        return place(self._backend, value) if isinstance(value, np.ndarray) else value
+
+    def _get(self, value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(self._get(part) for part in value)
+        return None if value is None else to_numpy(value)
