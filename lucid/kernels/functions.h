@@ -2,12 +2,21 @@
 // CUDA compiler, built from + - * / sqrt alone; it must be compiled without contraction of a product and a sum.
 #pragma once
 
+#ifdef __CUDACC_RTC__  // NVRTC has no standard headers
+using int32_t = int;
+using int64_t = long long;
+using uint32_t = unsigned int;
+using uint64_t = unsigned long long;
+#else
 #include <cstdint>
+#endif
 
 #ifdef __CUDACC__
-#define LUCID_FN __host__ __device__ inline
+#define LUCID_FN __device__ inline
+#define LUCID_SQRT __dsqrt_rn
 #else
 #define LUCID_FN static inline
+#define LUCID_SQRT __builtin_sqrt
 #endif
 
 namespace lucid {
@@ -142,7 +151,7 @@ LUCID_FN double normal64(double u) {
         const double r = 0.180625 - q * q;
         return (q * horner8(a, r)) / horner8(b, r);
     }
-    double r = __builtin_sqrt(-log64(q < 0 ? u : 1.0 - u));
+    double r = LUCID_SQRT(-log64(q < 0 ? u : 1.0 - u));
     double z;
     if (r <= 5.0) {
         r = r - 1.6;

@@ -2,39 +2,16 @@
 #pragma once
 
 #include "reduce.h"
+#include "windows.h"
 
 namespace lucid {
 namespace LUCID_ISA {
 
-struct Window {
-    int64_t begin, end;  // inside the image
-    int64_t size;        // inside the padded image
-};
-
-// Window `i` of an average pooling along one axis.
-inline Window window(bool adaptive, int64_t i, int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t pad) {
-    if (adaptive) {
-        const int64_t begin = i * in / out, end = ((i + 1) * in + out - 1) / out;
-        return {begin, end, end - begin};
-    }
-    const int64_t start = i * stride - pad;
-    const int64_t stop = smaller(start + kernel, in + pad);
-    return {larger<int64_t>(start, 0), smaller(stop, in), stop - start};
-}
-
-// The windows that cover one coordinate: [first, last] along one axis.
 inline void covering(const Pool& s, bool vertical, int64_t position, int64_t& first, int64_t& last) {
-    const int64_t in = vertical ? s.h : s.w, out = vertical ? s.oh : s.ow;
-    const int64_t kernel = vertical ? s.kh : s.kw, stride = vertical ? s.stride_h : s.stride_w;
-    const int64_t pad = vertical ? s.pad_h : s.pad_w;
-    if (s.adaptive) {
-        first = position * out / in;
-        last = ((position + 1) * out + in - 1) / in - 1;
-        return;
-    }
-    const int64_t top = position + pad;
-    first = top < kernel ? 0 : (top - kernel) / stride + 1;
-    last = smaller(top / stride, out - 1);
+    if (vertical)
+        covering(s.adaptive, position, s.h, s.oh, s.kh, s.stride_h, s.pad_h, first, last);
+    else
+        covering(s.adaptive, position, s.w, s.ow, s.kw, s.stride_w, s.pad_w, first, last);
 }
 
 inline Window vertical_window(const Pool& s, int64_t oh) {

@@ -1,0 +1,229 @@
+"""Who runs the CUDA kernels: a GPU through CuPy, or the emulator on NumPy arrays.
+
+Both are told the same thing, a kernel by file and name, a grid, a block and the arguments, so what is proven of one
+holds for the other. Arguments are arrays (pointers), None (a null pointer), Python's ``int`` ``float`` ``bool`` (int64,
+float64, bool), NumPy's scalars, and structures (``structure``).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import re
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+Size = tuple[int, int, int]
+
+KERNELS = Path(__file__).parent.parent / "kernels" / "cuda"
+OPTIONS = ("--std=c++17", "--fmad=false", "--prec-div=true", "--prec-sqrt=true", "--ftz=false")
+"""No contraction, division and square root correctly rounded, subnormals kept: section 1 of ARITHMETIC.md."""
+TYPE_NAMES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
+
+
+class KernelError(RuntimeError):
+    """A kernel that does not compile or does not run; the sentence names it."""
+
+
+class DeviceMemoryError(MemoryError):
+    """The device has no room for an array. What was computed before is as it was, and work can go on."""
+
+
+def structure(values: Sequence[int]) -> Any:
+    """Numbers as a structure of int64, to be passed by value."""
+    return np.frombuffer(np.array(values, np.int64).tobytes(), f"V{8 * len(values)}").reshape(())
+
+
+@cache
+def source(file: str) -> str:
+    """The text of a kernel file with the project's headers in it; the compiler is told which line comes from where."""
+    seen: set[Path] = set()
+
+    def expand(path: Path) -> str:
+        seen.add(path)
+        lines = [f'#line 1 "{path.name}"']
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            include = re.match(r'#include "([^"]+)"', line)
+            if line == "#pragma once":
+                lines.append("")
+            elif include is None:
+                lines.append(line)
+            elif include[1] == "emulate.h":  # for other compilers
+                lines.append("")
+            else:
+                header = (path.parent / include[1]).resolve()
+                if header not in seen:
+                    lines.append(expand(header))
+                lines.append(f'#line {number + 1} "{path.name}"')
+        return "\n".join(lines)
+
+    return expand((KERNELS / file).resolve()) + "\n"
+
+
+def compile_error(file: str, log: str) -> KernelError:
+    """What a compiler's log says, in a sentence with file and line."""
+    found = re.search(r"^(?P<file>[^\s(]+)\((?P<line>\d+)\): (?:catastrophic )?error: (?P<what>.*)$", log, re.MULTILINE)
+    if found is None:
+        return KernelError(f"the CUDA kernels of {file} do not compile: {log.strip()}")
+    return KernelError(f"a CUDA kernel does not compile: {found['file']}, line {found['line']}: {found['what']}")
+
+
+def size_text(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.2f} MiB"
+
+
+class Executor(ABC):
+    """Runs kernels on arrays of ``xp``."""
+
+    xp: ModuleType
+    multiprocessors: int
+
+    @abstractmethod
+    def run(
+        self, file: str, kernel: str, dtype: Any, grid: Size, block: int, arguments: Sequence[Any], defines: tuple[str, ...]
+    ) -> None:
+        """Start ``kernel`` of ``file``, compiled for ``dtype`` and with ``defines``."""
+
+    @abstractmethod
+    def address(self, x: Any) -> int:
+        """Where the array lies."""
+
+    def capture(self, launches: Sequence[tuple[Any, ...]]) -> Any:
+        """A function that runs ``launches`` (the arguments of ``run``), which have run before, again."""
+
+        def replay() -> None:
+            for launch in launches:
+                self.run(*launch)
+
+        return replay
+
+
+class CupyExecutor(Executor):
+    """A GPU. Modules are compiled by NVRTC when first asked for; CuPy keeps them on disk under a hash of source, options
+    and versions, writes them beside and renames them, and checks them when it reads them."""
+
+    def __init__(self) -> None:
+        try:
+            import cupy
+        except ImportError as error:
+            raise ImportError(f"CuPy did not load ({error}); pip install 'lucid-oracle[gpu]' brings it") from error
+        try:
+            count = cupy.cuda.runtime.getDeviceCount()
+        except cupy.cuda.runtime.CUDARuntimeError as error:
+            raise ImportError(f"CuPy found no NVIDIA GPU ({error})") from error
+        if count == 0:
+            raise ImportError("CuPy found no NVIDIA GPU")
+        self.xp = cupy
+        self.multiprocessors = int(cupy.cuda.Device().attributes["MultiProcessorCount"])
+        self._modules: dict[tuple[Any, ...], Any] = {}
+        self._functions: dict[tuple[Any, ...], Any] = {}
+        self._allocator = cupy.get_default_memory_pool().malloc
+        cupy.cuda.set_allocator(self._allocate)
+
+    def _allocate(self, size: int) -> Any:
+        cupy = self.xp
+        try:
+            return self._allocator(size)
+        except cupy.cuda.memory.OutOfMemoryError:
+            free, total = cupy.cuda.runtime.memGetInfo()
+            held = cupy.get_default_memory_pool().used_bytes()
+            raise DeviceMemoryError(
+                f"the GPU has no room for {size_text(size)} more: this program's arrays hold {size_text(held)}, and "
+                f"{size_text(free)} of its {size_text(total)} are free"
+            ) from None
+
+    def run(
+        self, file: str, kernel: str, dtype: Any, grid: Size, block: int, arguments: Sequence[Any], defines: tuple[str, ...]
+    ) -> None:
+        key = (file, kernel, dtype, defines)
+        function = self._functions.get(key)
+        if function is None:
+            function = self._functions[key] = self._function(*key)
+        function(grid, (block, 1, 1), tuple(arguments))
+
+    def address(self, x: Any) -> int:
+        return int(x.data.ptr)
+
+    def _function(self, file: str, kernel: str, dtype: Any, defines: tuple[str, ...]) -> Any:
+        cupy, key = self.xp, (file, dtype, defines)
+        try:
+            if key not in self._modules:
+                options = (*OPTIONS, f"-DLUCID_T={TYPE_NAMES[dtype]}", *(f"-D{define}" for define in defines))
+                self._modules[key] = cupy.RawModule(code=source(file), options=options, backend="nvrtc")
+            return self._modules[key].get_function(kernel)
+        except cupy.cuda.compiler.CompileException as error:
+            raise compile_error(file, str(error)) from error
+
+    def capture(self, launches: Sequence[tuple[Any, ...]]) -> Any:
+        stream = self.xp.cuda.Stream(non_blocking=True)
+        with stream:
+            stream.begin_capture()
+            for launch in launches:
+                self.run(*launch)
+            graph = stream.end_capture()
+        graph.upload(stream)
+        return graph.launch  # on the stream that is current when it is called
+
+
+class EmulatedExecutor(Executor):
+    """The kernels as C++ (``lucid/kernels/cuda/emulate.h``), run at once, on NumPy arrays."""
+
+    xp = np
+    multiprocessors = 4  # few, so that small work is cut in pieces, too
+
+    def __init__(self) -> None:
+        spec = importlib.util.find_spec("_lucid_emulated")
+        if spec is None or spec.origin is None:
+            raise ImportError("it is not built by default; install lucid with -C cmake.define.LUCID_EMULATED=ON")
+        self._library = ctypes.CDLL(spec.origin)
+        self._library.lucid_emulated_signature.restype = ctypes.c_char_p
+        self._lock = threading.Lock()  # shared memory of the emulation is there once
+
+    def run(
+        self, file: str, kernel: str, dtype: Any, grid: Size, block: int, arguments: Sequence[Any], defines: tuple[str, ...]
+    ) -> None:
+        name = f"{TYPE_NAMES[dtype]} {kernel}"
+        signature = self._library.lucid_emulated_signature(name.encode())
+        if signature is None:
+            raise KernelError(f"{file}: no kernel {name!r} was built for the emulator")
+        values = [_value(argument) for argument in arguments]
+        given, wanted = [_spelling(argument) for argument in arguments], signature.decode().split()
+        if len(given) != len(wanted) or not all(g == w or (g == "p" and w[0] == "p") for g, w in zip(given, wanted, strict=True)):
+            raise KernelError(f"{file}: {kernel} takes {' '.join(wanted)}; it was given {' '.join(given)}")
+        pointers = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
+        sizes = (ctypes.c_uint * 3)(*grid), (ctypes.c_uint * 3)(block, 1, 1)
+        with self._lock:
+            parted = self._library.lucid_emulated_run(name.encode(), *sizes, pointers)
+        if parted:
+            raise KernelError(f"{file}: {kernel} has a barrier that not all threads of a block reach")
+
+    def address(self, x: Any) -> int:
+        return int(x.ctypes.data)
+
+
+def _spelling(argument: Any) -> str:
+    """As emulate.h spells parameters: p and the type for a pointer, s and the size for a structure."""
+    if argument is None:
+        return "p"
+    if isinstance(argument, np.ndarray) and argument.dtype.kind != "V":
+        return "p" + _spelling(argument.dtype.type())
+    if isinstance(argument, np.ndarray):
+        return f"s{argument.itemsize}"
+    dtype = np.asarray(argument).dtype
+    return ("u" if dtype.kind == "b" else dtype.kind) + str(dtype.itemsize)
+
+
+def _value(argument: Any) -> Any:
+    """An array that holds what is passed: the argument itself, or the address of an array's data."""
+    if argument is None:
+        return np.zeros((), np.uint64)
+    if isinstance(argument, np.ndarray) and argument.dtype.kind != "V":
+        return np.array(argument.ctypes.data, np.uint64)
+    return np.asarray(argument)

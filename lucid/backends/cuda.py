@@ -1,0 +1,842 @@
+"""The CUDA kernels as a backend, on a GPU (``CudaBackend``) or emulated on the CPU (``EmulatedBackend``).
+
+This file decides layouts, allocates results and says how a kernel is launched; ``lucid/kernels/cuda`` computes, run by
+one of ``_cuda_run``. Images are stored channels-last, ``(N, H, W, C)`` in memory behind arrays of shape
+``(N, C, H, W)``, and convolution weights ``(KH, KW, C, O)`` behind ``(O, C, KH, KW)``: an argument in that order is used
+where it lies, any other is copied into it first. Nothing here waits for the device.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import gcd, prod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lucid.backends._cuda_run import CupyExecutor, EmulatedExecutor, Executor, structure
+from lucid.backends.base import Array, Backend, Pair, dense_order
+
+_UNARY = {
+    name: np.int32(code)
+    for code, name in enumerate(("neg", "abs", "sqrt", "square", "reciprocal", "exp", "log", "sigmoid", "relu"))
+}
+_BINARY = {
+    name: np.int32(code) for code, name in enumerate(("add", "sub", "mul", "div", "maximum", "minimum", "relu_grad"))
+}
+_REDUCTION = {name: np.int32(code) for code, name in enumerate(("none", "sum", "mean"))}
+
+SEGMENT, GROUP = 256, 32  # as in lucid/kernels/order.h
+THREADS = 256  # of a block, where a kernel does not say otherwise
+MOST_GRID = 65535  # of a grid's second and third size
+BLOCKS_A_MULTIPROCESSOR = 32  # where a thread takes more than one element
+
+
+_CHANNELS_LAST = (0, 2, 3, 1)
+_CHANNELS_FIRST = (0, 3, 1, 2)
+_WEIGHT_STORED = (2, 3, 1, 0)
+_WEIGHT_SHAPED = (3, 2, 0, 1)
+
+_CONTRACTION = """
+    m n k batch chunk chunks slots a_step b_step y_step rows_h rows_w stride_h stride_w start_h start_w step_h step_w
+    image_h image_w image_pitch taps_h taps_w depth a_pitch b_pitch b_start b_tap_h b_tap_w y_pitch scattered out_h out_w
+    first_h first_w skip_h skip_w packs
+""".split()
+"""The fields of ``Contraction`` in lucid/kernels/cuda/gemm.cuh, in their order."""
+
+
+class Tile(NamedTuple):
+    """A tile of gemm.cuh: its sides, threads, how many blocks a multiprocessor holds, the share of its peak they reach."""
+
+    name: str
+    m: int
+    n: int
+    threads: int
+    resident: int
+    speed: float
+
+
+# The last two columns are estimates from registers and instruction counts; they choose, they do not change a result.
+TILES = {
+    4: (
+        Tile("LARGE", 128, 128, 256, 1, 0.85),
+        Tile("NARROW", 128, 64, 128, 2, 0.80),
+        Tile("SMALL", 64, 64, 128, 4, 0.70),
+    ),
+    8: (Tile("SMALL", 64, 64, 256, 2, 0.80),),
+}
+CHUNKS = (32, 16, 8, 4, 2, 1)
+MOST_SLOT_BYTES = 1 << 30
+FMA_A_CLOCK = 128  # of a multiprocessor, float32
+BYTES_A_CLOCK = 12  # to and from device memory, for each multiprocessor
+LAUNCH_CLOCKS = 4000
+
+
+class Cut(NamedTuple):
+    """How a contraction is shared out: the tile, segments in a chunk, chunks, and slots for their sums (0: one chunk)."""
+
+    tile: Tile
+    chunk: int
+    chunks: int
+    slots: int
+
+
+def cut(tile: Tile, chunk: int, k: int) -> Cut:
+    """``k`` in chunks of ``chunk`` segments. One chunk of at most a group needs no slots."""
+    segments = _ceil(k, SEGMENT)
+    if segments <= chunk:
+        return Cut(tile, GROUP, 1, 0)
+    groups, rest = divmod(segments, GROUP)
+    return Cut(tile, chunk, _ceil(segments, chunk), groups * (GROUP + 1 - chunk) + (rest and 1 + max(0, rest - chunk)))
+
+
+@lru_cache(4096)
+def best_cut(m: int, n: int, k: int, batch: int, itemsize: int, multiprocessors: int) -> Cut:
+    """The cut that is thought to be quickest: waves of blocks, and the way of the slots to memory and back."""
+
+    def clocks(c: Cut) -> float:
+        tile, segments = c.tile, _ceil(k, SEGMENT)
+        blocks = _ceil(m, tile.m) * _ceil(n, tile.n) * batch * c.chunks
+        work = tile.m * tile.n * min(k, min(c.chunk, segments) * SEGMENT) / FMA_A_CLOCK * (itemsize // 4)
+        waves, rest = divmod(blocks, multiprocessors * tile.resident)
+        at_once = _ceil(rest, multiprocessors)
+        speed = tile.speed * min(1.0, 0.4 + 0.6 * at_once / tile.resident)
+        slots = 2 * c.slots * m * n * batch * itemsize / (BYTES_A_CLOCK * multiprocessors)
+        return work * (waves * tile.resident / tile.speed + at_once / speed) + slots + LAUNCH_CLOCKS * bool(c.slots)
+
+    cuts = [cut(tile, chunk, k) for tile in TILES[itemsize] for chunk in CHUNKS]
+    small = [c for c in cuts if c.slots * m * n * batch * itemsize <= MOST_SLOT_BYTES]
+    return min(small or cuts[:1], key=clocks)
+
+
+class Epilogue(NamedTuple):
+    """What follows a contraction, element by element: see gemm.cuh."""
+
+    bias: Array | None = None
+    mean: Array | None = None
+    scale: Array | None = None
+    shift: Array | None = None
+    residual: Array | None = None
+    relu: bool = False
+
+
+class Axis(NamedTuple):
+    """The pixels of one side of an image whose coordinates leave one remainder by the stride, and the taps they see.
+
+    Pixels ``first, first + stride, ..``, ``count`` of them; taps ``tap0, tap0 + tap_step, ..``, ``taps`` of them. Under
+    tap number ``t``, pixel number ``j`` meets output ``j + offset - t * offset_step``.
+    """
+
+    first: int
+    count: int
+    taps: int
+    tap0: int
+    tap_step: int
+    offset: int
+    offset_step: int
+
+
+def residue_class(first: int, size: int, stride: int, padding: int, dilation: int, kernel: int) -> Axis:
+    count = _ceil(size - first, stride)
+    divisor = gcd(stride, dilation)
+    tap_step = stride // divisor
+    for tap0 in range(min(kernel, tap_step)):
+        if (first + padding - tap0 * dilation) % stride == 0:
+            offset = (first + padding - tap0 * dilation) // stride
+            return Axis(first, count, _ceil(kernel - tap0, tap_step), tap0, tap_step, offset, dilation // divisor)
+    return Axis(first, count, 0, 0, 1, 0, 0)
+
+
+def _ceil(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def _same_layout(a: Array, b: Array) -> bool:
+    """Whether elements of one index lie at one offset; the stride of an axis of length one does not matter."""
+    return a.shape == b.shape and all(
+        size == 1 or p == q for size, p, q in zip(a.shape, a.strides, b.strides, strict=True)
+    )
+
+
+class CudaBackend(Backend):
+    """See ``Backend``. Kernels run on CuPy's current stream, their memory is CuPy's pool's."""
+
+    name = "cuda"
+    asynchronous = True
+
+    def __init__(self) -> None:
+        self._executor = self._make_executor()
+        self.xp = self._executor.xp
+
+    def _make_executor(self) -> Executor:
+        return CupyExecutor()
+
+    def _run(
+        self, file: str, kernel: str, dtype: Any, grid: Any, *arguments: Any, block: int = THREADS, defines: Any = ()
+    ) -> None:
+        self._executor.run(file, kernel, dtype, grid, block, arguments, defines)
+
+    def _blocks(self, threads: int) -> tuple[int, int, int]:
+        """A grid for kernels whose threads take one element after the other."""
+        return max(1, min(_ceil(threads, THREADS), BLOCKS_A_MULTIPROCESSOR * self._executor.multiprocessors)), 1, 1
+
+    def _dense(self, x: Array | None, dtype: Any = None) -> Array | None:
+        """``x``, where there is one, without gaps in row-major order."""
+        return None if x is None else self.xp.ascontiguousarray(x, dtype)
+
+    def _like(self, x: Array, y: Array) -> Array:
+        """``x`` broadcast to the shape, and copied to the memory order, of ``y`` where it has another."""
+        if _same_layout(x, y):
+            return x
+        copy = self.xp.empty_like(y)
+        copy[...] = x
+        return copy
+
+    # -- elementwise -------------------------------------------------------------------------------------------------
+
+    def unary(self, op: str, x: Array) -> Array:
+        if dense_order(x) is None:
+            x = self.xp.ascontiguousarray(x)
+        y = self.xp.empty_like(x)
+        if x.size:
+            self._run("elementwise.cu", "unary", x.dtype, self._blocks(x.size), _UNARY[op], x.size, x, y)
+        return y
+
+    def binary(self, op: str, a: Array, b: Array) -> Array:
+        if a.shape == b.shape and dense_order(a) is not None:
+            y = self.xp.empty_like(a)
+        else:
+            shape = np.broadcast_shapes(a.shape, b.shape)
+            full = next((x for x in (a, b) if x.shape == shape and dense_order(x) is not None), None)
+            y = self.xp.empty(shape, a.dtype) if full is None else self.xp.empty_like(full)
+        if y.size:
+            arguments = _BINARY[op], y.size, self._like(a, y), self._like(b, y), y
+            self._run("elementwise.cu", "binary", y.dtype, self._blocks(y.size), *arguments)
+        return y
+
+    def power(self, x: Array, exponent: float) -> Array:
+        if exponent == 0.5:
+            return self.unary("sqrt", x)
+        if dense_order(x) is None:
+            x = self.xp.ascontiguousarray(x)
+        y, exponent = self.xp.empty_like(x), float(exponent)
+        real = not (abs(exponent) < 2**30 and exponent.is_integer())
+        if x.size:
+            arguments = x.size, x, real, exponent, 0 if real else int(exponent), y
+            self._run("elementwise.cu", "power", x.dtype, self._blocks(x.size), *arguments)
+        return y
+
+    def running_update(self, running: Array, statistic: Array, factor: float, momentum: float) -> None:
+        self._run(
+            "elementwise.cu",
+            "running_update",
+            running.dtype,
+            self._blocks(running.size),
+            running.size,
+            float(factor),
+            float(momentum),
+            statistic,
+            running,
+        )
+
+    # -- sums --------------------------------------------------------------------------------------------------------
+
+    def _terms(self, x: Array, axes: tuple[int, ...]) -> tuple[Array, tuple[int, int, int], tuple[int, ...]]:
+        """``x`` so that in memory it is (outer, terms, inner), those sizes, and the order of its axes there."""
+        kept = [axis for axis in range(x.ndim) if axis not in axes]
+        order = dense_order(x)
+        start = None if order is None or not axes else order.index(axes[0])
+        if order is not None and not axes:
+            split = len(order)
+        elif order is not None and start is not None and order[start : start + len(axes)] == tuple(axes):
+            split = start
+        else:
+            order, split = (*kept, *axes), len(kept)
+            x = self.xp.ascontiguousarray(x.transpose(order))
+            stored: tuple[int, ...] = x.shape
+            return x, self._sizes(stored, split, len(axes)), order
+        return x, self._sizes(tuple(x.shape[axis] for axis in order), split, len(axes)), order
+
+    @staticmethod
+    def _sizes(stored: tuple[int, ...], split: int, reduced: int) -> tuple[int, int, int]:
+        return prod(stored[:split]), prod(stored[split : split + reduced]), prod(stored[split + reduced :])
+
+    def _kept(self, y: Array, shape: tuple[int, ...], axes: tuple[int, ...], order: tuple[int, ...], keepdims: bool) -> Array:
+        """``y``, made of the memory that ``_terms`` described, as the result of a reduction."""
+        remaining = [axis for axis in order if axis not in axes]
+        y = y.reshape([shape[axis] for axis in remaining])
+        y = y.transpose([remaining.index(axis) for axis in sorted(remaining)])
+        return self.xp.expand_dims(y, axes) if keepdims else y
+
+    def reduce(self, op: str, x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
+        shape = x.shape
+        x, (outer, terms, inner), order = self._terms(x, axes)
+        y = self.xp.empty(outer * inner, x.dtype)
+        if y.size and op in ("max", "min"):
+            self._run("reduce.cu", "extremes", x.dtype, self._blocks(y.size), op == "max", outer, terms, inner, x, y, None)
+        elif y.size:
+            self._sum(x, outer, terms, inner, op == "mean", y)
+        return self._kept(y, shape, axes, order, keepdims)
+
+    def _sum(self, x: Array, outer: int, terms: int, inner: int, mean: bool, y: Array) -> None:
+        count = _ceil(terms, SEGMENT)
+        parts = self.xp.empty(outer * count * inner, np.float64)
+        if inner == 1 and count:
+            grid = self._blocks(_ceil(outer * count, 32) * THREADS)
+            self._run("reduce.cu", "segment_sums_of_rows", x.dtype, grid, outer, terms, x, parts)
+        elif count:
+            self._run("reduce.cu", "segment_sums", x.dtype, self._blocks(parts.size), outer, terms, inner, x, parts)
+        if count > GROUP:
+            groups = self.xp.empty(outer * _ceil(count, GROUP) * inner, np.float64)
+            grid = self._blocks(groups.size)
+            self._run("reduce.cu", "combine_parts", x.dtype, grid, outer, count, inner, GROUP, parts, groups)
+            count, parts = _ceil(count, GROUP), groups
+        grid = self._blocks(y.size)
+        self._run("reduce.cu", "finish_parts", x.dtype, grid, outer, count, inner, mean, float(terms), parts, y)
+
+    def arg_extreme(self, op: str, x: Array, axis: int | None, keepdims: bool) -> Array:
+        shape = x.shape
+        axes = tuple(range(x.ndim)) if axis is None else (axis % x.ndim,)
+        if axis is None:  # the index counts in row-major order
+            x = self.xp.ascontiguousarray(x)
+        x, (outer, terms, inner), order = self._terms(x, axes)
+        index = self.xp.empty(outer * inner, np.int64)
+        if index.size:
+            arguments = op == "argmax", outer, terms, inner, x, None, index
+            self._run("reduce.cu", "extremes", x.dtype, self._blocks(index.size), *arguments)
+        return self._kept(index, shape, axes, order, keepdims)
+
+    def index_add(self, shape: tuple[int, ...], index: Any, values: Array) -> Array:
+        xp = self.xp
+        y = xp.zeros(shape, values.dtype)
+        at = xp.arange(y.size, dtype=np.int64).reshape(shape)[index]
+        values = xp.ascontiguousarray(xp.broadcast_to(values, at.shape))
+        at = at.reshape(-1)
+        order = xp.argsort(at, kind="stable")
+        if at.size:
+            arguments = at.size, at[order], order.astype(np.int64, copy=False), values, y
+            self._run("elementwise.cu", "index_add", y.dtype, self._blocks(at.size), *arguments)
+        return y
+
+    # -- contractions ------------------------------------------------------------------------------------------------
+
+    def _contract(
+        self,
+        source: str,
+        a: Array,
+        b: Array,
+        y: Array,
+        packs: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]],
+        epilogue: Epilogue = Epilogue(),
+        **fields: int,
+    ) -> None:
+        """Launch gemm.cuh. ``packs``: what has to be a multiple of a pack's length for A, B and C to be read in packs."""
+        m, n, k, batch = (fields[name] for name in ("m", "n", "k", "batch"))
+        how = self._cut(m, n, k, batch, y.itemsize)
+        lanes = 16 // y.itemsize
+        pack_a, pack_b, pack_y = (
+            self._address(x) % 16 == 0 and all(number % lanes == 0 for number in numbers)
+            for x, numbers in zip((a, b, y), packs, strict=True)
+        )
+        if epilogue.residual is not None:
+            assert _same_layout(epilogue.residual, y)
+        fields.update(chunk=how.chunk, chunks=how.chunks, slots=how.slots, packs=int(pack_y))
+        contraction = structure([fields.pop(name, 0) for name in _CONTRACTION])
+        assert not fields
+        tile, name = how.tile, f"contract_{source}_{how.tile.name}_{pack_a:d}_{pack_b:d}"
+        slots = self.xp.empty((batch, how.slots, m, n), y.dtype) if how.slots else None
+        grid = _ceil(m, tile.m) * _ceil(n, tile.n) * how.chunks, 1, min(batch, MOST_GRID)
+        variant = f"LUCID_CONTRACT={name},{source},{tile.name},{str(pack_a).lower()},{str(pack_b).lower()}"
+        after: tuple[Any, ...] = Epilogue() if how.slots else epilogue
+        self._run(
+            "gemm.cu", name, y.dtype, grid, contraction, a, b, y, slots, *after, block=tile.threads, defines=(variant,)
+        )
+        if slots is not None:
+            arguments = contraction, slots, y, *epilogue
+            self._run("gemm.cu", "combine_chunks", y.dtype, self._blocks(m * n * batch), *arguments)
+
+    def _cut(self, m: int, n: int, k: int, batch: int, itemsize: int) -> Cut:
+        return best_cut(m, n, k, batch, itemsize, self._executor.multiprocessors)
+
+    def _address(self, x: Array) -> int:
+        return self._executor.address(x)
+
+    def matmul(self, a: Array, b: Array) -> Array:
+        *_, m, k = a.shape
+        n = b.shape[-1]
+        leading = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        y = self.xp.empty((*leading, m, n), a.dtype)
+        if y.size:
+            self._matmul(self._matrices(a, leading), self._matrices(b, leading), y, Epilogue())
+        return y
+
+    def _matrices(self, x: Array, leading: tuple[int, ...]) -> tuple[Array, bool, int]:
+        """Matrices without gaps, whether they lie there transposed, and values from one to the next (0: one for all)."""
+        rows, columns = x.shape[-2:]
+        if x.size == rows * columns:
+            x, step = x.reshape(rows, columns), 0
+        else:
+            x, step = self.xp.broadcast_to(x, (*leading, rows, columns)), rows * columns
+        if x.swapaxes(-1, -2).flags.c_contiguous and not x.flags.c_contiguous:
+            return x.swapaxes(-1, -2), True, step
+        return self.xp.ascontiguousarray(x), False, step
+
+    def _matmul(
+        self, a: tuple[Array, bool, int], b: tuple[Array, bool, int], y: Array, epilogue: Epilogue
+    ) -> None:
+        (left, a_turned, a_step), (right, b_turned, b_step) = a, b
+        m, n = y.shape[-2:]
+        k = left.shape[-2 if a_turned else -1]
+        a_pitch, b_pitch = left.shape[-1], right.shape[-1]
+        self._contract(
+            f"MATMUL_{'T' if a_turned else 'N'}{'T' if b_turned else 'N'}",
+            left,
+            right,
+            y,
+            ((a_pitch, a_step), (b_pitch, b_step), (n,)),
+            epilogue,
+            m=m,
+            n=n,
+            k=k,
+            batch=y.size // (m * n),
+            a_step=a_step,
+            b_step=b_step,
+            y_step=m * n,
+            taps_h=1,
+            taps_w=1,
+            depth=k,
+            a_pitch=a_pitch,
+            b_pitch=b_pitch,
+            y_pitch=n,
+        )
+
+    def linear(self, x: Array, weight: Array, bias: Array | None) -> Array:
+        y = self.xp.empty((x.shape[0], weight.shape[0]), x.dtype)
+        if y.size:
+            self._matmul(self._matrices(x, ()), self._matrices(weight.T, ()), y, Epilogue(self._dense(bias)))
+        return y
+
+    def _images(self, x: Array) -> Array:
+        """``x`` of shape (N, C, H, W) as a dense (N, H, W, C) array."""
+        return self.xp.ascontiguousarray(x.transpose(_CHANNELS_LAST))
+
+    def _new_images(self, shape: tuple[int, ...], dtype: Any) -> tuple[Array, Array]:
+        """A new dense (N, H, W, C) array, and the same memory shaped (N, C, H, W)."""
+        n, c, h, w = shape
+        stored = self.xp.empty((n, h, w, c), dtype)
+        return stored, stored.transpose(_CHANNELS_FIRST)
+
+    def conv2d(
+        self, x: Array, weight: Array, bias: Array | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
+    ) -> Array:
+        n, _, h, w = x.shape
+        o, _, kh, kw = weight.shape
+        oh = (h + 2 * padding[0] - dilation[0] * (kh - 1) - 1) // stride[0] + 1
+        ow = (w + 2 * padding[1] - dilation[1] * (kw - 1) - 1) // stride[1] + 1
+        stored, y = self._new_images((n, o, oh, ow), x.dtype)
+        if y.size:
+            weight = self.xp.ascontiguousarray(weight.transpose(_WEIGHT_STORED))
+            epilogue = Epilogue(self._dense(bias))
+            self._conv(self._images(x), weight, stored, (stride, padding, dilation, groups), epilogue)
+        return y
+
+    def _conv(
+        self, x: Array, weight: Array, y: Array, geometry: tuple[Pair, Pair, Pair, int], epilogue: Epilogue
+    ) -> None:
+        """Everything as it is stored."""
+        stride, padding, dilation, groups = geometry
+        _, h, w, c = x.shape
+        n, oh, ow, o = y.shape
+        kh, kw, cg, _ = weight.shape
+        og = o // groups
+        self._contract(
+            "FORWARD",
+            x,
+            weight,
+            y,
+            ((cg, c), (og, o), (og, o)),
+            epilogue,
+            m=n * oh * ow,
+            n=og,
+            k=kh * kw * cg,
+            batch=groups,
+            a_step=cg,
+            b_step=og,
+            y_step=og,
+            rows_h=oh,
+            rows_w=ow,
+            stride_h=stride[0],
+            stride_w=stride[1],
+            start_h=-padding[0],
+            start_w=-padding[1],
+            step_h=dilation[0],
+            step_w=dilation[1],
+            image_h=h,
+            image_w=w,
+            image_pitch=c,
+            taps_h=kh,
+            taps_w=kw,
+            depth=cg,
+            b_pitch=o,
+            y_pitch=o,
+        )
+
+    def conv2d_input_grad(
+        self,
+        dy: Array,
+        weight: Array,
+        input_shape: tuple[int, ...],
+        stride: Pair,
+        padding: Pair,
+        dilation: Pair,
+        groups: int,
+    ) -> Array:
+        stored, dx = self._new_images(input_shape, dy.dtype)
+        if not dx.size:
+            return dx
+        images = self._images(dy)
+        weight = self.xp.ascontiguousarray(weight.transpose(_WEIGHT_STORED))
+        (n, h, w, c), (_, oh, ow, o), (kh, kw, cg, _) = stored.shape, images.shape, weight.shape
+        og = o // groups
+        # Pixels whose coordinates leave the same remainders by the stride see the same taps: a contraction each.
+        for first_h in range(min(stride[0], h)):
+            for first_w in range(min(stride[1], w)):
+                down = residue_class(first_h, h, stride[0], padding[0], dilation[0], kh)
+                across = residue_class(first_w, w, stride[1], padding[1], dilation[1], kw)
+                self._contract(
+                    "INPUT_GRAD",
+                    images,
+                    weight,
+                    stored,
+                    ((og, o), (og, o), (cg, c)),
+                    m=n * down.count * across.count,
+                    n=cg,
+                    k=down.taps * across.taps * og,
+                    batch=groups,
+                    a_step=og,
+                    b_step=og,
+                    y_step=cg,
+                    rows_h=down.count,
+                    rows_w=across.count,
+                    stride_h=1,
+                    stride_w=1,
+                    start_h=down.offset,
+                    start_w=across.offset,
+                    step_h=-down.offset_step,
+                    step_w=-across.offset_step,
+                    image_h=oh,
+                    image_w=ow,
+                    image_pitch=o,
+                    taps_h=down.taps,
+                    taps_w=across.taps,
+                    depth=og,
+                    b_pitch=o,
+                    b_start=(down.tap0 * kw + across.tap0) * cg * o,
+                    b_tap_h=down.tap_step * kw * cg * o,
+                    b_tap_w=across.tap_step * cg * o,
+                    y_pitch=c,
+                    scattered=int(stride != (1, 1)),
+                    out_h=h,
+                    out_w=w,
+                    first_h=first_h,
+                    first_w=first_w,
+                    skip_h=stride[0],
+                    skip_w=stride[1],
+                )
+        return dx
+
+    def conv2d_weight_grad(
+        self,
+        dy: Array,
+        x: Array,
+        weight_shape: tuple[int, ...],
+        stride: Pair,
+        padding: Pair,
+        dilation: Pair,
+        groups: int,
+    ) -> Array:
+        o, cg, kh, kw = weight_shape
+        stored = self.xp.empty((kh, kw, cg, o), dy.dtype)
+        if stored.size:
+            gradient, images = self._images(dy), self._images(x)
+            (n, oh, ow, _), (_, h, w, c), og = gradient.shape, images.shape, o // groups
+            self._contract(
+                "WEIGHT_GRAD",
+                images,
+                gradient,
+                stored,
+                ((cg, c), (og, o), (og, o)),
+                m=kh * kw * cg,
+                n=og,
+                k=n * oh * ow,
+                batch=groups,
+                a_step=cg,
+                b_step=og,
+                y_step=og,
+                rows_h=oh,
+                rows_w=ow,
+                stride_h=stride[0],
+                stride_w=stride[1],
+                start_h=-padding[0],
+                start_w=-padding[1],
+                step_h=dilation[0],
+                step_w=dilation[1],
+                image_h=h,
+                image_w=w,
+                image_pitch=c,
+                taps_h=kh,
+                taps_w=kw,
+                depth=cg,
+                b_pitch=o,
+                y_pitch=o,
+            )
+        return stored.transpose(_WEIGHT_SHAPED)
+
+    # -- batch normalisation -----------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _rows(x: Array) -> tuple[int, int]:
+        """Pixels and channels of a stored image batch."""
+        return x.shape[0] * x.shape[1] * x.shape[2], x.shape[3]
+
+    def batch_norm_train(
+        self, x: Array, gamma: Array | None, beta: Array | None, eps: float
+    ) -> tuple[Array, Array, Array]:
+        xp, images = self.xp, self._images(x)
+        rows, channels = self._rows(images)
+        mean, var = xp.empty(channels, np.float64), xp.empty(channels, np.float64)
+        coefficients = tuple(xp.empty((3, channels), x.dtype))
+        if channels:
+            segments = _ceil(rows, SEGMENT)
+            parts = xp.empty((2, segments, channels), np.float64)
+            if rows:
+                grid = self._blocks(segments * channels)
+                self._run("norm.cu", "batch_norm_stats", x.dtype, grid, rows, channels, images, parts)
+            given = rows, channels, images, parts, self._dense(gamma), self._dense(beta), float(eps)
+            grid = self._blocks(channels * 8)
+            self._run("norm.cu", "batch_norm_stats_end", x.dtype, grid, *given, mean, var, *coefficients)
+        return self._normalize(images, coefficients), mean, var
+
+    def batch_norm_eval(
+        self, x: Array, gamma: Array | None, beta: Array | None, mean: Array, var: Array, eps: float
+    ) -> Array:
+        channels = x.shape[1]
+        coefficients = tuple(self.xp.empty((3, channels), x.dtype))
+        if channels:
+            given = channels, *(self._dense(a) for a in (gamma, beta, mean, var)), float(eps)
+            self._run("norm.cu", "batch_norm_coefficients", x.dtype, self._blocks(channels), *given, *coefficients)
+        return self._normalize(self._images(x), coefficients)
+
+    def _normalize(self, images: Array, coefficients: tuple[Array, ...]) -> Array:
+        y = self.xp.empty_like(images)
+        if y.size:
+            arguments = *self._rows(images), images, *coefficients, False, y
+            self._run("norm.cu", "normalize", y.dtype, self._blocks(_ceil(y.size, 4)), *arguments)
+        return y.transpose(_CHANNELS_FIRST)
+
+    def batch_norm_grad(
+        self, dy: Array, x: Array, gamma: Array | None, mean: Array, var: Array, eps: float, training: bool
+    ) -> tuple[Array, Array, Array]:
+        xp, images, gradient = self.xp, self._images(x), self._images(dy)
+        rows, channels = self._rows(images)
+        dx, dgamma, dbeta = xp.empty_like(images), xp.empty(channels, x.dtype), xp.empty(channels, x.dtype)
+        if channels:
+            gamma, mean, var = (self._dense(a) for a in (gamma, mean, var))
+            segments = _ceil(rows, SEGMENT)
+            parts = xp.empty((2, segments, channels), np.float64)
+            if rows:
+                grid = self._blocks(segments * channels)
+                given = rows, channels, gradient, images, mean, parts
+                self._run("norm.cu", "batch_norm_grad_sums", x.dtype, grid, *given)
+            coefficients = tuple(xp.empty((4, channels), x.dtype))
+            arguments = rows, channels, parts, gamma, mean, var, float(eps), *coefficients, dgamma, dbeta
+            self._run("norm.cu", "batch_norm_grad_end", x.dtype, self._blocks(channels * 8), *arguments)
+        if dx.size:
+            arguments = rows, channels, bool(training), gradient, images, *coefficients, dx
+            self._run("norm.cu", "batch_norm_grad", x.dtype, self._blocks(_ceil(dx.size, 4)), *arguments)
+        return dx.transpose(_CHANNELS_FIRST), dgamma, dbeta
+
+    # -- pooling -----------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _pool(
+        shape: tuple[int, ...],
+        output: tuple[int, ...],
+        kernel: Pair = (1, 1),
+        stride: Pair = (1, 1),
+        padding: Pair = (0, 0),
+        dilation: Pair = (1, 1),
+        include_pad: bool = False,
+        adaptive: bool = False,
+    ) -> Any:
+        """``Pool`` of lucid/kernels/cuda/pool.cu."""
+        n, c, h, w = shape
+        return structure([n, h, w, c, *output, *kernel, *stride, *padding, *dilation, include_pad, adaptive])
+
+    def max_pool2d(
+        self, x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, output: Pair
+    ) -> tuple[Array, Array]:
+        shape = (*x.shape[:2], *output)
+        stored, y = self._new_images(shape, x.dtype)
+        index, index_shaped = self._new_images(shape, np.int32)
+        if y.size:
+            sizes = self._pool(x.shape, output, kernel, stride, padding, dilation)
+            self._run("pool.cu", "max_pool", x.dtype, self._blocks(y.size), sizes, self._images(x), stored, index)
+        return y, index_shaped
+
+    def max_pool2d_grad(self, dy: Array, index: Array, input_shape: tuple[int, ...]) -> Array:
+        stored, dx = self._new_images(input_shape, dy.dtype)
+        if not dx.size:
+            return dx
+        _, _, h, w = input_shape
+        n, c, oh, ow = dy.shape
+        sizes = self._pool(input_shape, (oh, ow))
+        chosen = self._images(index).astype(np.int32, copy=False)
+        ranges = []
+        for vertical, windows, positions in ((True, oh, h), (False, ow, w)):
+            bounds = self.xp.empty((2, windows), np.int32)
+            covering = self.xp.empty((2, positions), np.int32)
+            if bounds.size:
+                self._run("pool.cu", "no_bounds", dy.dtype, self._blocks(windows), windows, bounds)
+            if dy.size:
+                grid = self._blocks(n * windows * THREADS)
+                self._run("pool.cu", "window_bounds", dy.dtype, grid, sizes, vertical, chosen, bounds)
+            grid = self._blocks(positions)
+            self._run("pool.cu", "covering_windows", dy.dtype, grid, positions, windows, bounds, covering)
+            ranges.append(covering)
+        arguments = sizes, self._images(dy), chosen, *ranges, stored
+        self._run("pool.cu", "max_pool_grad", dy.dtype, self._blocks(dx.size), *arguments)
+        return dx
+
+    def avg_pool2d(
+        self, x: Array, kernel: Pair, stride: Pair, padding: Pair, count_include_pad: bool, output: Pair
+    ) -> Array:
+        sizes = self._pool(x.shape, output, kernel, stride, padding, include_pad=count_include_pad)
+        return self._averaged("avg_pool", sizes, x, (*x.shape[:2], *output))
+
+    def avg_pool2d_grad(
+        self,
+        dy: Array,
+        input_shape: tuple[int, ...],
+        kernel: Pair,
+        stride: Pair,
+        padding: Pair,
+        count_include_pad: bool,
+    ) -> Array:
+        sizes = self._pool(input_shape, dy.shape[2:], kernel, stride, padding, include_pad=count_include_pad)
+        return self._averaged("avg_pool_grad", sizes, dy, input_shape)
+
+    def adaptive_avg_pool2d(self, x: Array, output: Pair) -> Array:
+        return self._averaged("avg_pool", self._pool(x.shape, output, adaptive=True), x, (*x.shape[:2], *output))
+
+    def adaptive_avg_pool2d_grad(self, dy: Array, input_shape: tuple[int, ...]) -> Array:
+        sizes = self._pool(input_shape, dy.shape[2:], adaptive=True)
+        return self._averaged("avg_pool_grad", sizes, dy, input_shape)
+
+    def _averaged(self, kernel: str, sizes: Any, x: Array, shape: tuple[int, ...]) -> Array:
+        stored, y = self._new_images(shape, x.dtype)
+        if y.size:
+            self._run("pool.cu", kernel, x.dtype, self._blocks(y.size), sizes, self._images(x), stored)
+        return y
+
+    # -- softmax and loss --------------------------------------------------------------------------------------------
+
+    def log_softmax(self, x: Array, axis: int) -> Array:
+        return self._by_rows("log_softmax", axis, x)
+
+    def log_softmax_grad(self, dy: Array, y: Array, axis: int) -> Array:
+        return self._by_rows("log_softmax_grad", axis, dy, y)
+
+    def _by_rows(self, kernel: str, axis: int, *operands: Array) -> Array:
+        rows = [self.xp.ascontiguousarray(self.xp.moveaxis(x, axis, -1)) for x in operands]
+        y = self.xp.empty_like(rows[0])
+        if y.size:
+            count, classes = y.size // y.shape[-1], y.shape[-1]
+            self._run("loss.cu", kernel, y.dtype, self._blocks(count * THREADS), count, classes, *rows, y)
+        return self.xp.moveaxis(y, -1, axis)
+
+    def nll_loss(
+        self, logp: Array, target: Array, weight: Array | None, ignore_index: int, reduction: str
+    ) -> tuple[Array, Array]:
+        loss = self.xp.empty((logp.shape[0],) if reduction == "none" else (), logp.dtype)
+        weight_sum = self.xp.empty((), np.float64)
+        given = *logp.shape, self._dense(logp), self._dense(target, np.int64), self._dense(weight)
+        arguments = *given, int(ignore_index), _REDUCTION[reduction], loss, weight_sum
+        self._run("loss.cu", "nll_loss", logp.dtype, (1, 1, 1), *arguments)
+        return loss, weight_sum
+
+    def nll_loss_grad(
+        self,
+        dloss: Array,
+        target: Array,
+        weight: Array | None,
+        ignore_index: int,
+        reduction: str,
+        weight_sum: Array,
+        classes: int,
+    ) -> Array:
+        dlogp = self.xp.empty((target.shape[0], classes), dloss.dtype)
+        if dlogp.size:
+            given = *dlogp.shape, self._dense(dloss), self._dense(target, np.int64), self._dense(weight)
+            arguments = *given, int(ignore_index), _REDUCTION[reduction], weight_sum, dlogp
+            self._run("loss.cu", "nll_loss_grad", dloss.dtype, self._blocks(dlogp.size), *arguments)
+        return dlogp
+
+    # -- optimiser ---------------------------------------------------------------------------------------------------
+
+    def sgd_step(
+        self,
+        param: Array,
+        grad: Array,
+        velocity: Array | None,
+        first: bool,
+        lr: float,
+        momentum: float,
+        dampening: float,
+        weight_decay: float,
+        nesterov: bool,
+        maximize: bool,
+    ) -> None:
+        scalars = float(lr), float(momentum), float(dampening), float(weight_decay)
+        flags = bool(nesterov), bool(maximize), bool(first)
+        p = param if dense_order(param) is not None else self.xp.ascontiguousarray(param)
+        v = velocity if velocity is None or _same_layout(velocity, p) else self._like(velocity, p)
+        if p.size:
+            arguments = p.size, *scalars, *flags, self._like(grad, p), p, v
+            self._run("elementwise.cu", "sgd", p.dtype, self._blocks(p.size), *arguments)
+        if p is not param:
+            param[...] = p
+        if velocity is not None and v is not velocity:
+            velocity[...] = v
+
+    # -- random numbers ----------------------------------------------------------------------------------------------
+
+    def philox(self, seed: int, stream: int, block: int, words: int) -> Array:
+        y = self.xp.empty(words, np.uint32)
+        self._draw("philox", np.dtype(np.float32), seed, stream, block, y)
+        return y
+
+    def uniform(self, seed: int, stream: int, block: int, n: int, low: float, high: float, dtype: Any) -> Array:
+        y = self.xp.empty(n, dtype)
+        self._draw("uniform", y.dtype, seed, stream, block, y, float(low), float(high))
+        return y
+
+    def normal(self, seed: int, stream: int, block: int, n: int, mean: float, std: float, dtype: Any) -> Array:
+        y = self.xp.empty(n, dtype)
+        self._draw("normal", y.dtype, seed, stream, block, y, float(mean), float(std))
+        return y
+
+    def _draw(self, kernel: str, dtype: Any, seed: int, stream: int, block: int, y: Array, *scalars: float) -> None:
+        if y.size:
+            key = (np.uint64(number % 2**64) for number in (seed, stream, block))
+            self._run("random.cu", kernel, dtype, self._blocks(y.size), *key, y.size, *scalars, y)
+
+
+class EmulatedBackend(CudaBackend):
+    """The same kernels and the same launches, run on the CPU one thread after the other: slow, and the same bits."""
+
+    name = "emulated"
+    asynchronous = False
+
+    def _make_executor(self) -> Executor:
+        return EmulatedExecutor()

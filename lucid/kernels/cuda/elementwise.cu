@@ -1,0 +1,125 @@
+// What treats each value on its own: sections 5 and 6 of ARITHMETIC.md, the running statistics of 7, the optimiser (10),
+// and indexed accumulation (12).
+#include "device.cuh"
+
+namespace lucid {
+namespace {
+
+constexpr int THREADS = 256;
+
+// y[i] = f(x[i]...) for all i; whole packs where every array lies on their boundaries.
+template <class F>
+DEVICE void map1(int64_t n, const T* x, T* y, const F& f) {
+    const bool packs = aligned(x) && aligned(y);
+    const int64_t whole = packs ? n / Pack::LANES : 0;
+    for (int64_t i = first_index(); i < whole; i += index_step()) {
+        Pack p = reinterpret_cast<const Pack*>(x)[i];
+        for (int j = 0; j < Pack::LANES; ++j) p.v[j] = f(p.v[j]);
+        reinterpret_cast<Pack*>(y)[i] = p;
+    }
+    for (int64_t i = whole * Pack::LANES + first_index(); i < n; i += index_step()) y[i] = f(x[i]);
+}
+
+template <class F>
+DEVICE void map2(int64_t n, const T* a, const T* b, T* y, const F& f) {
+    const bool packs = aligned(a) && aligned(b) && aligned(y);
+    const int64_t whole = packs ? n / Pack::LANES : 0;
+    for (int64_t i = first_index(); i < whole; i += index_step()) {
+        Pack p = reinterpret_cast<const Pack*>(a)[i];
+        const Pack q = reinterpret_cast<const Pack*>(b)[i];
+        for (int j = 0; j < Pack::LANES; ++j) p.v[j] = f(p.v[j], q.v[j]);
+        reinterpret_cast<Pack*>(y)[i] = p;
+    }
+    for (int64_t i = whole * Pack::LANES + first_index(); i < n; i += index_step()) y[i] = f(a[i], b[i]);
+}
+
+// The codes are those of lucid/backends/cuda.py.
+enum Unary { NEG, ABS, SQRT, SQUARE, RECIPROCAL, EXP, LOG, SIGMOID, RELU };
+enum Binary { ADD, SUB, MUL, DIV, MAXIMUM, MINIMUM, RELU_GRAD };
+
+}  // namespace
+
+KERNEL(unary, THREADS, int32_t op, int64_t n, const T* x, T* y) {
+    switch (op) {
+        case NEG: return map1(n, x, y, [](T v) { return -v; });
+        case ABS: return map1(n, x, y, [](T v) { return magnitude(v); });
+        case SQRT: return map1(n, x, y, [](T v) { return square_root(v); });
+        case SQUARE: return map1(n, x, y, [](T v) { return v * v; });
+        case RECIPROCAL: return map1(n, x, y, [](T v) { return T(1) / v; });
+        case EXP: return map1(n, x, y, [](T v) { return T(exp64(double(v))); });
+        case LOG: return map1(n, x, y, [](T v) { return T(log64(double(v))); });
+        case SIGMOID: return map1(n, x, y, [](T v) { return T(sigmoid64(double(v))); });
+        case RELU: return map1(n, x, y, [](T v) { return v <= T(0) ? T(0) : v; });
+    }
+}
+
+KERNEL(binary, THREADS, int32_t op, int64_t n, const T* a, const T* b, T* y) {
+    switch (op) {
+        case ADD: return map2(n, a, b, y, [](T u, T v) { return u + v; });
+        case SUB: return map2(n, a, b, y, [](T u, T v) { return u - v; });
+        case MUL: return map2(n, a, b, y, [](T u, T v) { return u * v; });
+        case DIV: return map2(n, a, b, y, [](T u, T v) { return u / v; });
+        case MAXIMUM: return map2(n, a, b, y, [](T u, T v) { return u != u ? u : (u >= v ? u : v); });
+        case MINIMUM: return map2(n, a, b, y, [](T u, T v) { return u != u ? u : (u <= v ? u : v); });
+        case RELU_GRAD: return map2(n, a, b, y, [](T dy, T x) { return x <= T(0) ? T(0) : dy; });
+    }
+}
+
+// `exponent` is an integer below 2^30, given as `whole`, unless `real` says otherwise; 0.5 is the caller's (it is a root).
+KERNEL(power, THREADS, int64_t n, const T* x, bool real, double exponent, int64_t whole, T* y) {
+    if (real) return map1(n, x, y, [=](T v) { return T(exp64(exponent * log64(double(v)))); });
+    map1(n, x, y, [=](T v) {
+        T r = T(1), p = v;
+        bool none = true;
+        for (int64_t bits = whole < 0 ? -whole : whole; bits; bits >>= 1) {
+            if (bits & 1) {
+                r = none ? p : r * p;
+                none = false;
+            }
+            if (bits > 1) p = p * p;
+        }
+        return whole < 0 ? T(1) / r : r;
+    });
+}
+
+// y[n, pixel, c] = a[n, pixel, c] * b[n, c]
+KERNEL(scale_channels, THREADS, int64_t n, int64_t pixels, int64_t channels, const T* a, const T* b, T* y) {
+    for (int64_t i = first_index(); i < n * pixels * channels; i += index_step())
+        y[i] = a[i] * b[i / (pixels * channels) * channels + i % channels];
+}
+
+KERNEL(running_update, THREADS, int64_t n, double factor, double momentum, const double* statistic, T* running) {
+    for (int64_t i = first_index(); i < n; i += index_step()) {
+        const double old = double(running[i]);
+        running[i] = T(old + momentum * ((factor != 1.0 ? statistic[i] * factor : statistic[i]) - old));
+    }
+}
+
+KERNEL(sgd, THREADS, int64_t n, double lr, double momentum, double dampening, double weight_decay, bool nesterov,
+       bool maximize, bool first, const T* grad, T* param, T* velocity) {
+    const T minus_lr = -T(lr), moving = T(momentum), decay = T(weight_decay), fresh = T(1.0 - dampening);
+    for (int64_t i = first_index(); i < n; i += index_step()) {
+        const T p = param[i];
+        T d = maximize ? -grad[i] : grad[i];
+        if (weight_decay != 0.0) d = fma(decay, p, d);
+        if (momentum != 0.0) {
+            const T v = first ? d : fma(moving, velocity[i], dampening != 0.0 ? fresh * d : d);
+            velocity[i] = v;
+            d = nesterov ? fma(moving, v, d) : v;
+        }
+        param[i] = fma(minus_lr, d, p);
+    }
+}
+
+// y[place[k]] += values[order[k]], where `place` ascends and equal places keep the order in which they are to be added: the
+// first thread of a place adds all that go there. y starts as zeros.
+KERNEL(index_add, THREADS, int64_t n, const int64_t* place, const int64_t* order, const T* values, T* y) {
+    for (int64_t i = first_index(); i < n; i += index_step()) {
+        if (i > 0 && place[i - 1] == place[i]) continue;
+        T sum = T(0);
+        for (int64_t k = i; k < n && place[k] == place[i]; ++k) sum = sum + values[order[k]];
+        y[place[i]] = sum;
+    }
+}
+
+}  // namespace lucid

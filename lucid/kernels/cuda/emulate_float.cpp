@@ -1,0 +1,3 @@
+// Every kernel file as C++, for float.
+#define LUCID_T float
+#include "emulate_all.h"

@@ -1,0 +1,57 @@
+// The kernels of gemm.cuh. A GPU's are compiled one by one as they are needed; the emulation has them all.
+#include "gemm.cuh"
+
+namespace lucid {
+
+#define CONTRACT(name, SOURCE, TILE, PACK_A, PACK_B)                                                               \
+    KERNEL(name, (Tile<TILE>::THREADS), const Contraction c, const T* a, const T* b, T* y, T* slots, const T* bias, \
+           const T* mean, const T* scale, const T* shift, const T* residual, bool relu) {                          \
+        contract<SOURCE, TILE, PACK_A, PACK_B>(c, a, b, y, slots, Epilogue{bias, mean, scale, shift, residual, relu}); \
+    }
+
+#ifdef LUCID_CONTRACT  // its arguments: name, source, tile, whether A and B are read in packs
+#define CONTRACT_OF(arguments) CONTRACT arguments
+CONTRACT_OF((LUCID_CONTRACT))
+#endif
+
+#ifndef __CUDACC__
+#define FOR_PACKS(SOURCE, TILE)                                    \
+    CONTRACT(contract_##SOURCE##_##TILE##_0_0, SOURCE, TILE, false, false) \
+    CONTRACT(contract_##SOURCE##_##TILE##_0_1, SOURCE, TILE, false, true)  \
+    CONTRACT(contract_##SOURCE##_##TILE##_1_0, SOURCE, TILE, true, false)  \
+    CONTRACT(contract_##SOURCE##_##TILE##_1_1, SOURCE, TILE, true, true)
+#define FOR_TILES(SOURCE) FOR_PACKS(SOURCE, LARGE) FOR_PACKS(SOURCE, NARROW) FOR_PACKS(SOURCE, SMALL)
+FOR_TILES(FORWARD)
+FOR_TILES(INPUT_GRAD)
+FOR_TILES(WEIGHT_GRAD)
+FOR_TILES(MATMUL_NN)
+FOR_TILES(MATMUL_NT)
+FOR_TILES(MATMUL_TN)
+FOR_TILES(MATMUL_TT)
+#endif
+
+#if !defined(LUCID_CONTRACT)
+// C from the slots that the chunks of k have filled: segments to groups, groups to the total, then the epilogue.
+KERNEL(combine_chunks, 256, const Contraction c, const T* slots, T* y, const T* bias, const T* mean, const T* scale,
+       const T* shift, const T* residual, bool relu) {
+    const Epilogue epilogue{bias, mean, scale, shift, residual, relu};
+    const int64_t segments = (c.k + SEGMENT - 1) / SEGMENT, plane = c.m * c.n;
+    for (int64_t at = first_index(); at < plane * c.batch; at += index_step()) {
+        const int64_t z = at / plane, m = at % plane / c.n, n = at % c.n;
+        const T* slot = slots + z * c.slots * plane + at % plane;
+        T total = T(0);
+        for (int64_t g = 0; g * GROUP < segments; ++g) {
+            const int64_t members = 1 + larger<int64_t>(0, smaller<int64_t>(GROUP, segments - g * GROUP) - c.chunk);
+            T group = slot[0];
+#pragma unroll 4
+            for (int64_t i = 1; i < members; ++i) group = group + slot[i * plane];
+            total = g == 0 ? group : total + group;
+            slot += members * plane;
+        }
+        const int64_t offset = z * c.y_step + row_offset(c, m) + n;
+        y[offset] = epilogue(total, z * c.n + n, offset);
+    }
+}
+#endif
+
+}  // namespace lucid

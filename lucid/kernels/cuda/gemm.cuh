@@ -1,0 +1,493 @@
+// Contractions (ARITHMETIC.md, sections 2 and 3) on a GPU: one kernel for the convolution, its two gradients and the matrix product.
+//
+// C[m, n] is a sum over k of A[m, k] * B[k, n]. A block owns a tile of C and a chunk of k, which is a number of segments; a thread owns
+// TM by TN elements of the tile, and holds two sums of each in registers: the run's and the segment's.
+//
+//     for each BK of k:                     the next BK are brought from device memory to registers meanwhile
+//         for each k of them:               fma into the run's sums, from the tiles in shared memory
+//         at the end of a run:              segment += run
+//         at the end of a segment:          group += segment, in device memory (it stays in the cache)
+//         the next BK go to the other half of shared memory; barrier
+//
+// Where all of k is one chunk, the group's sum is the result, and the last segment's end applies the epilogue. Else each group
+// of segments has its slots: one for its first chunk, which adds up as above, and one for each segment of its other chunks;
+// `combine_chunks` adds the slots in the law's order. So a long contraction gets as many blocks as the GPU has room for,
+// and no sum depends on how many that are.
+#pragma once
+
+#include "device.cuh"
+
+namespace lucid {
+namespace {
+
+// What is contracted. lucid/backends/cuda.py fills it in, field by field.
+struct Contraction {
+    int64_t m, n, k, batch;
+    int64_t chunk, chunks, slots;            // segments in a chunk, chunks, slots a batch
+    int64_t a_step, b_step, y_step;          // from one batch (or group of channels) to the next
+    // Rows of A are places (row_h, row_w) of an image, k is (tap_h, tap_w, channel); or, where k is the place, columns are taps.
+    int64_t rows_h, rows_w;
+    int64_t stride_h, stride_w, start_h, start_w;  // a place meets the image at place * stride + start ..
+    int64_t step_h, step_w;                        // .. + tap * step
+    int64_t image_h, image_w, image_pitch;         // of the image: its sides, values from pixel to pixel
+    int64_t taps_h, taps_w, depth;                 // depth: channels in k
+    int64_t a_pitch;                               // of a matrix A: values from row to row
+    int64_t b_pitch, b_start, b_tap_h, b_tap_w;    // of B: from row to row; where it starts, and what a tap adds
+    // Row m of C lies at m * y_pitch, or, `scattered`, at pixel (first_h + row_h * skip_h, first_w + row_w * skip_w).
+    int64_t y_pitch, scattered, out_h, out_w, first_h, first_w, skip_h, skip_w;
+    int64_t packs;                                 // whether rows of C are stored in whole packs
+};
+
+// What follows the sum, element by element; what is null is left out. `n` indexes all but the residual.
+struct Epilogue {
+    const T *bias, *mean, *scale, *shift, *residual;
+    bool relu;
+
+    DEVICE T operator()(T value, int64_t n, int64_t at) const {
+        if (bias) value = value + bias[n];
+        if (scale) value = fma(value - mean[n], scale[n], shift[n]);
+        if (residual) value = value + residual[at];
+        if (relu) value = value <= T(0) ? T(0) : value;
+        return value;
+    }
+};
+
+DEVICE int64_t row_offset(const Contraction& c, int64_t m) {
+    if (!c.scattered) return m * c.y_pitch;
+    const int64_t w = m % c.rows_w, h = m / c.rows_w % c.rows_h, image = m / (c.rows_w * c.rows_h);
+    return ((image * c.out_h + c.first_h + h * c.skip_h) * c.out_w + c.first_w + w * c.skip_w) * c.y_pitch;
+}
+
+// -- tiles ------------------------------------------------------------------------------------------------------------
+
+enum TileName { LARGE, NARROW, SMALL };
+
+constexpr int BK = 16;  // divides a run
+
+template <TileName NAME>
+struct Tile {
+    static constexpr bool WIDE = sizeof(T) == 8;  // a float64 takes two registers: one tile serves all
+    static constexpr int BM = WIDE || NAME == SMALL ? 64 : 128, BN = WIDE || NAME != LARGE ? 64 : 128;
+    static constexpr int TM = WIDE ? 4 : 8, TN = WIDE || NAME == SMALL ? 4 : 8;
+    static constexpr int ACROSS = BN / TN, THREADS = BM / TM * ACROSS;
+};
+
+// -- operands: how a thread brings its share of a tile of A or B ------------------------------------------------------
+// A loader holds what does not change from tile to tile. `load` reads the next BK of k into registers, +0 for what is
+// outside; `store` puts them into shared memory, k by k.
+
+template <int BX, int THREADS, int V>
+struct Share {
+    static constexpr int COUNT = BX * BK / (THREADS * V), PITCH = BX + Pack::LANES;
+    alignas(16) T value[COUNT][V];
+};
+
+template <int V>
+DEVICE void read_values(T* to, const T* from) {
+    if (V == 1)
+        to[0] = from[0];
+    else
+        *reinterpret_cast<Pack*>(to) = *reinterpret_cast<const Pack*>(from);
+}
+
+template <int V>
+DEVICE void no_values(T* to) {
+#pragma unroll
+    for (int j = 0; j < V; ++j) to[j] = T(0);
+}
+
+// An operand in which neighbours in k are neighbours in memory: rows of an image (IMAGE) or of a matrix.
+template <bool IMAGE, int BX, int THREADS, int V>
+struct AlongK {
+    using Values = Share<BX, THREADS, V>;
+    static constexpr int ROW_THREADS = BK / V, ROW_STEP = THREADS / ROW_THREADS;
+    static_assert(THREADS % ROW_THREADS == 0 && Values::COUNT * ROW_STEP == BX, "every thread has as many");
+
+    const T* row[Values::COUNT];
+    int h0[Values::COUNT], w0[Values::COUNT];  // where the row lies in the image; far outside if there is no such row
+    int tap_h, tap_w, channel;
+    int taps_h, taps_w, depth, step_h, step_w, height, width;
+    int64_t tap_pitch_h, tap_pitch_w;
+    int k_lane, x_lane;
+
+    DEVICE void start(int k0) {
+        k_lane = int(threadIdx.x) % ROW_THREADS;
+        x_lane = int(threadIdx.x) / ROW_THREADS;
+        const int k = k0 + k_lane * V;
+        channel = k % larger(depth, 1);
+        const int tap = k / larger(depth, 1);
+        tap_w = tap % larger(taps_w, 1);
+        tap_h = tap / larger(taps_w, 1);
+    }
+
+    // A of a convolution or of its input gradient.
+    DEVICE void start_image(const Contraction& c, const T* a, int64_t x0, int k0) {
+        taps_h = int(c.taps_h);
+        taps_w = int(c.taps_w);
+        depth = int(c.depth);
+        step_h = int(c.step_h);
+        step_w = int(c.step_w);
+        height = int(c.image_h);
+        width = int(c.image_w);
+        tap_pitch_h = c.step_h * c.image_w * c.image_pitch;
+        tap_pitch_w = c.step_w * c.image_pitch;
+        start(k0);
+#pragma unroll
+        for (int i = 0; i < Values::COUNT; ++i) {
+            const int64_t x = x0 + x_lane + i * ROW_STEP;
+            const int place_w = int(x % c.rows_w);
+            const int64_t line = x / c.rows_w;
+            const int place_h = int(line % c.rows_h);
+            h0[i] = x < c.m ? int(place_h * c.stride_h + c.start_h) : -(1 << 30);
+            w0[i] = int(place_w * c.stride_w + c.start_w);
+            row[i] = a + ((line / c.rows_h * c.image_h + h0[i]) * c.image_w + w0[i]) * c.image_pitch;
+        }
+    }
+
+    // A matrix of `rows` rows. (A height of 1 << 30 lets every tap pass, and none of a row that is not there.)
+    DEVICE void start_matrix(const T* from, int64_t rows, int64_t pitch, int64_t x0, int k0) {
+        step_h = step_w = 0;
+        height = width = 1;
+        start(k0);
+#pragma unroll
+        for (int i = 0; i < Values::COUNT; ++i) {
+            const int64_t x = x0 + x_lane + i * ROW_STEP;
+            h0[i] = x < rows ? 0 : -1;
+            w0[i] = 0;
+            row[i] = from + x * pitch;
+        }
+    }
+
+    DEVICE void load(Values& values) {
+        const bool tap_exists = tap_h < taps_h;
+        const int64_t offset = tap_h * tap_pitch_h + tap_w * tap_pitch_w + channel;
+#pragma unroll
+        for (int i = 0; i < Values::COUNT; ++i) {
+            bool exists = tap_exists;
+            if (IMAGE)
+                exists = exists && unsigned(h0[i] + tap_h * step_h) < unsigned(height) &&
+                         unsigned(w0[i] + tap_w * step_w) < unsigned(width);
+            else
+                exists = exists && h0[i] == 0;
+            if (exists)
+                read_values<V>(values.value[i], row[i] + offset);
+            else
+                no_values<V>(values.value[i]);
+        }
+        for (channel += BK; channel >= depth; channel -= depth) {
+            if (tap_h >= taps_h) break;
+            if (++tap_w == taps_w) {
+                tap_w = 0;
+                ++tap_h;
+            }
+        }
+    }
+
+    DEVICE void store(const Values& values, T* shared) const {
+#pragma unroll
+        for (int i = 0; i < Values::COUNT; ++i)
+#pragma unroll
+            for (int j = 0; j < V; ++j)
+                shared[(k_lane * V + j) * Values::PITCH + x_lane + i * ROW_STEP] = values.value[i][j];
+    }
+};
+
+// An operand in which neighbours in m or n are neighbours in memory.
+template <bool IMAGE, int BX, int THREADS, int V>
+struct AcrossK {
+    using Values = Share<BX, THREADS, V>;
+    static constexpr int ROW_THREADS = BX / V, K_STEP = THREADS / ROW_THREADS;
+    static_assert(THREADS % ROW_THREADS == 0 && Values::COUNT * K_STEP == BK, "every thread has as many");
+
+    const T* from;
+    int64_t pitch;
+    bool exists;
+    int k, k_end;  // of the first value of the next load
+    int k_lane, x_lane;
+    // IMAGE: k is (image, h, w); a column lies at h * stride_h + h0, w * stride_w + w0 of it.
+    int h0, w0, stride_h, stride_w, height, width, rows_h, rows_w;
+    int64_t image_values;
+    int place_h[Values::COUNT], place_w[Values::COUNT];
+    int64_t image[Values::COUNT];
+
+    DEVICE void start(int k0, int end, int64_t x0, int64_t columns) {
+        k_lane = int(threadIdx.x) / ROW_THREADS;
+        x_lane = int(threadIdx.x) % ROW_THREADS * V;
+        k = k0 + k_lane;
+        k_end = end;
+        exists = x0 + x_lane < columns;
+    }
+
+    DEVICE void start_matrix(const T* matrix, int64_t columns, int64_t matrix_pitch, int64_t x0, int k0, int end) {
+        start(k0, end, x0, columns);
+        pitch = matrix_pitch;
+        from = matrix + x0 + x_lane;
+    }
+
+    // A of a weight gradient: column m is (tap_h, tap_w, channel).
+    DEVICE void start_image(const Contraction& c, const T* a, int64_t x0, int k0, int end) {
+        start(k0, end, x0, c.m);
+        const int64_t x = x0 + x_lane, tap = x / c.depth;
+        h0 = int(tap / c.taps_w * c.step_h + c.start_h);
+        w0 = int(tap % c.taps_w * c.step_w + c.start_w);
+        stride_h = int(c.stride_h);
+        stride_w = int(c.stride_w);
+        height = int(c.image_h);
+        width = int(c.image_w);
+        rows_h = int(c.rows_h);
+        rows_w = int(c.rows_w);
+        pitch = c.image_pitch;
+        image_values = c.image_h * c.image_w * c.image_pitch;
+        from = a + x % c.depth;
+#pragma unroll
+        for (int i = 0; i < Values::COUNT; ++i) {
+            const int at = k + i * K_STEP;
+            place_w[i] = at % rows_w;
+            place_h[i] = at / rows_w % rows_h;
+            image[i] = int64_t(at / rows_w / rows_h) * image_values;
+        }
+    }
+
+    DEVICE void load(Values& values) {
+#pragma unroll
+        for (int i = 0; i < Values::COUNT; ++i) {
+            const int at = k + i * K_STEP;
+            bool here = exists && at < k_end;
+            const T* source;
+            if (IMAGE) {
+                const int h = place_h[i] * stride_h + h0, w = place_w[i] * stride_w + w0;
+                here = here && unsigned(h) < unsigned(height) && unsigned(w) < unsigned(width);
+                source = from + image[i] + int64_t(h * width + w) * pitch;
+                // BK places on, without a division
+                place_w[i] += BK % rows_w;
+                place_h[i] += BK / rows_w % rows_h;
+                image[i] += int64_t(BK / rows_w / rows_h) * image_values;
+                if (place_w[i] >= rows_w) {
+                    place_w[i] -= rows_w;
+                    ++place_h[i];
+                }
+                if (place_h[i] >= rows_h) {
+                    place_h[i] -= rows_h;
+                    image[i] += image_values;
+                }
+            } else {
+                source = from + at * pitch;
+            }
+            if (here)
+                read_values<V>(values.value[i], source);
+            else
+                no_values<V>(values.value[i]);
+        }
+        k += BK;
+    }
+
+    DEVICE void store(const Values& values, T* shared) const {
+#pragma unroll
+        for (int i = 0; i < Values::COUNT; ++i) {
+            T* to = shared + (k_lane + i * K_STEP) * Values::PITCH + x_lane;
+            if (V == 1)
+                to[0] = values.value[i][0];
+            else
+                *reinterpret_cast<Pack*>(to) = *reinterpret_cast<const Pack*>(values.value[i]);
+        }
+    }
+};
+
+// What is contracted with what: the loaders of A and B, and how they start.
+enum SourceName { FORWARD, INPUT_GRAD, WEIGHT_GRAD, MATMUL_NN, MATMUL_NT, MATMUL_TN, MATMUL_TT };
+
+template <SourceName SOURCE>
+struct Operands {
+    static constexpr bool IMAGE = SOURCE == FORWARD || SOURCE == INPUT_GRAD || SOURCE == WEIGHT_GRAD;
+    static constexpr bool A_ALONG = SOURCE == FORWARD || SOURCE == INPUT_GRAD || SOURCE == MATMUL_NN || SOURCE == MATMUL_NT;
+    static constexpr bool B_ALONG = SOURCE == INPUT_GRAD || SOURCE == MATMUL_NT || SOURCE == MATMUL_TT;
+};
+
+template <bool ALONG, bool IMAGE, int BX, int THREADS, int V>
+struct Loader;
+
+template <bool IMAGE, int BX, int THREADS, int V>
+struct Loader<true, IMAGE, BX, THREADS, V> : AlongK<IMAGE, BX, THREADS, V> {
+    DEVICE void start_a(const Contraction& c, const T* a, int64_t x0, int k0, int) {
+        if (IMAGE) return this->start_image(c, a, x0, k0);
+        this->taps_h = this->taps_w = 1;
+        this->depth = int(c.k);
+        this->tap_pitch_h = this->tap_pitch_w = 0;
+        this->start_matrix(a, c.m, c.a_pitch, x0, k0);
+    }
+
+    // B of an input gradient has the taps of A.
+    DEVICE void start_b(const Contraction& c, const T* b, int64_t x0, int k0, int) {
+        this->taps_h = int(c.taps_h);
+        this->taps_w = int(c.taps_w);
+        this->depth = int(c.depth);
+        this->tap_pitch_h = c.b_tap_h;
+        this->tap_pitch_w = c.b_tap_w;
+        this->start_matrix(b + c.b_start, c.n, c.b_pitch, x0, k0);
+    }
+};
+
+template <bool IMAGE, int BX, int THREADS, int V>
+struct Loader<false, IMAGE, BX, THREADS, V> : AcrossK<IMAGE, BX, THREADS, V> {
+    DEVICE void start_a(const Contraction& c, const T* a, int64_t x0, int k0, int end) {
+        if (IMAGE) return this->start_image(c, a, x0, k0, end);
+        this->start_matrix(a, c.m, c.a_pitch, x0, k0, end);
+    }
+
+    DEVICE void start_b(const Contraction& c, const T* b, int64_t x0, int k0, int end) {
+        this->start_matrix(b, c.n, c.b_pitch, x0, k0, end);
+    }
+};
+
+// -- the kernel -------------------------------------------------------------------------------------------------------
+
+// Slots of a group that is cut in chunks of `chunk` segments: the first chunk has one, every other segment has its own.
+DEVICE int64_t group_slots(int64_t chunk) { return 1 + GROUP - chunk; }
+
+DEVICE int64_t first_slot(int64_t segment, int64_t chunk) {
+    const int64_t group = segment / GROUP, inside = segment % GROUP;
+    return group * group_slots(chunk) + (inside == 0 ? 0 : 1 + inside - chunk);
+}
+
+template <SourceName SOURCE, TileName TILE, bool PACK_A, bool PACK_B>
+DEVICE void contract(const Contraction& c, const T* a, const T* b, T* y, T* slots, const Epilogue& epilogue) {
+    using Shape = Tile<TILE>;
+    using Kind = Operands<SOURCE>;
+    constexpr int L = Pack::LANES, THREADS = Shape::THREADS, BM = Shape::BM, BN = Shape::BN, TM = Shape::TM, TN = Shape::TN;
+    using LoaderA = Loader<Kind::A_ALONG, Kind::IMAGE, BM, THREADS, PACK_A ? L : 1>;
+    using LoaderB = Loader<Kind::B_ALONG, false, BN, THREADS, PACK_B ? L : 1>;
+    constexpr int PITCH_A = LoaderA::Values::PITCH, PITCH_B = LoaderB::Values::PITCH;
+    __shared__ Pack shared_a[2][BK * PITCH_A / L], shared_b[2][BK * PITCH_B / L];
+
+    const int64_t tiles_n = (c.n + BN - 1) / BN, tiles_m = (c.m + BM - 1) / BM;
+    const int64_t tile = int64_t(blockIdx.x) % (tiles_n * tiles_m), chunk = int64_t(blockIdx.x) / (tiles_n * tiles_m);
+    const int64_t m0 = tile / tiles_n * BM, n0 = tile % tiles_n * BN;
+
+    // A warp has 4 by 8 threads; a thread has rows and columns in packs, so that a warp reads 16 bytes side by side.
+    const int lane = int(threadIdx.x) % 32, warp = int(threadIdx.x) / 32;
+    const int thread_n = warp % (Shape::ACROSS / 8) * 8 + lane % 8, thread_m = warp / (Shape::ACROSS / 8) * 4 + lane / 8;
+    const auto row_of = [&](int i) { return i / L * (BM * L / TM) + thread_m * L + i % L; };
+    const auto column_of = [&](int j) { return j / L * (BN * L / TN) + thread_n * L + j % L; };
+
+    const int segments = int((c.k + SEGMENT - 1) / SEGMENT);
+    const int s0 = int(chunk * c.chunk), s1 = smaller(segments, int(s0 + c.chunk));
+    const int k_begin = s0 * SEGMENT, k_end = int(smaller<int64_t>(c.k, int64_t(s1) * SEGMENT));
+    const bool alone = slots == nullptr;
+    const bool adds_up = alone || s0 % GROUP == 0;
+
+    for (int64_t z = blockIdx.z; z < c.batch; z += gridDim.z) {
+        LoaderA load_a;
+        LoaderB load_b;
+        load_a.start_a(c, a + z * c.a_step, m0, k_begin, k_end);
+        load_b.start_b(c, b + z * c.b_step, n0, k_begin, k_end);
+        typename LoaderA::Values values_a;
+        typename LoaderB::Values values_b;
+        T run[TM][TN], sum[TM][TN];
+
+        const auto bring = [&] {
+            load_a.load(values_a);
+            load_b.load(values_b);
+        };
+        const auto put = [&](int half) {
+            load_a.store(values_a, shared_a[half][0].v);
+            load_b.store(values_b, shared_b[half][0].v);
+        };
+        const auto multiply = [&](int half, int kk, bool first) {
+            Pack pa[TM / L], pb[TN / L];
+#pragma unroll
+            for (int i = 0; i < TM; i += L) pa[i / L] = shared_a[half][(kk * PITCH_A + row_of(i)) / L];
+#pragma unroll
+            for (int j = 0; j < TN; j += L) pb[j / L] = shared_b[half][(kk * PITCH_B + column_of(j)) / L];
+#pragma unroll
+            for (int i = 0; i < TM; ++i)
+#pragma unroll
+                for (int j = 0; j < TN; ++j)
+                    run[i][j] = fma(pa[i / L].v[i % L], pb[j / L].v[j % L], first ? T(0) : run[i][j]);
+        };
+        // The sums of a segment go to where the group adds up, or to their own slot.
+        const auto segment_ends = [&](int s) {
+            const bool last = alone && s == segments - 1;
+            const bool first = s <= s0 || !adds_up;
+            T* to = alone ? y + z * c.y_step
+                          : slots + (z * c.slots + first_slot(s0, c.chunk) + (adds_up ? 0 : s - s0)) * c.m * c.n;
+#pragma unroll
+            for (int i = 0; i < TM; ++i) {
+                const int64_t m = m0 + row_of(i);
+                if (m >= c.m) continue;
+                const int64_t row = alone ? row_offset(c, m) : m * c.n;
+#pragma unroll
+                for (int j = 0; j < TN; j += L) {
+                    const int64_t n = n0 + column_of(j);
+                    if (n >= c.n) continue;
+                    Pack* whole = reinterpret_cast<Pack*>(to + row + n);
+                    const int count = int(smaller<int64_t>(L, c.n - n));
+                    Pack p;
+                    if (!first && c.packs) {
+                        p = *whole;
+                    } else if (!first) {
+#pragma unroll
+                        for (int l = 0; l < L; ++l)
+                            if (l < count) p.v[l] = to[row + n + l];
+                    }
+#pragma unroll
+                    for (int l = 0; l < L; ++l) {
+                        const T value = first ? sum[i][j + l] : p.v[l] + sum[i][j + l];
+                        if (l < count) p.v[l] = last ? epilogue(value, z * c.n + n + l, z * c.y_step + row + n + l) : value;
+                    }
+                    if (c.packs) {
+                        *whole = p;
+                    } else {
+#pragma unroll
+                        for (int l = 0; l < L; ++l)
+                            if (l < count) to[row + n + l] = p.v[l];
+                    }
+                }
+            }
+        };
+
+        if (k_begin >= k_end) {  // a sum of no terms
+#pragma unroll
+            for (int i = 0; i < TM; ++i)
+#pragma unroll
+                for (int j = 0; j < TN; ++j) sum[i][j] = T(0);
+            segment_ends(segments - 1);
+            continue;
+        }
+        __syncthreads();  // of the batch before, all have read what is now overwritten
+        bring();
+        put(0);
+        __syncthreads();
+        int half = 0;
+        for (int k = k_begin; k < k_end; k += BK, half ^= 1) {
+            const bool more = k + BK < k_end;
+            if (more) bring();
+            if (k + BK <= k_end) {
+                if (k % RUN == 0) {
+#pragma unroll
+                    for (int kk = 0; kk < BK; ++kk) multiply(half, kk, kk == 0);
+                } else {
+#pragma unroll
+                    for (int kk = 0; kk < BK; ++kk) multiply(half, kk, false);
+                }
+            } else {
+#pragma unroll 1
+                for (int kk = 0; kk < k_end - k; ++kk) multiply(half, kk, (k + kk) % RUN == 0);
+            }
+            if ((k + BK) % RUN == 0 || !more) {
+                const bool first = k / RUN % (SEGMENT / RUN) == 0;
+#pragma unroll
+                for (int i = 0; i < TM; ++i)
+#pragma unroll
+                    for (int j = 0; j < TN; ++j) sum[i][j] = first ? run[i][j] : sum[i][j] + run[i][j];
+                if ((k + BK) % SEGMENT == 0 || !more) segment_ends(k / SEGMENT);
+            }
+            if (more) {
+                put(half ^ 1);
+                __syncthreads();
+            }
+        }
+    }
+}
+
+}  // namespace
+}  // namespace lucid

@@ -1,0 +1,185 @@
+// Batch normalisation of (rows, channels), channels side by side in memory: section 7 of ARITHMETIC.md. Statistics are summed
+// segment by segment, one thread for a segment of a channel; a second kernel adds the segments and makes the coefficients, in
+// the operand's dtype, by which the third treats every element.
+#include "device.cuh"
+
+namespace lucid {
+namespace {
+
+constexpr int NORM_THREADS = 256;
+constexpr int CHANNELS = 32, GROUPS_AT_ONCE = NORM_THREADS / CHANNELS;  // of a block that adds segments
+
+// parts[q][segment][channel] = the sums of the terms q of a row; terms(r, c, out) gives them.
+template <class Terms>
+DEVICE void sum_segments(int64_t rows, int64_t channels, double* parts, const Terms& terms) {
+    const int64_t segments = (rows + SEGMENT - 1) / SEGMENT;
+    for (int64_t at = first_index(); at < segments * channels; at += index_step()) {
+        const int64_t c = at % channels, r0 = at / channels * SEGMENT;
+        const int count = int(smaller<int64_t>(SEGMENT, rows - r0));
+        double sum[2] = {0.0, 0.0}, term[2];
+#pragma unroll 16
+        for (int r = 0; r < count; ++r) {
+            terms(r0 + r, c, term);
+            sum[0] = sum[0] + term[0];
+            sum[1] = sum[1] + term[1];
+        }
+        parts[at] = sum[0];
+        parts[segments * channels + at] = sum[1];
+    }
+}
+
+// The totals of the parts: finish(c, totals) for each channel, by one thread. Groups are added by threads side by side.
+template <class Finish>
+DEVICE void add_segments(int64_t rows, int64_t channels, const double* parts, const Finish& finish) {
+    __shared__ double group_sum[2][GROUPS_AT_ONCE][CHANNELS];
+    const int64_t segments = (rows + SEGMENT - 1) / SEGMENT, groups = (segments + GROUP - 1) / GROUP;
+    const int column = threadIdx.x % CHANNELS, lane = threadIdx.x / CHANNELS;
+    for (int64_t c0 = int64_t(blockIdx.x) * CHANNELS; c0 < channels; c0 += int64_t(gridDim.x) * CHANNELS) {
+        const int64_t c = c0 + column;
+        double total[2] = {0.0, 0.0};
+        for (int64_t g0 = 0; g0 < groups; g0 += GROUPS_AT_ONCE) {
+            const int64_t first = (g0 + lane) * GROUP, end = smaller<int64_t>(segments, first + GROUP);
+            if (c < channels && first < segments)
+                for (int q = 0; q < 2; ++q) {
+                    const double* from = parts + q * segments * channels + c;
+                    double sum = from[first * channels];
+#pragma unroll 8
+                    for (int64_t j = first + 1; j < end; ++j) sum = sum + from[j * channels];
+                    group_sum[q][lane][column] = sum;
+                }
+            __syncthreads();
+            if (lane == 0 && c < channels)
+                for (int64_t g = g0; g < smaller<int64_t>(groups, g0 + GROUPS_AT_ONCE); ++g)
+                    for (int q = 0; q < 2; ++q)
+                        total[q] = g == 0 ? group_sum[q][0][column] : total[q] + group_sum[q][g - g0][column];
+            __syncthreads();
+        }
+        if (lane == 0 && c < channels) finish(c, total);
+    }
+}
+
+struct Coefficients {
+    double rstd, scale, rest;
+    T m, k;
+
+    DEVICE Coefficients(const T* gamma, double mean, double var, double eps, int64_t c) {
+        rstd = 1.0 / square_root(var + eps);
+        scale = (gamma ? double(gamma[c]) : 1.0) * rstd;
+        m = T(mean);
+        k = T(scale);
+        rest = mean - double(m);
+    }
+
+    DEVICE T shift(const T* beta, int64_t c) const { return T((beta ? double(beta[c]) : 0.0) - rest * double(k)); }
+};
+
+// body(i, c) for every element i, of channel c; in packs of `lanes` elements.
+template <class Body>
+DEVICE void each_element(int64_t rows, int64_t channels, int lanes, const Body& body) {
+    const int64_t in_row = channels / lanes;
+    const int64_t step = index_step(), step_in_row = step % in_row;
+    int64_t place = first_index() % in_row;
+    for (int64_t at = first_index(); at < rows * in_row; at += step) {
+        body(at, place * lanes);
+        place += step_in_row;
+        if (place >= in_row) place -= in_row;
+    }
+}
+
+DEVICE Pack pack_at(const T* p, int64_t i) {
+    return reinterpret_cast<const Pack*>(p)[i];
+}
+
+}  // namespace
+
+KERNEL(batch_norm_stats, NORM_THREADS, int64_t rows, int64_t channels, const T* x, double* parts) {
+    sum_segments(rows, channels, parts, [=](int64_t r, int64_t c, double* term) {
+        const double first = double(x[c]), pivot = first - first == 0.0 ? first : 0.0;
+        const double d = double(x[r * channels + c]) - pivot;
+        term[0] = d;
+        term[1] = d * d;
+    });
+}
+
+KERNEL(batch_norm_stats_end, NORM_THREADS, int64_t rows, int64_t channels, const T* x, const double* parts, const T* gamma,
+       const T* beta, double eps, double* mean, double* var, T* m, T* k, T* shift) {
+    add_segments(rows, channels, parts, [=](int64_t c, const double* total) {
+        const double first = rows > 0 ? double(x[c]) : 0.0, pivot = first - first == 0.0 ? first : 0.0;
+        const double count = double(rows), e = total[0] / count, v = total[1] / count - e * e;
+        mean[c] = pivot + e;
+        var[c] = v < 0.0 ? 0.0 : v;
+        const Coefficients of(gamma, mean[c], var[c], eps, c);
+        m[c] = of.m;
+        k[c] = of.k;
+        shift[c] = of.shift(beta, c);
+    });
+}
+
+KERNEL(batch_norm_coefficients, NORM_THREADS, int64_t channels, const T* gamma, const T* beta, const double* mean,
+       const double* var, double eps, T* m, T* k, T* shift) {
+    for (int64_t c = first_index(); c < channels; c += index_step()) {
+        const Coefficients of(gamma, mean[c], var[c], eps, c);
+        m[c] = of.m;
+        k[c] = of.k;
+        shift[c] = of.shift(beta, c);
+    }
+}
+
+KERNEL(normalize, NORM_THREADS, int64_t rows, int64_t channels, const T* x, const T* m, const T* k, const T* shift,
+       bool relu, T* y) {
+    const auto value = [=](T from, T mean, T scale, T offset) {
+        const T v = fma(from - mean, scale, offset);
+        return relu && v <= T(0) ? T(0) : v;
+    };
+    const int lanes = channels % Pack::LANES == 0 && aligned(x) && aligned(y) ? Pack::LANES : 1;
+    if (lanes == 1)
+        each_element(rows, channels, 1, [=](int64_t i, int64_t c) { y[i] = value(x[i], m[c], k[c], shift[c]); });
+    else
+        each_element(rows, channels, lanes, [=](int64_t i, int64_t c) {
+            Pack p = pack_at(x, i);
+            for (int j = 0; j < Pack::LANES; ++j) p.v[j] = value(p.v[j], m[c + j], k[c + j], shift[c + j]);
+            reinterpret_cast<Pack*>(y)[i] = p;
+        });
+}
+
+KERNEL(batch_norm_grad_sums, NORM_THREADS, int64_t rows, int64_t channels, const T* dy, const T* x, const double* mean,
+       double* parts) {
+    sum_segments(rows, channels, parts, [=](int64_t r, int64_t c, double* term) {
+        const double g = double(dy[r * channels + c]);
+        term[0] = g;
+        term[1] = g * (double(x[r * channels + c]) - mean[c]);
+    });
+}
+
+KERNEL(batch_norm_grad_end, NORM_THREADS, int64_t rows, int64_t channels, const double* parts, const T* gamma,
+       const double* mean, const double* var, double eps, T* m, T* k, T* b, T* e, T* dgamma, T* dbeta) {
+    add_segments(rows, channels, parts, [=](int64_t c, const double* total) {
+        const Coefficients of(gamma, mean[c], var[c], eps, c);
+        const double count = double(rows);
+        dbeta[c] = T(total[0]);
+        dgamma[c] = T(total[1] * of.rstd);
+        m[c] = of.m;
+        k[c] = of.k;
+        b[c] = T(-((of.scale * (of.rstd * of.rstd)) * (total[1] / count)));
+        e[c] = T(-(of.scale * (total[0] / count)) - of.rest * double(b[c]));
+    });
+}
+
+KERNEL(batch_norm_grad, NORM_THREADS, int64_t rows, int64_t channels, bool training, const T* dy, const T* x, const T* m,
+       const T* k, const T* b, const T* e, T* dx) {
+    const auto value = [=](T gradient, T from, int64_t c) {
+        return training ? fma(gradient, k[c], fma(from - m[c], b[c], e[c])) : gradient * k[c];
+    };
+    const int lanes = channels % Pack::LANES == 0 && aligned(dy) && aligned(x) && aligned(dx) ? Pack::LANES : 1;
+    if (lanes == 1)
+        each_element(rows, channels, 1, [=](int64_t i, int64_t c) { dx[i] = value(dy[i], x[i], c); });
+    else
+        each_element(rows, channels, lanes, [=](int64_t i, int64_t c) {
+            Pack p = pack_at(dy, i);
+            const Pack q = pack_at(x, i);
+            for (int j = 0; j < Pack::LANES; ++j) p.v[j] = value(p.v[j], q.v[j], c + j);
+            reinterpret_cast<Pack*>(dx)[i] = p;
+        });
+}
+
+}  // namespace lucid

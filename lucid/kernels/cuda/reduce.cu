@@ -1,0 +1,97 @@
+// Reductions over the middle axis of (outer, terms, inner): sections 2 and 4 of ARITHMETIC.md. Segments are summed side by
+// side in float64, then segments to groups, groups to totals; a kernel that makes the last level narrows it.
+#include "device.cuh"
+
+namespace lucid {
+namespace {
+
+constexpr int REDUCE_THREADS = 256;
+constexpr int ROWS = 32, COLUMNS = 32;  // of the tile that turns rows of terms into columns
+
+}  // namespace
+
+// to[o, j, i] = the sum of segment j; a thread has one (o, j, i), and neighbours are neighbours in memory.
+KERNEL(segment_sums, REDUCE_THREADS, int64_t outer, int64_t terms, int64_t inner, const T* x, double* to) {
+    const int64_t segments = (terms + SEGMENT - 1) / SEGMENT;
+    for (int64_t at = first_index(); at < outer * segments * inner; at += index_step()) {
+        const int64_t i = at % inner, j = at / inner % segments, o = at / (inner * segments);
+        const T* from = x + (o * terms + j * SEGMENT) * inner + i;
+        const int count = int(smaller<int64_t>(SEGMENT, terms - j * SEGMENT));
+        double sum = 0.0;
+#pragma unroll 8
+        for (int t = 0; t < count; ++t) sum = sum + double(from[t * inner]);
+        to[at] = sum;
+    }
+}
+
+// The same where inner is 1: terms of a segment lie side by side. A block takes ROWS segments, brings COLUMNS terms of each to shared
+// memory in whole lines, and a thread a segment adds them.
+KERNEL(segment_sums_of_rows, REDUCE_THREADS, int64_t outer, int64_t terms, const T* x, double* to) {
+    __shared__ T tile[ROWS][COLUMNS + 1];
+    const int64_t segments = (terms + SEGMENT - 1) / SEGMENT;
+    const int column = threadIdx.x % COLUMNS, first_row = threadIdx.x / COLUMNS;
+    for (int64_t at = int64_t(blockIdx.x) * ROWS; at < outer * segments; at += int64_t(gridDim.x) * ROWS) {
+        double sum = 0.0;
+        for (int t0 = 0; t0 < SEGMENT; t0 += COLUMNS) {
+            for (int row = first_row; row < ROWS; row += REDUCE_THREADS / COLUMNS) {
+                const int64_t j = (at + row) % segments, o = (at + row) / segments, t = j * SEGMENT + t0 + column;
+                if (o < outer && t < terms) tile[row][column] = x[o * terms + t];
+            }
+            __syncthreads();
+            const int64_t own = at + threadIdx.x;
+            if (threadIdx.x < ROWS && own < outer * segments) {
+                const int64_t left = terms - own % segments * SEGMENT - t0;
+                for (int t = 0; t < smaller<int64_t>(COLUMNS, left); ++t) sum = sum + double(tile[threadIdx.x][t]);
+            }
+            __syncthreads();
+        }
+        if (threadIdx.x < ROWS && at + threadIdx.x < outer * segments) to[at + threadIdx.x] = sum;
+    }
+}
+
+// to[o, p, i] = parts p * size .. of `parts` added in order.
+KERNEL(combine_parts, REDUCE_THREADS, int64_t outer, int64_t count, int64_t inner, int64_t size, const double* parts,
+       double* to) {
+    const int64_t pieces = (count + size - 1) / size;
+    for (int64_t at = first_index(); at < outer * pieces * inner; at += index_step()) {
+        const int64_t i = at % inner, p = at / inner % pieces, o = at / (inner * pieces);
+        const double* from = parts + (o * count + p * size) * inner + i;
+        const int64_t members = smaller(size, count - p * size);
+        double sum = from[0];
+#pragma unroll 8
+        for (int64_t k = 1; k < members; ++k) sum = sum + from[k * inner];
+        to[at] = sum;
+    }
+}
+
+// The last level: all parts are one piece (or there is none: +0), divided by `divisor` for a mean, narrowed.
+KERNEL(finish_parts, REDUCE_THREADS, int64_t outer, int64_t count, int64_t inner, bool mean, double divisor,
+       const double* parts, T* y) {
+    for (int64_t at = first_index(); at < outer * inner; at += index_step()) {
+        const double* from = parts + at / inner * count * inner + at % inner;
+        double sum = count > 0 ? from[0] : 0.0;
+#pragma unroll 8
+        for (int64_t k = 1; k < count; ++k) sum = sum + from[k * inner];
+        y[at] = T(mean ? sum / divisor : sum);
+    }
+}
+
+// The extreme of each row of terms, its index, or both.
+KERNEL(extremes, REDUCE_THREADS, bool max, int64_t outer, int64_t terms, int64_t inner, const T* x, T* y, int64_t* index) {
+    for (int64_t at = first_index(); at < outer * inner; at += index_step()) {
+        const T* from = x + at / inner * terms * inner + at % inner;
+        T best = from[0];
+        int64_t where = 0;
+#pragma unroll 8
+        for (int64_t t = 1; t < terms; ++t) {
+            const T value = from[t * inner];
+            const bool better = max ? beats<true>(value, best) : beats<false>(value, best);
+            best = better ? value : best;
+            where = better ? t : where;
+        }
+        if (y) y[at] = best;
+        if (index) index[at] = where;
+    }
+}
+
+}  // namespace lucid
