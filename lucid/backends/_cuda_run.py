@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,6 +26,26 @@ KERNELS = Path(__file__).parent.parent / "kernels" / "cuda"
 OPTIONS = ("--std=c++17", "--fmad=false", "--prec-div=true", "--prec-sqrt=true", "--ftz=false")
 """No contraction, division and square root correctly rounded, subnormals kept: section 1 of ARITHMETIC.md."""
 TYPE_NAMES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
+
+
+class Launch(NamedTuple):
+    """A kernel of a file, compiled for a dtype and with ``defines``; how many blocks of how many threads; and what for.
+
+    A kernel's name alone says what its defines are.
+    """
+
+    file: str
+    kernel: str
+    dtype: Any
+    grid: Size
+    block: int
+    arguments: tuple[Any, ...]
+    defines: tuple[str, ...] = ()
+
+
+def options_for(launch: Launch) -> tuple[str, ...]:
+    """What NVRTC is told, but for the architecture."""
+    return *OPTIONS, f"-DLUCID_T={TYPE_NAMES[launch.dtype]}", *(f"-D{define}" for define in launch.defines)
 
 
 class KernelError(RuntimeError):
@@ -86,28 +106,26 @@ class Executor(ABC):
     multiprocessors: int
 
     @abstractmethod
-    def run(
-        self, file: str, kernel: str, dtype: Any, grid: Size, block: int, arguments: Sequence[Any], defines: tuple[str, ...]
-    ) -> None:
-        """Start ``kernel`` of ``file``, compiled for ``dtype`` and with ``defines``."""
+    def run(self, launch: Launch) -> None:
+        """Start a kernel."""
 
     @abstractmethod
     def address(self, x: Any) -> int:
         """Where the array lies."""
 
-    def capture(self, launches: Sequence[tuple[Any, ...]]) -> Any:
+    def capture(self, launches: Sequence[Launch]) -> Any:
         """A function that runs ``launches`` (the arguments of ``run``), which have run before, again."""
 
         def replay() -> None:
             for launch in launches:
-                self.run(*launch)
+                self.run(launch)
 
         return replay
 
 
 class CupyExecutor(Executor):
-    """A GPU. Modules are compiled by NVRTC when first asked for; CuPy keeps them on disk under a hash of source, options
-    and versions, writes them beside and renames them, and checks them when it reads them."""
+    """A GPU. Modules are compiled by NVRTC when first asked for. CuPy keeps them on disk under a hash of source,
+    options and versions, writes them beside and renames them, and checks a hash of them when it reads them."""
 
     def __init__(self) -> None:
         try:
@@ -139,34 +157,32 @@ class CupyExecutor(Executor):
                 f"{size_text(free)} of its {size_text(total)} are free"
             ) from None
 
-    def run(
-        self, file: str, kernel: str, dtype: Any, grid: Size, block: int, arguments: Sequence[Any], defines: tuple[str, ...]
-    ) -> None:
-        key = (file, kernel, dtype, defines)
+    def run(self, launch: Launch) -> None:
+        key = launch.kernel, launch.dtype
         function = self._functions.get(key)
         if function is None:
-            function = self._functions[key] = self._function(*key)
-        function(grid, (block, 1, 1), tuple(arguments))
+            function = self._functions[key] = self._function(launch)
+        function(launch.grid, (launch.block, 1, 1), launch.arguments)
 
     def address(self, x: Any) -> int:
         return int(x.data.ptr)
 
-    def _function(self, file: str, kernel: str, dtype: Any, defines: tuple[str, ...]) -> Any:
-        cupy, key = self.xp, (file, dtype, defines)
+    def _function(self, launch: Launch) -> Any:
+        cupy, key = self.xp, (launch.file, launch.dtype, launch.defines)
         try:
             if key not in self._modules:
-                options = (*OPTIONS, f"-DLUCID_T={TYPE_NAMES[dtype]}", *(f"-D{define}" for define in defines))
-                self._modules[key] = cupy.RawModule(code=source(file), options=options, backend="nvrtc")
-            return self._modules[key].get_function(kernel)
+                code, options = source(launch.file), options_for(launch)
+                self._modules[key] = cupy.RawModule(code=code, options=options, backend="nvrtc")
+            return self._modules[key].get_function(launch.kernel)
         except cupy.cuda.compiler.CompileException as error:
-            raise compile_error(file, str(error)) from error
+            raise compile_error(launch.file, str(error)) from error
 
-    def capture(self, launches: Sequence[tuple[Any, ...]]) -> Any:
+    def capture(self, launches: Sequence[Launch]) -> Any:
         stream = self.xp.cuda.Stream(non_blocking=True)
         with stream:
             stream.begin_capture()
             for launch in launches:
-                self.run(*launch)
+                self.run(launch)
             graph = stream.end_capture()
         graph.upload(stream)
         return graph.launch  # on the stream that is current when it is called
@@ -186,23 +202,22 @@ class EmulatedExecutor(Executor):
         self._library.lucid_emulated_signature.restype = ctypes.c_char_p
         self._lock = threading.Lock()  # shared memory of the emulation is there once
 
-    def run(
-        self, file: str, kernel: str, dtype: Any, grid: Size, block: int, arguments: Sequence[Any], defines: tuple[str, ...]
-    ) -> None:
-        name = f"{TYPE_NAMES[dtype]} {kernel}"
+    def run(self, launch: Launch) -> None:
+        name = f"{TYPE_NAMES[launch.dtype]} {launch.kernel}"
         signature = self._library.lucid_emulated_signature(name.encode())
         if signature is None:
-            raise KernelError(f"{file}: no kernel {name!r} was built for the emulator")
-        values = [_value(argument) for argument in arguments]
-        given, wanted = [_spelling(argument) for argument in arguments], signature.decode().split()
-        if len(given) != len(wanted) or not all(g == w or (g == "p" and w[0] == "p") for g, w in zip(given, wanted, strict=True)):
-            raise KernelError(f"{file}: {kernel} takes {' '.join(wanted)}; it was given {' '.join(given)}")
+            raise KernelError(f"{launch.file}: no kernel {name!r} was built for the emulator")
+        values = [_value(argument) for argument in launch.arguments]
+        given, wanted = [_spelling(argument) for argument in launch.arguments], signature.decode().split()
+        same = [g == w or (g == "p" and w[0] == "p") for g, w in zip(given, wanted, strict=False)]
+        if len(given) != len(wanted) or not all(same):
+            raise KernelError(f"{launch.file}: {name!r} takes {' '.join(wanted)}; it was given {' '.join(given)}")
         pointers = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
-        sizes = (ctypes.c_uint * 3)(*grid), (ctypes.c_uint * 3)(block, 1, 1)
+        sizes = (ctypes.c_uint * 3)(*launch.grid), (ctypes.c_uint * 3)(launch.block, 1, 1)
         with self._lock:
             parted = self._library.lucid_emulated_run(name.encode(), *sizes, pointers)
         if parted:
-            raise KernelError(f"{file}: {kernel} has a barrier that not all threads of a block reach")
+            raise KernelError(f"{launch.file}: {name!r} has a barrier that not all threads of a block reach")
 
     def address(self, x: Any) -> int:
         return int(x.ctypes.data)

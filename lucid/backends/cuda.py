@@ -2,19 +2,19 @@
 
 This file decides layouts, allocates results and says how a kernel is launched; ``lucid/kernels/cuda`` computes, run by
 one of ``_cuda_run``. Images are stored channels-last, ``(N, H, W, C)`` in memory behind arrays of shape
-``(N, C, H, W)``, and convolution weights ``(KH, KW, C, O)`` behind ``(O, C, KH, KW)``: an argument in that order is used
-where it lies, any other is copied into it first. Nothing here waits for the device.
+``(N, C, H, W)``, and convolution weights ``(KH, KW, C, O)`` behind ``(O, C, KH, KW)``: an argument in that order is
+used where it lies, any other is copied into it first. Nothing here waits for the device.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
-from math import gcd, prod
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from lucid.backends._cuda_run import CupyExecutor, EmulatedExecutor, Executor, structure
+from lucid.backends._cuda_cut import CONTRACTION, GROUP, SEGMENT, Cut, best_cut, ceil_div, residue_class
+from lucid.backends._cuda_run import CupyExecutor, EmulatedExecutor, Executor, Launch, Size, structure
 from lucid.backends.base import Array, Backend, Pair, dense_order
 
 _UNARY = {
@@ -26,7 +26,6 @@ _BINARY = {
 }
 _REDUCTION = {name: np.int32(code) for code, name in enumerate(("none", "sum", "mean"))}
 
-SEGMENT, GROUP = 256, 32  # as in lucid/kernels/order.h
 THREADS = 256  # of a block, where a kernel does not say otherwise
 MOST_GRID = 65535  # of a grid's second and third size
 BLOCKS_A_MULTIPROCESSOR = 32  # where a thread takes more than one element
@@ -36,77 +35,6 @@ _CHANNELS_LAST = (0, 2, 3, 1)
 _CHANNELS_FIRST = (0, 3, 1, 2)
 _WEIGHT_STORED = (2, 3, 1, 0)
 _WEIGHT_SHAPED = (3, 2, 0, 1)
-
-_CONTRACTION = """
-    m n k batch chunk chunks slots a_step b_step y_step rows_h rows_w stride_h stride_w start_h start_w step_h step_w
-    image_h image_w image_pitch taps_h taps_w depth a_pitch b_pitch b_start b_tap_h b_tap_w y_pitch scattered out_h out_w
-    first_h first_w skip_h skip_w packs
-""".split()
-"""The fields of ``Contraction`` in lucid/kernels/cuda/gemm.cuh, in their order."""
-
-
-class Tile(NamedTuple):
-    """A tile of gemm.cuh: its sides, threads, how many blocks a multiprocessor holds, the share of its peak they reach."""
-
-    name: str
-    m: int
-    n: int
-    threads: int
-    resident: int
-    speed: float
-
-
-# The last two columns are estimates from registers and instruction counts; they choose, they do not change a result.
-TILES = {
-    4: (
-        Tile("LARGE", 128, 128, 256, 1, 0.85),
-        Tile("NARROW", 128, 64, 128, 2, 0.80),
-        Tile("SMALL", 64, 64, 128, 4, 0.70),
-    ),
-    8: (Tile("SMALL", 64, 64, 256, 2, 0.80),),
-}
-CHUNKS = (32, 16, 8, 4, 2, 1)
-MOST_SLOT_BYTES = 1 << 30
-FMA_A_CLOCK = 128  # of a multiprocessor, float32
-BYTES_A_CLOCK = 12  # to and from device memory, for each multiprocessor
-LAUNCH_CLOCKS = 4000
-
-
-class Cut(NamedTuple):
-    """How a contraction is shared out: the tile, segments in a chunk, chunks, and slots for their sums (0: one chunk)."""
-
-    tile: Tile
-    chunk: int
-    chunks: int
-    slots: int
-
-
-def cut(tile: Tile, chunk: int, k: int) -> Cut:
-    """``k`` in chunks of ``chunk`` segments. One chunk of at most a group needs no slots."""
-    segments = _ceil(k, SEGMENT)
-    if segments <= chunk:
-        return Cut(tile, GROUP, 1, 0)
-    groups, rest = divmod(segments, GROUP)
-    return Cut(tile, chunk, _ceil(segments, chunk), groups * (GROUP + 1 - chunk) + (rest and 1 + max(0, rest - chunk)))
-
-
-@lru_cache(4096)
-def best_cut(m: int, n: int, k: int, batch: int, itemsize: int, multiprocessors: int) -> Cut:
-    """The cut that is thought to be quickest: waves of blocks, and the way of the slots to memory and back."""
-
-    def clocks(c: Cut) -> float:
-        tile, segments = c.tile, _ceil(k, SEGMENT)
-        blocks = _ceil(m, tile.m) * _ceil(n, tile.n) * batch * c.chunks
-        work = tile.m * tile.n * min(k, min(c.chunk, segments) * SEGMENT) / FMA_A_CLOCK * (itemsize // 4)
-        waves, rest = divmod(blocks, multiprocessors * tile.resident)
-        at_once = _ceil(rest, multiprocessors)
-        speed = tile.speed * min(1.0, 0.4 + 0.6 * at_once / tile.resident)
-        slots = 2 * c.slots * m * n * batch * itemsize / (BYTES_A_CLOCK * multiprocessors)
-        return work * (waves * tile.resident / tile.speed + at_once / speed) + slots + LAUNCH_CLOCKS * bool(c.slots)
-
-    cuts = [cut(tile, chunk, k) for tile in TILES[itemsize] for chunk in CHUNKS]
-    small = [c for c in cuts if c.slots * m * n * batch * itemsize <= MOST_SLOT_BYTES]
-    return min(small or cuts[:1], key=clocks)
 
 
 class Epilogue(NamedTuple):
@@ -120,35 +48,7 @@ class Epilogue(NamedTuple):
     relu: bool = False
 
 
-class Axis(NamedTuple):
-    """The pixels of one side of an image whose coordinates leave one remainder by the stride, and the taps they see.
-
-    Pixels ``first, first + stride, ..``, ``count`` of them; taps ``tap0, tap0 + tap_step, ..``, ``taps`` of them. Under
-    tap number ``t``, pixel number ``j`` meets output ``j + offset - t * offset_step``.
-    """
-
-    first: int
-    count: int
-    taps: int
-    tap0: int
-    tap_step: int
-    offset: int
-    offset_step: int
-
-
-def residue_class(first: int, size: int, stride: int, padding: int, dilation: int, kernel: int) -> Axis:
-    count = _ceil(size - first, stride)
-    divisor = gcd(stride, dilation)
-    tap_step = stride // divisor
-    for tap0 in range(min(kernel, tap_step)):
-        if (first + padding - tap0 * dilation) % stride == 0:
-            offset = (first + padding - tap0 * dilation) // stride
-            return Axis(first, count, _ceil(kernel - tap0, tap_step), tap0, tap_step, offset, dilation // divisor)
-    return Axis(first, count, 0, 0, 1, 0, 0)
-
-
-def _ceil(a: int, b: int) -> int:
-    return -(-a // b)
+NO_EPILOGUE = Epilogue()
 
 
 def _same_layout(a: Array, b: Array) -> bool:
@@ -172,13 +72,13 @@ class CudaBackend(Backend):
         return CupyExecutor()
 
     def _run(
-        self, file: str, kernel: str, dtype: Any, grid: Any, *arguments: Any, block: int = THREADS, defines: Any = ()
+        self, file: str, kernel: str, dtype: Any, grid: Size, *arguments: Any, block: int = THREADS, defines: Any = ()
     ) -> None:
-        self._executor.run(file, kernel, dtype, grid, block, arguments, defines)
+        self._executor.run(Launch(file, kernel, dtype, grid, block, arguments, defines))
 
     def _blocks(self, threads: int) -> tuple[int, int, int]:
         """A grid for kernels whose threads take one element after the other."""
-        return max(1, min(_ceil(threads, THREADS), BLOCKS_A_MULTIPROCESSOR * self._executor.multiprocessors)), 1, 1
+        return max(1, min(ceil_div(threads, THREADS), BLOCKS_A_MULTIPROCESSOR * self._executor.multiprocessors)), 1, 1
 
     def _dense(self, x: Array | None, dtype: Any = None) -> Array | None:
         """``x``, where there is one, without gaps in row-major order."""
@@ -261,7 +161,9 @@ class CudaBackend(Backend):
     def _sizes(stored: tuple[int, ...], split: int, reduced: int) -> tuple[int, int, int]:
         return prod(stored[:split]), prod(stored[split : split + reduced]), prod(stored[split + reduced :])
 
-    def _kept(self, y: Array, shape: tuple[int, ...], axes: tuple[int, ...], order: tuple[int, ...], keepdims: bool) -> Array:
+    def _kept(
+        self, y: Array, shape: tuple[int, ...], axes: tuple[int, ...], order: tuple[int, ...], keepdims: bool
+    ) -> Array:
         """``y``, made of the memory that ``_terms`` described, as the result of a reduction."""
         remaining = [axis for axis in order if axis not in axes]
         y = y.reshape([shape[axis] for axis in remaining])
@@ -273,24 +175,26 @@ class CudaBackend(Backend):
         x, (outer, terms, inner), order = self._terms(x, axes)
         y = self.xp.empty(outer * inner, x.dtype)
         if y.size and op in ("max", "min"):
-            self._run("reduce.cu", "extremes", x.dtype, self._blocks(y.size), op == "max", outer, terms, inner, x, y, None)
+            self._run(
+                "reduce.cu", "extremes", x.dtype, self._blocks(y.size), op == "max", outer, terms, inner, x, y, None
+            )
         elif y.size:
             self._sum(x, outer, terms, inner, op == "mean", y)
         return self._kept(y, shape, axes, order, keepdims)
 
     def _sum(self, x: Array, outer: int, terms: int, inner: int, mean: bool, y: Array) -> None:
-        count = _ceil(terms, SEGMENT)
+        count = ceil_div(terms, SEGMENT)
         parts = self.xp.empty(outer * count * inner, np.float64)
         if inner == 1 and count:
-            grid = self._blocks(_ceil(outer * count, 32) * THREADS)
+            grid = self._blocks(ceil_div(outer * count, 32) * THREADS)
             self._run("reduce.cu", "segment_sums_of_rows", x.dtype, grid, outer, terms, x, parts)
         elif count:
             self._run("reduce.cu", "segment_sums", x.dtype, self._blocks(parts.size), outer, terms, inner, x, parts)
         if count > GROUP:
-            groups = self.xp.empty(outer * _ceil(count, GROUP) * inner, np.float64)
+            groups = self.xp.empty(outer * ceil_div(count, GROUP) * inner, np.float64)
             grid = self._blocks(groups.size)
             self._run("reduce.cu", "combine_parts", x.dtype, grid, outer, count, inner, GROUP, parts, groups)
-            count, parts = _ceil(count, GROUP), groups
+            count, parts = ceil_div(count, GROUP), groups
         grid = self._blocks(y.size)
         self._run("reduce.cu", "finish_parts", x.dtype, grid, outer, count, inner, mean, float(terms), parts, y)
 
@@ -327,10 +231,10 @@ class CudaBackend(Backend):
         b: Array,
         y: Array,
         packs: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]],
-        epilogue: Epilogue = Epilogue(),
+        epilogue: Epilogue = NO_EPILOGUE,
         **fields: int,
     ) -> None:
-        """Launch gemm.cuh. ``packs``: what has to be a multiple of a pack's length for A, B and C to be read in packs."""
+        """Launch gemm.cuh. ``packs``: what must be multiples of a pack's length for A, B and C to be read in packs."""
         m, n, k, batch = (fields[name] for name in ("m", "n", "k", "batch"))
         how = self._cut(m, n, k, batch, y.itemsize)
         lanes = 16 // y.itemsize
@@ -338,16 +242,17 @@ class CudaBackend(Backend):
             self._address(x) % 16 == 0 and all(number % lanes == 0 for number in numbers)
             for x, numbers in zip((a, b, y), packs, strict=True)
         )
+        pack_b = pack_b and pack_y
         if epilogue.residual is not None:
             assert _same_layout(epilogue.residual, y)
-        fields.update(chunk=how.chunk, chunks=how.chunks, slots=how.slots, packs=int(pack_y))
-        contraction = structure([fields.pop(name, 0) for name in _CONTRACTION])
+        fields.update(chunk=how.chunk, chunks=how.chunks, slots=how.slots)
+        contraction = structure([fields.pop(name, 0) for name in CONTRACTION])
         assert not fields
         tile, name = how.tile, f"contract_{source}_{how.tile.name}_{pack_a:d}_{pack_b:d}"
         slots = self.xp.empty((batch, how.slots, m, n), y.dtype) if how.slots else None
-        grid = _ceil(m, tile.m) * _ceil(n, tile.n) * how.chunks, 1, min(batch, MOST_GRID)
+        grid = ceil_div(m, tile.m) * ceil_div(n, tile.n) * how.chunks, 1, min(batch, MOST_GRID)
         variant = f"LUCID_CONTRACT={name},{source},{tile.name},{str(pack_a).lower()},{str(pack_b).lower()}"
-        after: tuple[Any, ...] = Epilogue() if how.slots else epilogue
+        after = NO_EPILOGUE if how.slots else epilogue
         self._run(
             "gemm.cu", name, y.dtype, grid, contraction, a, b, y, slots, *after, block=tile.threads, defines=(variant,)
         )
@@ -362,16 +267,15 @@ class CudaBackend(Backend):
         return self._executor.address(x)
 
     def matmul(self, a: Array, b: Array) -> Array:
-        *_, m, k = a.shape
-        n = b.shape[-1]
+        m, n = a.shape[-2], b.shape[-1]
         leading = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
         y = self.xp.empty((*leading, m, n), a.dtype)
         if y.size:
-            self._matmul(self._matrices(a, leading), self._matrices(b, leading), y, Epilogue())
+            self._matmul(self._matrices(a, leading), self._matrices(b, leading), y, NO_EPILOGUE)
         return y
 
     def _matrices(self, x: Array, leading: tuple[int, ...]) -> tuple[Array, bool, int]:
-        """Matrices without gaps, whether they lie there transposed, and values from one to the next (0: one for all)."""
+        """Matrices without gaps, whether they are stored transposed, values from one to the next (0: one for all)."""
         rows, columns = x.shape[-2:]
         if x.size == rows * columns:
             x, step = x.reshape(rows, columns), 0
@@ -381,9 +285,7 @@ class CudaBackend(Backend):
             return x.swapaxes(-1, -2), True, step
         return self.xp.ascontiguousarray(x), False, step
 
-    def _matmul(
-        self, a: tuple[Array, bool, int], b: tuple[Array, bool, int], y: Array, epilogue: Epilogue
-    ) -> None:
+    def _matmul(self, a: tuple[Array, bool, int], b: tuple[Array, bool, int], y: Array, epilogue: Epilogue) -> None:
         (left, a_turned, a_step), (right, b_turned, b_step) = a, b
         m, n = y.shape[-2:]
         k = left.shape[-2 if a_turned else -1]
@@ -509,15 +411,15 @@ class CudaBackend(Backend):
                     weight,
                     stored,
                     ((og, o), (og, o), (cg, c)),
-                    m=n * down.count * across.count,
+                    m=n * down.pixels * across.pixels,
                     n=cg,
                     k=down.taps * across.taps * og,
                     batch=groups,
                     a_step=og,
                     b_step=og,
                     y_step=cg,
-                    rows_h=down.count,
-                    rows_w=across.count,
+                    rows_h=down.pixels,
+                    rows_w=across.pixels,
                     stride_h=1,
                     stride_w=1,
                     start_h=down.offset,
@@ -607,7 +509,7 @@ class CudaBackend(Backend):
         mean, var = xp.empty(channels, np.float64), xp.empty(channels, np.float64)
         coefficients = tuple(xp.empty((3, channels), x.dtype))
         if channels:
-            segments = _ceil(rows, SEGMENT)
+            segments = ceil_div(rows, SEGMENT)
             parts = xp.empty((2, segments, channels), np.float64)
             if rows:
                 grid = self._blocks(segments * channels)
@@ -631,7 +533,7 @@ class CudaBackend(Backend):
         y = self.xp.empty_like(images)
         if y.size:
             arguments = *self._rows(images), images, *coefficients, False, y
-            self._run("norm.cu", "normalize", y.dtype, self._blocks(_ceil(y.size, 4)), *arguments)
+            self._run("norm.cu", "normalize", y.dtype, self._blocks(ceil_div(y.size, 4)), *arguments)
         return y.transpose(_CHANNELS_FIRST)
 
     def batch_norm_grad(
@@ -642,7 +544,7 @@ class CudaBackend(Backend):
         dx, dgamma, dbeta = xp.empty_like(images), xp.empty(channels, x.dtype), xp.empty(channels, x.dtype)
         if channels:
             gamma, mean, var = (self._dense(a) for a in (gamma, mean, var))
-            segments = _ceil(rows, SEGMENT)
+            segments = ceil_div(rows, SEGMENT)
             parts = xp.empty((2, segments, channels), np.float64)
             if rows:
                 grid = self._blocks(segments * channels)
@@ -653,7 +555,7 @@ class CudaBackend(Backend):
             self._run("norm.cu", "batch_norm_grad_end", x.dtype, self._blocks(channels * 8), *arguments)
         if dx.size:
             arguments = rows, channels, bool(training), gradient, images, *coefficients, dx
-            self._run("norm.cu", "batch_norm_grad", x.dtype, self._blocks(_ceil(dx.size, 4)), *arguments)
+            self._run("norm.cu", "batch_norm_grad", x.dtype, self._blocks(ceil_div(dx.size, 4)), *arguments)
         return dx.transpose(_CHANNELS_FIRST), dgamma, dbeta
 
     # -- pooling -----------------------------------------------------------------------------------------------------
@@ -689,7 +591,7 @@ class CudaBackend(Backend):
         if not dx.size:
             return dx
         _, _, h, w = input_shape
-        n, c, oh, ow = dy.shape
+        n, _, oh, ow = dy.shape
         sizes = self._pool(input_shape, (oh, ow))
         chosen = self._images(index).astype(np.int32, copy=False)
         ranges = []

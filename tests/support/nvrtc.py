@@ -20,9 +20,7 @@ def libraries() -> list[Path]:
         return [Path(named)]
     nvidia = importlib.util.find_spec("nvidia")
     roots = [Path(root) for root in (nvidia.submodule_search_locations or [])] if nvidia else []
-    return sorted(
-        path for root in roots for path in root.glob("*/lib/libnvrtc.so.*") if ".alt" not in path.name
-    )
+    return sorted(path for root in roots for path in root.glob("*/lib/libnvrtc.so.*") if ".alt" not in path.name)
 
 
 class CompileError(Exception):

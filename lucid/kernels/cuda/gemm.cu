@@ -3,13 +3,14 @@
 
 namespace lucid {
 
-#define CONTRACT(name, SOURCE, TILE, PACK_A, PACK_B)                                                               \
-    KERNEL(name, (Tile<TILE>::THREADS), const Contraction c, const T* a, const T* b, T* y, T* slots, const T* bias, \
-           const T* mean, const T* scale, const T* shift, const T* residual, bool relu) {                          \
-        contract<SOURCE, TILE, PACK_A, PACK_B>(c, a, b, y, slots, Epilogue{bias, mean, scale, shift, residual, relu}); \
+#define LIMITS(threads, resident) threads, resident  // one argument of KERNEL
+#define CONTRACT(name, SOURCE, TILE, PACK_A, PACK_BC)                                                               \
+    KERNEL(name, LIMITS(Tile<TILE>::THREADS, Tile<TILE>::RESIDENT), const Contraction c, const T* a, const T* b,     \
+           T* y, T* slots, const T* bias, const T* mean, const T* scale, const T* shift, const T* residual, bool relu) { \
+        contract<SOURCE, TILE, PACK_A, PACK_BC>(c, a, b, y, slots, Epilogue{bias, mean, scale, shift, residual, relu}); \
     }
 
-#ifdef LUCID_CONTRACT  // its arguments: name, source, tile, whether A and B are read in packs
+#ifdef LUCID_CONTRACT  // its arguments: name, source, tile, whether A, and B and C, are read in packs
 #define CONTRACT_OF(arguments) CONTRACT arguments
 CONTRACT_OF((LUCID_CONTRACT))
 #endif
@@ -49,7 +50,8 @@ KERNEL(combine_chunks, 256, const Contraction c, const T* slots, T* y, const T* 
             slot += members * plane;
         }
         const int64_t offset = z * c.y_step + row_offset(c, m) + n;
-        y[offset] = epilogue(total, z * c.n + n, offset);
+        epilogue.apply<1>(&total, 1, z * c.n + n, offset);
+        y[offset] = total;
     }
 }
 #endif

@@ -35,7 +35,6 @@ struct Contraction {
     int64_t b_pitch, b_start, b_tap_h, b_tap_w;    // of B: from row to row; where it starts, and what a tap adds
     // Row m of C lies at m * y_pitch, or, `scattered`, at pixel (first_h + row_h * skip_h, first_w + row_w * skip_w).
     int64_t y_pitch, scattered, out_h, out_w, first_h, first_w, skip_h, skip_w;
-    int64_t packs;                                 // whether rows of C are stored in whole packs
 };
 
 // What follows the sum, element by element; what is null is left out. `n` indexes all but the residual.
@@ -43,12 +42,20 @@ struct Epilogue {
     const T *bias, *mean, *scale, *shift, *residual;
     bool relu;
 
-    DEVICE T operator()(T value, int64_t n, int64_t at) const {
-        if (bias) value = value + bias[n];
-        if (scale) value = fma(value - mean[n], scale[n], shift[n]);
-        if (residual) value = value + residual[at];
-        if (relu) value = value <= T(0) ? T(0) : value;
-        return value;
+    // `count` values from n on, which lie at `at`.
+    template <int L>
+    DEVICE void apply(T* value, int count, int64_t n, int64_t at) const {
+        if (bias) each<L>(value, count, [&](T v, int l) { return v + bias[n + l]; });
+        if (scale) each<L>(value, count, [&](T v, int l) { return fma(v - mean[n + l], scale[n + l], shift[n + l]); });
+        if (residual) each<L>(value, count, [&](T v, int l) { return v + residual[at + l]; });
+        if (relu) each<L>(value, count, [&](T v, int) { return v <= T(0) ? T(0) : v; });
+    }
+
+    template <int L, class F>
+    static DEVICE void each(T* value, int count, const F& change) {
+#pragma unroll
+        for (int l = 0; l < L; ++l)
+            if (l < count) value[l] = change(value[l], l);
     }
 };
 
@@ -70,6 +77,7 @@ struct Tile {
     static constexpr int BM = WIDE || NAME == SMALL ? 64 : 128, BN = WIDE || NAME != LARGE ? 64 : 128;
     static constexpr int TM = WIDE ? 4 : 8, TN = WIDE || NAME == SMALL ? 4 : 8;
     static constexpr int ACROSS = BN / TN, THREADS = BM / TM * ACROSS;
+    static constexpr int RESIDENT = WIDE || NAME == LARGE ? 1 : NAME == NARROW ? 2 : 3;  // blocks of a multiprocessor
 };
 
 // -- operands: how a thread brings its share of a tile of A or B ------------------------------------------------------
@@ -349,13 +357,13 @@ DEVICE int64_t first_slot(int64_t segment, int64_t chunk) {
     return group * group_slots(chunk) + (inside == 0 ? 0 : 1 + inside - chunk);
 }
 
-template <SourceName SOURCE, TileName TILE, bool PACK_A, bool PACK_B>
+template <SourceName SOURCE, TileName TILE, bool PACK_A, bool PACK_BC>
 DEVICE void contract(const Contraction& c, const T* a, const T* b, T* y, T* slots, const Epilogue& epilogue) {
     using Shape = Tile<TILE>;
     using Kind = Operands<SOURCE>;
     constexpr int L = Pack::LANES, THREADS = Shape::THREADS, BM = Shape::BM, BN = Shape::BN, TM = Shape::TM, TN = Shape::TN;
     using LoaderA = Loader<Kind::A_ALONG, Kind::IMAGE, BM, THREADS, PACK_A ? L : 1>;
-    using LoaderB = Loader<Kind::B_ALONG, false, BN, THREADS, PACK_B ? L : 1>;
+    using LoaderB = Loader<Kind::B_ALONG, false, BN, THREADS, PACK_BC ? L : 1>;
     constexpr int PITCH_A = LoaderA::Values::PITCH, PITCH_B = LoaderB::Values::PITCH;
     __shared__ Pack shared_a[2][BK * PITCH_A / L], shared_b[2][BK * PITCH_B / L];
 
@@ -383,16 +391,17 @@ DEVICE void contract(const Contraction& c, const T* a, const T* b, T* y, T* slot
         typename LoaderA::Values values_a;
         typename LoaderB::Values values_b;
         T run[TM][TN], sum[TM][TN];
+        int half = 0;
 
         const auto bring = [&] {
             load_a.load(values_a);
             load_b.load(values_b);
         };
-        const auto put = [&](int half) {
-            load_a.store(values_a, shared_a[half][0].v);
-            load_b.store(values_b, shared_b[half][0].v);
+        const auto put = [&](int to) {
+            load_a.store(values_a, shared_a[to][0].v);
+            load_b.store(values_b, shared_b[to][0].v);
         };
-        const auto multiply = [&](int half, int kk, bool first) {
+        const auto multiply = [&](int kk, bool first) {
             Pack pa[TM / L], pb[TN / L];
 #pragma unroll
             for (int i = 0; i < TM; i += L) pa[i / L] = shared_a[half][(kk * PITCH_A + row_of(i)) / L];
@@ -406,8 +415,8 @@ DEVICE void contract(const Contraction& c, const T* a, const T* b, T* y, T* slot
         };
         // The sums of a segment go to where the group adds up, or to their own slot.
         const auto segment_ends = [&](int s) {
-            const bool last = alone && s == segments - 1;
-            const bool first = s <= s0 || !adds_up;
+            const bool last = alone && s >= segments - 1;
+            const bool first = s == s0 || !adds_up;
             T* to = alone ? y + z * c.y_step
                           : slots + (z * c.slots + first_slot(s0, c.chunk) + (adds_up ? 0 : s - s0)) * c.m * c.n;
 #pragma unroll
@@ -417,61 +426,55 @@ DEVICE void contract(const Contraction& c, const T* a, const T* b, T* y, T* slot
                 const int64_t row = alone ? row_offset(c, m) : m * c.n;
 #pragma unroll
                 for (int j = 0; j < TN; j += L) {
-                    const int64_t n = n0 + column_of(j);
+                    const int64_t n = n0 + column_of(j), at = row + n;
                     if (n >= c.n) continue;
-                    Pack* whole = reinterpret_cast<Pack*>(to + row + n);
-                    const int count = int(smaller<int64_t>(L, c.n - n));
+                    const int count = PACK_BC ? L : int(smaller<int64_t>(L, c.n - n));
                     Pack p;
-                    if (!first && c.packs) {
-                        p = *whole;
-                    } else if (!first) {
+#pragma unroll
+                    for (int l = 0; l < L; ++l) p.v[l] = sum[i][j + l];
+                    if (!first) {
+                        Pack before;
+                        if (PACK_BC) before = *reinterpret_cast<const Pack*>(to + at);
 #pragma unroll
                         for (int l = 0; l < L; ++l)
-                            if (l < count) p.v[l] = to[row + n + l];
+                            if (l < count) p.v[l] = (PACK_BC ? before.v[l] : to[at + l]) + p.v[l];
                     }
-#pragma unroll
-                    for (int l = 0; l < L; ++l) {
-                        const T value = first ? sum[i][j + l] : p.v[l] + sum[i][j + l];
-                        if (l < count) p.v[l] = last ? epilogue(value, z * c.n + n + l, z * c.y_step + row + n + l) : value;
-                    }
-                    if (c.packs) {
-                        *whole = p;
+                    if (last) epilogue.apply<L>(p.v, count, z * c.n + n, z * c.y_step + at);
+                    if (PACK_BC) {
+                        *reinterpret_cast<Pack*>(to + at) = p;
                     } else {
 #pragma unroll
                         for (int l = 0; l < L; ++l)
-                            if (l < count) to[row + n + l] = p.v[l];
+                            if (l < count) to[at + l] = p.v[l];
                     }
                 }
             }
         };
 
-        if (k_begin >= k_end) {  // a sum of no terms
-#pragma unroll
-            for (int i = 0; i < TM; ++i)
-#pragma unroll
-                for (int j = 0; j < TN; ++j) sum[i][j] = T(0);
-            segment_ends(segments - 1);
-            continue;
-        }
         __syncthreads();  // of the batch before, all have read what is now overwritten
-        bring();
-        put(0);
+        if (k_begin < k_end) {
+            bring();
+            put(0);
+        }
         __syncthreads();
-        int half = 0;
-        for (int k = k_begin; k < k_end; k += BK, half ^= 1) {
+        int k = k_begin;
+        do {  // once even for a sum of no terms
             const bool more = k + BK < k_end;
             if (more) bring();
             if (k + BK <= k_end) {
-                if (k % RUN == 0) {
+                if (k % RUN == 0)
+                    multiply(0, true);
+                else
+                    multiply(0, false);
 #pragma unroll
-                    for (int kk = 0; kk < BK; ++kk) multiply(half, kk, kk == 0);
-                } else {
-#pragma unroll
-                    for (int kk = 0; kk < BK; ++kk) multiply(half, kk, false);
-                }
+                for (int kk = 1; kk < BK; ++kk) multiply(kk, false);
             } else {
+#pragma unroll
+                for (int i = 0; i < TM; ++i)
+#pragma unroll
+                    for (int j = 0; j < TN; ++j) run[i][j] = k % RUN == 0 ? T(0) : run[i][j];
 #pragma unroll 1
-                for (int kk = 0; kk < k_end - k; ++kk) multiply(half, kk, (k + kk) % RUN == 0);
+                for (int kk = 0; kk < k_end - k; ++kk) multiply(kk, false);
             }
             if ((k + BK) % RUN == 0 || !more) {
                 const bool first = k / RUN % (SEGMENT / RUN) == 0;
@@ -482,10 +485,12 @@ DEVICE void contract(const Contraction& c, const T* a, const T* b, T* y, T* slot
                 if ((k + BK) % SEGMENT == 0 || !more) segment_ends(k / SEGMENT);
             }
             if (more) {
-                put(half ^ 1);
+                half ^= 1;
+                put(half);
                 __syncthreads();
             }
-        }
+            k += BK;
+        } while (k < k_end);
     }
 }
 

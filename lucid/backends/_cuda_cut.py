@@ -1,0 +1,151 @@
+"""How a contraction is shared out among the blocks of a GPU, and which parts of an image make one contraction.
+
+Nothing here changes a result: the law's order of a sum does not know tiles or chunks.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import gcd
+from typing import NamedTuple
+
+SEGMENT, GROUP = 256, 32  # as in lucid/kernels/order.h
+
+
+def ceil_div(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+CONTRACTION = (
+    "m",
+    "n",
+    "k",
+    "batch",
+    "chunk",
+    "chunks",
+    "slots",
+    "a_step",
+    "b_step",
+    "y_step",
+    "rows_h",
+    "rows_w",
+    "stride_h",
+    "stride_w",
+    "start_h",
+    "start_w",
+    "step_h",
+    "step_w",
+    "image_h",
+    "image_w",
+    "image_pitch",
+    "taps_h",
+    "taps_w",
+    "depth",
+    "a_pitch",
+    "b_pitch",
+    "b_start",
+    "b_tap_h",
+    "b_tap_w",
+    "y_pitch",
+    "scattered",
+    "out_h",
+    "out_w",
+    "first_h",
+    "first_w",
+    "skip_h",
+    "skip_w",
+)
+"""The fields of ``Contraction`` in lucid/kernels/cuda/gemm.cuh, in their order."""
+
+
+class Tile(NamedTuple):
+    """A tile of gemm.cuh: sides, threads, how many blocks a multiprocessor holds, the share of its peak they reach."""
+
+    name: str
+    m: int
+    n: int
+    threads: int
+    resident: int
+    speed: float
+
+
+# The last two columns are estimates from registers and instruction counts; they choose, they do not change a result.
+TILES = {
+    4: (
+        Tile("LARGE", 128, 128, 256, 1, 0.85),
+        Tile("NARROW", 128, 64, 128, 2, 0.80),
+        Tile("SMALL", 64, 64, 128, 3, 0.70),
+    ),
+    8: (Tile("SMALL", 64, 64, 256, 1, 0.70),),
+}
+CHUNKS = (32, 16, 8, 4, 2, 1)
+MOST_SLOT_BYTES = 1 << 30
+FMA_A_CLOCK = 128  # of a multiprocessor, float32
+BYTES_A_CLOCK = 12  # to and from device memory, for each multiprocessor
+LAUNCH_CLOCKS = 4000
+
+
+class Cut(NamedTuple):
+    """A contraction shared out: the tile, segments in a chunk, chunks, and slots for their sums (0: one chunk)."""
+
+    tile: Tile
+    chunk: int
+    chunks: int
+    slots: int
+
+
+def cut(tile: Tile, chunk: int, k: int) -> Cut:
+    """``k`` in chunks of ``chunk`` segments. One chunk of at most a group needs no slots."""
+    segments = ceil_div(k, SEGMENT)
+    if segments <= chunk:
+        return Cut(tile, GROUP, 1, 0)
+    groups, rest = divmod(segments, GROUP)
+    return Cut(
+        tile, chunk, ceil_div(segments, chunk), groups * (GROUP + 1 - chunk) + (rest and 1 + max(0, rest - chunk))
+    )
+
+
+@lru_cache(4096)
+def best_cut(m: int, n: int, k: int, batch: int, itemsize: int, multiprocessors: int) -> Cut:
+    """The cut that is thought to be quickest: waves of blocks, and the way of the slots to memory and back."""
+
+    def clocks(c: Cut) -> float:
+        tile, segments = c.tile, ceil_div(k, SEGMENT)
+        blocks = ceil_div(m, tile.m) * ceil_div(n, tile.n) * batch * c.chunks
+        work = tile.m * tile.n * min(k, min(c.chunk, segments) * SEGMENT) / FMA_A_CLOCK * (itemsize // 4)
+        waves, rest = divmod(blocks, multiprocessors * tile.resident)
+        at_once = ceil_div(rest, multiprocessors)
+        speed = tile.speed * min(1.0, 0.4 + 0.6 * at_once / tile.resident)
+        slots = 2 * c.slots * m * n * batch * itemsize / (BYTES_A_CLOCK * multiprocessors)
+        return work * (waves * tile.resident / tile.speed + at_once / speed) + slots + LAUNCH_CLOCKS * bool(c.slots)
+
+    cuts = [cut(tile, chunk, k) for tile in TILES[itemsize] for chunk in CHUNKS]
+    small = [c for c in cuts if c.slots * m * n * batch * itemsize <= MOST_SLOT_BYTES]
+    return min(small or cuts[:1], key=clocks)
+
+
+class Axis(NamedTuple):
+    """The pixels of one side of an image whose coordinates leave one remainder by the stride, and the taps they see.
+
+    Pixels ``first, first + stride, ..``, ``pixels`` of them; taps ``tap0, tap0 + tap_step, ..``, ``taps`` of them.
+    Under tap number ``t``, pixel number ``j`` meets output ``j + offset - t * offset_step``.
+    """
+
+    first: int
+    pixels: int
+    taps: int
+    tap0: int
+    tap_step: int
+    offset: int
+    offset_step: int
+
+
+def residue_class(first: int, size: int, stride: int, padding: int, dilation: int, kernel: int) -> Axis:
+    pixels = ceil_div(size - first, stride)
+    divisor = gcd(stride, dilation)
+    tap_step = stride // divisor
+    for tap0 in range(min(kernel, tap_step)):
+        if (first + padding - tap0 * dilation) % stride == 0:
+            offset = (first + padding - tap0 * dilation) // stride
+            return Axis(first, pixels, ceil_div(kernel - tap0, tap_step), tap0, tap_step, offset, dilation // divisor)
+    return Axis(first, pixels, 0, 0, 1, 0, 0)
