@@ -9,9 +9,9 @@ namespace LUCID_ISA {
 
 inline void covering(const Pool& s, bool vertical, int64_t position, int64_t& first, int64_t& last) {
     if (vertical)
-        covering(s.adaptive, position, s.h, s.oh, s.kh, s.stride_h, s.pad_h, first, last);
+        lucid::covering(s.adaptive, position, s.h, s.oh, s.kh, s.stride_h, s.pad_h, first, last);
     else
-        covering(s.adaptive, position, s.w, s.ow, s.kw, s.stride_w, s.pad_w, first, last);
+        lucid::covering(s.adaptive, position, s.w, s.ow, s.kw, s.stride_w, s.pad_w, first, last);
 }
 
 inline Window vertical_window(const Pool& s, int64_t oh) {
