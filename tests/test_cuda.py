@@ -9,16 +9,24 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from support import nvrtc
 from support.bits import assert_same_bits
-from support.families import FAMILIES, named
+from support.families import FAMILIES, OnHost, named
+from support.strict import strict, traffic
 
-from lucid.backends import _cuda_cut, _cuda_run, get_backend
+import lucid
+import lucid.nn.functional as F
+from lucid.backends import BACKENDS, Known, _cuda_cut, _cuda_run, _loaded, get_backend
 from lucid.backends._cuda_run import KERNELS, Launch, options_for, source
+from lucid.backends.cuda import CudaBackend
+from lucid.models import ResNet
+from lucid.models.blocks import PreActBottleneck
 
 DEMANDED = "emulated" in os.environ.get("LUCID_TEST_BACKENDS", "")
 DTYPES = [np.dtype(np.float32), np.dtype(np.float64)]
@@ -91,6 +99,72 @@ def test_a_cut_covers_all_segments(m: int, n: int, k: int, itemsize: int) -> Non
         slots += 1 if first % _cuda_cut.GROUP == 0 else min(cut.chunk, segments - first)
     assert cut.slots == slots
     assert cut.slots * m * n * itemsize <= _cuda_cut.MOST_SLOT_BYTES or cut.chunk == _cuda_cut.GROUP
+
+
+class StrictExecutor(_cuda_run.EmulatedExecutor):
+    """The emulator on arrays that are no NumPy arrays, as CuPy's are not, and that count who reads them."""
+
+    xp = strict
+
+    def run(self, launch: Launch) -> None:
+        super().run(launch._replace(arguments=tuple(self._inside(argument) for argument in launch.arguments)))
+
+    def address(self, x: Any) -> int:
+        return super().address(self._inside(x))
+
+    @staticmethod
+    def _inside(x: Any) -> Any:
+        assert not isinstance(x, np.ndarray) or x.dtype.kind == "V", "a host's array given to a kernel"
+        return x._array if isinstance(x, strict.ndarray) else x
+
+
+class StrictCuda(CudaBackend):
+    name = "strict cuda"
+
+    def _make_executor(self) -> StrictExecutor:
+        return StrictExecutor()
+
+
+@pytest.fixture
+def on_strict_arrays(emulated: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setitem(BACKENDS, "strict cuda", Known(__name__, "StrictCuda", ("gpu",), unasked=False))
+    monkeypatch.setitem(_loaded, "strict cuda", StrictCuda())
+    with lucid.use_backend("strict cuda", "gpu"):
+        yield "strict cuda"
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_launches_touch_arrays_through_their_own_library(on_strict_arrays: str, name: str) -> None:
+    backend = OnHost(get_backend(on_strict_arrays))
+    for seed in range(12):
+        call = FAMILIES[name](np.random.default_rng([seed, *name.encode()]))
+        expected = dict(named(call(get_backend("reference"))))
+        assert_same_bits(dict(named(call(backend))), expected, f"{name}, seed {seed}")
+
+
+def test_a_train_step_and_a_plan_never_wait(on_strict_arrays: str) -> None:
+    def step(device: str) -> tuple[dict[str, Any], Any]:
+        lucid.manual_seed(4)
+        model = ResNet(PreActBottleneck, [1, 1], 5, stem_width=4, channels=(3, 4)).to(device)
+        optimizer = lucid.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
+        x = lucid.random.randn(2, 3, 32, 32).to(device)
+        target = lucid.tensor([1, 3], device=device)
+        with traffic() as seen:
+            for _ in range(2):
+                optimizer.zero_grad()
+                F.cross_entropy(model(x), target).backward()
+                optimizer.step()
+        assert seen.waits == []
+        plan = lucid.compile(model.eval(), x)
+        plan(x)
+        with traffic() as seen:
+            planned = plan(x)
+        assert seen.waits == []
+        return {name: value.numpy() for name, value in model.state_dict().items()}, planned.numpy()
+
+    (state, planned), (expected, eager) = step("gpu"), step("cpu")
+    assert_same_bits(state, expected)
+    assert_same_bits({"planned": planned}, {"planned": eager})
 
 
 # -- compiled --------------------------------------------------------------------------------------------------------
@@ -178,6 +252,59 @@ def test_arguments_are_checked_against_the_kernel(emulated: Any) -> None:
         _cuda_run.KernelError, match=r"elementwise.cu: 'float unary' takes i4 i8 pf4 pf4; it was given i4 i8 pf8"
     ):
         emulated._run("elementwise.cu", "unary", x.dtype, (1, 1, 1), np.int32(0), 4, x.astype(float), x)
+
+
+class FakeCupy(SimpleNamespace):
+    """As much of CuPy as meets a fault: its pool is ``room`` bytes, its compiler says ``log``."""
+
+    class OutOfMemoryError(MemoryError):
+        pass
+
+    class CompileException(Exception):  # noqa: N818 (its name there)
+        pass
+
+    def __init__(self, room: int = 0, log: str = "") -> None:
+        def malloc(size: int) -> str:
+            if size > room:
+                raise self.OutOfMemoryError
+            return f"{size} bytes"
+
+        def compiled(code: str, options: tuple[str, ...], backend: str) -> Any:
+            assert "--fmad=false" in options
+            raise self.CompileException(log)
+
+        pool = SimpleNamespace(malloc=malloc, used_bytes=lambda: 3 << 30)
+        super().__init__(
+            cuda=SimpleNamespace(
+                runtime=SimpleNamespace(getDeviceCount=lambda: 1, memGetInfo=lambda: (1 << 20, 80 << 30)),
+                Device=lambda: SimpleNamespace(attributes={"MultiProcessorCount": 132}),
+                memory=SimpleNamespace(OutOfMemoryError=self.OutOfMemoryError),
+                compiler=SimpleNamespace(CompileException=self.CompileException),
+                set_allocator=lambda allocate: setattr(self, "allocate", allocate),
+            ),
+            get_default_memory_pool=lambda: pool,
+            RawModule=compiled,
+        )
+
+
+def test_a_full_device_is_an_error_that_names_the_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeCupy(room=1000)
+    monkeypatch.setitem(sys.modules, "cupy", fake)  # type: ignore[arg-type]
+    _cuda_run.CupyExecutor()
+    with pytest.raises(_cuda_run.DeviceMemoryError) as error:
+        fake.allocate(2 << 30)
+    assert str(error.value) == (
+        "the GPU has no room for 2.00 GiB more: this program's arrays hold 3.00 GiB, and 1.00 MiB of its 80.00 GiB "
+        "are free"
+    )
+    assert isinstance(error.value, MemoryError)
+    assert fake.allocate(1000) == "1000 bytes"  # and work goes on
+
+
+def test_a_kernel_that_the_gpu_cannot_compile_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", FakeCupy(log="norm.cu(12): error: expected a ;\n"))  # type: ignore[arg-type]
+    with pytest.raises(_cuda_run.KernelError, match=r"does not compile: norm.cu, line 12: expected a ;$"):
+        _cuda_run.CupyExecutor().run(the_launch("norm.cu", DTYPES[0], "normalize"))
 
 
 def test_without_cupy_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

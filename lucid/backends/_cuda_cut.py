@@ -9,6 +9,8 @@ from functools import lru_cache
 from math import gcd
 from typing import NamedTuple
 
+from lucid.backends.base import Array
+
 SEGMENT, GROUP = 256, 32  # as in lucid/kernels/order.h
 
 
@@ -56,6 +58,20 @@ CONTRACTION = (
     "skip_w",
 )
 """The fields of ``Contraction`` in lucid/kernels/cuda/gemm.cuh, in their order."""
+
+
+class Epilogue(NamedTuple):
+    """What follows a contraction, element by element: see gemm.cuh."""
+
+    bias: Array | None = None
+    mean: Array | None = None
+    scale: Array | None = None
+    shift: Array | None = None
+    residual: Array | None = None
+    relu: bool = False
+
+
+NO_EPILOGUE = Epilogue()
 
 
 class Tile(NamedTuple):

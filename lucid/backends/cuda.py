@@ -9,11 +9,22 @@ used where it lies, any other is copied into it first. Nothing here waits for th
 from __future__ import annotations
 
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from lucid.backends._cuda_cut import CONTRACTION, GROUP, SEGMENT, Cut, best_cut, ceil_div, residue_class
+from lucid.backends._cuda_cut import (
+    CONTRACTION,
+    GROUP,
+    NO_EPILOGUE,
+    SEGMENT,
+    Cut,
+    Epilogue,
+    best_cut,
+    ceil_div,
+    residue_class,
+)
+from lucid.backends._cuda_plan import CudaPlan
 from lucid.backends._cuda_run import CupyExecutor, EmulatedExecutor, Executor, Launch, Size, structure
 from lucid.backends.base import Array, Backend, Pair, dense_order
 
@@ -35,20 +46,6 @@ _CHANNELS_LAST = (0, 2, 3, 1)
 _CHANNELS_FIRST = (0, 3, 1, 2)
 _WEIGHT_STORED = (2, 3, 1, 0)
 _WEIGHT_SHAPED = (3, 2, 0, 1)
-
-
-class Epilogue(NamedTuple):
-    """What follows a contraction, element by element: see gemm.cuh."""
-
-    bias: Array | None = None
-    mean: Array | None = None
-    scale: Array | None = None
-    shift: Array | None = None
-    residual: Array | None = None
-    relu: bool = False
-
-
-NO_EPILOGUE = Epilogue()
 
 
 def _same_layout(a: Array, b: Array) -> bool:
@@ -76,6 +73,11 @@ class CudaBackend(Backend):
     ) -> None:
         self._executor.run(Launch(file, kernel, dtype, grid, block, arguments, defines))
 
+    def _for_each(self, file: str, kernel: str, y: Array, *arguments: Any) -> None:
+        """Launch a kernel that has a thread for every element of ``y``, if there are any."""
+        if y.size:
+            self._run(file, kernel, y.dtype, self._blocks(y.size), *arguments)
+
     def _blocks(self, threads: int) -> tuple[int, int, int]:
         """A grid for kernels whose threads take one element after the other."""
         return max(1, min(ceil_div(threads, THREADS), BLOCKS_A_MULTIPROCESSOR * self._executor.multiprocessors)), 1, 1
@@ -98,9 +100,11 @@ class CudaBackend(Backend):
         if dense_order(x) is None:
             x = self.xp.ascontiguousarray(x)
         y = self.xp.empty_like(x)
-        if x.size:
-            self._run("elementwise.cu", "unary", x.dtype, self._blocks(x.size), _UNARY[op], x.size, x, y)
+        self._unary_to(op, x, y)
         return y
+
+    def _unary_to(self, op: str, x: Array, y: Array) -> None:
+        self._for_each("elementwise.cu", "unary", y, _UNARY[op], y.size, x, y)
 
     def binary(self, op: str, a: Array, b: Array) -> Array:
         if a.shape == b.shape and dense_order(a) is not None:
@@ -109,10 +113,11 @@ class CudaBackend(Backend):
             shape = np.broadcast_shapes(a.shape, b.shape)
             full = next((x for x in (a, b) if x.shape == shape and dense_order(x) is not None), None)
             y = self.xp.empty(shape, a.dtype) if full is None else self.xp.empty_like(full)
-        if y.size:
-            arguments = _BINARY[op], y.size, self._like(a, y), self._like(b, y), y
-            self._run("elementwise.cu", "binary", y.dtype, self._blocks(y.size), *arguments)
+        self._binary_to(op, self._like(a, y), self._like(b, y), y)
         return y
+
+    def _binary_to(self, op: str, a: Array, b: Array, y: Array) -> None:
+        self._for_each("elementwise.cu", "binary", y, _BINARY[op], y.size, a, b, y)
 
     def power(self, x: Array, exponent: float) -> Array:
         if exponent == 0.5:
@@ -121,23 +126,13 @@ class CudaBackend(Backend):
             x = self.xp.ascontiguousarray(x)
         y, exponent = self.xp.empty_like(x), float(exponent)
         real = not (abs(exponent) < 2**30 and exponent.is_integer())
-        if x.size:
-            arguments = x.size, x, real, exponent, 0 if real else int(exponent), y
-            self._run("elementwise.cu", "power", x.dtype, self._blocks(x.size), *arguments)
+        whole = 0 if real else int(exponent)
+        self._for_each("elementwise.cu", "power", y, x.size, x, real, exponent, whole, y)
         return y
 
     def running_update(self, running: Array, statistic: Array, factor: float, momentum: float) -> None:
-        self._run(
-            "elementwise.cu",
-            "running_update",
-            running.dtype,
-            self._blocks(running.size),
-            running.size,
-            float(factor),
-            float(momentum),
-            statistic,
-            running,
-        )
+        given = running.size, float(factor), float(momentum), statistic, running
+        self._for_each("elementwise.cu", "running_update", running, *given)
 
     # -- sums --------------------------------------------------------------------------------------------------------
 
@@ -174,10 +169,8 @@ class CudaBackend(Backend):
         shape = x.shape
         x, (outer, terms, inner), order = self._terms(x, axes)
         y = self.xp.empty(outer * inner, x.dtype)
-        if y.size and op in ("max", "min"):
-            self._run(
-                "reduce.cu", "extremes", x.dtype, self._blocks(y.size), op == "max", outer, terms, inner, x, y, None
-            )
+        if op in ("max", "min"):
+            self._for_each("reduce.cu", "extremes", y, op == "max", outer, terms, inner, x, y, None)
         elif y.size:
             self._sum(x, outer, terms, inner, op == "mean", y)
         return self._kept(y, shape, axes, order, keepdims)
@@ -195,8 +188,7 @@ class CudaBackend(Backend):
             grid = self._blocks(groups.size)
             self._run("reduce.cu", "combine_parts", x.dtype, grid, outer, count, inner, GROUP, parts, groups)
             count, parts = ceil_div(count, GROUP), groups
-        grid = self._blocks(y.size)
-        self._run("reduce.cu", "finish_parts", x.dtype, grid, outer, count, inner, mean, float(terms), parts, y)
+        self._for_each("reduce.cu", "finish_parts", y, outer, count, inner, mean, float(terms), parts, y)
 
     def arg_extreme(self, op: str, x: Array, axis: int | None, keepdims: bool) -> Array:
         shape = x.shape
@@ -531,10 +523,14 @@ class CudaBackend(Backend):
 
     def _normalize(self, images: Array, coefficients: tuple[Array, ...]) -> Array:
         y = self.xp.empty_like(images)
-        if y.size:
-            arguments = *self._rows(images), images, *coefficients, False, y
-            self._run("norm.cu", "normalize", y.dtype, self._blocks(ceil_div(y.size, 4)), *arguments)
+        rows = self._rows(images)
+        self._normalize_to(images.reshape(rows), coefficients, False, y.reshape(rows))
         return y.transpose(_CHANNELS_FIRST)
+
+    def _normalize_to(self, x: Array, coefficients: tuple[Array | None, ...], relu: bool, y: Array) -> None:
+        if y.size:
+            arguments = *x.shape, x, *coefficients, relu, y
+            self._run("norm.cu", "normalize", y.dtype, self._blocks(ceil_div(y.size, 4)), *arguments)
 
     def batch_norm_grad(
         self, dy: Array, x: Array, gamma: Array | None, mean: Array, var: Array, eps: float, training: bool
@@ -581,9 +577,8 @@ class CudaBackend(Backend):
         shape = (*x.shape[:2], *output)
         stored, y = self._new_images(shape, x.dtype)
         index, index_shaped = self._new_images(shape, np.int32)
-        if y.size:
-            sizes = self._pool(x.shape, output, kernel, stride, padding, dilation)
-            self._run("pool.cu", "max_pool", x.dtype, self._blocks(y.size), sizes, self._images(x), stored, index)
+        sizes = self._pool(x.shape, output, kernel, stride, padding, dilation)
+        self._for_each("pool.cu", "max_pool", y, sizes, self._images(x), stored, index)
         return y, index_shaped
 
     def max_pool2d_grad(self, dy: Array, index: Array, input_shape: tuple[int, ...]) -> Array:
@@ -606,8 +601,7 @@ class CudaBackend(Backend):
             grid = self._blocks(positions)
             self._run("pool.cu", "covering_windows", dy.dtype, grid, positions, windows, bounds, covering)
             ranges.append(covering)
-        arguments = sizes, self._images(dy), chosen, *ranges, stored
-        self._run("pool.cu", "max_pool_grad", dy.dtype, self._blocks(dx.size), *arguments)
+        self._for_each("pool.cu", "max_pool_grad", dx, sizes, self._images(dy), chosen, *ranges, stored)
         return dx
 
     def avg_pool2d(
@@ -637,9 +631,15 @@ class CudaBackend(Backend):
 
     def _averaged(self, kernel: str, sizes: Any, x: Array, shape: tuple[int, ...]) -> Array:
         stored, y = self._new_images(shape, x.dtype)
-        if y.size:
-            self._run("pool.cu", kernel, x.dtype, self._blocks(y.size), sizes, self._images(x), stored)
+        self._for_each("pool.cu", kernel, y, sizes, self._images(x), stored)
         return y
+
+    def _swap_axes(self, x: Array, y: Array) -> None:
+        """(n, a, b) to (n, b, a)."""
+        n, a, b = x.shape
+        tiles = n * ceil_div(a, 32) * ceil_div(b, 32)
+        if y.size:
+            self._run("pool.cu", "swap_axes", y.dtype, self._blocks(tiles * THREADS), n, a, b, x, y)
 
     # -- softmax and loss --------------------------------------------------------------------------------------------
 
@@ -678,10 +678,9 @@ class CudaBackend(Backend):
         classes: int,
     ) -> Array:
         dlogp = self.xp.empty((target.shape[0], classes), dloss.dtype)
-        if dlogp.size:
-            given = *dlogp.shape, self._dense(dloss), self._dense(target, np.int64), self._dense(weight)
-            arguments = *given, int(ignore_index), _REDUCTION[reduction], weight_sum, dlogp
-            self._run("loss.cu", "nll_loss_grad", dloss.dtype, self._blocks(dlogp.size), *arguments)
+        given = *dlogp.shape, self._dense(dloss), self._dense(target, np.int64), self._dense(weight)
+        arguments = *given, int(ignore_index), _REDUCTION[reduction], weight_sum, dlogp
+        self._for_each("loss.cu", "nll_loss_grad", dlogp, *arguments)
         return dlogp
 
     # -- optimiser ---------------------------------------------------------------------------------------------------
@@ -703,9 +702,7 @@ class CudaBackend(Backend):
         flags = bool(nesterov), bool(maximize), bool(first)
         p = param if dense_order(param) is not None else self.xp.ascontiguousarray(param)
         v = velocity if velocity is None or _same_layout(velocity, p) else self._like(velocity, p)
-        if p.size:
-            arguments = p.size, *scalars, *flags, self._like(grad, p), p, v
-            self._run("elementwise.cu", "sgd", p.dtype, self._blocks(p.size), *arguments)
+        self._for_each("elementwise.cu", "sgd", p, p.size, *scalars, *flags, self._like(grad, p), p, v)
         if p is not param:
             param[...] = p
         if velocity is not None and v is not velocity:
@@ -727,6 +724,11 @@ class CudaBackend(Backend):
         y = self.xp.empty(n, dtype)
         self._draw("normal", y.dtype, seed, stream, block, y, float(mean), float(std))
         return y
+
+    # -- inference plans ---------------------------------------------------------------------------------------------
+
+    def plan(self, elements: int, dtype: Any) -> CudaPlan:
+        return CudaPlan(self, elements, dtype)
 
     def _draw(self, kernel: str, dtype: Any, seed: int, stream: int, block: int, y: Array, *scalars: float) -> None:
         if y.size:

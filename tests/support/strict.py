@@ -31,7 +31,7 @@ _FUNCTIONS = (
     "empty zeros ones full empty_like zeros_like ones_like full_like broadcast_to where concatenate stack take sign "
     "expand_dims moveaxis ascontiguousarray may_share_memory add subtract multiply negative absolute square maximum "
     "minimum equal not_equal less less_equal greater greater_equal logical_and logical_or logical_not isnan isfinite "
-    "all any argmax argmin argsort"
+    "all any arange argmax argmin argsort"
 )
 _NAMES = "bool_ int8 int16 int32 int64 uint8 uint32 uint64 float16 float32 float64 newaxis inf nan"
 
