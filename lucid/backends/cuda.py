@@ -234,7 +234,7 @@ class CudaBackend(Backend):
             self._address(x) % 16 == 0 and all(number % lanes == 0 for number in numbers)
             for x, numbers in zip((a, b, y), packs, strict=True)
         )
-        pack_b = pack_b and pack_y
+        pack_b = pack_b and pack_y and all(self._address(x) % 16 == 0 for x in epilogue[:5] if x is not None)
         if epilogue.residual is not None:
             assert _same_layout(epilogue.residual, y)
         fields.update(chunk=how.chunk, chunks=how.chunks, slots=how.slots)

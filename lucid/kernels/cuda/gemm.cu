@@ -50,7 +50,7 @@ KERNEL(combine_chunks, 256, const Contraction c, const T* slots, T* y, const T* 
             slot += members * plane;
         }
         const int64_t offset = z * c.y_step + row_offset(c, m) + n;
-        epilogue.apply<1>(&total, 1, z * c.n + n, offset);
+        epilogue.apply<1, false>(&total, 1, z * c.n + n, offset);
         y[offset] = total;
     }
 }

@@ -42,26 +42,51 @@ struct Epilogue {
     const T *bias, *mean, *scale, *shift, *residual;
     bool relu;
 
-    // `count` values from n on, which lie at `at`.
-    template <int L>
+    // `count` values from n on, which lie at `at`; all L of them, and in whole packs, where PACKS.
+    template <int L, bool PACKS>
     DEVICE void apply(T* value, int count, int64_t n, int64_t at) const {
-        if (bias) each<L>(value, count, [&](T v, int l) { return v + bias[n + l]; });
-        if (scale) each<L>(value, count, [&](T v, int l) { return fma(v - mean[n + l], scale[n + l], shift[n + l]); });
-        if (residual) each<L>(value, count, [&](T v, int l) { return v + residual[at + l]; });
-        if (relu) each<L>(value, count, [&](T v, int) { return v <= T(0) ? T(0) : v; });
+        Values<L, PACKS> x, y, z;
+        if (bias) {
+            x.read(bias + n, count);
+#pragma unroll
+            for (int l = 0; l < L; ++l) value[l] = value[l] + x.v[l];
+        }
+        if (scale) {
+            x.read(mean + n, count);
+            y.read(scale + n, count);
+            z.read(shift + n, count);
+#pragma unroll
+            for (int l = 0; l < L; ++l) value[l] = fma(value[l] - x.v[l], y.v[l], z.v[l]);
+        }
+        if (residual) {
+            x.read(residual + at, count);
+#pragma unroll
+            for (int l = 0; l < L; ++l) value[l] = value[l] + x.v[l];
+        }
+        if (relu)
+#pragma unroll
+            for (int l = 0; l < L; ++l) value[l] = value[l] <= T(0) ? T(0) : value[l];
     }
 
-    template <int L, class F>
-    static DEVICE void each(T* value, int count, const F& change) {
+    template <int L, bool PACKS>
+    struct Values {
+        alignas(16) T v[L];
+
+        DEVICE void read(const T* from, int count) {
+            if (PACKS) {
+                *reinterpret_cast<Pack*>(v) = *reinterpret_cast<const Pack*>(from);
+                return;
+            }
 #pragma unroll
-        for (int l = 0; l < L; ++l)
-            if (l < count) value[l] = change(value[l], l);
-    }
+            for (int l = 0; l < L; ++l) v[l] = l < count ? from[l] : T(0);
+        }
+    };
 };
 
 DEVICE int64_t row_offset(const Contraction& c, int64_t m) {
     if (!c.scattered) return m * c.y_pitch;
-    const int64_t w = m % c.rows_w, h = m / c.rows_w % c.rows_h, image = m / (c.rows_w * c.rows_h);
+    const int line = int(m) / int(c.rows_w), w = int(m) % int(c.rows_w);  // m is below 2^31
+    const int image = line / int(c.rows_h), h = line % int(c.rows_h);
     return ((image * c.out_h + c.first_h + h * c.skip_h) * c.out_w + c.first_w + w * c.skip_w) * c.y_pitch;
 }
 
@@ -113,7 +138,9 @@ struct AlongK {
 
     const T* row[Values::COUNT];
     int h0[Values::COUNT], w0[Values::COUNT];  // where the row lies in the image; far outside if there is no such row
-    int tap_h, tap_w, channel;
+    unsigned inside;                           // a bit for each row that this tap meets
+    int64_t offset;                            // from the start of a row to the next load
+    int channel, tap_h, tap_w;
     int taps_h, taps_w, depth, step_h, step_w, height, width;
     int64_t tap_pitch_h, tap_pitch_w;
     int k_lane, x_lane;
@@ -126,6 +153,20 @@ struct AlongK {
         const int tap = k / larger(depth, 1);
         tap_w = tap % larger(taps_w, 1);
         tap_h = tap / larger(taps_w, 1);
+    }
+
+    // What is the same for all channels of a tap.
+    DEVICE void meet_tap() {
+        offset = tap_h * tap_pitch_h + tap_w * tap_pitch_w + channel;
+        inside = 0;
+        if (tap_h >= taps_h) return;
+#pragma unroll
+        for (int i = 0; i < Values::COUNT; ++i) {
+            const bool met = IMAGE ? unsigned(h0[i] + tap_h * step_h) < unsigned(height) &&
+                                         unsigned(w0[i] + tap_w * step_w) < unsigned(width)
+                                   : h0[i] == 0;
+            inside |= unsigned(met) << i;
+        }
     }
 
     // A of a convolution or of its input gradient.
@@ -150,45 +191,38 @@ struct AlongK {
             w0[i] = int(place_w * c.stride_w + c.start_w);
             row[i] = a + ((line / c.rows_h * c.image_h + h0[i]) * c.image_w + w0[i]) * c.image_pitch;
         }
+        meet_tap();
     }
 
-    // A matrix of `rows` rows. (A height of 1 << 30 lets every tap pass, and none of a row that is not there.)
+    // A matrix of `rows` rows.
     DEVICE void start_matrix(const T* from, int64_t rows, int64_t pitch, int64_t x0, int k0) {
-        step_h = step_w = 0;
-        height = width = 1;
         start(k0);
 #pragma unroll
         for (int i = 0; i < Values::COUNT; ++i) {
             const int64_t x = x0 + x_lane + i * ROW_STEP;
             h0[i] = x < rows ? 0 : -1;
-            w0[i] = 0;
             row[i] = from + x * pitch;
         }
+        meet_tap();
     }
 
     DEVICE void load(Values& values) {
-        const bool tap_exists = tap_h < taps_h;
-        const int64_t offset = tap_h * tap_pitch_h + tap_w * tap_pitch_w + channel;
 #pragma unroll
         for (int i = 0; i < Values::COUNT; ++i) {
-            bool exists = tap_exists;
-            if (IMAGE)
-                exists = exists && unsigned(h0[i] + tap_h * step_h) < unsigned(height) &&
-                         unsigned(w0[i] + tap_w * step_w) < unsigned(width);
-            else
-                exists = exists && h0[i] == 0;
-            if (exists)
+            if (inside >> i & 1)
                 read_values<V>(values.value[i], row[i] + offset);
             else
                 no_values<V>(values.value[i]);
         }
-        for (channel += BK; channel >= depth; channel -= depth) {
-            if (tap_h >= taps_h) break;
+        channel += BK;
+        offset += BK;
+        if (channel < depth || tap_h >= taps_h) return;
+        for (; channel >= depth && tap_h < taps_h; channel -= depth)
             if (++tap_w == taps_w) {
                 tap_w = 0;
                 ++tap_h;
             }
-        }
+        meet_tap();
     }
 
     DEVICE void store(const Values& values, T* shared) const {
@@ -401,17 +435,25 @@ DEVICE void contract(const Contraction& c, const T* a, const T* b, T* y, T* slot
             load_a.store(values_a, shared_a[to][0].v);
             load_b.store(values_b, shared_b[to][0].v);
         };
+        const Pack *from_a, *from_b;  // of this thread, in the half that is read
         const auto multiply = [&](int kk, bool first) {
             Pack pa[TM / L], pb[TN / L];
 #pragma unroll
-            for (int i = 0; i < TM; i += L) pa[i / L] = shared_a[half][(kk * PITCH_A + row_of(i)) / L];
+            for (int i = 0; i < TM / L; ++i) pa[i] = from_a[kk * PITCH_A / L + i * (BM / TM)];
 #pragma unroll
-            for (int j = 0; j < TN; j += L) pb[j / L] = shared_b[half][(kk * PITCH_B + column_of(j)) / L];
+            for (int j = 0; j < TN / L; ++j) pb[j] = from_b[kk * PITCH_B / L + j * (BN / TN)];
 #pragma unroll
             for (int i = 0; i < TM; ++i)
 #pragma unroll
                 for (int j = 0; j < TN; ++j)
                     run[i][j] = fma(pa[i / L].v[i % L], pb[j / L].v[j % L], first ? T(0) : run[i][j]);
+        };
+        // -0 + r is r, so that the first run needs no case of its own.
+        const auto begin_segment = [&] {
+#pragma unroll
+            for (int i = 0; i < TM; ++i)
+#pragma unroll
+                for (int j = 0; j < TN; ++j) sum[i][j] = T(-0.0);
         };
         // The sums of a segment go to where the group adds up, or to their own slot.
         const auto segment_ends = [&](int s) {
@@ -423,7 +465,7 @@ DEVICE void contract(const Contraction& c, const T* a, const T* b, T* y, T* slot
             for (int i = 0; i < TM; ++i) {
                 const int64_t m = m0 + row_of(i);
                 if (m >= c.m) continue;
-                const int64_t row = alone ? row_offset(c, m) : m * c.n;
+                const int64_t row = !alone ? m * c.n : SOURCE == INPUT_GRAD ? row_offset(c, m) : m * c.y_pitch;
 #pragma unroll
                 for (int j = 0; j < TN; j += L) {
                     const int64_t n = n0 + column_of(j), at = row + n;
@@ -439,7 +481,7 @@ DEVICE void contract(const Contraction& c, const T* a, const T* b, T* y, T* slot
                         for (int l = 0; l < L; ++l)
                             if (l < count) p.v[l] = (PACK_BC ? before.v[l] : to[at + l]) + p.v[l];
                     }
-                    if (last) epilogue.apply<L>(p.v, count, z * c.n + n, z * c.y_step + at);
+                    if (last) epilogue.apply<L, PACK_BC>(p.v, count, z * c.n + n, z * c.y_step + at);
                     if (PACK_BC) {
                         *reinterpret_cast<Pack*>(to + at) = p;
                     } else {
@@ -451,6 +493,7 @@ DEVICE void contract(const Contraction& c, const T* a, const T* b, T* y, T* slot
             }
         };
 
+        begin_segment();
         __syncthreads();  // of the batch before, all have read what is now overwritten
         if (k_begin < k_end) {
             bring();
@@ -461,6 +504,8 @@ DEVICE void contract(const Contraction& c, const T* a, const T* b, T* y, T* slot
         do {  // once even for a sum of no terms
             const bool more = k + BK < k_end;
             if (more) bring();
+            from_a = shared_a[half] + thread_m;
+            from_b = shared_b[half] + thread_n;
             if (k + BK <= k_end) {
                 if (k % RUN == 0)
                     multiply(0, true);
@@ -477,12 +522,14 @@ DEVICE void contract(const Contraction& c, const T* a, const T* b, T* y, T* slot
                 for (int kk = 0; kk < k_end - k; ++kk) multiply(kk, false);
             }
             if ((k + BK) % RUN == 0 || !more) {
-                const bool first = k / RUN % (SEGMENT / RUN) == 0;
 #pragma unroll
                 for (int i = 0; i < TM; ++i)
 #pragma unroll
-                    for (int j = 0; j < TN; ++j) sum[i][j] = first ? run[i][j] : sum[i][j] + run[i][j];
-                if ((k + BK) % SEGMENT == 0 || !more) segment_ends(k / SEGMENT);
+                    for (int j = 0; j < TN; ++j) sum[i][j] = sum[i][j] + run[i][j];
+                if ((k + BK) % SEGMENT == 0 || !more) {
+                    segment_ends(k / SEGMENT);
+                    begin_segment();
+                }
             }
             if (more) {
                 half ^= 1;

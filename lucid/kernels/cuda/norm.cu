@@ -73,16 +73,15 @@ struct Coefficients {
     DEVICE T shift(const T* beta, int64_t c) const { return T((beta ? double(beta[c]) : 0.0) - rest * double(k)); }
 };
 
-// body(i, c) for every element i, of channel c; in packs of `lanes` elements.
+// body(i, c) for every i of rows * columns, c being its column; one division a thread.
 template <class Body>
-DEVICE void each_element(int64_t rows, int64_t channels, int lanes, const Body& body) {
-    const int64_t in_row = channels / lanes;
-    const int64_t step = index_step(), step_in_row = step % in_row;
-    int64_t place = first_index() % in_row;
-    for (int64_t at = first_index(); at < rows * in_row; at += step) {
-        body(at, place * lanes);
-        place += step_in_row;
-        if (place >= in_row) place -= in_row;
+DEVICE void each_element(int64_t rows, int64_t columns, const Body& body) {
+    const int64_t step = index_step(), step_in_row = step % columns;
+    int64_t column = first_index() % columns;
+    for (int64_t at = first_index(); at < rows * columns; at += step) {
+        body(at, column);
+        column += step_in_row;
+        if (column >= columns) column -= columns;
     }
 }
 
@@ -131,15 +130,16 @@ KERNEL(normalize, NORM_THREADS, int64_t rows, int64_t channels, const T* x, cons
         const T v = fma(from - mean, scale, offset);
         return relu && v <= T(0) ? T(0) : v;
     };
-    const int lanes = channels % Pack::LANES == 0 && aligned(x) && aligned(y) ? Pack::LANES : 1;
-    if (lanes == 1)
-        each_element(rows, channels, 1, [=](int64_t i, int64_t c) { y[i] = value(x[i], m[c], k[c], shift[c]); });
-    else
-        each_element(rows, channels, lanes, [=](int64_t i, int64_t c) {
+    const bool packs = channels % Pack::LANES == 0 && aligned(x) && aligned(y) && aligned(m) && aligned(k) && aligned(shift);
+    if (packs)
+        each_element(rows, channels / Pack::LANES, [=](int64_t i, int64_t c) {
             Pack p = pack_at(x, i);
-            for (int j = 0; j < Pack::LANES; ++j) p.v[j] = value(p.v[j], m[c + j], k[c + j], shift[c + j]);
+            const Pack mean = pack_at(m, c), scale = pack_at(k, c), offset = pack_at(shift, c);
+            for (int j = 0; j < Pack::LANES; ++j) p.v[j] = value(p.v[j], mean.v[j], scale.v[j], offset.v[j]);
             reinterpret_cast<Pack*>(y)[i] = p;
         });
+    else
+        each_element(rows, channels, [=](int64_t i, int64_t c) { y[i] = value(x[i], m[c], k[c], shift[c]); });
 }
 
 KERNEL(batch_norm_grad_sums, NORM_THREADS, int64_t rows, int64_t channels, const T* dy, const T* x, const double* mean,
@@ -167,19 +167,22 @@ KERNEL(batch_norm_grad_end, NORM_THREADS, int64_t rows, int64_t channels, const 
 
 KERNEL(batch_norm_grad, NORM_THREADS, int64_t rows, int64_t channels, bool training, const T* dy, const T* x, const T* m,
        const T* k, const T* b, const T* e, T* dx) {
-    const auto value = [=](T gradient, T from, int64_t c) {
-        return training ? fma(gradient, k[c], fma(from - m[c], b[c], e[c])) : gradient * k[c];
+    const auto value = [=](T gradient, T from, T mean, T scale, T slope, T rest) {
+        return training ? fma(gradient, scale, fma(from - mean, slope, rest)) : gradient * scale;
     };
-    const int lanes = channels % Pack::LANES == 0 && aligned(dy) && aligned(x) && aligned(dx) ? Pack::LANES : 1;
-    if (lanes == 1)
-        each_element(rows, channels, 1, [=](int64_t i, int64_t c) { dx[i] = value(dy[i], x[i], c); });
-    else
-        each_element(rows, channels, lanes, [=](int64_t i, int64_t c) {
+    const bool packs = channels % Pack::LANES == 0 && aligned(dy) && aligned(x) && aligned(dx) && aligned(m) &&
+                       aligned(k) && aligned(b) && aligned(e);
+    if (packs)
+        each_element(rows, channels / Pack::LANES, [=](int64_t i, int64_t c) {
             Pack p = pack_at(dy, i);
-            const Pack q = pack_at(x, i);
-            for (int j = 0; j < Pack::LANES; ++j) p.v[j] = value(p.v[j], q.v[j], c + j);
+            const Pack from = pack_at(x, i), mean = pack_at(m, c), scale = pack_at(k, c), slope = pack_at(b, c), rest = pack_at(e, c);
+            for (int j = 0; j < Pack::LANES; ++j)
+                p.v[j] = value(p.v[j], from.v[j], mean.v[j], scale.v[j], slope.v[j], rest.v[j]);
             reinterpret_cast<Pack*>(dx)[i] = p;
         });
+    else
+        each_element(rows, channels,
+                     [=](int64_t i, int64_t c) { dx[i] = value(dy[i], x[i], m[c], k[c], b[c], e[c]); });
 }
 
 }  // namespace lucid

@@ -24,6 +24,14 @@ struct Place {
     int64_t n, h, w, c;
 
     DEVICE Place(int64_t at, int64_t height, int64_t width, int64_t channels) {
+        if (at <= 0xFFFFFFFFll)  // a division of 64 bits is three times as long
+            divide(uint32_t(at), uint32_t(height), uint32_t(width), uint32_t(channels));
+        else
+            divide(at, height, width, channels);
+    }
+
+    template <class I>
+    DEVICE void divide(I at, I height, I width, I channels) {
         c = at % channels;
         at /= channels;
         w = at % width;
