@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 from support import nvrtc
-from support.bits import assert_same_bits
+from support.bits import assert_same_bits, bits
 from support.families import FAMILIES, OnHost, named
 from support.strict import strict, traffic
 
 import lucid
 import lucid.nn.functional as F
-from lucid.backends import BACKENDS, Known, _cuda_cut, _cuda_run, _loaded, get_backend
+from lucid.backends import BACKENDS, Known, _cuda_cut, _cuda_run, _loaded, cuda, get_backend
 from lucid.backends._cuda_run import KERNELS, Launch, options_for, source
 from lucid.backends.cuda import CudaBackend
 from lucid.models import ResNet
@@ -80,6 +80,28 @@ def test_no_cut_changes_a_bit(emulated: Any, monkeypatch: pytest.MonkeyPatch, ti
             call = FAMILIES[name](np.random.default_rng([seed, chunk, *name.encode()]))
             expected = dict(named(call(get_backend("reference"))))
             assert_same_bits(dict(named(call(emulated))), expected, f"{name}, seed {seed}, tile {tile}, chunk {chunk}")
+
+
+def test_a_block_that_takes_several_matrices(emulated: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than a grid's third size: a barrier parts the tiles of one matrix from those of the next."""
+    monkeypatch.setattr(cuda, "MOST_GRID", 2)
+    rng = np.random.default_rng(0)
+    for k in (16, 48, 300):
+        a, b = rng.standard_normal((7, 20, k)), rng.standard_normal((7, k, 9))
+        assert bits(emulated.matmul(a, b)) == bits(get_backend("reference").matmul(a, b))
+
+
+@pytest.mark.parametrize("k", [1, 31, 32, 33, 256, 300, 8192, 9000])
+def test_sums_that_vanish_keep_their_sign(emulated: Any, k: int) -> None:
+    """Every product is below the smallest subnormal: runs end as -0, and so must what is made of them."""
+    a, b = np.full((3, k), -1e-30, np.float32), np.full((k, 5), 1e-30, np.float32)
+    expected = get_backend("reference").matmul(a, b)
+    assert np.signbit(expected).all()
+    for tile in _cuda_cut.TILES[4]:
+        for chunk in (32, 1):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(emulated, "_cut", lambda m, n, k, *_, t=tile, c=chunk: _cuda_cut.cut(t, c, k))
+                assert bits(emulated.matmul(a, b)) == bits(expected)
 
 
 @pytest.mark.parametrize("itemsize", [4, 8])
