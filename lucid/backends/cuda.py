@@ -250,7 +250,8 @@ class CudaBackend(Backend):
         )
         if slots is not None:
             arguments = contraction, slots, y, *epilogue
-            self._run("gemm.cu", "combine_chunks", y.dtype, self._blocks(m * n * batch), *arguments)
+            lanes = 8 if k > SEGMENT * GROUP else 1
+            self._run("gemm.cu", "combine_chunks", y.dtype, self._blocks(lanes * m * n * batch), *arguments)
 
     def _cut(self, m: int, n: int, k: int, batch: int, itemsize: int) -> Cut:
         return best_cut(m, n, k, batch, itemsize, self._executor.multiprocessors)

@@ -2,6 +2,11 @@
 #include "gemm.cuh"
 
 namespace lucid {
+namespace {
+
+constexpr int COMBINE_THREADS = 256, GROUP_LANES = 8;
+
+}  // namespace
 
 #define LIMITS(threads, resident) threads, resident  // one argument of KERNEL
 #define CONTRACT(name, SOURCE, TILE, PACK_A, PACK_BC)                                                               \
@@ -32,26 +37,40 @@ FOR_TILES(MATMUL_TT)
 #endif
 
 #if !defined(LUCID_CONTRACT)
-// C from the slots that the chunks of k have filled: segments to groups, groups to the total, then the epilogue.
-KERNEL(combine_chunks, 256, const Contraction c, const T* slots, T* y, const T* bias, const T* mean, const T* scale,
-       const T* shift, const T* residual, bool relu) {
+// C from the slots that the chunks of k have filled: segments to groups, groups to the total, then the epilogue. Where there
+// are several groups, GROUP_LANES threads add them side by side, and the first of these adds their sums.
+KERNEL(combine_chunks, COMBINE_THREADS, const Contraction c, const T* slots, T* y, const T* bias, const T* mean,
+       const T* scale, const T* shift, const T* residual, bool relu) {
+    __shared__ T group_sum[COMBINE_THREADS];
     const Epilogue epilogue{bias, mean, scale, shift, residual, relu};
-    const int64_t segments = (c.k + SEGMENT - 1) / SEGMENT, plane = c.m * c.n;
-    for (int64_t at = first_index(); at < plane * c.batch; at += index_step()) {
-        const int64_t z = at / plane, m = at % plane / c.n, n = at % c.n;
-        const T* slot = slots + z * c.slots * plane + at % plane;
+    const int64_t segments = (c.k + SEGMENT - 1) / SEGMENT, groups = (segments + GROUP - 1) / GROUP, plane = c.m * c.n;
+    const int lanes = groups > 1 ? GROUP_LANES : 1, columns = COMBINE_THREADS / lanes;
+    const int column = int(threadIdx.x) % columns, lane = int(threadIdx.x) / columns;
+    for (int64_t at0 = int64_t(blockIdx.x) * columns; at0 < plane * c.batch; at0 += int64_t(gridDim.x) * columns) {
+        const int64_t at = at0 + column, z = at / plane, m = at % plane / c.n, n = at % c.n;
+        const bool exists = at < plane * c.batch;
         T total = T(0);
-        for (int64_t g = 0; g * GROUP < segments; ++g) {
-            const int64_t members = 1 + larger<int64_t>(0, smaller<int64_t>(GROUP, segments - g * GROUP) - c.chunk);
-            T group = slot[0];
-#pragma unroll 4
-            for (int64_t i = 1; i < members; ++i) group = group + slot[i * plane];
-            total = g == 0 ? group : total + group;
-            slot += members * plane;
+        for (int64_t g0 = 0; g0 < groups; g0 += lanes) {
+            const int64_t g = g0 + lane;
+            if (exists && g < groups) {
+                const T* slot = slots + (z * c.slots + g * group_slots(c.chunk)) * plane + at % plane;
+                const int members = 1 + int(larger<int64_t>(0, smaller<int64_t>(GROUP, segments - g * GROUP) - c.chunk));
+                T group = slot[0];
+#pragma unroll 8
+                for (int i = 1; i < members; ++i) group = group + slot[i * plane];
+                group_sum[threadIdx.x] = group;
+            }
+            if (lanes > 1) __syncthreads();
+            if (lane == 0 && exists)
+                for (int l = 0; l < smaller<int64_t>(lanes, groups - g0); ++l)
+                    total = g0 + l == 0 ? group_sum[column] : total + group_sum[l * columns + column];
+            if (lanes > 1) __syncthreads();
         }
-        const int64_t offset = z * c.y_step + row_offset(c, m) + n;
-        epilogue.apply<1, false>(&total, 1, z * c.n + n, offset);
-        y[offset] = total;
+        if (lane == 0 && exists) {
+            const int64_t offset = z * c.y_step + row_offset(c, m) + n;
+            epilogue.apply<1, false>(&total, 1, z * c.n + n, offset);
+            y[offset] = total;
+        }
     }
 }
 #endif
