@@ -25,6 +25,7 @@ Size = tuple[int, int, int]
 KERNELS = Path(__file__).parent.parent / "kernels" / "cuda"
 OPTIONS = ("--std=c++17", "--fmad=false", "--prec-div=true", "--prec-sqrt=true", "--ftz=false")
 """No contraction, division and square root correctly rounded, subnormals kept: section 1 of ARITHMETIC.md."""
+_NULL = np.uint64(0)
 TYPE_NAMES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 
 
@@ -162,7 +163,8 @@ class CupyExecutor(Executor):
         function = self._functions.get(key)
         if function is None:
             function = self._functions[key] = self._function(launch)
-        function(launch.grid, (launch.block, 1, 1), launch.arguments)
+        arguments = tuple(_NULL if argument is None else argument for argument in launch.arguments)
+        function(launch.grid, (launch.block, 1, 1), arguments)
 
     def address(self, x: Any) -> int:
         return int(x.data.ptr)

@@ -161,8 +161,9 @@ class CudaBackend(Backend):
     ) -> Array:
         """``y``, made of the memory that ``_terms`` described, as the result of a reduction."""
         remaining = [axis for axis in order if axis not in axes]
-        y = y.reshape([shape[axis] for axis in remaining])
-        y = y.transpose([remaining.index(axis) for axis in sorted(remaining)])
+        y = y.reshape(tuple(shape[axis] for axis in remaining))
+        if remaining != sorted(remaining):
+            y = y.transpose(tuple(remaining.index(axis) for axis in sorted(remaining)))
         return self.xp.expand_dims(y, axes) if keepdims else y
 
     def reduce(self, op: str, x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
@@ -228,6 +229,8 @@ class CudaBackend(Backend):
     ) -> None:
         """Launch gemm.cuh. ``packs``: what must be multiples of a pack's length for A, B and C to be read in packs."""
         m, n, k, batch = (fields[name] for name in ("m", "n", "k", "batch"))
+        if max(m, n, k) >= 2**31:
+            raise ValueError(f"a contraction of {m} by {k} by {n} terms: each may be at most {2**31 - 1} on a GPU")
         how = self._cut(m, n, k, batch, y.itemsize)
         lanes = 16 // y.itemsize
         pack_a, pack_b, pack_y = (
