@@ -23,7 +23,7 @@ import numpy as np
 Size = tuple[int, int, int]
 
 KERNELS = Path(__file__).parent.parent / "kernels" / "cuda"
-OPTIONS = ("--std=c++17", "--fmad=false", "--prec-div=true", "--prec-sqrt=true", "--ftz=false")
+OPTIONS = ("-std=c++17", "--fmad=false", "--prec-div=true", "--prec-sqrt=true", "--ftz=false")
 """No contraction, division and square root correctly rounded, subnormals kept: section 1 of ARITHMETIC.md."""
 _NULL = np.uint64(0)
 TYPE_NAMES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}

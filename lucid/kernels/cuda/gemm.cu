@@ -56,8 +56,8 @@ KERNEL(combine_chunks, COMBINE_THREADS, const Contraction c, const T* slots, T* 
                 const T* slot = slots + (z * c.slots + g * group_slots(c.chunk)) * plane + at % plane;
                 const int members = 1 + int(larger<int64_t>(0, smaller<int64_t>(GROUP, segments - g * GROUP) - c.chunk));
                 T group = slot[0];
-#pragma unroll 8
-                for (int i = 1; i < members; ++i) group = group + slot[i * plane];
+                in_batches<8, T>(
+                    members - 1, [&](int64_t i) { return slot[(i + 1) * plane]; }, [&](T s) { group = group + s; });
                 group_sum[threadIdx.x] = group;
             }
             if (lanes > 1) __syncthreads();

@@ -9,20 +9,26 @@ namespace {
 constexpr int NORM_THREADS = 256;
 constexpr int CHANNELS = 32, GROUPS_AT_ONCE = NORM_THREADS / CHANNELS;  // of a block that adds segments
 
-// parts[q][segment][channel] = the sums of the terms q of a row; terms(r, c, out) gives them.
-template <class Terms>
-DEVICE void sum_segments(int64_t rows, int64_t channels, double* parts, const Terms& terms) {
+// What a row holds at a channel.
+struct Row {
+    T x, dy;
+};
+
+// parts[q][segment][channel] = the sums of the terms q of a row: load(r, c) brings it, terms(row, c, out) makes them.
+template <class Load, class Terms>
+DEVICE void sum_segments(int64_t rows, int64_t channels, double* parts, const Load& load, const Terms& terms) {
     const int64_t segments = (rows + SEGMENT - 1) / SEGMENT;
     for (int64_t at = first_index(); at < segments * channels; at += index_step()) {
         const int64_t c = at % channels, r0 = at / channels * SEGMENT;
-        const int count = int(smaller<int64_t>(SEGMENT, rows - r0));
-        double sum[2] = {0.0, 0.0}, term[2];
-#pragma unroll 16
-        for (int r = 0; r < count; ++r) {
-            terms(r0 + r, c, term);
-            sum[0] = sum[0] + term[0];
-            sum[1] = sum[1] + term[1];
-        }
+        double sum[2] = {0.0, 0.0};
+        in_batches<16, Row>(
+            smaller<int64_t>(SEGMENT, rows - r0), [&](int64_t r) { return load(r0 + r, c); },
+            [&](const Row& row) {
+                double term[2];
+                terms(row, c, term);
+                sum[0] = sum[0] + term[0];
+                sum[1] = sum[1] + term[1];
+            });
         parts[at] = sum[0];
         parts[segments * channels + at] = sum[1];
     }
@@ -38,13 +44,14 @@ DEVICE void add_segments(int64_t rows, int64_t channels, const double* parts, co
         const int64_t c = c0 + column;
         double total[2] = {0.0, 0.0};
         for (int64_t g0 = 0; g0 < groups; g0 += GROUPS_AT_ONCE) {
-            const int64_t first = (g0 + lane) * GROUP, end = smaller<int64_t>(segments, first + GROUP);
+            const int64_t first = (g0 + lane) * GROUP, members = smaller<int64_t>(segments - first, GROUP);
             if (c < channels && first < segments)
                 for (int q = 0; q < 2; ++q) {
                     const double* from = parts + q * segments * channels + c;
                     double sum = from[first * channels];
-#pragma unroll 8
-                    for (int64_t j = first + 1; j < end; ++j) sum = sum + from[j * channels];
+                    in_batches<8, double>(
+                        members - 1, [&](int64_t j) { return from[(first + 1 + j) * channels]; },
+                        [&](double s) { sum = sum + s; });
                     group_sum[q][lane][column] = sum;
                 }
             __syncthreads();
@@ -92,12 +99,14 @@ DEVICE Pack pack_at(const T* p, int64_t i) {
 }  // namespace
 
 KERNEL(batch_norm_stats, NORM_THREADS, int64_t rows, int64_t channels, const T* x, double* parts) {
-    sum_segments(rows, channels, parts, [=](int64_t r, int64_t c, double* term) {
-        const double first = double(x[c]), pivot = first - first == 0.0 ? first : 0.0;
-        const double d = double(x[r * channels + c]) - pivot;
-        term[0] = d;
-        term[1] = d * d;
-    });
+    sum_segments(
+        rows, channels, parts, [=](int64_t r, int64_t c) { return Row{x[r * channels + c], T(0)}; },
+        [=](const Row& row, int64_t c, double* term) {
+            const double first = double(x[c]), pivot = first - first == 0.0 ? first : 0.0;
+            const double d = double(row.x) - pivot;
+            term[0] = d;
+            term[1] = d * d;
+        });
 }
 
 KERNEL(batch_norm_stats_end, NORM_THREADS, int64_t rows, int64_t channels, const T* x, const double* parts, const T* gamma,
@@ -144,11 +153,13 @@ KERNEL(normalize, NORM_THREADS, int64_t rows, int64_t channels, const T* x, cons
 
 KERNEL(batch_norm_grad_sums, NORM_THREADS, int64_t rows, int64_t channels, const T* dy, const T* x, const double* mean,
        double* parts) {
-    sum_segments(rows, channels, parts, [=](int64_t r, int64_t c, double* term) {
-        const double g = double(dy[r * channels + c]);
-        term[0] = g;
-        term[1] = g * (double(x[r * channels + c]) - mean[c]);
-    });
+    sum_segments(
+        rows, channels, parts, [=](int64_t r, int64_t c) { return Row{x[r * channels + c], dy[r * channels + c]}; },
+        [=](const Row& row, int64_t c, double* term) {
+            const double g = double(row.dy);
+            term[0] = g;
+            term[1] = g * (double(row.x) - mean[c]);
+        });
 }
 
 KERNEL(batch_norm_grad_end, NORM_THREADS, int64_t rows, int64_t channels, const double* parts, const T* gamma,

@@ -8,6 +8,14 @@ namespace {
 constexpr int REDUCE_THREADS = 256;
 constexpr int ROWS = 32, COLUMNS = 32;  // of the tile that turns rows of terms into columns
 
+// `count` parts, at least one, that lie `pitch` apart, added in order.
+DEVICE double sum_of_parts(const double* parts, int64_t count, int64_t pitch) {
+    double sum = parts[0];
+    in_batches<8, double>(
+        count - 1, [&](int64_t k) { return parts[(k + 1) * pitch]; }, [&](double part) { sum = sum + part; });
+    return sum;
+}
+
 }  // namespace
 
 // to[o, j, i] = the sum of segment j; a thread has one (o, j, i), and neighbours are neighbours in memory.
@@ -16,10 +24,10 @@ KERNEL(segment_sums, REDUCE_THREADS, int64_t outer, int64_t terms, int64_t inner
     for (int64_t at = first_index(); at < outer * segments * inner; at += index_step()) {
         const int64_t i = at % inner, j = at / inner % segments, o = at / (inner * segments);
         const T* from = x + (o * terms + j * SEGMENT) * inner + i;
-        const int count = int(smaller<int64_t>(SEGMENT, terms - j * SEGMENT));
         double sum = 0.0;
-#pragma unroll 8
-        for (int t = 0; t < count; ++t) sum = sum + double(from[t * inner]);
+        in_batches<16, T>(
+            smaller<int64_t>(SEGMENT, terms - j * SEGMENT), [&](int64_t t) { return from[t * inner]; },
+            [&](T value) { sum = sum + double(value); });
         to[at] = sum;
     }
 }
@@ -56,11 +64,7 @@ KERNEL(combine_parts, REDUCE_THREADS, int64_t outer, int64_t count, int64_t inne
     for (int64_t at = first_index(); at < outer * pieces * inner; at += index_step()) {
         const int64_t i = at % inner, p = at / inner % pieces, o = at / (inner * pieces);
         const double* from = parts + (o * count + p * size) * inner + i;
-        const int64_t members = smaller(size, count - p * size);
-        double sum = from[0];
-#pragma unroll 8
-        for (int64_t k = 1; k < members; ++k) sum = sum + from[k * inner];
-        to[at] = sum;
+        to[at] = sum_of_parts(from, smaller(size, count - p * size), inner);
     }
 }
 
@@ -69,9 +73,7 @@ KERNEL(finish_parts, REDUCE_THREADS, int64_t outer, int64_t count, int64_t inner
        const double* parts, T* y) {
     for (int64_t at = first_index(); at < outer * inner; at += index_step()) {
         const double* from = parts + at / inner * count * inner + at % inner;
-        double sum = count > 0 ? from[0] : 0.0;
-#pragma unroll 8
-        for (int64_t k = 1; k < count; ++k) sum = sum + from[k * inner];
+        const double sum = count > 0 ? sum_of_parts(from, count, inner) : 0.0;
         y[at] = T(mean ? sum / divisor : sum);
     }
 }
@@ -81,14 +83,15 @@ KERNEL(extremes, REDUCE_THREADS, bool max, int64_t outer, int64_t terms, int64_t
     for (int64_t at = first_index(); at < outer * inner; at += index_step()) {
         const T* from = x + at / inner * terms * inner + at % inner;
         T best = from[0];
-        int64_t where = 0;
-#pragma unroll 8
-        for (int64_t t = 1; t < terms; ++t) {
-            const T value = from[t * inner];
-            const bool better = max ? beats<true>(value, best) : beats<false>(value, best);
-            best = better ? value : best;
-            where = better ? t : where;
-        }
+        int64_t where = 0, t = 0;
+        in_batches<16, T>(
+            terms - 1, [&](int64_t k) { return from[(k + 1) * inner]; },
+            [&](T value) {
+                ++t;
+                const bool better = max ? beats<true>(value, best) : beats<false>(value, best);
+                best = better ? value : best;
+                where = better ? t : where;
+            });
         if (y) y[at] = best;
         if (index) index[at] = where;
     }
