@@ -8,17 +8,14 @@
 namespace lucid {
 namespace LUCID_ISA {
 
-// Copies, and asks for what lies `ahead` elements further on, which the next tile will copy, to be brought near. (A prefetch
-// of an address that is nobody's does nothing.)
 template <class T>
-inline void copy_values(T* to, const T* from, int n, int64_t ahead) {
-    const char* next = reinterpret_cast<const char*>(from) + ahead * int64_t(sizeof(T));
+inline void copy_values(T* to, const T* from, int n) {
     int i = 0;
-    for (; i + LANES<T> <= n; i += LANES<T>) {
-        __builtin_prefetch(next + i * int64_t(sizeof(T)), 0, 2);
-        store(to + i, load(from + i));
-    }
-    for (; i < n; ++i) to[i] = from[i];
+    for (; i + LANES<T> <= n; i += LANES<T>) store(to + i, load(from + i));
+    if (i < n && n >= LANES<T>)  // the last vector overlaps the one before
+        store(to + n - LANES<T>, load(from + n - LANES<T>));
+    else
+        for (; i < n; ++i) to[i] = from[i];
 }
 
 template <class T>
@@ -28,11 +25,24 @@ inline void zero_values(T* to, int n) {
     for (; i < n; ++i) to[i] = T(0);
 }
 
+template <class T>
+struct RowBuffer {
+    alignas(LINE) T values[Tile::MR * ROW_PITCH];
+};
+
+// Where element `i` would lie, also if it is outside the array: for prefetches alone.
+template <class T>
+inline const void* address(const T* p, int64_t i) {
+    return reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(p) + uintptr_t(i) * sizeof(T));
+}
+
 // -- forward: rows are output pixels, k is (kh, kw, ci), columns are output channels ---------------------------------
 
 template <class T>
 struct ForwardSource {
-    static constexpr bool BY_COLUMN = false;
+    static constexpr bool BY_PIXEL = false;
+    using Kind = Rows<T>;
+    using Buffer = RowBuffer<T>;
     const Conv& s;
     const T* x;
     T* y;
@@ -45,16 +55,13 @@ struct ForwardSource {
 
     T* row(int64_t m) const { return y + m * s.o + group * (s.o / s.groups); }
 
-    void fill(int64_t m0, int rows, int64_t k0, int length, T* buffer) const {
-        const int64_t ahead = rows * s.stride_w * s.c;
+    void ahead(int64_t m0, int64_t rows, int64_t k0, Ahead& ahead) const {
+        const int64_t tap = k0 / group_channels, ci = k0 % group_channels;
         int64_t ow = m0 % s.ow, oh = m0 / s.ow % s.oh, n = m0 / (s.ow * s.oh);
-        for (int i = 0; i < rows; ++i) {
-            const T* image = x + n * s.h * s.w * s.c;
-            const int64_t ih = oh * s.stride_h - s.pad_h, iw = ow * s.stride_w - s.pad_w;
-            if (whole_rows)
-                fill_by_rows(image, ih, iw, k0, length, ahead, buffer + i * ROW_PITCH);
-            else
-                fill_by_taps(image, ih, iw, k0, length, ahead, buffer + i * ROW_PITCH);
+        for (int64_t i = 0; i < rows; ++i) {
+            const int64_t ih = oh * s.stride_h - s.pad_h + tap / s.kw * s.dilation_h;
+            const int64_t iw = ow * s.stride_w - s.pad_w + tap % s.kw * s.dilation_w;
+            ahead.row(i, address(x, ((n * s.h + ih) * s.w + iw) * s.c + group * group_channels + ci));
             if (++ow == s.ow) {
                 ow = 0;
                 if (++oh == s.oh) {
@@ -65,8 +72,29 @@ struct ForwardSource {
         }
     }
 
+    Rows<T> tile(int64_t m0, int rows, int64_t k0, int length, Buffer& memory) const {
+        T* const buffer = memory.values;
+        int64_t ow = m0 % s.ow, oh = m0 / s.ow % s.oh, n = m0 / (s.ow * s.oh);
+        for (int i = 0; i < rows; ++i) {
+            const T* image = x + n * s.h * s.w * s.c;
+            const int64_t ih = oh * s.stride_h - s.pad_h, iw = ow * s.stride_w - s.pad_w;
+            if (whole_rows)
+                fill_by_rows(image, ih, iw, k0, length, buffer + i * ROW_PITCH);
+            else
+                fill_by_taps(image, ih, iw, k0, length, buffer + i * ROW_PITCH);
+            if (++ow == s.ow) {
+                ow = 0;
+                if (++oh == s.oh) {
+                    oh = 0;
+                    ++n;
+                }
+            }
+        }
+        return {buffer};
+    }
+
     // Runs of one kernel row: offsets [j, j + run) of kw * c values that start at column iw of the image.
-    void fill_by_rows(const T* image, int64_t ih0, int64_t iw, int64_t k0, int length, int64_t ahead, T* to) const {
+    void fill_by_rows(const T* image, int64_t ih0, int64_t iw, int64_t k0, int length, T* to) const {
         const int64_t row_values = s.kw * s.c;
         const int64_t valid0 = larger<int64_t>(0, -iw) * s.c;
         const int64_t valid1 = smaller(s.kw, s.w - iw) * s.c;  // may lie below valid0: nothing is inside
@@ -77,7 +105,7 @@ struct ForwardSource {
             int64_t from = larger(j, valid0), until = smaller(j + run, valid1);
             if (ih < 0 || ih >= s.h || from >= until) from = until = j + run;
             zero_values(to, int(from - j));
-            copy_values(to + (from - j), image + (ih * s.w + iw) * s.c + from, int(until - from), ahead);
+            copy_values(to + (from - j), image + (ih * s.w + iw) * s.c + from, int(until - from));
             zero_values(to + (until - j), int(j + run - until));
             to += run;
             length -= int(run);
@@ -86,7 +114,7 @@ struct ForwardSource {
         }
     }
 
-    void fill_by_taps(const T* image, int64_t ih0, int64_t iw0, int64_t k0, int length, int64_t ahead, T* to) const {
+    void fill_by_taps(const T* image, int64_t ih0, int64_t iw0, int64_t k0, int length, T* to) const {
         int64_t tap = k0 / group_channels, ci = k0 % group_channels;
         while (length > 0) {
             const int run = int(smaller<int64_t>(length, group_channels - ci));
@@ -94,7 +122,7 @@ struct ForwardSource {
             if (ih < 0 || ih >= s.h || iw < 0 || iw >= s.w)
                 zero_values(to, run);
             else
-                copy_values(to, image + (ih * s.w + iw) * s.c + group * group_channels + ci, run, ahead);
+                copy_values(to, image + (ih * s.w + iw) * s.c + group * group_channels + ci, run);
             to += run;
             length -= run;
             ci = 0;
@@ -166,7 +194,9 @@ inline Axis residue_class(int64_t residue, int64_t size, int64_t stride, int64_t
 
 template <class T>
 struct InputGradSource {
-    static constexpr bool BY_COLUMN = false;
+    static constexpr bool BY_PIXEL = false;
+    using Kind = Rows<T>;
+    using Buffer = RowBuffer<T>;
     const Conv& s;
     const T* dy;
     T* dx;
@@ -180,7 +210,19 @@ struct InputGradSource {
         return dx + ((n * s.h + h) * s.w + w) * s.c + group * (s.c / s.groups);
     }
 
-    void fill(int64_t m0, int rows, int64_t k0, int length, T* buffer) const {
+    void ahead(int64_t m0, int64_t rows, int64_t k0, Ahead& ahead) const {
+        const int64_t og = s.o / s.groups, tap = k0 / og, co = k0 % og;
+        for (int64_t i = 0; i < rows; ++i) {
+            const int64_t m = m0 + i;
+            const int64_t oh = m / horizontal.count % vertical.count + vertical.offset(tap / horizontal.taps);
+            const int64_t ow = m % horizontal.count + horizontal.offset(tap % horizontal.taps);
+            const int64_t n = m / (horizontal.count * vertical.count);
+            ahead.row(i, address(dy, ((n * s.oh + oh) * s.ow + ow) * s.o + group * og + co));
+        }
+    }
+
+    Rows<T> tile(int64_t m0, int rows, int64_t k0, int length, Buffer& memory) const {
+        T* const buffer = memory.values;
         const int64_t og = s.o / s.groups;
         for (int i = 0; i < rows; ++i) {
             const int64_t m = m0 + i;
@@ -195,11 +237,12 @@ struct InputGradSource {
                 if (oh < 0 || oh >= s.oh || ow < 0 || ow >= s.ow)
                     zero_values(to, run);
                 else
-                    copy_values(to, image + (oh * s.ow + ow) * s.o + co, run, rows * s.o);
+                    copy_values(to, image + (oh * s.ow + ow) * s.o + co, run);
                 to += run;
                 left -= run;
             }
         }
+        return {buffer};
     }
 };
 
@@ -242,62 +285,46 @@ static void conv_input_grad(const Conv& s, const T* dy, const T* weight, T* dx) 
 // -- weight gradient: rows are (kh, kw, ci), k is the output pixel, columns are output channels ----------------------
 
 // A tap here is a run of rows that lie side by side in the image at any pixel: the channels of one (kh, kw), or, where the
-// input has few channels, all (kw, ci) of one kh.
+// input has few channels, all (kw, ci) of one kh. No tile crosses from one tap to the next, so that the micro-kernel reads
+// A where it lies, through the addresses of a segment's pixels.
 template <class T>
 struct WeightGradSource {
-    static constexpr bool BY_COLUMN = true;
-    const Conv& s;
+    static constexpr bool BY_PIXEL = true;
+    using Kind = Pixels<T>;
+    struct Buffer {
+        const T* at[SEGMENT];
+        int64_t tap = -1, k0 = -1;  // what they are the addresses of
+    };
+    const Conv& s;  // without padding where whole rows are taken
     const T* x;
     T* dweight;
     int64_t group, group_channels;
     bool whole_rows;
     int64_t tap_rows;
-    const T* wide_end;  // from here on, reading COLUMN_PITCH values would pass the end of x
-
-    WeightGradSource(const Conv& shape, const T* x_, T* dweight_, int64_t g)
-        : s(shape), x(x_), dweight(dweight_), group(g), group_channels(shape.c / shape.groups),
-          whole_rows(shape.groups == 1 && shape.dilation_w == 1 && shape.c < Tile::MR),
-          tap_rows(whole_rows ? shape.kw * shape.c : group_channels),
-          wide_end(x_ + shape.n * shape.h * shape.w * shape.c - COLUMN_PITCH) {}
-
-    // Tiles stay inside a tap, unless a tap is too thin to fill them.
-    int64_t period() const { return tap_rows >= Tile::MR ? tap_rows : s.kh * s.kw * group_channels; }
+    const T* zeros;  // tap_rows of them: what a pixel outside the image is
 
     T* row(int64_t m) const { return dweight + m * s.o + group * (s.o / s.groups); }
 
-    void fill(int64_t m0, int rows, int64_t k0, int length, T* buffer) const {
-        for (int i = 0; i < rows;) {
-            const int64_t tap = (m0 + i) / tap_rows, j = (m0 + i) % tap_rows;
-            const int run = int(smaller<int64_t>(rows - i, tap_rows - j));
-            fill_tap(tap, j, run, i == 0 && run == rows, k0, length, buffer + i);
-            i += run;
-        }
+    void ahead(int64_t, int64_t, int64_t, Ahead&) const {}
+
+    Pixels<T> tile(int64_t m0, int, int64_t k0, int length, Buffer& buffer) const {
+        const int64_t tap = m0 / tap_rows;
+        if (tap != buffer.tap || k0 != buffer.k0) find(tap, k0, length, buffer);
+        return {buffer.at, m0 % tap_rows};
     }
 
-    // Values j .. j + run - 1 of one tap at pixels k0 ..; `alone` if no other tap shares the tile.
-    void fill_tap(int64_t tap, int64_t j, int run, bool alone, int64_t k0, int length, T* to) const {
+    void find(int64_t tap, int64_t k0, int length, Buffer& buffer) const {
+        buffer.tap = tap;
+        buffer.k0 = k0;
         const int64_t kh = whole_rows ? tap : tap / s.kw, kw = whole_rows ? 0 : tap % s.kw;
-        const int64_t width = whole_rows ? s.kw : 1;  // pixels that a tap spans
         const int64_t dh = kh * s.dilation_h - s.pad_h, dw = kw * s.dilation_w - s.pad_w;
         int64_t ow = k0 % s.ow, oh = k0 / s.ow % s.oh, n = k0 / (s.ow * s.oh);
         for (int k = 0; k < length;) {
             const int64_t ih = oh * s.stride_h + dh;
-            const T* line = x + (n * s.h + ih) * s.w * s.c + group * group_channels + j;
-            const bool inside = ih >= 0 && ih < s.h;
-            for (; ow < s.ow && k < length; ++ow, ++k, to += COLUMN_PITCH) {
+            const int64_t line = ((n * s.h + ih) * s.w) * s.c + group * group_channels;
+            for (; ow < s.ow && k < length; ++ow, ++k) {
                 const int64_t iw = ow * s.stride_w + dw;
-                const T* from = line + iw * s.c;
-                if (inside && iw >= 0 && iw + width <= s.w) {
-                    if (alone && from <= wide_end)
-                        for (int v = 0; v < COLUMN_PITCH; v += LANES<T>) store(to + v, load(from + v));
-                    else
-                        for (int i = 0; i < run; ++i) to[i] = from[i];
-                } else {
-                    for (int i = 0; i < run; ++i) {
-                        const int64_t at = iw + (j + i) / s.c;
-                        to[i] = inside && whole_rows && at >= 0 && at < s.w ? from[i] : T(0);
-                    }
-                }
+                buffer.at[k] = ih >= 0 && ih < s.h && iw >= 0 && iw < s.w ? x + line + iw * s.c : zeros;
             }
             ow = 0;
             if (++oh == s.oh) {
@@ -308,29 +335,61 @@ struct WeightGradSource {
     }
 };
 
+// A copy of the images with their padding.
+template <class T>
+static T* pad_images(const Conv& s, const T* x) {
+    const int64_t h = s.h + 2 * s.pad_h, w = s.w + 2 * s.pad_w;
+    T* padded = static_cast<T*>(std::calloc(size_t(s.n * h * w * s.c), sizeof(T)));
+    parallel_range(s.n * s.h, 16, [&](int64_t begin, int64_t end) {
+        for (int64_t line = begin; line < end; ++line)
+            std::memcpy(padded + ((line / s.h * h + line % s.h + s.pad_h) * w + s.pad_w) * s.c, x + line * s.w * s.c,
+                        size_t(s.w * s.c) * sizeof(T));
+    });
+    return padded;
+}
+
 template <class T>
 static void conv_weight_grad(const Conv& s, const T* dy, const T* x, T* dweight) {
     const int64_t og = s.o / s.groups, cg = s.c / s.groups;
-    for (int64_t g = 0; g < s.groups; ++g) {
-        const WeightGradSource<T> source(s, x, dweight, g);
-        const Operand<T> p{s.kh * s.kw * cg, og, s.n * s.oh * s.ow, dy + g * og, s.o, source.period(), {}};
-        contract(p, source);
+    const bool whole_rows = s.groups == 1 && s.dilation_w == 1 && s.c < Tile::MR && s.kw > 1;
+    const int64_t tap_rows = whole_rows ? s.kw * s.c : cg;
+    Conv shape = s;
+    T* padded = nullptr;
+    if (whole_rows && (s.pad_h || s.pad_w)) {
+        x = padded = pad_images(s, x);
+        shape.h += 2 * s.pad_h;
+        shape.w += 2 * s.pad_w;
+        shape.pad_h = shape.pad_w = 0;
     }
+    T* zeros = static_cast<T*>(std::calloc(size_t(tap_rows), sizeof(T)));
+    for (int64_t g = 0; g < s.groups; ++g) {
+        const WeightGradSource<T> source{shape, x, dweight, g, cg, whole_rows, tap_rows, zeros};
+        contract(Operand<T>{s.kh * s.kw * cg, og, s.n * s.oh * s.ow, dy + g * og, s.o, tap_rows, {}}, source);
+    }
+    std::free(zeros);
+    std::free(padded);
 }
 
 // -- matrix product ------------------------------------------------------------------------------------------------
 
 template <class T>
 struct MatrixSource {
-    static constexpr bool BY_COLUMN = false;
+    static constexpr bool BY_PIXEL = false;
+    using Kind = Rows<T>;
+    using Buffer = RowBuffer<T>;
     const T* a;
     T* y;
     int64_t k, n;
 
     T* row(int64_t m) const { return y + m * n; }
 
-    void fill(int64_t m0, int rows, int64_t k0, int length, T* buffer) const {
-        for (int i = 0; i < rows; ++i) copy_values(buffer + i * ROW_PITCH, a + (m0 + i) * k + k0, length, rows * k);
+    void ahead(int64_t m0, int64_t rows, int64_t k0, Ahead& ahead) const {
+        for (int64_t i = 0; i < rows; ++i) ahead.row(i, a + (m0 + i) * k + k0);
+    }
+
+    Rows<T> tile(int64_t m0, int rows, int64_t k0, int length, Buffer& memory) const {
+        for (int i = 0; i < rows; ++i) copy_values(memory.values + i * ROW_PITCH, a + (m0 + i) * k + k0, length);
+        return {memory.values};
     }
 };
 

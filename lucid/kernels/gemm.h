@@ -1,12 +1,16 @@
 // Contractions (ARITHMETIC.md, sections 2 and 3): one driver for the convolution, its two gradients and the matrix product.
 //
 // C[m, n] is a sum over k of A[m, k] * B[k, n]. The micro-kernel holds a tile of C in registers through one segment of k,
-// vectorised across n; A is copied segment by segment into a small buffer with constant strides (which also makes
-// padding, strides and gathers vanish), B is read in panels as wide as the tile. A task owns a block of C:
+// vectorised across n. A is copied segment by segment into a small buffer with constant strides (which also makes
+// padding, strides and gathers vanish), or, for a weight gradient, read where the pixels lie. B is read in panels as wide
+// as the tile. A task owns a block of C:
 //
 //     for each segment of k:            the block of B is packed; it stays in the second-level cache
 //         for each tile of rows:        the tile of A is copied; it stays in the first-level cache
 //             for each panel of columns: micro-kernel
+//
+// While a micro-kernel computes, it asks for what the next ones will read (`Ahead`): in a network every layer meets
+// operands that are far from the cache.
 //
 // What differs by instruction set is the shape of the tile, in `Tile`.
 #pragma once
@@ -38,9 +42,7 @@ struct Tile {
 constexpr int64_t BLOCK_COLUMNS_BYTES = 2048;  // of one row of a B block: 256 rows of it are 512 KiB
 constexpr int64_t BLOCK_ROW_TILES = 16;
 
-// A operand layouts in the buffer: element (i, k) at a[i * ROW_PITCH + k], or at a[k * COLUMN_PITCH + i].
-constexpr int ROW_PITCH = SEGMENT + 16;  // not a power of two: rows fall into different cache sets
-constexpr int COLUMN_PITCH = 16;
+constexpr int ROW_PITCH = SEGMENT + 16;  // of a copied tile of A; not a power of two: rows fall into different cache sets
 
 template <class V, class T>
 inline V load_as(const T* p) {
@@ -74,6 +76,9 @@ struct Operand {
     int64_t ldb;
     int64_t period;   // no tile of rows crosses a multiple of it; m where that does not matter
     Epilogue<T> epilogue;
+
+    // Rows k0 .. of B as a panel from `column` on, filled up with zeros.
+    void pack(int64_t k0, int64_t length, int64_t column, T* panel) const;
 };
 
 template <class T>
@@ -81,45 +86,123 @@ constexpr int PANEL = Tile::NV * LANES<T>;
 
 constexpr int64_t PACKED = -1;
 
-// One segment of one tile: rows[i][column ..] = s, or += s, and then the epilogue if there is one.
-template <class T, int MR, int NV, bool BY_COLUMN>
-static void micro_kernel(const T* a, const T* b, int64_t ldb, int length, T* const* rows, int64_t column, int columns,
-                         bool add, const Epilogue<T>* epilogue) {
-    Vec<T> acc[MR][NV], sum[MR][NV];  // of the run, and of the runs before it (this one in the first-level cache)
-    int k = 0;
-    do {
-        const int run = smaller(RUN, length - k);
+// What will be read next, brought near while the micro-kernel computes: in each run of k, RUN / 2 lines of each of two rows
+// of A and RUN lines of B. An address that is nobody's is harmless in a prefetch.
+constexpr int LINE = 64;
+
+struct Ahead {
+    struct Near {
+        const char *a[2], *b;
+    } run[SEGMENT / RUN];
+
+    void nothing() {
+        for (auto& r : run) r = {{nobody(), nobody()}, nobody()};
+    }
+    // Where row i of the next tile of A starts.
+    void row(int64_t i, const void* p) { run[i / 2].a[i % 2] = static_cast<const char*>(p); }
+    void no_rows() {
+        for (auto& r : run) r.a[0] = r.a[1] = nobody();
+    }
+    // The panel of the next segment of B, of which one of `parts` micro-kernels brings its part.
+    void panel(const void* p, int64_t part, int64_t parts) {
+        constexpr int64_t bytes = RUN * LINE, chunks = SEGMENT * int64_t(Tile::NV * VECTOR_BYTES) / bytes;
+        const int64_t from = chunks * part / parts, until = chunks * (part + 1) / parts;
+        for (int64_t i = 0; i < SEGMENT / RUN; ++i)
+            run[i].b = from + i < until ? static_cast<const char*>(p) + (from + i) * bytes : nobody();
+    }
+
+  private:
+    static const char* nobody() {
+        alignas(LINE) static const char lines[RUN * LINE] = {};
+        return lines;
+    }
+};
+
+// Where the micro-kernel finds A: element (i, k) of the tile at rows[i * ROW_PITCH + k], or, where A is an image whose
+// pixels are the contraction's index, at pixels[k][offset + i].
+template <class T>
+struct Rows {
+    const T* at;
+    const T* column(int k) const { return at + k; }
+    static T element(const T* column, int i) { return column[i * ROW_PITCH]; }
+};
+template <class T>
+struct Pixels {
+    const T* const* at;
+    int64_t offset;
+    const T* column(int k) const { return at[k] + offset; }
+    static T element(const T* column, int i) { return column[i]; }
+};
+
+// One run of one tile, k .. k + count - 1: sum[i][v] = r, or += r. COUNT is `count` where that is known beforehand. (A
+// function of its own, so that the compiler has the whole register file for the accumulators.)
+template <class T, int MR, int NV, int COUNT, class A>
+[[gnu::noinline]] static void run_kernel(const A a, const T* b, int64_t ldb, int k, int count, const Ahead::Near& near,
+                                         bool first, Vec<T> (&sum)[MR][NV]) {
+    constexpr int UNROLL = COUNT ? 4 : 1;
+    const int steps = COUNT ? COUNT : count;
+    Vec<T> acc[MR][NV];
 #pragma GCC unroll 16
-        for (int i = 0; i < MR; ++i)
+    for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 4
-            for (int v = 0; v < NV; ++v) acc[i][v] = Vec<T>{};
+        for (int v = 0; v < NV; ++v) acc[i][v] = Vec<T>{};
+    int64_t line = 0;
 #pragma GCC unroll 1
-        for (int j = 0; j < run; ++j) {
+    for (int j = 0; j < steps; j += UNROLL) {
+#pragma GCC unroll 4
+        for (int u = 0; u < UNROLL; ++u) {
             Vec<T> bv[NV];
 #pragma GCC unroll 4
             for (int v = 0; v < NV; ++v) bv[v] = load(b + v * LANES<T>);
+            const T* const column = a.column(k + j + u);
+            if (COUNT) {
+                __builtin_prefetch(near.a[u % 2] + line + u / 2 * LINE, 0, 2);
+                __builtin_prefetch(near.b + 2 * line + u * LINE, 0, 2);
+            }
 #pragma GCC unroll 16
             for (int i = 0; i < MR; ++i) {
-                const Vec<T> av = splat(BY_COLUMN ? a[i] : a[i * ROW_PITCH]);
+                const Vec<T> av = splat(A::element(column, i));
 #pragma GCC unroll 4
                 for (int v = 0; v < NV; ++v) acc[i][v] = fma(av, bv[v], acc[i][v]);
             }
-            a += BY_COLUMN ? COLUMN_PITCH : 1;
             b += ldb;
         }
-        if (k == 0) {
+        line += UNROLL / 2 * LINE;
+    }
+    if (first) {
 #pragma GCC unroll 16
-            for (int i = 0; i < MR; ++i)
+        for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 4
-                for (int v = 0; v < NV; ++v) sum[i][v] = acc[i][v];
-        } else {
+            for (int v = 0; v < NV; ++v) sum[i][v] = acc[i][v];
+    } else {
 #pragma GCC unroll 16
-            for (int i = 0; i < MR; ++i)
+        for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 4
-                for (int v = 0; v < NV; ++v) sum[i][v] = sum[i][v] + acc[i][v];
+            for (int v = 0; v < NV; ++v) sum[i][v] = sum[i][v] + acc[i][v];
+    }
+}
+
+// One segment of one tile: rows[i][column ..] = s, or += s, and then the epilogue if there is one.
+template <class T, int MR, int NV, class A>
+static void micro_kernel(A a, const T* b, int64_t ldb, int length, T* const* rows, int64_t column, int columns, bool add,
+                         const Epilogue<T>* epilogue, const Ahead& ahead) {
+    if (add || epilogue)
+        for (int i = 0; i < MR; ++i) {
+            const T* c = rows[i] + column;
+            for (int v = 0; v < NV * VECTOR_BYTES; v += LINE) {
+                __builtin_prefetch(reinterpret_cast<const char*>(c) + v, 1, 3);
+                if (epilogue && epilogue->residual)
+                    __builtin_prefetch(reinterpret_cast<const char*>(epilogue->residual + (c - epilogue->output)) + v, 0, 3);
+            }
         }
-        k += RUN;
-    } while (k < length);
+    Vec<T> sum[MR][NV];
+    const Ahead::Near* near = ahead.run;
+    for (int k = 0; k < length; k += RUN, ++near) {
+        if (k + RUN <= length)
+            run_kernel<T, MR, NV, RUN>(a, b + k * ldb, ldb, k, RUN, *near, k == 0, sum);
+        else
+            run_kernel<T, MR, NV, 0>(a, b + k * ldb, ldb, k, length - k, *near, k == 0, sum);
+    }
 
     if (columns == NV * LANES<T>) {
 #pragma GCC unroll 16
@@ -147,19 +230,18 @@ static void micro_kernel(const T* a, const T* b, int64_t ldb, int length, T* con
     }
 }
 
-template <class T>
-using MicroKernel = void (*)(const T*, const T*, int64_t, int, T* const*, int64_t, int, bool, const Epilogue<T>*);
+template <class T, class A>
+using MicroKernel = void (*)(A, const T*, int64_t, int, T* const*, int64_t, int, bool, const Epilogue<T>*, const Ahead&);
 
-template <class T, int NV, bool BY_COLUMN>
-struct MicroKernels {
-    template <int MR>
-    static MicroKernel<T> pick(int rows) {
-        if constexpr (MR == 0)
-            return nullptr;
-        else
-            return rows == MR ? &micro_kernel<T, MR, NV, BY_COLUMN> : pick<MR - 1>(rows);
-    }
-};
+template <class T, int NV, class A, int MR = Tile::MR>
+static MicroKernel<T, A> pick_kernel(int rows) {
+    if constexpr (MR == 0)
+        return nullptr;
+    else if (rows != MR)
+        return pick_kernel<T, NV, A, MR - 1>(rows);
+    else
+        return &micro_kernel<T, MR, NV, A>;
+}
 
 // Rows are dealt to tiles as evenly as can be: 49 rows are 13 + 12 + 12 + 12, not 14 + 14 + 14 + 7.
 struct RowTiles {
@@ -233,6 +315,11 @@ static int64_t packed_size(int64_t k, int64_t n) {
     return (n + PANEL<T> - 1) / PANEL<T> * k * PANEL<T>;
 }
 
+template <class T>
+void Operand<T>::pack(int64_t k0, int64_t length, int64_t column, T* panel) const {
+    pack_panel(length, n, b + k0 * ldb, ldb, column, panel);
+}
+
 // Memory of a thread for the block of B it works on; kept from task to task.
 struct Scratch {
     void* memory = nullptr;
@@ -253,12 +340,15 @@ struct Scratch {
 constexpr int64_t TILES_WORTH_PACKING = 3;
 
 // `Source` says where A comes from and C goes:
-//     bool BY_COLUMN                                       the buffer's layout
-//     void fill(m0, rows, k0, length, T* buffer) const     copy a piece of A
-//     T* row(m) const                                      address of C[m, 0]
+//     Kind                                                  Rows<T> or Pixels<T>, how the micro-kernel finds A
+//     Buffer                                                what a task keeps for it
+//     Kind tile(m0, rows, k0, length, Buffer&) const        A of one tile in one segment
+//     void ahead(m0, rows, k0, Ahead&) const                the chunks that such a tile will read, where that can be told
+//     T* row(m) const                                       address of C[m, 0]
 template <class T, class Source>
 static void contract(const Operand<T>& p, const Source& source) {
     constexpr int NR = PANEL<T>;
+    constexpr bool BY_PIXEL = Source::BY_PIXEL;
     if (p.m <= 0 || p.n <= 0) return;
     if (p.k <= 0) {
         for (int64_t m = 0; m < p.m; ++m)
@@ -267,8 +357,8 @@ static void contract(const Operand<T>& p, const Source& source) {
     }
     const int64_t panels = (p.n + NR - 1) / NR;
     const RowTiles tiles(p.m, p.period);
-    const Blocks blocks = Source::BY_COLUMN ? blocks_of_few_reads(tiles.count, panels, p.m, p.n)
-                                            : blocks_of_cache_size<T>(tiles.count, panels);
+    const Blocks blocks =
+        BY_PIXEL ? blocks_of_few_reads(tiles.count, panels, p.m, p.n) : blocks_of_cache_size<T>(tiles.count, panels);
     const int64_t segments = (p.k + SEGMENT - 1) / SEGMENT;
 
     parallel(blocks.rows * blocks.columns, [&](int64_t task) {
@@ -278,14 +368,13 @@ static void contract(const Operand<T>& p, const Source& source) {
         const int64_t column0 = first_panel * NR, width = smaller(p.n, end_panel * NR) - column0;
         const int64_t row0 = tiles.start(first_tile), height = tiles.start(end_tile) - row0;
 
-        alignas(64) T buffer[Source::BY_COLUMN ? SEGMENT * COLUMN_PITCH : Tile::MR * ROW_PITCH];
+        typename Source::Buffer buffer;
         T* rows[Tile::MR];
         // B of this task: packed by the caller, packed here, or, for few rows, read where it lies but for a last panel that
         // is narrower than the micro-kernel and would be read past its end.
         static thread_local Scratch scratch;
-        // (The B of a weight gradient is an image, whose pixels lie side by side already.)
         const bool by_caller = p.ldb == PACKED;
-        const bool here = !by_caller && !Source::BY_COLUMN && end_tile - first_tile >= TILES_WORTH_PACKING;
+        const bool here = !by_caller && end_tile - first_tile >= TILES_WORTH_PACKING;
         const int64_t packed_from = here ? first_panel : p.n / NR;  // the first panel that is packed here
         T* block = nullptr;
         if (!by_caller && packed_from < end_panel)
@@ -294,6 +383,8 @@ static void contract(const Operand<T>& p, const Source& source) {
         T* group_sum = nullptr;
         if (segments > GROUP) group_sum = static_cast<T*>(std::malloc(size_t(height * width) * sizeof(T)));
 
+        Ahead ahead;
+        ahead.nothing();
         for (int64_t segment = 0; segment < segments; ++segment) {
             const int64_t k0 = segment * SEGMENT;
             const int length = int(smaller<int64_t>(SEGMENT, p.k - k0));
@@ -301,16 +392,17 @@ static void contract(const Operand<T>& p, const Source& source) {
             const bool end_of_sum = segment == segments - 1;
             if (block)
                 for (int64_t panel = packed_from; panel < end_panel; ++panel)
-                    pack_panel(length, p.n, p.b + k0 * p.ldb, p.ldb, panel * NR, block + (panel - packed_from) * SEGMENT * NR);
+                    p.pack(k0, length, panel * NR, block + (panel - packed_from) * SEGMENT * NR);
             const Epilogue<T>* epilogue = end_of_sum && !beside && p.epilogue.any() ? &p.epilogue : nullptr;
             for (int64_t tile = first_tile; tile < end_tile; ++tile) {
                 const int64_t m0 = tiles.start(tile);
                 const int mr = int(tiles.start(tile + 1) - m0);
-                source.fill(m0, mr, k0, length, buffer);
+                const typename Source::Kind a = source.tile(m0, mr, k0, length, buffer);
                 for (int i = 0; i < mr; ++i)
                     rows[i] = beside ? group_sum + (m0 + i - row0) * width - column0 : source.row(m0 + i);
-                const MicroKernel<T> wide =
-                    MicroKernels<T, Tile::NV, Source::BY_COLUMN>::template pick<Tile::MR>(mr);
+                const auto wide = pick_kernel<T, Tile::NV, typename Source::Kind>(mr);
+                if (tile + 1 < end_tile)
+                    source.ahead(tiles.start(tile + 1), tiles.start(tile + 2) - tiles.start(tile + 1), k0, ahead);
                 for (int64_t panel = first_panel; panel < end_panel; ++panel) {
                     const int64_t n0 = panel * NR;
                     const int columns = int(smaller<int64_t>(NR, p.n - n0));
@@ -319,13 +411,16 @@ static void contract(const Operand<T>& p, const Source& source) {
                                  : in_block ? block + (panel - packed_from) * SEGMENT * NR
                                             : p.b + k0 * p.ldb + n0;
                     const int64_t ldb = by_caller || in_block ? NR : p.ldb;
+                    // A caller's panel goes on behind this segment: each tile brings its share of the next one near.
+                    if (by_caller && !end_of_sum) ahead.panel(b + SEGMENT * NR, tile - first_tile, end_tile - first_tile);
                     if (Tile::NV > 1 && columns <= LANES<T>)
-                        MicroKernels<T, 1, Source::BY_COLUMN>::template pick<Tile::MR>(mr)(
-                            buffer, b, ldb, length, rows, n0, columns, add, epilogue);
+                        pick_kernel<T, 1, typename Source::Kind>(mr)(a, b, ldb, length, rows, n0, columns, add, epilogue, ahead);
                     else
-                        wide(buffer, b, ldb, length, rows, n0, columns, add, epilogue);
+                        wide(a, b, ldb, length, rows, n0, columns, add, epilogue, ahead);
+                    if (panel == first_panel) ahead.no_rows();
                 }
             }
+            ahead.nothing();
             if (beside && (end_of_sum || segment % GROUP == GROUP - 1)) {
                 for (int64_t m = 0; m < height; ++m) {
                     T* c = source.row(row0 + m) + column0;
