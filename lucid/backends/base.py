@@ -143,6 +143,64 @@ class Backend(ABC):
     ) -> tuple[Array, Array, Array]:
         """``(dx, dgamma, dbeta)``; ``training`` tells whether the statistics depended on ``x``."""
 
+    # -- what networks do in a row, where a backend can spare passes over memory; the bits are those of one by one ---------
+
+    def conv2d_norm(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        geometry: tuple[Pair, Pair, Pair, int],
+        norm: tuple[Array | None, Array | None, Array, Array, float],
+        residual: Array | None,
+        relu: bool,
+    ) -> Array:
+        """``conv2d``, then ``batch_norm_eval`` with ``norm = (gamma, beta, mean, var, eps)``, sum and ReLU."""
+        return self.norm_act_eval(self.conv2d(x, weight, bias, *geometry), *norm, residual, relu)
+
+    def norm_act_eval(
+        self,
+        x: Array,
+        gamma: Array | None,
+        beta: Array | None,
+        mean: Array,
+        var: Array,
+        eps: float,
+        residual: Array | None,
+        relu: bool,
+    ) -> Array:
+        """``batch_norm_eval``, plus ``residual`` where there is one, and ``relu`` where wanted."""
+        return self._then(self.batch_norm_eval(x, gamma, beta, mean, var, eps), residual, relu)
+
+    def norm_act_train(
+        self, x: Array, gamma: Array | None, beta: Array | None, eps: float, residual: Array | None, relu: bool
+    ) -> tuple[Array, Array, Array]:
+        """``batch_norm_train``, and the rest likewise: ``(y, mean, var)``."""
+        y, mean, var = self.batch_norm_train(x, gamma, beta, eps)
+        return self._then(y, residual, relu), mean, var
+
+    def _then(self, y: Array, residual: Array | None, relu: bool) -> Array:
+        if residual is not None:
+            y = self.binary("add", y, residual)
+        return self.unary("relu", y) if relu else y
+
+    def norm_act_grad(
+        self,
+        dy: Array,
+        x: Array,
+        y: Array | None,
+        gamma: Array | None,
+        mean: Array,
+        var: Array,
+        eps: float,
+        training: bool,
+        residual: bool,
+    ) -> tuple[Array, Array, Array, Array | None]:
+        """``(dx, dgamma, dbeta)`` and, if ``residual``, its gradient; ``y`` is the result where a ReLU made it."""
+        if y is not None:
+            dy = self.binary("relu_grad", dy, y)
+        return (*self.batch_norm_grad(dy, x, gamma, mean, var, eps, training), dy if residual else None)
+
     # -- pooling: section 8 ------------------------------------------------------------------------------------------
 
     @abstractmethod

@@ -8,6 +8,7 @@ This file decides layouts and allocates results; ``lucid/kernels`` computes. Ima
 from __future__ import annotations
 
 import os
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ _REDUCE = {name: code for code, name in enumerate(("sum", "mean", "max", "min"))
 _REDUCTION = {"none": 0, "sum": 1, "mean": 2}
 # One correctly rounded operation: NumPy's is the same, and walks broadcast operands without copying them.
 _NUMPY_BINARY = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide}
+
+_LARGE = 1 << 14  # elements from which an array is worth memory of the extension's store
 
 _CHANNELS_LAST = (0, 2, 3, 1)
 _CHANNELS_FIRST = (0, 3, 1, 2)
@@ -54,10 +57,29 @@ def _dense(x: Array | None) -> Array | None:
     return None if x is None else np.ascontiguousarray(x)
 
 
+def _empty(shape: tuple[int, ...] | list[int], dtype: Any) -> Array:
+    """A new dense array; a large one in memory that was used before, if there is some."""
+    if prod(shape) >= _LARGE and (dtype == np.float32 or dtype == np.float64):
+        array: Array = _native.empty(shape, dtype == np.float64)
+        return array
+    return np.empty(shape, dtype)
+
+
+def _empty_like(x: Array) -> Array:
+    """A new dense array with the axes of ``x`` in their order in memory; ``x`` has no gaps."""
+    if x.size < _LARGE:
+        return np.empty_like(x)
+    order = dense_order(x)
+    if order is None:
+        return np.empty_like(x)
+    y = _empty([x.shape[axis] for axis in order], x.dtype)
+    return y.transpose([order.index(axis) for axis in range(x.ndim)])
+
+
 def _new_images(shape: tuple[int, ...], dtype: Any) -> tuple[Array, Array]:
     """A new dense (N, H, W, C) array, and the same memory shaped (N, C, H, W)."""
     n, c, h, w = shape
-    stored = np.empty((n, h, w, c), dtype)
+    stored = _empty((n, h, w, c), dtype)
     return stored, stored.transpose(_CHANNELS_FIRST)
 
 
@@ -161,20 +183,20 @@ class NativeBackend(Backend):
     def unary(self, op: str, x: Array) -> Array:
         if dense_order(x) is None:
             x = np.ascontiguousarray(x)
-        y = np.empty_like(x)
+        y = _empty_like(x)
         _native.unary(_UNARY[op], x, y)
         return y
 
     def binary(self, op: str, a: Array, b: Array) -> Array:
         if _same_layout(a, b) and dense_order(a) is not None:
-            y = np.empty_like(a)
+            y = _empty_like(a)
             _native.binary(_BINARY[op], a, b, y)
             return y
         if op in _NUMPY_BINARY:
             with np.errstate(all="ignore"):
                 return np.asarray(_NUMPY_BINARY[op](a, b))
         shape = np.broadcast_shapes(a.shape, b.shape)
-        y = np.empty_like(a) if a.shape == shape and dense_order(a) is not None else np.empty(shape, a.dtype)
+        y = _empty_like(a) if a.shape == shape and dense_order(a) is not None else np.empty(shape, a.dtype)
         _native.binary(_BINARY[op], self._like(a, y), self._like(b, y), y)
         return y
 
@@ -183,14 +205,14 @@ class NativeBackend(Backend):
         """``x`` broadcast to the shape, and copied to the memory order, of ``y`` where it has another."""
         if _same_layout(x, y):
             return x
-        copy = np.empty_like(y)
+        copy = _empty_like(y)
         copy[...] = x
         return copy
 
     def power(self, x: Array, exponent: float) -> Array:
         if dense_order(x) is None:
             x = np.ascontiguousarray(x)
-        y = np.empty_like(x)
+        y = _empty_like(x)
         _native.power(x, float(exponent), y)
         return y
 
@@ -276,14 +298,21 @@ class NativeBackend(Backend):
     def conv2d(
         self, x: Array, weight: Array, bias: Array | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
     ) -> Array:
+        stored, y, sizes = self._conv_result(x, weight.shape, stride, padding, dilation, groups)
+        _native.conv(sizes, _images(x), np.ascontiguousarray(weight.transpose(_WEIGHT_STORED)), _dense(bias), stored)
+        return y
+
+    @classmethod
+    def _conv_result(
+        cls, x: Array, weight: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair, groups: int
+    ) -> tuple[Array, Array, list[int]]:
+        """Memory for a convolution's result, the same shaped (N, C, H, W), and all sizes."""
         n, _, h, w = x.shape
-        o, _, kh, kw = weight.shape
+        o, _, kh, kw = weight
         oh = (h + 2 * padding[0] - dilation[0] * (kh - 1) - 1) // stride[0] + 1
         ow = (w + 2 * padding[1] - dilation[1] * (kw - 1) - 1) // stride[1] + 1
         stored, y = _new_images((n, o, oh, ow), x.dtype)
-        sizes = self._conv_sizes(x.shape, y.shape, (kh, kw), stride, padding, dilation, groups)
-        _native.conv(sizes, _images(x), np.ascontiguousarray(weight.transpose(_WEIGHT_STORED)), _dense(bias), stored)
-        return y
+        return stored, y, cls._conv_sizes(x.shape, y.shape, (kh, kw), stride, padding, dilation, groups)
 
     def conv2d_input_grad(
         self,
@@ -312,7 +341,7 @@ class NativeBackend(Backend):
         groups: int,
     ) -> Array:
         o, cg, kh, kw = weight_shape
-        stored = np.empty((kh, kw, cg, o), dy.dtype)
+        stored = _empty((kh, kw, cg, o), dy.dtype)
         sizes = self._conv_sizes(x.shape, dy.shape, (kh, kw), stride, padding, dilation, groups)
         _native.conv_weight_grad(sizes, _images(dy), _images(x), stored)
         return stored.transpose(_WEIGHT_SHAPED)
@@ -322,38 +351,101 @@ class NativeBackend(Backend):
     def batch_norm_train(
         self, x: Array, gamma: Array | None, beta: Array | None, eps: float
     ) -> tuple[Array, Array, Array]:
+        return self.norm_act_train(x, gamma, beta, eps, None, False)
+
+    def norm_act_train(
+        self, x: Array, gamma: Array | None, beta: Array | None, eps: float, residual: Array | None, relu: bool
+    ) -> tuple[Array, Array, Array]:
         images = _images(x)
         rows, channels = _rows(images)
         mean, var = np.empty(channels), np.empty(channels)
         _native.batch_norm_stats(rows, channels, images, mean, var)
-        return self._batch_norm_apply(images, gamma, beta, mean, var, eps), mean, var
+        return self._norm_act(images, gamma, beta, mean, var, eps, residual, relu), mean, var
 
     def batch_norm_eval(
         self, x: Array, gamma: Array | None, beta: Array | None, mean: Array, var: Array, eps: float
     ) -> Array:
-        return self._batch_norm_apply(_images(x), gamma, beta, mean, var, eps)
+        return self._norm_act(_images(x), gamma, beta, mean, var, eps, None, False)
+
+    def norm_act_eval(
+        self,
+        x: Array,
+        gamma: Array | None,
+        beta: Array | None,
+        mean: Array,
+        var: Array,
+        eps: float,
+        residual: Array | None,
+        relu: bool,
+    ) -> Array:
+        return self._norm_act(_images(x), gamma, beta, mean, var, eps, residual, relu)
 
     @staticmethod
-    def _batch_norm_apply(
-        images: Array, gamma: Array | None, beta: Array | None, mean: Array, var: Array, eps: float
+    def _norm_act(
+        images: Array,
+        gamma: Array | None,
+        beta: Array | None,
+        mean: Array,
+        var: Array,
+        eps: float,
+        residual: Array | None,
+        relu: bool,
     ) -> Array:
-        y = np.empty_like(images)
+        y = _empty(images.shape, images.dtype)
         gamma, beta, mean, var = (_dense(a) for a in (gamma, beta, mean, var))
-        _native.batch_norm_apply(*_rows(images), images, gamma, beta, mean, var, float(eps), y)
+        more = None if residual is None else _images(residual)
+        _native.batch_norm_apply(*_rows(images), images, gamma, beta, mean, var, float(eps), more, relu, y)
         return y.transpose(_CHANNELS_FIRST)
+
+    def conv2d_norm(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        geometry: tuple[Pair, Pair, Pair, int],
+        norm: tuple[Array | None, Array | None, Array, Array, float],
+        residual: Array | None,
+        relu: bool,
+    ) -> Array:
+        stored, y, sizes = self._conv_result(x, weight.shape, *geometry)
+        gamma, beta, mean, var = (_dense(a) for a in norm[:4])
+        more = None if residual is None else _images(residual)
+        weight = np.ascontiguousarray(weight.transpose(_WEIGHT_STORED))
+        _native.conv_norm(
+            sizes, _images(x), weight, _dense(bias), gamma, beta, mean, var, float(norm[4]), more, relu, stored
+        )
+        return y
 
     def batch_norm_grad(
         self, dy: Array, x: Array, gamma: Array | None, mean: Array, var: Array, eps: float, training: bool
     ) -> tuple[Array, Array, Array]:
+        return self.norm_act_grad(dy, x, None, gamma, mean, var, eps, training, False)[:3]
+
+    def norm_act_grad(
+        self,
+        dy: Array,
+        x: Array,
+        y: Array | None,
+        gamma: Array | None,
+        mean: Array,
+        var: Array,
+        eps: float,
+        training: bool,
+        residual: bool,
+    ) -> tuple[Array, Array, Array, Array | None]:
         images = _images(x)
         rows, channels = _rows(images)
-        dx = np.empty_like(images)
+        dx = _empty(images.shape, images.dtype)
+        # Without a ReLU the gradient that arrives is dy itself.
+        arrived = _empty(images.shape, images.dtype) if residual and y is not None else None
         gamma, mean, var = (_dense(a) for a in (gamma, mean, var))
         dgamma, dbeta = np.empty(channels, x.dtype), np.empty(channels, x.dtype)
+        after = None if y is None else _images(y)
         _native.batch_norm_grad(
-            rows, channels, _images(dy), images, gamma, mean, var, float(eps), training, dx, dgamma, dbeta
+            rows, channels, _images(dy), images, after, gamma, mean, var, float(eps), training, dx, arrived, dgamma, dbeta
         )
-        return dx.transpose(_CHANNELS_FIRST), dgamma, dbeta
+        more = None if not residual else dy if arrived is None else arrived.transpose(_CHANNELS_FIRST)
+        return dx.transpose(_CHANNELS_FIRST), dgamma, dbeta, more
 
     # -- pooling -----------------------------------------------------------------------------------------------------
 
@@ -423,14 +515,14 @@ class NativeBackend(Backend):
 
     def log_softmax(self, x: Array, axis: int) -> Array:
         rows = np.ascontiguousarray(np.moveaxis(x, axis, -1))
-        y = np.empty_like(rows)
+        y = _empty_like(rows)
         if y.size:
             _native.log_softmax(rows.size // rows.shape[-1], rows.shape[-1], rows, y)
         return np.moveaxis(y, -1, axis)
 
     def log_softmax_grad(self, dy: Array, y: Array, axis: int) -> Array:
         dy_rows, y_rows = (np.ascontiguousarray(np.moveaxis(a, axis, -1)) for a in (dy, y))
-        dx = np.empty_like(y_rows)
+        dx = _empty_like(y_rows)
         if dx.size:
             _native.log_softmax_grad(dx.size // dx.shape[-1], dx.shape[-1], dy_rows, y_rows, dx)
         return np.moveaxis(dx, -1, axis)

@@ -25,6 +25,7 @@ constexpr Kernels<T> kernels() {
             conv_weight_grad<T>,
             batch_norm_stats<T>,
             batch_norm_apply<T>,
+            batch_norm_coefficients<T>,
             normalize<T>,
             batch_norm_grad<T>,
             max_pool<T>,

@@ -63,14 +63,19 @@ struct Kernels {
     void (*conv_weight_grad)(const Conv&, const T* dy, const T* x, T* dweight);
     // x is (rows, channels); mean and var are float64
     void (*batch_norm_stats)(int64_t rows, int64_t channels, const T* x, double* mean, double* var);
+    // y = relu(normalised x + residual); without a residual (null) and relu where they are not wanted
     void (*batch_norm_apply)(int64_t rows, int64_t channels, const T* x, const T* gamma, const T* beta,
-                             const double* mean, const double* var, double eps, T* y);
-    // y = (x - mean) * scale + shift by columns, and relu where wanted
-    void (*normalize)(int64_t rows, int64_t channels, const T* x, const T* mean, const T* scale, const T* shift, bool relu,
-                      T* y);
-    void (*batch_norm_grad)(int64_t rows, int64_t channels, const T* dy, const T* x, const T* gamma,
-                            const double* mean, const double* var, double eps, bool training, T* dx, T* dgamma,
-                            T* dbeta);
+                             const double* mean, const double* var, double eps, const T* residual, bool relu, T* y);
+    // mean, scale and shift of the output, by channel
+    void (*batch_norm_coefficients)(int64_t channels, const T* gamma, const T* beta, const double* mean,
+                                    const double* var, double eps, T* m, T* k, T* shift);
+    // y = (x - mean) * scale + shift by columns, and the rest as above
+    void (*normalize)(int64_t rows, int64_t channels, const T* x, const T* mean, const T* scale, const T* shift,
+                      const T* residual, bool relu, T* y);
+    // behind a relu, y is its result (else null); `arrived` (or null) takes the gradient that came through it
+    void (*batch_norm_grad)(int64_t rows, int64_t channels, const T* dy, const T* x, const T* y, const T* gamma,
+                            const double* mean, const double* var, double eps, bool training, T* dx, T* arrived,
+                            T* dgamma, T* dbeta);
     void (*max_pool)(const Pool&, const T* x, T* y, int32_t* index);  // index may be null
     void (*max_pool_grad)(const Pool&, const T* dy, const int32_t* index, T* dx);
     void (*avg_pool)(const Pool&, const T* x, T* y);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kernels.h"
+#include "memory.h"
 #include "plan.h"
 #include "threads.h"
 
@@ -144,6 +145,26 @@ NB_MODULE(_lucid_native, m) {
         set_num_threads(n);
     });
 
+    // A new array of memory from the store, into which it goes back when nobody has the array any more.
+    m.def("empty", [](const std::vector<size_t>& shape, bool wide) {
+        size_t bytes = wide ? sizeof(double) : sizeof(float);
+        for (const size_t n : shape) bytes *= n;
+        struct Owner {
+            void* memory;
+            size_t bytes;
+        };
+        auto* owner = new Owner{nullptr, bytes};
+        nb::capsule capsule(owner, [](void* p) noexcept {
+            auto* const o = static_cast<Owner*>(p);
+            if (o->memory) give_memory(o->memory, o->bytes);
+            delete o;
+        });
+        owner->memory = take_memory(bytes);
+        return nb::ndarray<nb::numpy>(owner->memory, shape.size(), shape.data(), capsule, nullptr,
+                                      wide ? nb::dtype<double>() : nb::dtype<float>());
+    });
+    m.def("empty_store", &empty_store, nb::call_guard<nb::gil_scoped_release>());
+
     m.def("unary", [](int op, In x, Out y) {
         LUCID_RUN(x, kernels.unary(Unary(op), int64_t(x.size()), in<T>(x), out<T>(y)));
     });
@@ -180,18 +201,34 @@ NB_MODULE(_lucid_native, m) {
         LUCID_RUN(x, kernels.batch_norm_stats(rows, channels, in<T>(x), out<double>(mean), out<double>(var)));
     });
     m.def("batch_norm_apply", [](int64_t rows, int64_t channels, In x, nb::handle gamma, nb::handle beta, In mean,
-                                 In var, double eps, Out y) {
-        const Optional g(gamma), b(beta);
+                                 In var, double eps, nb::handle residual, bool relu, Out y) {
+        const Optional g(gamma), b(beta), r(residual);
         LUCID_RUN(x, kernels.batch_norm_apply(rows, channels, in<T>(x), g.get<T>(), b.get<T>(), in<double>(mean),
-                                              in<double>(var), eps, out<T>(y)));
-    }, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(), nb::arg());
-    m.def("batch_norm_grad", [](int64_t rows, int64_t channels, In dy, In x, nb::handle gamma, In mean, In var,
-                                double eps, bool training, Out dx, Out dgamma, Out dbeta) {
-        const Optional g(gamma);
-        LUCID_RUN(x, kernels.batch_norm_grad(rows, channels, in<T>(dy), in<T>(x), g.get<T>(), in<double>(mean),
-                                             in<double>(var), eps, training, out<T>(dx), out<T>(dgamma), out<T>(dbeta)));
-    }, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
-       nb::arg(), nb::arg());
+                                              in<double>(var), eps, r.get<T>(), relu, out<T>(y)));
+    }, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(),
+       nb::arg().none(), nb::arg(), nb::arg());
+    m.def("conv_norm", [](const Sizes& sizes, In x, In weight, nb::handle bias, nb::handle gamma, nb::handle beta, In mean,
+                          In var, double eps, nb::handle residual, bool relu, Out y) {
+        const Conv s = conv_of(sizes);
+        const Optional c(bias), g(gamma), b(beta), r(residual);
+        LUCID_RUN(x, std::vector<T> coefficients(size_t(3 * s.o)); T* const m = coefficients.data();
+                  kernels.batch_norm_coefficients(s.o, g.get<T>(), b.get<T>(), in<double>(mean), in<double>(var), eps, m,
+                                                  m + s.o, m + 2 * s.o);
+                  Epilogue<T> e; e.bias = c.get<T>(); e.mean = m; e.scale = m + s.o; e.shift = m + 2 * s.o;
+                  e.residual = r.get<T>(); e.relu = relu;
+                  kernels.conv(s, in<T>(x), in<T>(weight), false, e, out<T>(y)));
+    }, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(),
+       nb::arg(), nb::arg().none(), nb::arg(), nb::arg());
+    m.def("batch_norm_grad", [](int64_t rows, int64_t channels, In dy, In x, nb::handle y, nb::handle gamma, In mean,
+                                In var, double eps, bool training, Out dx, nb::object arrived, Out dgamma, Out dbeta) {
+        const Optional g(gamma), after(y);
+        Out also;
+        if (!arrived.is_none()) also = nb::cast<Out>(arrived);
+        LUCID_RUN(x, kernels.batch_norm_grad(rows, channels, in<T>(dy), in<T>(x), after.get<T>(), g.get<T>(),
+                                             in<double>(mean), in<double>(var), eps, training, out<T>(dx),
+                                             also.is_valid() ? out<T>(also) : nullptr, out<T>(dgamma), out<T>(dbeta)));
+    }, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(),
+       nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg());
 
     m.def("max_pool", [](const Sizes& sizes, In x, Out y, Out index) {
         const Pool s = pool_of(sizes, false, false);

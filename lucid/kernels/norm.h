@@ -6,6 +6,11 @@
 namespace lucid {
 namespace LUCID_ISA {
 
+template <bool VALUE>
+struct Bool {
+    constexpr operator bool() const { return VALUE; }
+};
+
 template <class T>
 static void batch_norm_stats(int64_t rows, int64_t channels, const T* x, double* mean, double* var) {
     double* pivot = static_cast<double*>(std::malloc(size_t(3 * channels + 1) * sizeof(double)));
@@ -54,21 +59,25 @@ inline void parallel_rows(int64_t rows, int64_t channels, const Body& body) {
     parallel_range(rows, larger<int64_t>(1, 16384 / larger<int64_t>(1, channels)), body);
 }
 
-template <class T, bool RELU>
+// y = fma(x - mean, scale, shift), plus the residual where there is one, and ReLU.
+template <class T, bool RELU, bool RESIDUAL>
 static void normalize_rows(int64_t rows, int64_t channels, const T* x, const T* mean, const T* scale, const T* shift,
-                           T* y) {
+                           const T* residual, T* y) {
     parallel_rows(rows, channels, [&](int64_t begin, int64_t end) {
         for (int64_t r = begin; r < end; ++r) {
             const T* from = x + r * channels;
+            const T* more = residual + (RESIDUAL ? r * channels : 0);
             T* to = y + r * channels;
             int64_t c = 0;
             for (; c + LANES<T> <= channels; c += LANES<T>) {
                 Vec<T> value = fma(load(from + c) - load(mean + c), load(scale + c), load(shift + c));
+                if (RESIDUAL) value = value + load(more + c);
                 if (RELU) value = value <= Vec<T>{} ? Vec<T>{} : value;
                 store(to + c, value);
             }
             for (; c < channels; ++c) {
-                const T value = fma1(from[c] - mean[c], scale[c], shift[c]);
+                T value = fma1(from[c] - mean[c], scale[c], shift[c]);
+                if (RESIDUAL) value = value + more[c];
                 to[c] = RELU && value <= T(0) ? T(0) : value;
             }
         }
@@ -77,42 +86,89 @@ static void normalize_rows(int64_t rows, int64_t channels, const T* x, const T* 
 
 template <class T>
 static void normalize(int64_t rows, int64_t channels, const T* x, const T* mean, const T* scale, const T* shift,
-                      bool relu, T* y) {
-    if (relu)
-        normalize_rows<T, true>(rows, channels, x, mean, scale, shift, y);
-    else
-        normalize_rows<T, false>(rows, channels, x, mean, scale, shift, y);
+                      const T* residual, bool relu, T* y) {
+    const auto run = residual ? (relu ? normalize_rows<T, true, true> : normalize_rows<T, false, true>)
+                              : (relu ? normalize_rows<T, true, false> : normalize_rows<T, false, false>);
+    run(rows, channels, x, mean, scale, shift, residual, y);
 }
 
+// The coefficients of the output (section 7): mean, scale and shift in the operand's dtype, for all channels.
 template <class T>
-static void batch_norm_apply(int64_t rows, int64_t channels, const T* x, const T* gamma, const T* beta,
-                             const double* mean, const double* var, double eps, T* y) {
-    T* m = static_cast<T*>(std::malloc(size_t(3 * channels + 1) * sizeof(T)));
-    T *k = m + channels, *shift = k + channels;
+static void batch_norm_coefficients(int64_t channels, const T* gamma, const T* beta, const double* mean,
+                                    const double* var, double eps, T* m, T* k, T* shift) {
     for (int64_t c = 0; c < channels; ++c) {
         const Coefficients<T> of(gamma, mean[c], var[c], eps, c);
         m[c] = of.m;
         k[c] = of.k;
         shift[c] = T((beta ? double(beta[c]) : 0.0) - of.rest * double(of.k));
     }
-    normalize(rows, channels, x, m, k, shift, false, y);
-    std::free(m);
 }
 
 template <class T>
-static void batch_norm_grad(int64_t rows, int64_t channels, const T* dy, const T* x, const T* gamma,
-                            const double* mean, const double* var, double eps, bool training, T* dx, T* dgamma,
-                            T* dbeta) {
+static void batch_norm_apply(int64_t rows, int64_t channels, const T* x, const T* gamma, const T* beta,
+                             const double* mean, const double* var, double eps, const T* residual, bool relu, T* y) {
+    T* m = static_cast<T*>(std::malloc(size_t(3 * channels + 1) * sizeof(T)));
+    batch_norm_coefficients(channels, gamma, beta, mean, var, eps, m, m + channels, m + 2 * channels);
+    normalize(rows, channels, x, m, m + channels, m + 2 * channels, residual, relu, y);
+    std::free(m);
+}
+
+// The gradient that arrives at a normalisation: dy, or, behind a ReLU whose result is y, +0 where that is not positive.
+template <bool RELU, class V, class T>
+inline V arriving(const T* dy, const T* y) {
+    if constexpr (RELU)
+        return load_wide<V>(y) <= V{} ? V{} : load_wide<V>(dy);
+    else
+        return load_wide<V>(dy);
+}
+
+// The second pass: dx, and the gradient that arrived, if somebody else wants it too.
+template <class T, bool RELU, bool TRAINING>
+static void batch_norm_grad_rows(int64_t rows, int64_t channels, const T* dy, const T* x, const T* y, const T* m,
+                                 const T* k, const T* b, const T* e, T* dx, T* arrived) {
+    parallel_rows(rows, channels, [&](int64_t begin, int64_t end) {
+        for (int64_t r = begin; r < end; ++r) {
+            const T *dy_row = dy + r * channels, *x_row = x + r * channels, *y_row = y + (RELU ? r * channels : 0);
+            T* to = dx + r * channels;
+            T* also = arrived ? arrived + r * channels : nullptr;
+            int64_t c = 0;
+            for (; c + LANES<T> <= channels; c += LANES<T>) {
+                Vec<T> g = load(dy_row + c);
+                if (RELU) g = load(y_row + c) <= Vec<T>{} ? Vec<T>{} : g;
+                if (also) store(also + c, g);
+                store(to + c, TRAINING ? fma(g, load(k + c), fma(load(x_row + c) - load(m + c), load(b + c), load(e + c)))
+                                       : g * load(k + c));
+            }
+            for (; c < channels; ++c) {
+                const T g = RELU && y_row[c] <= T(0) ? T(0) : dy_row[c];
+                if (also) also[c] = g;
+                to[c] = TRAINING ? fma1(g, k[c], fma1(x_row[c] - m[c], b[c], e[c])) : g * k[c];
+            }
+        }
+    });
+}
+
+// `y` is the result of the ReLU behind the normalisation, null where there is none.
+template <class T>
+static void batch_norm_grad(int64_t rows, int64_t channels, const T* dy, const T* x, const T* y, const T* gamma,
+                            const double* mean, const double* var, double eps, bool training, T* dx, T* arrived,
+                            T* dgamma, T* dbeta) {
     double* totals = static_cast<double*>(std::malloc(size_t(2 * channels + 1) * sizeof(double)));
-    column_sums<2>(
-        rows, channels,
-        [&](int64_t r, int64_t c, auto* out) {
-            using V = std::remove_reference_t<decltype(*out)>;
-            const V g = load_wide<V>(dy + r * channels + c);
-            out[0] = g;
-            out[1] = g * (load_wide<V>(x + r * channels + c) - load_wide<V>(mean + c));
-        },
-        totals);
+    const auto sum = [&](auto relu) {
+        column_sums<2>(
+            rows, channels,
+            [&](int64_t r, int64_t c, auto* out) {
+                using V = std::remove_reference_t<decltype(*out)>;
+                const int64_t i = r * channels + c;
+                out[0] = arriving<relu, V>(dy + i, y + (relu ? i : 0));
+                out[1] = out[0] * (load_wide<V>(x + i) - load_wide<V>(mean + c));
+            },
+            totals);
+    };
+    if (y)
+        sum(Bool<true>{});
+    else
+        sum(Bool<false>{});
     T* m = static_cast<T*>(std::malloc(size_t(4 * channels + 1) * sizeof(T)));
     T *k = m + channels, *b = k + channels, *e = b + channels;
     const double count = double(rows);
@@ -126,21 +182,9 @@ static void batch_norm_grad(int64_t rows, int64_t channels, const T* dy, const T
         b[c] = T(-((of.scale * (of.rstd * of.rstd)) * (sum_dyx / count)));
         e[c] = T(-(of.scale * (sum_dy / count)) - of.rest * double(b[c]));
     }
-    parallel_rows(rows, channels, [&](int64_t begin, int64_t end) {
-        for (int64_t r = begin; r < end; ++r) {
-            const T *dy_row = dy + r * channels, *x_row = x + r * channels;
-            T* to = dx + r * channels;
-            int64_t c = 0;
-            if (training) {
-                for (; c + LANES<T> <= channels; c += LANES<T>)
-                    store(to + c, fma(load(dy_row + c), load(k + c),
-                                      fma(load(x_row + c) - load(m + c), load(b + c), load(e + c))));
-                for (; c < channels; ++c) to[c] = fma1(dy_row[c], k[c], fma1(x_row[c] - m[c], b[c], e[c]));
-            } else {
-                for (; c < channels; ++c) to[c] = dy_row[c] * k[c];
-            }
-        }
-    });
+    const auto run = y ? (training ? batch_norm_grad_rows<T, true, true> : batch_norm_grad_rows<T, true, false>)
+                       : (training ? batch_norm_grad_rows<T, false, true> : batch_norm_grad_rows<T, false, false>);
+    run(rows, channels, dy, x, y, m, k, b, e, dx, arrived);
     std::free(m);
     std::free(totals);
 }

@@ -1,29 +1,18 @@
 #include "plan.h"
 
-#include <sys/mman.h>
-
-#include <cstdlib>
-#include <new>
 #include <utility>
 
+#include "memory.h"
 #include "threads.h"
 
 namespace lucid {
 
 namespace {
 
-constexpr size_t LINE = 64, HUGE_PAGE = size_t(2) << 20;
-
-// Aligned memory; what is large asks for huge pages, of which a network's weights need few.
 template <class T>
-std::unique_ptr<T, void (*)(void*)> allocate(int64_t elements) {
-    const size_t bytes = (size_t(elements) * sizeof(T) + LINE) / LINE * LINE;
-    const size_t alignment = bytes >= HUGE_PAGE ? HUGE_PAGE : LINE;
-    const size_t size = (bytes + alignment - 1) / alignment * alignment;
-    std::unique_ptr<T, void (*)(void*)> memory(static_cast<T*>(std::aligned_alloc(alignment, size)), std::free);
-    if (!memory) throw std::bad_alloc();
-    if (alignment == HUGE_PAGE) madvise(memory.get(), size, MADV_HUGEPAGE);
-    return memory;
+Memory<T> allocate(int64_t elements) {
+    const size_t bytes = size_t(elements) * sizeof(T);
+    return {static_cast<T*>(system_allocate(bytes)), SystemFree{bytes}};
 }
 
 }  // namespace
@@ -48,7 +37,7 @@ void Plan<T>::to_channels_last(int64_t n, int64_t channels, int64_t pixels, int6
 template <class T>
 void Plan<T>::conv(const Conv& s, int64_t x, const T* weight, const T* bias, Norm norm, int64_t residual, bool relu,
                    int64_t y) {
-    Memory packed = allocate<T>(kernels_.packed_weight_size(s));
+    Memory<T> packed = allocate<T>(kernels_.packed_weight_size(s));
     kernels_.pack_weight(s, weight, packed.get());
     const T* panels = packed.get();
     weights_.push_back(std::move(packed));
@@ -75,7 +64,7 @@ void Plan<T>::linear(int64_t rows, int64_t columns, int64_t k, int64_t x, const 
 
 template <class T>
 void Plan<T>::norm(int64_t rows, int64_t channels, int64_t x, Norm norm, bool relu, int64_t y) {
-    steps_.push_back([=] { kernels_.normalize(rows, channels, at(x), norm.mean, norm.scale, norm.shift, relu, at(y)); });
+    steps_.push_back([=] { kernels_.normalize(rows, channels, at(x), norm.mean, norm.scale, norm.shift, nullptr, relu, at(y)); });
 }
 
 template <class T>

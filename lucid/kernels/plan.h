@@ -8,11 +8,19 @@
 #include <vector>
 
 #include "kernels.h"
+#include "memory.h"
 
 namespace lucid {
 
 // Where a value lies: an offset into the arena in elements, or one of these.
 constexpr int64_t NOWHERE = -1, INPUT = -2, OUTPUT = -3;
+
+struct SystemFree {
+    size_t bytes;
+    void operator()(void* memory) const { system_free(memory, bytes); }
+};
+template <class T>
+using Memory = std::unique_ptr<T, SystemFree>;
 
 template <class T>
 class Plan {
@@ -41,11 +49,9 @@ class Plan {
   private:
     T* at(int64_t place) { return place == NOWHERE ? nullptr : place == INPUT ? input_ : place == OUTPUT ? output_ : arena_.get() + place; }
 
-    using Memory = std::unique_ptr<T, void (*)(void*)>;
-
     const Kernels<T>& kernels_;
-    Memory arena_;
-    std::vector<Memory> weights_;  // packed for the micro-kernel
+    Memory<T> arena_;
+    std::vector<Memory<T>> weights_;  // packed for the micro-kernel
     std::vector<std::function<void()>> steps_;
     T *input_ = nullptr, *output_ = nullptr;  // of the run in progress
 };

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import lucid.nn.functional as F
 from lucid import Tensor, nn
+from lucid.nn._fused import conv_norm_act, norm_act
 
 __all__ = ["BasicBlock", "Bottleneck", "PreActBottleneck"]
 
@@ -61,12 +62,8 @@ class BasicBlock(nn.Module):
         self.downsample = downsample
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.relu1(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
-        if self.se is not None:
-            y = self.se(y)
-        shortcut = x if self.downsample is None else self.downsample(x)
-        return F.relu(y + shortcut)
+        y = conv_norm_act(self.conv1, self.bn1, self.relu1, x)
+        return _join(self, self.conv2, self.bn2, y, x)
 
 
 class Bottleneck(nn.Module):
@@ -126,13 +123,9 @@ class Bottleneck(nn.Module):
         self.downsample = downsample
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.relu1(self.bn1(self.conv1(x)))
-        y = self.relu2(self.bn2(self.conv2(y)))
-        y = self.bn3(self.conv3(y))
-        if self.se is not None:
-            y = self.se(y)
-        shortcut = x if self.downsample is None else self.downsample(x)
-        return F.relu(y + shortcut)
+        y = conv_norm_act(self.conv1, self.bn1, self.relu1, x)
+        y = conv_norm_act(self.conv2, self.bn2, self.relu2, y)
+        return _join(self, self.conv3, self.bn3, y, x)
 
 
 class PreActBottleneck(nn.Module):
@@ -181,14 +174,25 @@ class PreActBottleneck(nn.Module):
         self.downsample = downsample
 
     def forward(self, x: Tensor) -> Tensor:
-        activated = self.relu1(self.bn1(x))
-        y = self.conv1(activated)
-        y = self.conv2(self.relu2(self.bn2(y)))
-        y = self.conv3(self.relu3(self.bn3(y)))
+        activated = norm_act(self.bn1, self.relu1, x)
+        y = conv_norm_act(self.conv1, self.bn2, self.relu2, activated)
+        y = conv_norm_act(self.conv2, self.bn3, self.relu3, y)
+        y = self.conv3(y)
         if self.se is not None:
             y = self.se(y)
         shortcut = x if self.downsample is None else self.downsample(activated)
         return y + shortcut
+
+
+def _join(block: BasicBlock | Bottleneck, conv: nn.Conv2d, norm: nn.BatchNorm2d, y: Tensor, x: Tensor) -> Tensor:
+    """The end of a block: ``relu(se(norm(conv(y))) + shortcut(x))``."""
+
+    def shortcut() -> Tensor:
+        return x if block.downsample is None else block.downsample(x)
+
+    if block.se is None:
+        return conv_norm_act(conv, norm, None, y, shortcut, relu_after=True)
+    return F.relu(block.se(conv_norm_act(conv, norm, None, y)) + shortcut())
 
 
 def _conv1x1(in_channels: int, out_channels: int) -> nn.Conv2d:

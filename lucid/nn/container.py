@@ -6,6 +6,7 @@ import operator
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, overload
 
+from lucid.nn._fused import chain
 from lucid.nn.module import Module
 
 __all__ = ["ModuleDict", "ModuleList", "Sequential"]
@@ -101,9 +102,7 @@ class Sequential(_Numbered):
     def forward(self, input: Any) -> Any:
         """``input`` through all modules."""
         fields = self.__dict__
-        for name in self._modules:
-            input = fields[name](input)
-        return input
+        return chain([fields[name] for name in self._modules], input)
 
 
 class ModuleList(_Numbered):

@@ -9,6 +9,7 @@ from lucid.nn.module import Module
 from lucid.nn.parameter import Parameter
 from lucid.ops import batch_norm
 from lucid.ops.creation import ones, zeros
+from lucid.ops.fused import norm_act
 from lucid.tensor import Tensor
 
 __all__ = ["BatchNorm2d"]
@@ -96,6 +97,23 @@ class BatchNorm2d(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """``(N, C, H, W) -> (N, C, H, W)``."""
+        return self._run(batch_norm, input)
+
+    def normalize(self, input: Tensor, relu: bool = False, residual: Tensor | None = None) -> Tensor:
+        """``forward`` plus ``residual`` (of the input's shape) and ReLU, where wanted, in one pass over memory.
+
+        The result and all gradients have the bits of ``relu(self(input) + residual)``.
+
+        Example:
+            >>> import lucid
+            >>> norm = lucid.nn.BatchNorm2d(1).eval()
+            >>> x = lucid.tensor([-1.0, 1.0]).reshape(1, 1, 1, 2)
+            >>> bool((norm.normalize(x, relu=True, residual=x) == lucid.relu(norm(x) + x)).all())
+            True
+        """
+        return self._run(norm_act, input, relu, residual)
+
+    def _run(self, function: Any, input: Tensor, *more: Any) -> Tensor:
         if input.ndim == 4 and input.shape[1] != self.num_features:
             raise ValueError(
                 f"BatchNorm2d: input of shape {input.shape} has {input.shape[1]} channels; must be {self.num_features}"
@@ -103,11 +121,11 @@ class BatchNorm2d(Module):
         mean, var, batches = self.running_mean, self.running_var, self.num_batches_tracked
         training = self.training or mean is None or var is None
         if not self.training:
-            return batch_norm(input, mean, var, self.weight, self.bias, training, 0.0, self.eps)
+            return function(input, mean, var, self.weight, self.bias, training, 0.0, self.eps, *more)
         momentum = self.momentum
         if momentum is None:
             momentum = 1.0 / (int(batches) + 1) if batches is not None else 0.0
-        y = batch_norm(input, mean, var, self.weight, self.bias, training, momentum, self.eps)
+        y = function(input, mean, var, self.weight, self.bias, training, momentum, self.eps, *more)
         if batches is not None:
             batches.data += 1
             batches._changed()

@@ -79,13 +79,26 @@ def conv2d(
         >>> y.tolist()
         [[[[4.0, 4.0], [4.0, 4.0]]]]
     """
+    input, geometry = settle(input, weight, bias, stride, padding, dilation, groups)
+    return apply(Conv2d(*geometry), input, weight, bias)
+
+
+def settle(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: PairLike,
+    padding: PairLike | str,
+    dilation: PairLike,
+    groups: int,
+) -> tuple[Tensor, tuple[Pair, Pair, Pair, int]]:
+    """The input, widened where a named padding is uneven, and the checked geometry: stride, padding, dilation, groups."""
     if isinstance(padding, str):
         input, padding = _named_padding(
             input, weight, padding, pair("stride", stride, 1), pair("dilation", dilation, 1)
         )
     shapes = input.data.shape, weight.data.shape, None if bias is None else bias.data.shape
-    geometry = cached(_geometry, *shapes, stride, padding, dilation, groups)
-    return apply(Conv2d(*geometry), input, weight, bias)
+    return input, cached(_geometry, *shapes, stride, padding, dilation, groups)
 
 
 def _geometry(

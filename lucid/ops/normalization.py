@@ -79,29 +79,46 @@ def batch_norm(
         >>> lucid.nn.functional.batch_norm(x, None, None, training=True, eps=0.0).tolist()
         [[[[-1.0]]], [[[1.0]]]]
     """
+    return run(BatchNorm(training, momentum, eps), input, weight, bias, running_mean, running_var)
+
+
+def run(
+    function: BatchNorm,
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    *residual: Tensor | None,
+) -> Tensor:
+    """Check the operands, apply the function, let the running statistics follow."""
     shape = input.data.shape
     require_image("batch_norm", shape)
-    channels = shape[1:2]
-    for value in (running_mean, running_var, weight, bias):
-        if value is not None and value.data.shape != channels:
-            raise ValueError(
-                f"batch_norm: input of shape {shape} has {shape[1]} channels; running_mean, running_var, weight, bias "
-                f"must have shape {channels}, one of them has {value.shape}"
-            )
+    check_channels(shape, running_mean, running_var, weight, bias)
     count = shape[0] * shape[2] * shape[3]
-    if training and count == 1:
+    if function.training and count == 1:
         raise ValueError(f"batch_norm: training needs more than one value per channel; input has shape {shape}")
-    if not training and (running_mean is None or running_var is None):
+    if not function.training and (running_mean is None or running_var is None):
         raise ValueError("batch_norm: evaluation needs running_mean and running_var; got None")
-    function = BatchNorm(training, momentum, eps)
-    y = apply(function, input, weight, bias, running_mean, running_var)
-    if training and count:
+    y = apply(function, input, weight, bias, running_mean, running_var, *residual)
+    if function.training and count:
         be = backend_for(input.device)
         for running, statistic, factor in (
             (running_mean, function.mean, 1.0),
             (running_var, function.var, count / (count - 1)),
         ):
             if running is not None:
-                be.running_update(running.data, statistic, factor, momentum)
+                be.running_update(running.data, statistic, factor, function.momentum)
                 running._changed()
     return y
+
+
+def check_channels(shape: tuple[int, ...], *values: Tensor | None) -> None:
+    """Raise unless statistics and coefficients are one for each channel of an image of ``shape``."""
+    channels = shape[1:2]
+    for value in values:
+        if value is not None and value.data.shape != channels:
+            raise ValueError(
+                f"batch_norm: input of shape {shape} has {shape[1]} channels; running_mean, running_var, weight, bias "
+                f"must have shape {channels}, one of them has {value.shape}"
+            )

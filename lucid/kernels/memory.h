@@ -1,0 +1,22 @@
+// Memory for results. What an array gives back is kept and handed out again: the pages of a new mapping cost more than many
+// kernels that fill them. The store holds results and unused memory of at most a quarter more than results alone have taken.
+#pragma once
+
+#include <cstddef>
+
+namespace lucid {
+
+constexpr size_t CACHE_LINE = 64, HUGE_PAGE = size_t(2) << 20;
+
+// Aligned memory straight from the system; what is large asks for huge pages. Throws std::bad_alloc.
+void* system_allocate(size_t bytes);
+void system_free(void* memory, size_t bytes);
+
+// The same from the store, and back into it.
+void* take_memory(size_t bytes);
+void give_memory(void* memory, size_t bytes);
+
+// Gives everything that lies unused back to the system; returns how many bytes that were.
+size_t empty_store();
+
+}  // namespace lucid

@@ -1,0 +1,128 @@
+"""What networks do in a row, as one operation that spares passes over memory.
+
+The bits, forward and backward, are those of the operations one by one (``ARITHMETIC.md``): each rounding is the same,
+it only happens while the value is at hand. ``lucid.nn`` chooses these forms where nobody watches what lies between.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lucid.backends import Backend
+from lucid.dtypes import float64
+from lucid.ops._function import Function, apply
+from lucid.ops._window import output_size
+from lucid.ops.convolution import settle
+from lucid.ops.normalization import BatchNorm, check_channels, run
+from lucid.tensor import Tensor
+
+__all__ = ["conv2d_norm_act", "norm_act"]
+
+
+class NormAct(BatchNorm):
+    """``relu(batch_norm(x) + residual)``; the residual may be None, and ``relu`` says whether there is one."""
+
+    def __init__(self, training: bool, momentum: float, eps: float, relu: bool) -> None:
+        super().__init__(training, momentum, eps)
+        self.relu = relu
+        if relu:
+            self.keeps = (0, 1, -1)
+
+    def forward(self, be: Backend, x: Any, gamma: Any, beta: Any, mean: Any, var: Any, residual: Any) -> Any:  # type: ignore[override]
+        if self.training:
+            y, self.mean, self.var = be.norm_act_train(x, gamma, beta, self.eps, residual, self.relu)
+        else:
+            self.mean, self.var = mean.astype(float64), var.astype(float64)
+            y = be.norm_act_eval(x, gamma, beta, self.mean, self.var, self.eps, residual, self.relu)
+        self.saved = (x, gamma, y if self.relu else None)
+        return y
+
+    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        x, gamma, y = self.saved  # type: ignore[misc]
+        needs = self.needs or ()
+        wanted = needs[5]
+        dx, dgamma, dbeta, dresidual = be.norm_act_grad(
+            dy, x, y, gamma, self.mean, self.var, self.eps, self.training, wanted
+        )
+        grads = (dx, dgamma, dbeta, None, None, dresidual)
+        return tuple([grad if need else None for grad, need in zip(grads, needs, strict=True)])
+
+    @property
+    def fresh(self) -> bool:  # type: ignore[override]
+        """The residual's gradient is ``dy`` itself where no ReLU stands between."""
+        return self.relu or not (self.needs or (False,))[-1]
+
+
+class Conv2dNormAct(Function):
+    """``relu(batch_norm(conv2d(x)) + residual)`` with stored statistics, where no gradient is asked for."""
+
+    name = "conv2d_norm_act"
+    differentiable = False
+
+    def __init__(self, geometry: Any, eps: float, relu: bool) -> None:
+        self.geometry = geometry
+        self.eps = eps
+        self.relu = relu
+
+    def forward(
+        self, be: Backend, x: Any, weight: Any, bias: Any, gamma: Any, beta: Any, mean: Any, var: Any, residual: Any
+    ) -> Any:
+        norm = gamma, beta, mean.astype(float64), var.astype(float64), self.eps
+        return be.conv2d_norm(x, weight, bias, self.geometry, norm, residual, self.relu)
+
+
+def norm_act(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    relu: bool,
+    residual: Tensor | None,
+) -> Tensor:
+    """``batch_norm`` of the first eight arguments, plus ``residual`` (of the input's shape, or None), and ReLU if wanted.
+
+    Raises:
+        ValueError: as ``batch_norm``; a residual of another shape.
+    """
+    _check_residual(residual, input.data.shape)
+    function = NormAct(training, momentum, eps, relu)
+    return run(function, input, weight, bias, running_mean, running_var, residual)
+
+
+def conv2d_norm_act(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+    running_mean: Tensor,
+    running_var: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    eps: float,
+    relu: bool,
+    residual: Tensor | None,
+) -> Tensor:
+    """``conv2d`` of the first seven arguments, then ``norm_act`` with stored statistics. No gradient goes through it.
+
+    Raises:
+        ValueError: as ``conv2d`` and ``norm_act``.
+    """
+    input, geometry = settle(input, weight, bias, stride, padding, dilation, groups)
+    shape = input.data.shape
+    out = shape[0], weight.data.shape[0], *output_size("conv2d", shape, weight.data.shape[2:], *geometry[:3])
+    check_channels(out, running_mean, running_var, gamma, beta)
+    _check_residual(residual, out)
+    function = Conv2dNormAct(geometry, eps, relu)
+    return apply(function, input, weight, bias, gamma, beta, running_mean, running_var, residual)
+
+
+def _check_residual(residual: Tensor | None, shape: tuple[int, ...]) -> None:
+    if residual is not None and residual.data.shape != shape:
+        raise ValueError(f"residual: got shape {residual.shape}; must be {shape}")
