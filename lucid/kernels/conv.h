@@ -4,6 +4,7 @@
 
 #include "gemm.h"
 #include "kernels.h"
+#include "memory.h"
 
 namespace lucid {
 namespace LUCID_ISA {
@@ -72,7 +73,7 @@ struct ForwardSource {
         }
     }
 
-    Rows<T> tile(int64_t m0, int rows, int64_t k0, int length, Buffer& memory) const {
+    Rows<T> tile(int64_t m0, int rows, int64_t k0, int length, int64_t, Buffer& memory) const {
         T* const buffer = memory.values;
         int64_t ow = m0 % s.ow, oh = m0 / s.ow % s.oh, n = m0 / (s.ow * s.oh);
         for (int i = 0; i < rows; ++i) {
@@ -131,6 +132,20 @@ struct ForwardSource {
     }
 };
 
+// With fewer rows, packing all of B costs more than reading it where it lies.
+constexpr int64_t ROWS_WORTH_PACKING = TILES_WORTH_PACKING * Tile::MR;
+
+// Memory for panels that are used once.
+template <class T>
+struct Packed {
+    const size_t bytes;
+    T* const values;
+    explicit Packed(int64_t elements)
+        : bytes(size_t(elements) * sizeof(T)), values(static_cast<T*>(take_memory(bytes))) {}
+    ~Packed() { give_memory(values, bytes); }
+    Packed(const Packed&) = delete;
+};
+
 // Weights for `conv` with `packed`: the panels of each group, one group after the other.
 template <class T>
 static int64_t packed_weight_size(const Conv& s) {
@@ -146,6 +161,11 @@ static void pack_weight(const Conv& s, const T* weight, T* to) {
 template <class T>
 static void conv(const Conv& s, const T* x, const T* weight, bool packed, const Epilogue<T>& epilogue, T* y) {
     const int64_t og = s.o / s.groups, k = s.kh * s.kw * (s.c / s.groups), pixels = s.n * s.oh * s.ow;
+    if (!packed && pixels >= ROWS_WORTH_PACKING) {
+        const Packed<T> panels(packed_weight_size<T>(s));
+        pack_weight(s, weight, panels.values);
+        return conv(s, x, panels.values, true, epilogue, y);
+    }
     for (int64_t g = 0; g < s.groups; ++g) {
         const auto of_group = [&](const T* p) { return p ? p + g * og : nullptr; };
         Epilogue<T> e = epilogue;
@@ -221,7 +241,7 @@ struct InputGradSource {
         }
     }
 
-    Rows<T> tile(int64_t m0, int rows, int64_t k0, int length, Buffer& memory) const {
+    Rows<T> tile(int64_t m0, int rows, int64_t k0, int length, int64_t, Buffer& memory) const {
         T* const buffer = memory.values;
         const int64_t og = s.o / s.groups;
         for (int i = 0; i < rows; ++i) {
@@ -258,42 +278,61 @@ static void transpose(const T* from, int64_t from_pitch, int64_t rows, int64_t c
         }
 }
 
+// The weights that a class sees, as panels of its B: row (tap, co), column ci.
+template <class T>
+static void pack_class(const Conv& s, const T* weight, int64_t group, const Axis& vertical, const Axis& horizontal,
+                       T* panels) {
+    const int64_t og = s.o / s.groups, cg = s.c / s.groups, taps = vertical.taps * horizontal.taps;
+    constexpr int NR = PANEL<T>;
+    parallel((cg + NR - 1) / NR * taps, [&](int64_t task) {
+        const int64_t panel = task / taps, tap = task % taps;
+        const int64_t kh = vertical.tap(tap / horizontal.taps), kw = horizontal.tap(tap % horizontal.taps);
+        const int64_t ci = panel * NR, columns = smaller<int64_t>(NR, cg - ci);
+        T* to = panels + (panel * taps + tap) * og * NR;
+        transpose(weight + ((kh * s.kw + kw) * cg + ci) * s.o + group * og, s.o, columns, og, to, NR);
+        if (columns < NR)
+            for (int64_t co = 0; co < og; ++co)
+                for (int64_t j = columns; j < NR; ++j) to[co * NR + j] = T(0);
+    });
+}
+
 template <class T>
 static void conv_input_grad(const Conv& s, const T* dy, const T* weight, T* dx) {
     const int64_t og = s.o / s.groups, cg = s.c / s.groups;
-    T* b = static_cast<T*>(std::malloc(size_t(s.kh * s.kw * og * cg + 1) * sizeof(T)));
+    const Packed<T> panels(packed_size<T>(s.kh * s.kw * og, cg));
     for (int64_t g = 0; g < s.groups; ++g)
         for (int64_t rh = 0; rh < smaller(s.stride_h, s.h); ++rh)
             for (int64_t rw = 0; rw < smaller(s.stride_w, s.w); ++rw) {
                 const Axis vertical = residue_class(rh, s.h, s.stride_h, s.pad_h, s.dilation_h, s.kh);
                 const Axis horizontal = residue_class(rw, s.w, s.stride_w, s.pad_w, s.dilation_w, s.kw);
-                const int64_t taps = vertical.taps * horizontal.taps;
-                const int64_t strips = (og + 63) / 64;
-                parallel(taps * strips, [&](int64_t task) {
-                    const int64_t t = task / strips, o0 = task % strips * 64, o1 = smaller(og, o0 + 64);
-                    const int64_t kh = vertical.tap(t / horizontal.taps), kw = horizontal.tap(t % horizontal.taps);
-                    transpose(weight + (kh * s.kw + kw) * cg * s.o + g * og + o0, s.o, cg, o1 - o0,
-                              b + (t * og + o0) * cg, cg);
-                });
-                const int64_t pixels = s.n * vertical.count * horizontal.count;
-                const Operand<T> p{pixels, cg, taps * og, b, cg, pixels, {}};
-                contract(p, InputGradSource<T>{s, dy, dx, g, vertical, horizontal});
+                pack_class(s, weight, g, vertical, horizontal, panels.values);
+                const int64_t pixels = s.n * vertical.count * horizontal.count, k = vertical.taps * horizontal.taps * og;
+                contract(Operand<T>{pixels, cg, k, panels.values, PACKED, pixels, {}},
+                         InputGradSource<T>{s, dy, dx, g, vertical, horizontal});
             }
-    std::free(b);
 }
 
 // -- weight gradient: rows are (kh, kw, ci), k is the output pixel, columns are output channels ----------------------
 
 // A tap here is a run of rows that lie side by side in the image at any pixel: the channels of one (kh, kw), or, where the
-// input has few channels, all (kw, ci) of one kh. No tile crosses from one tap to the next, so that the micro-kernel reads
-// A where it lies, through the addresses of a segment's pixels.
+// input has few channels, all (kw, ci) of one kh. No tile crosses from one tap to the next, so that the micro-kernel can
+// read A where it lies, through the addresses of a segment's pixels. A tile that is read often is copied first: pixels of
+// many channels lie so that their lines drive each other out of the cache.
 template <class T>
 struct WeightGradSource {
     static constexpr bool BY_PIXEL = true;
     using Kind = Pixels<T>;
+    static constexpr int PITCH = 16;
+    static constexpr int64_t USES_WORTH_COPYING = 4;
     struct Buffer {
         const T* at[SEGMENT];
         int64_t tap = -1, k0 = -1;  // what they are the addresses of
+        const T* copied_at[SEGMENT];
+        alignas(LINE) T copied[SEGMENT * PITCH];
+
+        Buffer() {
+            for (int k = 0; k < SEGMENT; ++k) copied_at[k] = copied + k * PITCH;
+        }
     };
     const Conv& s;  // without padding where whole rows are taken
     const T* x;
@@ -307,10 +346,21 @@ struct WeightGradSource {
 
     void ahead(int64_t, int64_t, int64_t, Ahead&) const {}
 
-    Pixels<T> tile(int64_t m0, int, int64_t k0, int length, Buffer& buffer) const {
-        const int64_t tap = m0 / tap_rows;
+    Pixels<T> tile(int64_t m0, int rows, int64_t k0, int length, int64_t uses, Buffer& buffer) const {
+        const int64_t tap = m0 / tap_rows, row0 = m0 % tap_rows;
         if (tap != buffer.tap || k0 != buffer.k0) find(tap, k0, length, buffer);
-        return {buffer.at, m0 % tap_rows};
+        if (uses < USES_WORTH_COPYING) return {buffer.at, row0};
+        const bool wide = row0 + PITCH <= tap_rows;  // a whole line of the pixel's channels is there to be read
+        for (int k = 0; k < length; ++k) {
+            const T* from = buffer.at[k] + row0;
+            T* to = buffer.copied + k * PITCH;
+            __builtin_prefetch(address(from, LINE / int(sizeof(T))), 0, 3);  // the next tile's
+            if (wide)
+                for (int v = 0; v < PITCH; v += LANES<T>) store(to + v, load(from + v));
+            else
+                for (int i = 0; i < rows; ++i) to[i] = from[i];
+        }
+        return {buffer.copied_at, 0};
     }
 
     void find(int64_t tap, int64_t k0, int length, Buffer& buffer) const {
@@ -387,7 +437,7 @@ struct MatrixSource {
         for (int64_t i = 0; i < rows; ++i) ahead.row(i, a + (m0 + i) * k + k0);
     }
 
-    Rows<T> tile(int64_t m0, int rows, int64_t k0, int length, Buffer& memory) const {
+    Rows<T> tile(int64_t m0, int rows, int64_t k0, int length, int64_t, Buffer& memory) const {
         for (int i = 0; i < rows; ++i) copy_values(memory.values + i * ROW_PITCH, a + (m0 + i) * k + k0, length);
         return {memory.values};
     }

@@ -76,9 +76,6 @@ struct Operand {
     int64_t ldb;
     int64_t period;   // no tile of rows crosses a multiple of it; m where that does not matter
     Epilogue<T> epilogue;
-
-    // Rows k0 .. of B as a panel from `column` on, filled up with zeros.
-    void pack(int64_t k0, int64_t length, int64_t column, T* panel) const;
 };
 
 template <class T>
@@ -315,9 +312,20 @@ static int64_t packed_size(int64_t k, int64_t n) {
     return (n + PANEL<T> - 1) / PANEL<T> * k * PANEL<T>;
 }
 
+// Panels `first` .. `end` - 1 of one segment of B, each SEGMENT rows long. Some go side by side, so that more of a row of B is
+// read at a time.
 template <class T>
-void Operand<T>::pack(int64_t k0, int64_t length, int64_t column, T* panel) const {
-    pack_panel(length, n, b + k0 * ldb, ldb, column, panel);
+static void pack_segment(int64_t length, int64_t n, const T* b, int64_t ldb, int64_t first, int64_t end, T* panels) {
+    constexpr int64_t NR = PANEL<T>, SIDE = 4;
+    int64_t panel = first;
+    for (; panel + SIDE <= end && (panel + SIDE) * NR <= n; panel += SIDE) {
+        T* to = panels + (panel - first) * SEGMENT * NR;
+        for (int64_t k = 0; k < length; ++k)
+            for (int64_t s = 0; s < SIDE; ++s)
+                for (int64_t j = 0; j < NR; j += LANES<T>)
+                    store(to + (s * SEGMENT + k) * NR + j, load(b + k * ldb + (panel + s) * NR + j));
+    }
+    for (; panel < end; ++panel) pack_panel(length, n, b, ldb, panel * NR, panels + (panel - first) * SEGMENT * NR);
 }
 
 // Memory of a thread for the block of B it works on; kept from task to task.
@@ -342,7 +350,7 @@ constexpr int64_t TILES_WORTH_PACKING = 3;
 // `Source` says where A comes from and C goes:
 //     Kind                                                  Rows<T> or Pixels<T>, how the micro-kernel finds A
 //     Buffer                                                what a task keeps for it
-//     Kind tile(m0, rows, k0, length, Buffer&) const        A of one tile in one segment
+//     Kind tile(m0, rows, k0, length, uses, Buffer&) const  A of one tile in one segment, which so many micro-kernels read
 //     void ahead(m0, rows, k0, Ahead&) const                the chunks that such a tile will read, where that can be told
 //     T* row(m) const                                       address of C[m, 0]
 template <class T, class Source>
@@ -391,13 +399,12 @@ static void contract(const Operand<T>& p, const Source& source) {
             const bool add = segment % GROUP != 0, beside = segment >= GROUP;
             const bool end_of_sum = segment == segments - 1;
             if (block)
-                for (int64_t panel = packed_from; panel < end_panel; ++panel)
-                    p.pack(k0, length, panel * NR, block + (panel - packed_from) * SEGMENT * NR);
+                pack_segment(length, p.n, p.b + k0 * p.ldb, p.ldb, packed_from, end_panel, block);
             const Epilogue<T>* epilogue = end_of_sum && !beside && p.epilogue.any() ? &p.epilogue : nullptr;
             for (int64_t tile = first_tile; tile < end_tile; ++tile) {
                 const int64_t m0 = tiles.start(tile);
                 const int mr = int(tiles.start(tile + 1) - m0);
-                const typename Source::Kind a = source.tile(m0, mr, k0, length, buffer);
+                const typename Source::Kind a = source.tile(m0, mr, k0, length, end_panel - first_panel, buffer);
                 for (int i = 0; i < mr; ++i)
                     rows[i] = beside ? group_sum + (m0 + i - row0) * width - column0 : source.row(m0 + i);
                 const auto wide = pick_kernel<T, Tile::NV, typename Source::Kind>(mr);
