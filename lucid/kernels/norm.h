@@ -23,7 +23,7 @@ static void batch_norm_stats(int64_t rows, int64_t channels, const T* x, double*
         rows, channels,
         [&](int64_t r, int64_t c, auto* out) {
             using V = std::remove_reference_t<decltype(*out)>;
-            const V d = load_wide<V>(x + r * channels + c) - load_wide<V>(pivot + c);
+            const V d = load_near<V>(x + r * channels + c) - load_wide<V>(pivot + c);
             out[0] = d;
             out[1] = d * d;
         },
@@ -117,9 +117,9 @@ static void batch_norm_apply(int64_t rows, int64_t channels, const T* x, const T
 template <bool RELU, class V, class T>
 inline V arriving(const T* dy, const T* y) {
     if constexpr (RELU)
-        return load_wide<V>(y) <= V{} ? V{} : load_wide<V>(dy);
+        return load_near<V>(y) <= V{} ? V{} : load_near<V>(dy);
     else
-        return load_wide<V>(dy);
+        return load_near<V>(dy);
 }
 
 // The second pass: dx, and the gradient that arrived, if somebody else wants it too.
@@ -161,7 +161,7 @@ static void batch_norm_grad(int64_t rows, int64_t channels, const T* dy, const T
                 using V = std::remove_reference_t<decltype(*out)>;
                 const int64_t i = r * channels + c;
                 out[0] = arriving<relu, V>(dy + i, y + (relu ? i : 0));
-                out[1] = out[0] * (load_wide<V>(x + i) - load_wide<V>(mean + c));
+                out[1] = out[0] * (load_near<V>(x + i) - load_wide<V>(mean + c));
             },
             totals);
     };

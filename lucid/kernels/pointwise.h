@@ -152,7 +152,19 @@ static void sgd(const Sgd& s, int64_t n, T* param, const T* grad, T* velocity) {
     const T minus_lr = -T(s.lr), momentum = T(s.momentum), decay = T(s.weight_decay), fresh = T(1.0 - s.dampening);
     const bool decays = s.weight_decay != 0.0, moves = s.momentum != 0.0, dampens = s.dampening != 0.0;
     parallel_range(n, GRAIN, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) {
+        int64_t i = begin;
+        for (; i + LANES<T> <= end; i += LANES<T>) {
+            const Vec<T> p = load(param + i), g = load(grad + i);
+            Vec<T> d = s.maximize ? -g : g;
+            if (decays) d = fma(splat(decay), p, d);
+            if (moves) {
+                const Vec<T> v = s.first ? d : fma(splat(momentum), load(velocity + i), dampens ? splat(fresh) * d : d);
+                store(velocity + i, v);
+                d = s.nesterov ? fma(splat(momentum), v, d) : v;
+            }
+            store(param + i, fma(splat(minus_lr), d, p));
+        }
+        for (; i < end; ++i) {
             T d = s.maximize ? -grad[i] : grad[i];
             if (decays) d = fma1(decay, param[i], d);
             if (moves) {

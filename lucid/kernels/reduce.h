@@ -1,5 +1,5 @@
-// Reductions in the order of ARITHMETIC.md, section 2: `Sums` runs any number of float64 sums per column over the rows of
-// a matrix, one segment after another; batch normalisation and `reduce` say what a row contributes.
+// Reductions in the order of ARITHMETIC.md, section 2: `column_sums` runs any number of float64 sums per column over the rows
+// of a matrix, one segment after another; batch normalisation and `reduce` say what a row contributes.
 #pragma once
 
 #include <cstdlib>
@@ -25,45 +25,61 @@ inline double combine_segments(const double* sums, int64_t segments, int64_t pit
     return total;
 }
 
-// Columns are summed in strips of this many vectors, whose running sums stay in registers through a segment.
-constexpr int STRIP_VECTORS = 4;
+template <class S>
+struct Unaligned {
+    typedef S type __attribute__((aligned(sizeof(double)), may_alias));
+};
+template <int64_t N>
+struct Count {
+    constexpr operator int64_t() const { return N; }
+};
+
+// `load_wide` of what is read from one end to the other: asks for what lies some pages ahead, which the processor, seeing
+// several rows at a time, does not guess.
+template <class V, class T>
+inline V load_near(const T* p) {
+    constexpr uintptr_t AHEAD = 8192;
+    __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(p) + AHEAD), 0, 3);
+    return load_wide<V>(p);
+}
+
+// So many rows are read side by side, each a stream of its own; the running sums stay in the first-level cache.
+constexpr int64_t ROWS_AT_ONCE = 4, COLUMNS_A_TASK = 512;
 
 // totals[q * columns + c] = the sum over rows r of term q of (r, c), for Q terms a row. `terms(r, c, out)` writes the terms
 // at column c, or, where out is an array of vectors, at the columns of a vector from c on.
 template <int Q, class Terms>
 static void column_sums(int64_t rows, int64_t columns, const Terms& terms, double* totals) {
     using V = Vec<double>;
-    constexpr int64_t LANE = LANES<double>, STRIP = STRIP_VECTORS * LANE;
+    constexpr int64_t LANE = LANES<double>;
     const int64_t segments = (rows + SEGMENT - 1) / SEGMENT;
     double* sums = static_cast<double*>(std::malloc(size_t(segments * Q * columns + 1) * sizeof(double)));
-    const int64_t task_columns = STRIP * larger<int64_t>(1, smaller<int64_t>(8, columns / STRIP));
-    const int64_t runs = (columns + task_columns - 1) / task_columns;
+    const int64_t runs = (columns + COLUMNS_A_TASK - 1) / COLUMNS_A_TASK;
     parallel(segments * runs, [&](int64_t task) {
         const int64_t segment = task / runs;
         const int64_t r0 = segment * SEGMENT, r1 = smaller(rows, r0 + SEGMENT);
-        const int64_t end = smaller(columns, (task % runs + 1) * task_columns);
+        const int64_t begin = task % runs * COLUMNS_A_TASK, end = smaller(columns, begin + COLUMNS_A_TASK);
         double* to = sums + segment * Q * columns;
-        int64_t c = task % runs * task_columns;
-        for (; c + STRIP <= end; c += STRIP) {
-            V sum[STRIP_VECTORS][Q] = {}, term[Q];
-            for (int64_t r = r0; r < r1; ++r)
-#pragma GCC unroll 8
-                for (int v = 0; v < STRIP_VECTORS; ++v) {
-                    terms(r, c + v * LANE, term);
-#pragma GCC unroll 4
-                    for (int q = 0; q < Q; ++q) sum[v][q] = sum[v][q] + term[q];
-                }
-            for (int v = 0; v < STRIP_VECTORS; ++v)
-                for (int q = 0; q < Q; ++q) store(to + q * columns + c + v * LANE, sum[v][q]);
-        }
-        for (; c < end; ++c) {
-            double sum[Q] = {}, term[Q];
-            for (int64_t r = r0; r < r1; ++r) {
-                terms(r, c, term);
+        for (int q = 0; q < Q; ++q)
+            for (int64_t c = begin; c < end; ++c) to[q * columns + c] = 0.0;
+        const auto add = [&](auto zero, auto count, int64_t r, int64_t c) {
+            using S = decltype(zero);  // one column, or a vector of them
+            S sum[Q], term[Q];
+            for (int q = 0; q < Q; ++q) sum[q] = load_wide<S>(to + q * columns + c);
+            for (int64_t i = 0; i < count; ++i) {
+                terms(r + i, c, term);
                 for (int q = 0; q < Q; ++q) sum[q] = sum[q] + term[q];
             }
-            for (int q = 0; q < Q; ++q) to[q * columns + c] = sum[q];
-        }
+            for (int q = 0; q < Q; ++q) *reinterpret_cast<typename Unaligned<S>::type*>(to + q * columns + c) = sum[q];
+        };
+        const auto add_rows = [&](auto count, int64_t r) {
+            int64_t c = begin;
+            for (; c + LANE <= end; c += LANE) add(V{}, count, r, c);
+            for (; c < end; ++c) add(0.0, count, r, c);
+        };
+        int64_t r = r0;
+        for (; r + ROWS_AT_ONCE <= r1; r += ROWS_AT_ONCE) add_rows(Count<ROWS_AT_ONCE>{}, r);
+        for (; r < r1; ++r) add_rows(Count<1>{}, r);
     });
     parallel_range(Q * columns, 256, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) totals[i] = combine_segments(sums + i, segments, Q * columns);

@@ -64,6 +64,13 @@ inline V load_wide(const T* p) {
         return V(*p);
     } else if constexpr (sizeof(T) == sizeof(double)) {
         return load(p);
+#if defined(__AVX512F__)
+    } else if constexpr (sizeof(V) == 64) {  // the compiler would convert two halves and join them
+        return (V)_mm512_cvtps_pd(_mm256_loadu_ps(p));
+#elif defined(__AVX2__)
+    } else if constexpr (sizeof(V) == 32) {
+        return (V)_mm256_cvtps_pd(_mm_loadu_ps(p));
+#endif
     } else {
         typedef T half __attribute__((vector_size(VECTOR_BYTES / 2), aligned(sizeof(T)), may_alias));
         return __builtin_convertvector(*reinterpret_cast<const half*>(p), V);
