@@ -8,6 +8,8 @@ This file decides layouts and allocates results; ``lucid/kernels`` computes. Ima
 from __future__ import annotations
 
 import os
+import threading
+import weakref
 from math import prod
 from typing import Any
 
@@ -164,6 +166,38 @@ class NativePlan:
         return y
 
 
+class _Panels:
+    """Weights as the micro-kernel reads them, kept as long as the array that they were made of lives.
+
+    Nothing tells when somebody writes into an array, so each use compares the fingerprint of the weight's bytes with
+    that of the bytes that were packed.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[int, tuple[Any, tuple[Any, ...], Array]] = {}  # by id: a weak reference, what they belong to, they
+        self._lock = threading.Lock()
+
+    def of(self, weight: Array, sizes: list[int]) -> tuple[Array, bool]:
+        """The panels of ``weight``, ``(O, C/groups, KH, KW)``, and True; or, of a small one, the weight as stored."""
+        stored = np.ascontiguousarray(weight.transpose(_WEIGHT_STORED))
+        if stored.size < _LARGE:
+            return stored, False
+        made_of = (_native.fingerprint(stored), _native.isa(), sizes[-1])  # the panels depend on these alone
+        key = id(weight)
+        with self._lock:
+            kept = self._kept.get(key)
+            if kept is not None and kept[0]() is weight and kept[1] == made_of:
+                return kept[2], True
+        panels = _empty((_native.packed_weight_size(sizes, stored),), weight.dtype)
+        _native.pack_weight(sizes, stored, panels)
+        with self._lock:
+            self._kept[key] = (weakref.ref(weight, lambda _: self._forget(key)), made_of, panels)
+        return panels, True
+
+    def _forget(self, key: int) -> None:
+        self._kept.pop(key, None)  # without the lock, which this thread may hold while an array dies
+
+
 class NativeBackend(Backend):
     """See ``Backend``; ``LUCID_ISA`` chooses the instruction set among those that the processor has."""
 
@@ -171,6 +205,7 @@ class NativeBackend(Backend):
     xp = np
 
     def __init__(self) -> None:
+        self._panels = _Panels()
         chosen = os.environ.get("LUCID_ISA")
         if chosen:
             _native.set_isa(chosen)
@@ -410,9 +445,9 @@ class NativeBackend(Backend):
         stored, y, sizes = self._conv_result(x, weight.shape, *geometry)
         gamma, beta, mean, var = (_dense(a) for a in norm[:4])
         more = None if residual is None else _images(residual)
-        weight = np.ascontiguousarray(weight.transpose(_WEIGHT_STORED))
+        panels, packed = self._panels.of(weight, sizes)
         _native.conv_norm(
-            sizes, _images(x), weight, _dense(bias), gamma, beta, mean, var, float(norm[4]), more, relu, stored
+            sizes, _images(x), panels, packed, _dense(bias), gamma, beta, mean, var, float(norm[4]), more, relu, stored
         )
         return y
 

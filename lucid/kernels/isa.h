@@ -4,6 +4,7 @@
 #pragma once
 
 #include "conv.h"
+#include "fingerprint.h"
 #include "norm.h"
 #include "pointwise.h"
 #include "pool.h"

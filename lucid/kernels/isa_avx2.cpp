@@ -4,5 +4,5 @@
 
 namespace lucid {
 extern const Isa isa_avx2;
-const Isa isa_avx2 = {"avx2", avx2::kernels<float>(), avx2::kernels<double>()};
+const Isa isa_avx2 = {"avx2", avx2::kernels<float>(), avx2::kernels<double>(), avx2::fingerprint};
 }  // namespace lucid

@@ -4,5 +4,5 @@
 
 namespace lucid {
 extern const Isa isa_avx512;
-const Isa isa_avx512 = {"avx512", avx512::kernels<float>(), avx512::kernels<double>()};
+const Isa isa_avx512 = {"avx512", avx512::kernels<float>(), avx512::kernels<double>(), avx512::fingerprint};
 }  // namespace lucid

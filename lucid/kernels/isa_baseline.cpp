@@ -4,5 +4,5 @@
 
 namespace lucid {
 extern const Isa isa_baseline;
-const Isa isa_baseline = {"baseline", baseline::kernels<float>(), baseline::kernels<double>()};
+const Isa isa_baseline = {"baseline", baseline::kernels<float>(), baseline::kernels<double>(), baseline::fingerprint};
 }  // namespace lucid

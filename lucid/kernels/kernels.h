@@ -97,6 +97,7 @@ struct Isa {
     const char* name;
     Kernels<float> f32;
     Kernels<double> f64;
+    void (*fingerprint)(const void* data, int64_t bytes, uint64_t* words);  // eight of them
 
     template <class T>
     const Kernels<T>& of() const {

@@ -207,8 +207,9 @@ NB_MODULE(_lucid_native, m) {
                                               in<double>(var), eps, r.get<T>(), relu, out<T>(y)));
     }, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(),
        nb::arg().none(), nb::arg(), nb::arg());
-    m.def("conv_norm", [](const Sizes& sizes, In x, In weight, nb::handle bias, nb::handle gamma, nb::handle beta, In mean,
-                          In var, double eps, nb::handle residual, bool relu, Out y) {
+    // `packed`: the weight is what pack_weight made
+    m.def("conv_norm", [](const Sizes& sizes, In x, In weight, bool packed, nb::handle bias, nb::handle gamma,
+                          nb::handle beta, In mean, In var, double eps, nb::handle residual, bool relu, Out y) {
         const Conv s = conv_of(sizes);
         const Optional c(bias), g(gamma), b(beta), r(residual);
         LUCID_RUN(x, std::vector<T> coefficients(size_t(3 * s.o)); T* const m = coefficients.data();
@@ -216,9 +217,25 @@ NB_MODULE(_lucid_native, m) {
                                                   m + s.o, m + 2 * s.o);
                   Epilogue<T> e; e.bias = c.get<T>(); e.mean = m; e.scale = m + s.o; e.shift = m + 2 * s.o;
                   e.residual = r.get<T>(); e.relu = relu;
-                  kernels.conv(s, in<T>(x), in<T>(weight), false, e, out<T>(y)));
-    }, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(),
-       nb::arg(), nb::arg().none(), nb::arg(), nb::arg());
+                  kernels.conv(s, in<T>(x), in<T>(weight), packed, e, out<T>(y)));
+    }, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg(),
+       nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg());
+    m.def("packed_weight_size", [](const Sizes& sizes, In weight) {
+        int64_t size = 0;
+        LUCID_RUN(weight, (void)T(); size = kernels.packed_weight_size(conv_of(sizes)));
+        return size;
+    });
+    m.def("pack_weight", [](const Sizes& sizes, In weight, Out panels) {
+        LUCID_RUN(weight, kernels.pack_weight(conv_of(sizes), in<T>(weight), out<T>(panels)));
+    });
+    m.def("fingerprint", [](In array) {
+        uint64_t words[8];
+        {
+            nb::gil_scoped_release release;
+            g_isa->fingerprint(array.data(), int64_t(array.nbytes()), words);
+        }
+        return nb::bytes(reinterpret_cast<const char*>(words), sizeof words);
+    });
     m.def("batch_norm_grad", [](int64_t rows, int64_t channels, In dy, In x, nb::handle y, nb::handle gamma, In mean,
                                 In var, double eps, bool training, Out dx, nb::object arrived, Out dgamma, Out dbeta) {
         const Optional g(gamma), after(y);
