@@ -126,7 +126,7 @@ class NativePlan:
         self._plan.conv(sizes, x, weight, self._kept(bias), mean, scale, shift, residual, relu, y)
 
     def linear(self, rows: int, k: int, x: int, weight: Array, bias: Array | None, y: int) -> None:
-        self._plan.linear(rows, weight.shape[0], k, x, self._kept(weight.T), self._kept(bias), y)
+        self._plan.linear(rows, weight.shape[0], k, x, np.ascontiguousarray(weight.T), self._kept(bias), y)
 
     def norm(self, rows: int, channels: int, x: int, norm: tuple[Array, Array, Array], relu: bool, y: int) -> None:
         self._plan.norm(rows, channels, x, *(self._kept(part) for part in norm), relu, y)

@@ -146,6 +146,67 @@ struct Packed {
     Packed(const Packed&) = delete;
 };
 
+// Images of few channels: all (kw, ci) of a kernel row lie side by side, and so do neighbouring windows.
+inline bool thin(const Conv& s) { return s.groups == 1 && s.dilation_w == 1 && s.c < Tile::MR && s.kw > 1; }
+
+// A copy of the images with their padding, and what the shape then is.
+template <class T>
+struct Padded {
+    Conv shape;
+    const Packed<T> images;
+
+    Padded(const Conv& s, const T* x) : shape(without_padding(s)), images(shape.n * shape.h * shape.w * shape.c) {
+        parallel_range(shape.n * shape.h, 16, [&](int64_t begin, int64_t end) {
+            for (int64_t line = begin; line < end; ++line) {
+                const int64_t n = line / shape.h, h = line % shape.h - s.pad_h;
+                const int64_t before = s.pad_w * s.c, inside = s.w * s.c;
+                T* to = images.values + line * shape.w * s.c;
+                if (h < 0 || h >= s.h) {
+                    zero_values(to, int(shape.w * s.c));
+                    continue;
+                }
+                zero_values(to, int(before));
+                std::memcpy(to + before, x + (n * s.h + h) * inside, size_t(inside) * sizeof(T));
+                zero_values(to + before + inside, int(before));
+            }
+        });
+    }
+
+    static Conv without_padding(Conv s) {
+        s.h += 2 * s.pad_h;
+        s.w += 2 * s.pad_w;
+        s.pad_h = s.pad_w = 0;
+        return s;
+    }
+};
+
+// Forward on thin images without padding: A is read where it lies.
+template <class T>
+struct ThinSource {
+    static constexpr bool BY_PIXEL = false;
+    using Kind = Windows<T>;
+    struct Buffer {
+        const T* at[SEGMENT];
+        int64_t k0 = -1;  // what they are the addresses of
+    };
+    const Conv& s;
+    const T* x;
+    T* y;
+
+    T* row(int64_t m) const { return y + m * s.o; }
+
+    void ahead(int64_t, int64_t, int64_t, Ahead&) const {}
+
+    Windows<T> tile(int64_t m0, int, int64_t k0, int length, int64_t, Buffer& buffer) const {
+        if (k0 != buffer.k0)
+            for (int k = 0; k < length; ++k)
+                buffer.at[k] = x + (k0 + k) / (s.kw * s.c) * s.dilation_h * s.w * s.c + (k0 + k) % (s.kw * s.c);
+        buffer.k0 = k0;
+        const int64_t ow = m0 % s.ow, oh = m0 / s.ow % s.oh, n = m0 / (s.ow * s.oh);
+        return {buffer.at, ((n * s.h + oh * s.stride_h) * s.w + ow * s.stride_w) * s.c, s.stride_w * s.c};
+    }
+};
+
 // Weights for `conv` with `packed`: the panels of each group, one group after the other.
 template <class T>
 static int64_t packed_weight_size(const Conv& s) {
@@ -165,6 +226,13 @@ static void conv(const Conv& s, const T* x, const T* weight, bool packed, const 
         const Packed<T> panels(packed_weight_size<T>(s));
         pack_weight(s, weight, panels.values);
         return conv(s, x, panels.values, true, epilogue, y);
+    }
+    if (thin(s)) {
+        const Padded<T> padded(s, x);
+        Epilogue<T> e = epilogue;
+        e.output = y;
+        return contract(Operand<T>{pixels, s.o, k, weight, packed ? PACKED : s.o, s.ow, e},
+                        ThinSource<T>{padded.shape, padded.images.values, y});
     }
     for (int64_t g = 0; g < s.groups; ++g) {
         const auto of_group = [&](const T* p) { return p ? p + g * og : nullptr; };
@@ -385,39 +453,21 @@ struct WeightGradSource {
     }
 };
 
-// A copy of the images with their padding.
-template <class T>
-static T* pad_images(const Conv& s, const T* x) {
-    const int64_t h = s.h + 2 * s.pad_h, w = s.w + 2 * s.pad_w;
-    T* padded = static_cast<T*>(std::calloc(size_t(s.n * h * w * s.c), sizeof(T)));
-    parallel_range(s.n * s.h, 16, [&](int64_t begin, int64_t end) {
-        for (int64_t line = begin; line < end; ++line)
-            std::memcpy(padded + ((line / s.h * h + line % s.h + s.pad_h) * w + s.pad_w) * s.c, x + line * s.w * s.c,
-                        size_t(s.w * s.c) * sizeof(T));
-    });
-    return padded;
-}
-
 template <class T>
 static void conv_weight_grad(const Conv& s, const T* dy, const T* x, T* dweight) {
     const int64_t og = s.o / s.groups, cg = s.c / s.groups;
-    const bool whole_rows = s.groups == 1 && s.dilation_w == 1 && s.c < Tile::MR && s.kw > 1;
-    const int64_t tap_rows = whole_rows ? s.kw * s.c : cg;
-    Conv shape = s;
-    T* padded = nullptr;
-    if (whole_rows && (s.pad_h || s.pad_w)) {
-        x = padded = pad_images(s, x);
-        shape.h += 2 * s.pad_h;
-        shape.w += 2 * s.pad_w;
-        shape.pad_h = shape.pad_w = 0;
+    if (thin(s) && (s.pad_h || s.pad_w)) {
+        const Padded<T> padded(s, x);
+        return conv_weight_grad(padded.shape, dy, padded.images.values, dweight);
     }
+    const bool whole_rows = thin(s);
+    const int64_t tap_rows = whole_rows ? s.kw * s.c : cg;
     T* zeros = static_cast<T*>(std::calloc(size_t(tap_rows), sizeof(T)));
     for (int64_t g = 0; g < s.groups; ++g) {
-        const WeightGradSource<T> source{shape, x, dweight, g, cg, whole_rows, tap_rows, zeros};
+        const WeightGradSource<T> source{s, x, dweight, g, cg, whole_rows, tap_rows, zeros};
         contract(Operand<T>{s.kh * s.kw * cg, og, s.n * s.oh * s.ow, dy + g * og, s.o, tap_rows, {}}, source);
     }
     std::free(zeros);
-    std::free(padded);
 }
 
 // -- matrix product ------------------------------------------------------------------------------------------------

@@ -115,20 +115,27 @@ struct Ahead {
     }
 };
 
-// Where the micro-kernel finds A: element (i, k) of the tile at rows[i * ROW_PITCH + k], or, where A is an image whose
-// pixels are the contraction's index, at pixels[k][offset + i].
+// Where the micro-kernel finds A. Element (i, k) of the tile is `element(column(k), i)`: in a copy of the tile; or, where A is
+// an image whose pixels are the contraction's index, in the pixel k; or, where rows are windows that overlap, `pitch` apart.
 template <class T>
 struct Rows {
     const T* at;
     const T* column(int k) const { return at + k; }
-    static T element(const T* column, int i) { return column[i * ROW_PITCH]; }
+    T element(const T* column, int i) const { return column[i * ROW_PITCH]; }
 };
 template <class T>
 struct Pixels {
     const T* const* at;
     int64_t offset;
     const T* column(int k) const { return at[k] + offset; }
-    static T element(const T* column, int i) { return column[i]; }
+    T element(const T* column, int i) const { return column[i]; }
+};
+template <class T>
+struct Windows {
+    const T* const* at;
+    int64_t offset, pitch;
+    const T* column(int k) const { return at[k] + offset; }
+    T element(const T* column, int i) const { return column[i * pitch]; }
 };
 
 // One run of one tile, k .. k + count - 1: sum[i][v] = r, or += r. COUNT is `count` where that is known beforehand. (A
@@ -158,7 +165,7 @@ template <class T, int MR, int NV, int COUNT, class A>
             }
 #pragma GCC unroll 16
             for (int i = 0; i < MR; ++i) {
-                const Vec<T> av = splat(A::element(column, i));
+                const Vec<T> av = splat(a.element(column, i));
 #pragma GCC unroll 4
                 for (int v = 0; v < NV; ++v) acc[i][v] = fma(av, bv[v], acc[i][v]);
             }
@@ -348,7 +355,7 @@ struct Scratch {
 constexpr int64_t TILES_WORTH_PACKING = 3;
 
 // `Source` says where A comes from and C goes:
-//     Kind                                                  Rows<T> or Pixels<T>, how the micro-kernel finds A
+//     Kind                                                  Rows, Pixels or Windows: how the micro-kernel finds A
 //     Buffer                                                what a task keeps for it
 //     Kind tile(m0, rows, k0, length, uses, Buffer&) const  A of one tile in one segment, which so many micro-kernels read
 //     void ahead(m0, rows, k0, Ahead&) const                the chunks that such a tile will read, where that can be told
