@@ -437,13 +437,19 @@ struct WeightGradSource {
         const int64_t kh = whole_rows ? tap : tap / s.kw, kw = whole_rows ? 0 : tap % s.kw;
         const int64_t dh = kh * s.dilation_h - s.pad_h, dw = kw * s.dilation_w - s.pad_w;
         int64_t ow = k0 % s.ow, oh = k0 / s.ow % s.oh, n = k0 / (s.ow * s.oh);
+        // The windows of a row whose pixel lies inside the image.
+        const int64_t first = dw >= 0 ? 0 : (-dw + s.stride_w - 1) / s.stride_w;
+        const int64_t end = s.w > dw ? smaller(s.ow, (s.w - dw + s.stride_w - 1) / s.stride_w) : 0;
         for (int k = 0; k < length;) {
-            const int64_t ih = oh * s.stride_h + dh;
-            const int64_t line = ((n * s.h + ih) * s.w) * s.c + group * group_channels;
-            for (; ow < s.ow && k < length; ++ow, ++k) {
-                const int64_t iw = ow * s.stride_w + dw;
-                buffer.at[k] = ih >= 0 && ih < s.h && iw >= 0 && iw < s.w ? x + line + iw * s.c : zeros;
-            }
+            const int64_t ih = oh * s.stride_h + dh, stop = smaller(s.ow, ow + length - k);
+            const bool inside = ih >= 0 && ih < s.h;
+            const int64_t from = inside ? smaller(stop, larger(ow, first)) : stop, until = larger(from, smaller(stop, end));
+            const T** at = buffer.at + k - ow;
+            for (int64_t i = ow; i < from; ++i) at[i] = zeros;
+            const T* pixel = x + (inside ? ((n * s.h + ih) * s.w + from * s.stride_w + dw) * s.c + group * group_channels : 0);
+            for (int64_t i = from; i < until; ++i, pixel += s.stride_w * s.c) at[i] = pixel;
+            for (int64_t i = until; i < stop; ++i) at[i] = zeros;
+            k += int(stop - ow);
             ow = 0;
             if (++oh == s.oh) {
                 oh = 0;

@@ -33,31 +33,35 @@ struct Keys {
 };
 static constexpr Keys KEYS;
 
+static inline Words words_at(const void* p) {
+    typedef uint64_t Unaligned __attribute__((vector_size(STRIPE), aligned(1), may_alias));
+    return *static_cast<const Unaligned*>(p);
+}
+
 static inline void of_piece(const char* data, int64_t bytes, uint64_t* result) {
-    Words sum = {}, words, keys;
+    Words sum = {};
     const Words neighbours = {1, 0, 3, 2, 5, 4, 7, 6};
-    int stripe = 0;
-    const auto scramble = [&](const uint64_t* with) {
-        std::memcpy(&keys, with, STRIPE);
-        sum = (sum ^ (sum >> 47) ^ keys) * 0x9E3779B185EBCA87u;
-    };
-    for (; bytes > 0; data += STRIPE, bytes -= STRIPE) {
-        if (bytes >= STRIPE) {
-            std::memcpy(&words, data, STRIPE);
-        } else {
-            words = Words{};
-            std::memcpy(&words, data, size_t(bytes));
-        }
-        __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(data) + 4096), 0, 2);
-        std::memcpy(&keys, KEYS.of + stripe * 8, STRIPE);
-        const Words mixed = words ^ keys;
+    const auto add = [&](const Words& words, int stripe) {
+        const Words mixed = words ^ words_at(KEYS.of + stripe * 8);
         sum = sum + __builtin_shuffle(words, neighbours) + (mixed & 0xFFFFFFFFu) * (mixed >> 32);
-        if (++stripe == STRIPES) {
-            stripe = 0;
-            scramble(KEYS.of);
+    };
+    const auto scramble = [&](int with) {
+        sum = (sum ^ (sum >> 47) ^ words_at(KEYS.of + with * 8)) * 0x9E3779B185EBCA87u;
+    };
+    for (; bytes >= STRIPE * STRIPES; data += STRIPE * STRIPES, bytes -= STRIPE * STRIPES) {
+#pragma GCC unroll 16
+        for (int stripe = 0; stripe < STRIPES; ++stripe) {
+            __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(data) + 8192 + stripe * STRIPE), 0, 3);
+            add(words_at(data + stripe * STRIPE), stripe);
         }
+        scramble(0);
     }
-    scramble(KEYS.of + 8);
+    for (int stripe = 0; bytes > 0; ++stripe, data += STRIPE, bytes -= STRIPE) {
+        char last[STRIPE] = {};
+        std::memcpy(last, data, size_t(smaller(STRIPE, bytes)));
+        add(words_at(last), stripe);
+    }
+    scramble(1);
     std::memcpy(result, &sum, STRIPE);
 }
 

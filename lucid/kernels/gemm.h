@@ -40,7 +40,7 @@ struct Tile {
 };
 
 constexpr int64_t BLOCK_COLUMNS_BYTES = 2048;  // of one row of a B block: 256 rows of it are 512 KiB
-constexpr int64_t BLOCK_ROW_TILES = 16;
+constexpr int64_t BLOCK_ROW_TILES = 32;
 
 constexpr int ROW_PITCH = SEGMENT + 16;  // of a copied tile of A; not a power of two: rows fall into different cache sets
 
@@ -138,52 +138,57 @@ struct Windows {
     T element(const T* column, int i) const { return column[i * pitch]; }
 };
 
-// One run of one tile, k .. k + count - 1: sum[i][v] = r, or += r. COUNT is `count` where that is known beforehand. (A
-// function of its own, so that the compiler has the whole register file for the accumulators.)
+// Runs of one tile from k on: sum[i][v] = r, or += r, for each. COUNT terms a run where that is known beforehand, else one
+// run of `count`. (A function of its own, so that the compiler has the whole register file for the accumulators.)
 template <class T, int MR, int NV, int COUNT, class A>
-[[gnu::noinline]] static void run_kernel(const A a, const T* b, int64_t ldb, int k, int count, const Ahead::Near& near,
+[[gnu::noinline]] static void run_kernel(const A a, const T* b, int64_t ldb, int k, int count, const Ahead::Near* near,
                                          bool first, Vec<T> (&sum)[MR][NV]) {
     constexpr int UNROLL = COUNT ? 4 : 1;
-    const int steps = COUNT ? COUNT : count;
-    Vec<T> acc[MR][NV];
+    do {
+        const int steps = COUNT ? COUNT : count;
+        Vec<T> acc[MR][NV];
 #pragma GCC unroll 16
-    for (int i = 0; i < MR; ++i)
+        for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 4
-        for (int v = 0; v < NV; ++v) acc[i][v] = Vec<T>{};
-    int64_t line = 0;
+            for (int v = 0; v < NV; ++v) acc[i][v] = Vec<T>{};
+        int64_t line = 0;
 #pragma GCC unroll 1
-    for (int j = 0; j < steps; j += UNROLL) {
+        for (int j = 0; j < steps; j += UNROLL) {
 #pragma GCC unroll 4
-        for (int u = 0; u < UNROLL; ++u) {
-            Vec<T> bv[NV];
+            for (int u = 0; u < UNROLL; ++u) {
+                Vec<T> bv[NV];
 #pragma GCC unroll 4
-            for (int v = 0; v < NV; ++v) bv[v] = load(b + v * LANES<T>);
-            const T* const column = a.column(k + j + u);
-            if (COUNT) {
-                __builtin_prefetch(near.a[u % 2] + line + u / 2 * LINE, 0, 2);
-                __builtin_prefetch(near.b + 2 * line + u * LINE, 0, 2);
-            }
+                for (int v = 0; v < NV; ++v) bv[v] = load(b + v * LANES<T>);
+                const T* const column = a.column(k + j + u);
+                if (COUNT) {
+                    __builtin_prefetch(near->a[u % 2] + line + u / 2 * LINE, 0, 2);
+                    __builtin_prefetch(near->b + 2 * line + u * LINE, 0, 2);
+                }
 #pragma GCC unroll 16
-            for (int i = 0; i < MR; ++i) {
-                const Vec<T> av = splat(a.element(column, i));
+                for (int i = 0; i < MR; ++i) {
+                    const Vec<T> av = splat(a.element(column, i));
 #pragma GCC unroll 4
-                for (int v = 0; v < NV; ++v) acc[i][v] = fma(av, bv[v], acc[i][v]);
+                    for (int v = 0; v < NV; ++v) acc[i][v] = fma(av, bv[v], acc[i][v]);
+                }
+                b += ldb;
             }
-            b += ldb;
+            line += UNROLL / 2 * LINE;
         }
-        line += UNROLL / 2 * LINE;
-    }
-    if (first) {
+        if (first) {
 #pragma GCC unroll 16
-        for (int i = 0; i < MR; ++i)
+            for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 4
-            for (int v = 0; v < NV; ++v) sum[i][v] = acc[i][v];
-    } else {
+                for (int v = 0; v < NV; ++v) sum[i][v] = acc[i][v];
+        } else {
 #pragma GCC unroll 16
-        for (int i = 0; i < MR; ++i)
+            for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 4
-            for (int v = 0; v < NV; ++v) sum[i][v] = sum[i][v] + acc[i][v];
-    }
+                for (int v = 0; v < NV; ++v) sum[i][v] = sum[i][v] + acc[i][v];
+        }
+        first = false;
+        k += steps;
+        ++near;
+    } while (COUNT && (count -= COUNT) > 0);
 }
 
 // One segment of one tile: rows[i][column ..] = s, or += s, and then the epilogue if there is one.
@@ -200,13 +205,10 @@ static void micro_kernel(A a, const T* b, int64_t ldb, int length, T* const* row
             }
         }
     Vec<T> sum[MR][NV];
-    const Ahead::Near* near = ahead.run;
-    for (int k = 0; k < length; k += RUN, ++near) {
-        if (k + RUN <= length)
-            run_kernel<T, MR, NV, RUN>(a, b + k * ldb, ldb, k, RUN, *near, k == 0, sum);
-        else
-            run_kernel<T, MR, NV, 0>(a, b + k * ldb, ldb, k, length - k, *near, k == 0, sum);
-    }
+    const int whole = length / RUN * RUN;
+    if (whole > 0) run_kernel<T, MR, NV, RUN>(a, b, ldb, 0, whole, ahead.run, true, sum);
+    if (whole < length)
+        run_kernel<T, MR, NV, 0>(a, b + whole * ldb, ldb, whole, length - whole, ahead.run, whole == 0, sum);
 
     if (columns == NV * LANES<T>) {
 #pragma GCC unroll 16
@@ -264,19 +266,30 @@ struct Blocks {
     int64_t rows, columns;
 };
 
-// Many rows: a block of B stays in the second-level cache while the rows of a block pass by.
+// Many rows: a block of B, and what is summed of C, stay in the second-level cache while the rows of a block pass by. Among
+// the cuts that fit there and keep all threads busy, the one whose longest thread is done first, by the cycles of one
+// micro-kernel, of copying a tile of A and of fetching a panel of B (measured roughly, with vectors of 64 bytes).
 template <class T>
 static Blocks blocks_of_cache_size(int64_t tiles, int64_t panels) {
+    constexpr int64_t COMPUTE = 3600, COPY = 900, FETCH = 1000;
     const auto count = [](int64_t n, int64_t size) { return (n + size - 1) / size; };
-    int64_t tiles_a_block = smaller(tiles, BLOCK_ROW_TILES);
-    int64_t panels_a_block = smaller(panels, BLOCK_COLUMNS_BYTES / int64_t(PANEL<T> * sizeof(T)));
-    const int64_t wanted = num_threads() == 1 ? 1 : 4 * num_threads();
-    while (count(tiles, tiles_a_block) * count(panels, panels_a_block) < wanted) {
-        int64_t& larger_side = panels_a_block > 4 || tiles_a_block == 1 ? panels_a_block : tiles_a_block;
-        if (larger_side == 1) break;
-        larger_side = (larger_side + 1) / 2;
-    }
-    return {count(tiles, tiles_a_block), count(panels, panels_a_block)};
+    const int64_t threads = num_threads(), wanted = threads == 1 ? 1 : 4 * threads;
+    const int64_t rows = count(tiles, BLOCK_ROW_TILES);
+    const int64_t columns = count(panels, BLOCK_COLUMNS_BYTES / int64_t(PANEL<T> * sizeof(T)));
+    Blocks best{tiles, panels};
+    int64_t least = INT64_MAX;
+    for (int64_t r = rows; r <= smaller(tiles, rows + wanted); ++r)
+        for (int64_t c = columns; c <= smaller(panels, columns + wanted); ++c) {
+            if (r * c < smaller(wanted, tiles * panels) && (r < smaller(tiles, rows + wanted) || c < smaller(panels, columns + wanted)))
+                continue;
+            const int64_t t = count(tiles, r), p = count(panels, c);
+            const int64_t cycles = count(r * c, threads) * (t * p * COMPUTE + t * COPY + p * FETCH);
+            if (cycles < least) {
+                least = cycles;
+                best = {r, c};
+            }
+        }
+    return best;
 }
 
 // A long k (a weight gradient): every block of rows reads all of B and every block of columns all of A, so as few

@@ -14,8 +14,9 @@ namespace lucid {
 
 namespace {
 
-// A quarter more than results alone have taken at their most: the sizes that come back are not those that are asked for.
-constexpr size_t SLACK = 4;
+// A quarter more than results alone have taken at their most, and at least so much: the sizes that come back are not those
+// that are asked for next.
+constexpr size_t SLACK = 4, LEAST = size_t(256) << 20;
 
 size_t rounded(size_t bytes) {
     const size_t unit = bytes >= HUGE_PAGE ? HUGE_PAGE : 4096;
@@ -31,7 +32,8 @@ class Store {
             live_ += size;
             if (void* memory = find(size)) return memory;
             most_ = live_ > most_ ? live_ : most_;
-            while (live_ + idle_ > most_ + most_ / SLACK && !oldest_first_.empty()) drop_oldest();
+            const size_t limit = most_ + most_ / SLACK > LEAST ? most_ + most_ / SLACK : LEAST;
+            while (live_ + idle_ > limit && !oldest_first_.empty()) drop_oldest();
         }
         try {
             return system_allocate(size);
