@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lucid import tensor as _tensor  # first: the operations and the tensor need each other, and the tensor comes first
 from lucid.autograd import enable_grad, grad_enabled, is_grad_enabled, no_grad, set_grad_enabled
 from lucid.backends import available_backends, get_backend, set_backend, use_backend
-from lucid.device import get_default_device, get_num_threads, set_default_device, set_num_threads
+from lucid.device import empty_cache, get_default_device, get_num_threads, set_default_device, set_num_threads
 from lucid.dtypes import *
 from lucid.dtypes import bool_ as bool
 from lucid.ops.comparison import *

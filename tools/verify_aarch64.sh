@@ -9,7 +9,7 @@ for tool in aarch64-linux-gnu-g++ qemu-aarch64; do
   command -v "$tool" >/dev/null || { echo "verify_aarch64: $tool is missing: apt-get install g++-aarch64-linux-gnu qemu-user" >&2; exit 2; }
 done
 flags="-std=gnu++17 -O3 -ffp-contract=off -fno-math-errno -fno-trapping-math -pthread"
-common="tools/kernel_digest.cpp lucid/kernels/isa.cpp lucid/kernels/threads.cpp lucid/kernels/isa_baseline.cpp"
+common="tools/kernel_digest.cpp lucid/kernels/isa.cpp lucid/kernels/threads.cpp lucid/kernels/memory.cpp lucid/kernels/isa_baseline.cpp"
 
 echo "aarch64: compiling" >&2
 aarch64-linux-gnu-g++ $flags -static $common -o "$work/aarch64"

@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 flags="-std=gnu++17 -O1 -g -fsanitize=thread -ffp-contract=off -fno-math-errno -fno-trapping-math -pthread"
-sources="tools/kernel_digest.cpp lucid/kernels/isa.cpp lucid/kernels/threads.cpp lucid/kernels/isa_baseline.cpp"
+sources="tools/kernel_digest.cpp lucid/kernels/isa.cpp lucid/kernels/threads.cpp lucid/kernels/memory.cpp lucid/kernels/isa_baseline.cpp"
 objects=()
 if [ "$(uname -m)" = x86_64 ]; then
   g++ $flags -mavx2 -mfma -c lucid/kernels/isa_avx2.cpp -o "$work/avx2.o"

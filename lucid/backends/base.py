@@ -143,7 +143,7 @@ class Backend(ABC):
     ) -> tuple[Array, Array, Array]:
         """``(dx, dgamma, dbeta)``; ``training`` tells whether the statistics depended on ``x``."""
 
-    # -- what networks do in a row, where a backend can spare passes over memory; the bits are those of one by one ---------
+    # -- what networks do in a row, where a backend can spare passes over memory; the bits are those of one by one ----
 
     def conv2d_norm(
         self,

@@ -174,7 +174,9 @@ class _Panels:
     """
 
     def __init__(self) -> None:
-        self._kept: dict[int, tuple[Any, tuple[Any, ...], Array]] = {}  # by id: a weak reference, what they belong to, they
+        self._kept: dict[
+            int, tuple[Any, tuple[Any, ...], Array]
+        ] = {}  # by id: a weak reference, what they belong to, they
         self._lock = threading.Lock()
 
     def of(self, weight: Array, sizes: list[int]) -> tuple[Array, bool]:
@@ -477,7 +479,20 @@ class NativeBackend(Backend):
         dgamma, dbeta = np.empty(channels, x.dtype), np.empty(channels, x.dtype)
         after = None if y is None else _images(y)
         _native.batch_norm_grad(
-            rows, channels, _images(dy), images, after, gamma, mean, var, float(eps), training, dx, arrived, dgamma, dbeta
+            rows,
+            channels,
+            _images(dy),
+            images,
+            after,
+            gamma,
+            mean,
+            var,
+            float(eps),
+            training,
+            dx,
+            arrived,
+            dgamma,
+            dbeta,
         )
         more = None if not residual else dy if arrived is None else arrived.transpose(_CHANNELS_FIRST)
         return dx.transpose(_CHANNELS_FIRST), dgamma, dbeta, more

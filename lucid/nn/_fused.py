@@ -44,8 +44,9 @@ def norm_act(
     """``act(norm(x))``, or, with a shortcut, ``norm(x) + shortcut()`` and, if ``relu_after``, ReLU."""
     if not unwatched(norm, act):
         return _finish(act, norm(x), shortcut, relu_after)
+    assert isinstance(norm, BatchNorm2d)
     residual = None if shortcut is None else shortcut()
-    return norm.normalize(x, relu=act is not None or relu_after, residual=residual)  # type: ignore[operator]
+    return norm.normalize(x, relu=act is not None or relu_after, residual=residual)
 
 
 def conv_norm_act(
@@ -59,7 +60,8 @@ def conv_norm_act(
     """``norm_act`` of ``conv(x)``."""
     if not unwatched(conv, norm, act):
         return _finish(act, norm(conv(x)), shortcut, relu_after)
-    assert isinstance(conv, Conv2d) and isinstance(norm, BatchNorm2d)
+    assert isinstance(conv, Conv2d)
+    assert isinstance(norm, BatchNorm2d)
     mean, var = norm.running_mean, norm.running_var
     if norm.training or mean is None or var is None or _mode.enabled or conv.out_channels != norm.num_features:
         return norm_act(norm, act, conv(x), shortcut, relu_after)

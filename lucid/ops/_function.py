@@ -62,9 +62,9 @@ class Function:
     """Whether it only moves or converts data, so that inputs need not be of one dtype that lucid computes with."""
     view: ClassVar[bool] = False
     """Whether the result may share memory with the first input."""
-    fresh: ClassVar[bool] = True
+    fresh: bool = True
     """Whether ``backward`` returns arrays of its own alone: not ``dy``, no view of it, not one array twice."""
-    keeps: ClassVar[tuple[int, ...]] = ()
+    keeps: tuple[int, ...] = ()
     """Which inputs' arrays (-1: the result's) ``saved`` may hold, and must not change before the backward pass."""
 
     forward: Callable[..., Any]

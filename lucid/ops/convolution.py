@@ -92,7 +92,7 @@ def settle(
     dilation: PairLike,
     groups: int,
 ) -> tuple[Tensor, tuple[Pair, Pair, Pair, int]]:
-    """The input, widened where a named padding is uneven, and the checked geometry: stride, padding, dilation, groups."""
+    """The input, widened where a named padding is uneven, and stride, padding, dilation and groups, checked."""
     if isinstance(padding, str):
         input, padding = _named_padding(
             input, weight, padding, pair("stride", stride, 1), pair("dilation", dilation, 1)

@@ -25,8 +25,8 @@ class NormAct(BatchNorm):
     def __init__(self, training: bool, momentum: float, eps: float, relu: bool) -> None:
         super().__init__(training, momentum, eps)
         self.relu = relu
-        if relu:
-            self.keeps = (0, 1, -1)
+        self.keeps = (0, 1, -1) if relu else (0, 1)
+        self.fresh = relu  # else the residual's gradient is dy itself
 
     def forward(self, be: Backend, x: Any, gamma: Any, beta: Any, mean: Any, var: Any, residual: Any) -> Any:  # type: ignore[override]
         if self.training:
@@ -46,11 +46,6 @@ class NormAct(BatchNorm):
         )
         grads = (dx, dgamma, dbeta, None, None, dresidual)
         return tuple([grad if need else None for grad, need in zip(grads, needs, strict=True)])
-
-    @property
-    def fresh(self) -> bool:  # type: ignore[override]
-        """The residual's gradient is ``dy`` itself where no ReLU stands between."""
-        return self.relu or not (self.needs or (False,))[-1]
 
 
 class Conv2dNormAct(Function):
@@ -83,7 +78,7 @@ def norm_act(
     relu: bool,
     residual: Tensor | None,
 ) -> Tensor:
-    """``batch_norm`` of the first eight arguments, plus ``residual`` (of the input's shape, or None), and ReLU if wanted.
+    """``batch_norm`` of the first eight arguments, plus ``residual`` (of the input's shape, or None), and ReLU.
 
     Raises:
         ValueError: as ``batch_norm``; a residual of another shape.

@@ -18,7 +18,7 @@ class BatchNorm(Function):
 
     name = "batch_norm"
     params = ("training", "momentum", "eps")
-    keeps = (0, 1)
+    keeps: tuple[int, ...] = (0, 1)
 
     def __init__(self, training: bool, momentum: float, eps: float) -> None:
         self.training = training

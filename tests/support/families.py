@@ -62,7 +62,9 @@ def convolution(rng: np.random.Generator) -> tuple[dict[str, Any], tuple[int, ..
         groups = int(rng.choice([1, 1, 1, 2, 3, 4]))
         depthwise = rng.random() < 0.1
         cg, og = (
-            (1, 1) if depthwise else (int(rng.choice([1, 2, 3, 5, 16, 33, 70])), int(rng.choice([1, 2, 7, 16, 33, 65])))
+            (1, 1)
+            if depthwise
+            else (int(rng.choice([1, 2, 3, 5, 16, 33, 70])), int(rng.choice([1, 2, 7, 16, 33, 65, 130])))
         )
         kernel, stride, padding, dilation = pair(rng, 1, 4), pair(rng, 1, 3), pair(rng, 0, 3), pair(rng, 1, 2)
         n, size = int(rng.choice([0, 1, 1, 2, 3])), pair(rng, 1, 13)
@@ -100,9 +102,47 @@ def conv2d_weight_grad(rng: np.random.Generator) -> Call:
 
 
 @family
+def conv2d_norm(rng: np.random.Generator) -> Call:
+    """A convolution with everything that may be folded into it; the reference runs it step by step."""
+    options, x_shape, w_shape, y_shape = convolution(rng)
+    dtype, special = dtype_of(rng), share_of_specials(rng)
+    x, w = values(rng, x_shape, dtype, special), values(rng, w_shape, dtype, special)
+    channels = y_shape[1:2]
+    bias, gamma, beta = (values(rng, channels, dtype) if rng.random() < 0.5 else None for _ in range(3))
+    norm = (gamma, beta, rng.standard_normal(channels), rng.random(channels) + 0.1, 1e-5)
+    residual = values(rng, y_shape, dtype, special) if rng.random() < 0.5 else None
+    geometry = options["stride"], options["padding"], options["dilation"], options["groups"]
+    relu = bool(rng.random() < 0.5)
+    return lambda be: be.conv2d_norm(x, w, bias, geometry, norm, residual, relu)
+
+
+@family
+def norm_act(rng: np.random.Generator) -> Call:
+    """Normalisation, residual sum and ReLU, forward and backward, in both modes."""
+    shape = (int(rng.integers(1, 4)), int(rng.choice([1, 3, 8, 17, 40])), *pair(rng, 1, 12))
+    dtype, special = dtype_of(rng), share_of_specials(rng)
+    x, dy = values(rng, shape, dtype, special), values(rng, shape, dtype, special)
+    channels = shape[1:2]
+    gamma, beta = (values(rng, channels, dtype) if rng.random() < 0.7 else None for _ in range(2))
+    residual = values(rng, shape, dtype, special) if rng.random() < 0.5 else None
+    relu, training = bool(rng.random() < 0.7), bool(rng.random() < 0.6)
+    mean, var = rng.standard_normal(channels), rng.random(channels) + 0.1
+
+    def call(be: Backend) -> Any:
+        if training:
+            y, m, v = be.norm_act_train(x, gamma, beta, 1e-5, residual, relu)
+        else:
+            y, m, v = be.norm_act_eval(x, gamma, beta, mean, var, 1e-5, residual, relu), mean, var
+        grads = be.norm_act_grad(dy, x, y if relu else None, gamma, m, v, 1e-5, training, residual is not None)
+        return (y, m, v, *grads[: 3 if residual is None else 4])
+
+    return call
+
+
+@family
 def matmul(rng: np.random.Generator) -> Call:
     dtype, special = dtype_of(rng), share_of_specials(rng)
-    m, n = (int(rng.choice([1, 2, 13, 14, 15, 33, 70])) for _ in range(2))
+    m, n = int(rng.choice([1, 2, 13, 14, 15, 33, 70])), int(rng.choice([1, 2, 13, 14, 15, 33, 70, 150]))
     k = int(rng.choice([0, 1, 5, 255, 256, 257, 700, 8192, 8193, 9000]))
     if m * n * k > 600_000:
         m, n = min(m, 5), min(n, 14)
