@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from support.backends import BACKENDS
+from support.backends import BACKENDS, on
 from support.bits import bits
 
 import lucid
@@ -86,9 +86,10 @@ def step(model: nn.Module, images: np.ndarray, classes: np.ndarray) -> dict[str,
 def check(model_name: str, seed: int, name: str, **options: object) -> None:
     model, images, classes = make(model_name, seed, **options)
     assert len(list(model.named_buffers())) > 0
-    with lucid.use_backend("reference"):
+    with on("reference"):
         expected = step(model, images, classes)
-    with lucid.use_backend(name):
+    with on(name):
+        model.to(lucid.get_default_device())
         for threads in THREADS:
             lucid.set_num_threads(threads)
             got = step(model, images, classes)
@@ -126,6 +127,38 @@ def test_models_have_the_bits_of_the_reference(model_name: str, seed: int, name:
     check(model_name, seed, name)
 
 
+STEPS = 3
+
+
+def trained(model: nn.Module, images: np.ndarray, classes: np.ndarray) -> dict[str, str]:
+    """The losses of some steps, and all that they leave in the model and in the optimiser."""
+    optimizer = lucid.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-3)
+    x, target, digests = lucid.tensor(images), lucid.tensor(classes), {}
+    for number in range(STEPS):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model.train()(x), target)
+        loss.backward()
+        optimizer.step()
+        digests[f"loss {number}"] = digest(loss.numpy())
+    digests |= {name: digest(tensor.numpy()) for name, tensor in model.state_dict().items()}
+    memory = [state["momentum_buffer"] for state in optimizer.state.values()]
+    return digests | {f"momentum {i}": digest(tensor.numpy()) for i, tensor in enumerate(memory)}
+
+
+@other_backends
+@seeds
+@pytest.mark.parametrize("model_name", ["resnet_18", "resnet_200"])
+def test_training_narrow_models_has_the_bits_of_the_reference(model_name: str, seed: int, name: str) -> None:
+    results = []
+    for backend in ("reference", name):
+        model, images, classes = make(model_name, seed, **NARROW)
+        with on(backend):
+            results.append(trained(model.to(lucid.get_default_device()), images, classes))
+    assert list(results[0]) == list(results[1])
+    different = [key for key in results[0] if results[0][key] != results[1][key]]
+    assert not different, f"{name}: {len(different)} of {len(results[0])} differ: {different[:5]}"
+
+
 ONE_OF_EACH_BLOCK = ("resnet_18", "resnet_50", "resnet_200")  # enough for the reference, whose bits the others have
 
 
@@ -144,8 +177,8 @@ def test_an_image_does_not_feel_its_batch(model_name: str, seed: int, name: str)
     model, images, _ = make(model_name, seed, **NARROW)
     others = np.random.default_rng(seed).standard_normal((5, 3, SIZE, SIZE)).astype(np.float32)
     others[1] = np.nan
-    with lucid.use_backend(name), lucid.no_grad():
-        model.eval()
+    with on(name), lucid.no_grad():
+        model.eval().to(lucid.get_default_device())
         alone = bits(model(lucid.tensor(images[:1])).numpy()[0])
         for place in (0, 2, 4):
             batch = others.copy()
@@ -159,8 +192,8 @@ def test_an_image_does_not_feel_its_batch(model_name: str, seed: int, name: str)
 @every_model
 def test_an_image_does_not_feel_its_batch_at_real_width(model_name: str, seed: int, name: str) -> None:
     model, images, _ = make(model_name, seed)
-    with lucid.use_backend(name), lucid.no_grad():
-        model.eval()
+    with on(name), lucid.no_grad():
+        model.eval().to(lucid.get_default_device())
         together = model(lucid.tensor(images)).numpy()
         for place, image in enumerate(images):
             assert bits(model(lucid.tensor(image[None])).numpy()[0]) == bits(together[place]), f"place {place}"

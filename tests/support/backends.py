@@ -36,7 +36,7 @@ ON_GPU = [name for name in available_backends("gpu") if name in STRICT or BACKEN
 @contextlib.contextmanager
 def on(name: str) -> Iterator[str]:
     """Inside, the backend ``name`` serves its device, and that is the default device."""
-    device, before = BACKENDS.get(name) or device_of(name), lucid.get_default_device()
+    device, before = device_of(name), lucid.get_default_device()
     with use_backend(name, device):
         lucid.set_default_device(device)
         try:
