@@ -20,7 +20,7 @@ import pytest
 from support import nvrtc
 from support.bits import assert_same_bits, bits
 from support.families import FAMILIES, OnHost, named
-from support.strict import traffic
+from support.strict import strict, traffic
 
 import lucid
 import lucid.nn.functional as F
@@ -421,6 +421,78 @@ def test_a_full_device_is_an_error_that_names_the_sizes(a_gpu: Callable[..., Fak
     )
     assert isinstance(error.value, MemoryError)
     assert fake.allocate(1000) == "1000 bytes"  # and work goes on
+
+
+class Room:
+    """Lets the array library of the strict devices make so many arrays, then none, as a full GPU would."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left: int | None = None
+        self.made = 0
+        for name in ("empty", "empty_like", "zeros", "ascontiguousarray"):
+            monkeypatch.setattr(strict, name, self._limited(getattr(strict, name)))
+
+    def _limited(self, make: Callable[..., Any]) -> Callable[..., Any]:
+        def limited(*arguments: Any, **options: Any) -> Any:
+            self.made += 1
+            if self.left is not None:
+                self.left -= 1
+                if self.left < 0:
+                    raise _cuda_run.DeviceMemoryError("the GPU has no room for 2.00 GiB more")
+            return make(*arguments, **options)
+
+        return limited
+
+
+def test_a_step_that_found_no_room_is_run_again(on_strict_arrays: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = Room(monkeypatch)
+    lucid.manual_seed(4)
+    model = ResNet(PreActBottleneck, [1, 1], 5, stem_width=4, channels=(3, 4)).to("gpu")
+    optimizer = lucid.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
+    x, target = lucid.random.randn(2, 3, 32, 32).to("gpu"), lucid.tensor([1, 3], device="gpu")
+
+    def gradients() -> None:
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), target).backward()
+
+    def state() -> dict[str, Any]:
+        return {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+
+    gradients()
+    optimizer.step()
+    before = {name: value.copy() for name, value in state().items()}
+    room.made = 0
+    gradients()
+    needed = room.made
+    expected = {name: p.grad.numpy() for name, p in model.named_parameters()}
+    assert needed > 100
+    for left in (0, 1, 5, needed // 4, needed // 2, needed - 20, needed - 1):
+        model.load_state_dict({name: lucid.tensor(value) for name, value in before.items()})
+        room.left = left
+        with pytest.raises(_cuda_run.DeviceMemoryError, match=r"no room for 2\.00 GiB more"):
+            gradients()
+        room.left = None
+        after = state()
+        assert_same_bits({n: after[n] for n in expected}, {n: before[n] for n in expected})
+        model.load_state_dict({name: lucid.tensor(value) for name, value in before.items()})
+        gradients()
+        assert_same_bits(
+            {name: p.grad.numpy() for name, p in model.named_parameters()}, expected, f"{left} of {needed}"
+        )
+
+
+def test_a_plan_that_found_no_room_is_run_again(on_strict_arrays: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = Room(monkeypatch)
+    model = ResNet(PreActBottleneck, [1, 1], 5, stem_width=4, channels=(3, 4)).to("gpu").eval()
+    x = lucid.random.randn(2, 3, 32, 32).to("gpu")
+    expected, plan = model(x).numpy(), lucid.compile(model, x)
+    for left in (0, 1, 2):
+        room.left = left
+        with pytest.raises(_cuda_run.DeviceMemoryError):
+            plan(x)
+    room.left = None
+    for _ in range(2):
+        assert bits(plan(x).numpy()) == bits(expected)
 
 
 def test_a_driver_that_fails_names_the_kernels(a_gpu: Callable[..., FakeCupy]) -> None:

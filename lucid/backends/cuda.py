@@ -8,6 +8,7 @@ used where it lies, any other is copied into it first. Nothing here waits for th
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -57,6 +58,22 @@ def _same_layout(a: Array, b: Array) -> bool:
     return a.shape == b.shape and all(
         size == 1 or p == q for size, p, q in zip(a.shape, a.strides, b.strides, strict=True)
     )
+
+
+@lru_cache(4096)
+def _contraction(fields: tuple[tuple[str, int], ...]) -> Any:
+    """``Contraction`` of lucid/kernels/cuda/gemm.cuh; what is not named is 0."""
+    given = dict(fields)
+    values = [given.pop(name, 0) for name in CONTRACTION]
+    assert not given
+    return structure(values)
+
+
+@lru_cache(4096)
+def _variant(source: str, tile: str, pack_a: bool, pack_b: bool) -> tuple[str, tuple[str, ...]]:
+    """An instance of the kernel of lucid/kernels/cuda/gemm.cu: its name, and the defines that make it."""
+    name = f"contract_{source}_{tile}_{pack_a:d}_{pack_b:d}"
+    return name, (f"LUCID_CONTRACT={name},{source},{tile},{str(pack_a).lower()},{str(pack_b).lower()}",)
 
 
 class CudaBackend(Backend):
@@ -290,15 +307,13 @@ class CudaBackend(Backend):
         if epilogue.residual is not None:
             assert _same_layout(epilogue.residual, y)
         fields.update(chunk=how.chunk, chunks=how.chunks, slots=how.slots)
-        contraction = structure([fields.pop(name, 0) for name in CONTRACTION])
-        assert not fields
-        tile, name = how.tile, f"contract_{source}_{how.tile.name}_{pack_a:d}_{pack_b:d}"
+        contraction = _contraction(tuple(fields.items()))
+        tile, (name, variant) = how.tile, _variant(source, how.tile.name, pack_a, pack_b)
         slots = self.xp.empty((batch, how.slots, m, n), y.dtype) if how.slots else None
         grid = ceil_div(m, tile.m) * ceil_div(n, tile.n) * how.chunks, 1, min(batch, MOST_GRID)
-        variant = f"LUCID_CONTRACT={name},{source},{tile.name},{str(pack_a).lower()},{str(pack_b).lower()}"
         after = NO_EPILOGUE if how.slots else epilogue
         self._run(
-            "gemm.cu", name, y.dtype, grid, contraction, a, b, y, slots, *after, block=tile.threads, defines=(variant,)
+            "gemm.cu", name, y.dtype, grid, contraction, a, b, y, slots, *after, block=tile.threads, defines=variant
         )
         if slots is not None:
             arguments = contraction, slots, y, *epilogue
