@@ -328,7 +328,12 @@ def card() -> tuple[dict[str, Any], Peaks]:
     clocks = cupy_clock()
 
     def best(run: Callable[[], Any]) -> float:
-        run()
+        """Seconds; infinity if it does not run."""
+        try:
+            run()
+        except Exception as error:
+            print(f"not measured: {type(error).__name__}: {error}", file=sys.stderr)
+            return float("inf")
         seconds = []
         for _ in range(5):
             start = clocks.mark()

@@ -11,10 +11,10 @@
 #   certify  the digests of all ten models against golden/, by `lucid-oracle certify --device gpu`
 #   bench    the table of tools/bench_gpu.py
 #
-# Every step has a time limit. Exit status 0: every step that was asked for was run and passed; else 1. certify and bench leave a
-# certificate and a record under golden/hardware (or where VERIFY_GPU_OUT says): commit them.
-# PYTHON names the interpreter (python3). VERIFY_GPU_BACKEND=strict_cuda tries the script itself where there is no GPU: it
-# proves nothing about one, and the exit status is then never 0.
+# Every step has a time limit. Exit status 0: every step that was asked for was run and passed; else 1. certify leaves its
+# certificate in golden/hardware (or where VERIFY_GPU_OUT says), bench its record in bench/ there: commit them.
+# PYTHON names the interpreter (python3), VERIFY_GPU_LIMIT other seconds for every step. VERIFY_GPU_BACKEND=strict_cuda tries
+# the script itself where there is no GPU: it proves nothing about one, and the exit status is then never 0.
 # shellcheck disable=SC2329  # the steps are functions that `timeout` runs
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -73,14 +73,16 @@ certify() {
     echo "  lucid-oracle certify does not run here: $(tail -n 1 "$work/help")"
     return 1
   fi
-  in_place -m oracle.cli certify --device gpu
+  local name
+  name=$(card_name)
+  mkdir -p "$out" || return 1
+  in_place -m oracle.cli certify --device gpu --directory "$root/golden" --name "$name" -o "$out/$name.json"
 }
 
 bench() {
   local options=()
   [ "$backend" = cuda ] || options=(--device cpu --model resnet_18 --size 32 --work eval:2 train:2 --rounds 1)
-  mkdir -p "$out" || return 1
-  in_place "$root/tools/bench_gpu.py" --json "$out/bench-$(card_name).json" "${options[@]}"
+  in_place "$root/tools/bench_gpu.py" --json "$out/bench/$(card_name).json" "${options[@]}"
 }
 
 card_name() { # of the GPU, as part of a file's name
@@ -103,7 +105,7 @@ for step in "${steps[@]}"; do
       echo "  ${result[$step]}"
       continue
     fi
-    timeout --kill-after=5 "${limit[build]}" bash -c build || built=no
+    timeout --kill-after=5 "${VERIFY_GPU_LIMIT:-${limit[build]}}" bash -c build || built=no
     if [ "$built" = no ]; then
       result[$step]="not run: lucid was not built"
       status=1
@@ -111,11 +113,11 @@ for step in "${steps[@]}"; do
     fi
   fi
   before=$SECONDS
-  timeout --kill-after=5 "${limit[$step]}" bash -c "$step"
+  timeout --kill-after=5 "${VERIFY_GPU_LIMIT:-${limit[$step]}}" bash -c "$step"
   code=$?
   case $code in
     0) result[$step]="passed" ;;
-    124 | 137) result[$step]="over its limit of ${limit[$step]} s" status=1 ;;
+    124 | 137) result[$step]="over its limit of ${VERIFY_GPU_LIMIT:-${limit[$step]}} s" status=1 ;;
     *) result[$step]="FAILED (status $code)" status=1 ;;
   esac
   result[$step]+=", $((SECONDS - before)) s"
