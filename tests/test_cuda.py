@@ -6,11 +6,13 @@ others); these tests are of what is CUDA's alone. In the tox environment ``emula
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +26,7 @@ from support.strict import strict, traffic
 
 import lucid
 import lucid.nn.functional as F
-from lucid.backends import _cuda_compile, _cuda_cut, _cuda_run, cuda, get_backend
+from lucid.backends import _cuda_compile, _cuda_cut, _cuda_run, available_backends, cuda, get_backend
 from lucid.backends._cuda_compile import KERNELS, source
 from lucid.backends._cuda_run import Launch, options_for
 from lucid.models import ResNet
@@ -515,6 +517,42 @@ def test_a_kernel_that_the_gpu_cannot_compile_is_an_error_that_names_it(a_gpu: C
         _cuda_run.CupyExecutor().run(the_launch("norm.cu", DTYPES[0], "normalize"))
 
 
+def test_a_plan_is_captured_as_a_graph(a_gpu: Callable[..., FakeCupy]) -> None:
+    fake, said = a_gpu(), []
+
+    class Stream:
+        def __init__(self, non_blocking: bool) -> None:
+            assert non_blocking
+
+        def __enter__(self) -> None:
+            said.append("enter")
+
+        def __exit__(self, *_: Any) -> None:
+            said.append("exit")
+
+        def begin_capture(self) -> None:
+            said.append("begin")
+
+        def end_capture(self) -> Any:
+            said.append(f"end after {len(fake.launched)}")
+            return SimpleNamespace(upload=lambda stream: said.append("upload"), launch=lambda: said.append("launch"))
+
+    fake.cuda.Stream = Stream
+    executor, launch = _cuda_run.CupyExecutor(), the_launch("norm.cu", DTYPES[0], "normalize")
+    executor.run(launch)
+    again = executor.capture([launch, launch])
+    assert said == ["enter", "begin", "end after 3", "exit", "upload"]
+    again()
+    again()
+    assert said[5:] == ["launch", "launch"]
+    assert len(fake.launched) == 3
+    broken = launch._replace(kernel="other")
+    executor._functions["other", DTYPES[0]] = lambda *_: (_ for _ in ()).throw(FakeCupy.CUDADriverError("INVALID"))
+    with pytest.raises(_cuda_run.KernelError, match="norm.cu: kernel 'other' does not start: INVALID"):
+        executor.capture([broken])
+    assert said[-2:] == ["end after 3", "exit"]  # no stream is left capturing
+
+
 def test_a_gpu_is_given_what_was_made_for_it(a_gpu: Callable[..., FakeCupy]) -> None:
     for architectures, kind in (((70, 80, 90), "sm_90"), ((70, 80), "compute_80"), ((70, 100), "compute_70")):
         fake = a_gpu(architectures=architectures)
@@ -631,6 +669,53 @@ def test_what_is_kept_is_machine_code(cached: Path, compiler: nvrtc.Nvrtc) -> No
     fake = FakeNvrtc(architectures=(80,), real=compiler)
     assert compiled_by(fake, 80).startswith(b"\x7fELF")
     assert b".version" in compiled_by(fake, 90)  # PTX, for a driver to translate
+
+
+ASKED_OF_CUPY = """
+    ndarray empty empty_like zeros full asarray asnumpy ascontiguousarray broadcast_to expand_dims moveaxis where take
+    stack concatenate arange argsort any argmax get_default_memory_pool __version__
+    cuda.get_allocator cuda.set_allocator cuda.memory.OutOfMemoryError cuda.Device cuda.driver.CUDADriverError
+    cuda.runtime.CUDARuntimeError cuda.runtime.getDeviceCount cuda.runtime.memGetInfo cuda.function.Module.load
+    cuda.function.Module.get_function cuda.Stream.begin_capture cuda.Stream.end_capture cuda.Graph.upload
+    cuda.Graph.launch cuda.Event cuda.get_elapsed_time cuda.nvrtc.createProgram cuda.nvrtc.compileProgram
+    cuda.nvrtc.getCUBIN cuda.nvrtc.getPTX cuda.nvrtc.getProgramLog cuda.nvrtc.destroyProgram cuda.nvrtc.NVRTCError
+"""
+
+
+@pytest.fixture
+def real_cupy() -> Any:
+    """CuPy can be loaded without a GPU: its interfaces are there, and its binding of NVRTC works."""
+    if DEMANDED:
+        return importlib.import_module("cupy")
+    return pytest.importorskip("cupy")
+
+
+def test_cupy_has_what_is_asked_of_it(real_cupy: Any) -> None:
+    for name in ASKED_OF_CUPY.split():
+        attrgetter(name)(real_cupy)
+    pool = real_cupy.get_default_memory_pool()
+    assert callable(pool.used_bytes)
+    assert callable(pool.total_bytes)
+
+
+def test_kernels_compile_through_cupys_binding(real_cupy: Any, cached: Path) -> None:
+    binding = real_cupy.cuda.nvrtc
+    assert compiled_by(binding, 80).startswith(b"\x7fELF")
+    assert b".version" in compiled_by(binding, 999)
+    broken = _cuda_compile.Compiler(binding, 80)
+    with pytest.raises(
+        _cuda_compile.KernelError, match=r"a CUDA kernel does not compile: device.cuh, line \d+: identifier"
+    ):
+        broken.compiled("norm.cu", ("-DLUCID_T=nothing", *_cuda_compile.OPTIONS))
+
+
+def test_no_gpu_is_one_sentence(real_cupy: Any) -> None:
+    if "cuda" in available_backends():
+        pytest.skip("there is a GPU")
+    with pytest.raises(
+        RuntimeError, match=r"^the 'cuda' backend cannot run here: CuPy found no NVIDIA GPU \([^\n]+\)$"
+    ):
+        get_backend("cuda")
 
 
 def test_cupys_own_options_would_flush_subnormals(compiler: nvrtc.Nvrtc) -> None:
