@@ -548,7 +548,7 @@ def test_a_plan_is_captured_as_a_graph(a_gpu: Callable[..., FakeCupy]) -> None:
     assert len(fake.launched) == 3
     broken = launch._replace(kernel="other")
     executor._functions["other", DTYPES[0]] = lambda *_: (_ for _ in ()).throw(FakeCupy.CUDADriverError("INVALID"))
-    with pytest.raises(_cuda_run.KernelError, match="norm.cu: kernel 'other' does not start: INVALID"):
+    with pytest.raises(_cuda_run.KernelError, match=r"norm.cu: kernel 'other' does not start: INVALID"):
         executor.capture([broken])
     assert said[-2:] == ["end after 3", "exit"]  # no stream is left capturing
 
