@@ -28,6 +28,7 @@ import lucid
 import lucid.nn.functional as F
 from lucid.backends import _cuda_compile, _cuda_cut, _cuda_run, available_backends, cuda, get_backend
 from lucid.backends._cuda_compile import KERNELS, source
+from lucid.backends._cuda_cut import SOURCES
 from lucid.backends._cuda_run import Launch, options_for
 from lucid.models import ResNet
 from lucid.models.blocks import PreActBottleneck
@@ -37,7 +38,6 @@ DTYPES = [np.dtype(np.float32), np.dtype(np.float64)]
 FILES = sorted(path.name for path in KERNELS.glob("*.cu"))
 ARCHITECTURES = (70, 80, 90, 100)
 CONTRACTIONS = ("matmul", "linear", "conv2d", "conv2d_input_grad", "conv2d_weight_grad")
-SOURCES = ("FORWARD", "INPUT_GRAD", "WEIGHT_GRAD", "MATMUL_NN", "MATMUL_NT", "MATMUL_TN", "MATMUL_TT")
 
 
 @pytest.fixture
@@ -716,6 +716,22 @@ def test_no_gpu_is_one_sentence(real_cupy: Any) -> None:
         RuntimeError, match=r"^the 'cuda' backend cannot run here: CuPy found no NVIDIA GPU \([^\n]+\)$"
     ):
         get_backend("cuda")
+
+
+def test_every_module_is_listed(emulated: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the families launch is on the list from which tools/verify_gpu.sh compiles beforehand."""
+    launched: set[Any] = set()
+    run = emulated._executor.run
+    monkeypatch.setattr(
+        emulated._executor, "run", lambda launch: (launched.add((launch.file, options_for(launch))), run(launch))[1]
+    )
+    for name, draw in FAMILIES.items():
+        for seed in range(12):
+            draw(np.random.default_rng([seed, *name.encode()]))(emulated)
+    listed = list(cuda.every_module())
+    assert len(set(listed)) == len(listed)
+    assert len(launched) > 30
+    assert launched - set(listed) == set()
 
 
 def test_cupys_own_options_would_flush_subnormals(compiler: nvrtc.Nvrtc) -> None:

@@ -175,6 +175,7 @@ def test_a_failure_hides_no_other_step(tmp_path: Path) -> None:
     assert summary(said) == {
         "build": "passed",
         "require": "passed",
+        "compile": "passed",
         "sweep": "FAILED (status 1)",
         "models": "over its limit of 3 s",
         "certify": "passed",
@@ -211,7 +212,7 @@ def test_another_backend_is_never_a_success(tmp_path: Path) -> None:
 def test_a_step_that_is_none(tmp_path: Path) -> None:
     status, said, _ = verify(tmp_path, "everything")
     assert status == 2
-    assert "no step everything; there are: build require sweep models certify bench" in said
+    assert "no step everything; there are: build require compile sweep models certify bench" in said
 
 
 def test_the_limits_leave_time_under_8_minutes() -> None:

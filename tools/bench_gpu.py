@@ -257,6 +257,9 @@ class Subject:
         theirs.close()
         self.seconds: list[float] = []
         self.failure = ""
+
+    def wait(self) -> None:
+        """Until it is warm."""
         self._answer()
 
     def _answer(self) -> Any:
@@ -297,6 +300,8 @@ class Subject:
 def measure(work: str, model: str, device: str, size: int, rounds: int) -> dict[str, dict[str, Any]]:
     mode, batch = work.split(":")
     subjects = {name: Subject(name, model, mode, int(batch), device, size) for name in SUBJECTS[mode]}
+    for subject in subjects.values():
+        subject.wait()
     for _ in range(rounds):
         for subject in subjects.values():
             subject.round()
@@ -371,7 +376,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="resnet_50", metavar="NAME")
     parser.add_argument("--work", nargs="+", default=WORK, metavar="MODE:BATCH", help="eval:N or train:N")
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--size", type=int, default=bench.IMAGE_SIZE, help="height and width of the images")
     parser.add_argument("--device", choices=("gpu", "cpu"), default="gpu")
     parser.add_argument("--json", type=Path, metavar="FILE")

@@ -1,6 +1,7 @@
 """Parts of tools/verify_gpu.sh: what the GPU computes, judged bit for bit by the CPU of the same machine.
 
     python tools/verify_gpu.py require           # is everything there? names what is not
+    python tools/verify_gpu.py compile           # every kernel, by as many processes as there are processors
     python tools/verify_gpu.py sweep             # every kernel of the backend, and every operation with its gradients
     python tools/verify_gpu.py models            # train steps and inference of all ten models
 
@@ -13,6 +14,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import multiprocessing
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -79,6 +82,44 @@ def require(backend: str) -> int:
     for line in missing:
         print(f"  {line}")
     return int(bool(missing))
+
+
+# -- compilation ------------------------------------------------------------------------------------------------------
+
+
+def compile_all(backend: str, capability: int | None) -> int:
+    """All that the backend may ever launch goes to the cache of kernels now, so that no other step waits for it."""
+    from lucid.backends.cuda import every_module
+
+    modules, start = list(every_module()), time.monotonic()
+    if backend == "cuda" and capability is None:
+        import cupy
+
+        capability = int(cupy.cuda.Device().compute_capability)
+    if capability is None:
+        print(f"  {backend} is not compiled by NVRTC")
+        return 0
+    context, tasks = multiprocessing.get_context("spawn"), [(capability, *module) for module in modules]
+    with context.Pool(min(len(os.sched_getaffinity(0)), len(tasks))) as pool:
+        failures = [text for text in pool.imap_unordered(compile_one, tasks) if text]
+    for text in failures[:SHOWN]:
+        print(f"  {text}")
+    print(f"{len(modules)} modules compiled, {len(failures)} failed, {time.monotonic() - start:.0f} s")
+    return int(bool(failures))
+
+
+def compile_one(what: tuple[int, str, tuple[str, ...]]) -> str:
+    """Why a module does not compile."""
+    from cupy.cuda import nvrtc
+
+    from lucid.backends._cuda_compile import Compiler
+
+    capability, file, options = what
+    try:
+        Compiler(nvrtc, capability).compiled(file, options)
+    except Exception as error:
+        return f"{file}: {type(error).__name__}: {error}"
+    return ""
 
 
 # -- kernels and operations ------------------------------------------------------------------------------------------
@@ -176,16 +217,19 @@ def serving(name: str) -> Any:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("require", "sweep", "models"))
+    parser.add_argument("part", choices=("require", "compile", "sweep", "models"))
     parser.add_argument("--backend", default="cuda", help="who is judged")
     parser.add_argument("--judge", default="native", help="who judges")
     parser.add_argument("--seconds", type=float, default=100, help="for a sweep, or for the models")
+    parser.add_argument("--capability", type=int, metavar="NN", help="compile for this instead of the GPU, as 90")
     parser.add_argument("--narrow", action="store_true", help="models of few channels")
     arguments = parser.parse_args()
     if arguments.backend.startswith("strict"):
         importlib.import_module("support.strict")
     if arguments.part == "require":
         return require(arguments.backend)
+    if arguments.part == "compile":
+        return compile_all(arguments.backend, arguments.capability)
     if arguments.part == "sweep":
         return sweep(arguments.backend, arguments.judge, arguments.seconds)
     return models(arguments.backend, arguments.judge, arguments.seconds, arguments.narrow)

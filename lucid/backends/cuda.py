@@ -8,17 +8,22 @@ used where it lies, any other is copied into it first. Nothing here waits for th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
+from itertools import product
 from math import prod
 from typing import Any
 
 import numpy as np
 
+from lucid.backends._cuda_compile import KERNELS
 from lucid.backends._cuda_cut import (
     CONTRACTION,
     GROUP,
     NO_EPILOGUE,
     SEGMENT,
+    SOURCES,
+    TILES,
     Cut,
     Epilogue,
     best_cut,
@@ -26,7 +31,16 @@ from lucid.backends._cuda_cut import (
     residue_class,
 )
 from lucid.backends._cuda_plan import CudaPlan
-from lucid.backends._cuda_run import TYPE_NAMES, CupyExecutor, EmulatedExecutor, Executor, Launch, Size, structure
+from lucid.backends._cuda_run import (
+    TYPE_NAMES,
+    CupyExecutor,
+    EmulatedExecutor,
+    Executor,
+    Launch,
+    Size,
+    options_for,
+    structure,
+)
 from lucid.backends.base import Array, Backend, Pair, dense_order
 
 _UNARY = {
@@ -74,6 +88,17 @@ def _variant(source: str, tile: str, pack_a: bool, pack_b: bool) -> tuple[str, t
     """An instance of the kernel of lucid/kernels/cuda/gemm.cu: its name, and the defines that make it."""
     name = f"contract_{source}_{tile}_{pack_a:d}_{pack_b:d}"
     return name, (f"LUCID_CONTRACT={name},{source},{tile},{str(pack_a).lower()},{str(pack_b).lower()}",)
+
+
+def every_module() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The file and the options of all that ``CudaBackend`` may ever ask a compiler for."""
+    dtypes: list[Any] = list(TYPE_NAMES)
+    for dtype in dtypes:
+        for path in sorted(KERNELS.glob("*.cu")):
+            yield path.name, options_for(Launch(path.name, "", dtype, (1, 1, 1), 1, ()))
+        for source, tile, a, b in product(SOURCES, TILES[dtype.itemsize], (False, True), (False, True)):
+            name, defines = _variant(source, tile.name, a, b)
+            yield "gemm.cu", options_for(Launch("gemm.cu", name, dtype, (1, 1, 1), 1, (), defines))
 
 
 class CudaBackend(Backend):
