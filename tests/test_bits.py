@@ -19,6 +19,7 @@ from support.families import FAMILIES, OnHost, named
 
 import lucid
 from lucid.backends import get_backend
+from lucid.backends.base import Backend
 
 SHORT, LONG, CHUNK = 40, 2000, 200
 
@@ -68,6 +69,20 @@ needs_another = pytest.mark.skipif(not variants(), reason="no backend but the re
 @pytest.mark.parametrize("name", FAMILIES)
 def test_same_bits(name: str) -> None:
     check(name, range(SHORT))
+
+
+def test_every_kernel_of_a_backend_is_in_a_family() -> None:
+    asked: set[str] = set()
+
+    class Asked:
+        def __getattr__(self, name: str) -> Any:
+            asked.add(name)
+            return getattr(get_backend("reference"), name)
+
+    for name, draw in FAMILIES.items():
+        draw(np.random.default_rng([0, *name.encode()]))(Asked())  # type: ignore[arg-type]
+    kernels = {name for name in vars(Backend) if name[0] != "_" and callable(getattr(Backend, name))}
+    assert kernels - asked == {"plan"}  # test_plan.py
 
 
 @needs_another

@@ -404,7 +404,7 @@ def test_backends_and_their_devices(gpu: str) -> None:
         "cuda": "gpu",
         "emulated": "cpu",
     }
-    assert known_backends("gpu") == ["cuda", "emulated", "strict"]
+    assert known_backends("gpu") == ["cuda", "emulated", "strict", "strict_cuda"]
     assert backend_for("cpu").name != backend_for(gpu).name
     with pytest.raises(ValueError, match="backend: got 'cuda'; device 'cpu' may use native, reference, emulated"):
         lucid.set_backend("cuda", "cpu")

@@ -12,21 +12,18 @@ so that the largest models fit in a few gigabytes.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from support.backends import BACKENDS
+from support.backends import BACKENDS, on
 from support.bits import bits
+from support.networks import NARROW, SIZE, make, step, trained
 
 import lucid
-import lucid.nn.functional as F
-from lucid import models, nn
+from lucid import models
 
 SEED = 5
-SIZE = 32
-NARROW = {"stem_width": 6, "channels": (3, 5, 4, 7), "num_classes": 11}
 THREADS = (1, 2)
 
 every_model = pytest.mark.parametrize("model_name", models.get_model_names())
@@ -42,53 +39,13 @@ def _threads() -> Iterator[None]:
     lucid.set_num_threads(before)
 
 
-def make(model_name: str, seed: int, **options: object) -> tuple[models.ResNet, np.ndarray, np.ndarray]:
-    """A model with weights of its own, statistics as after some training, images, and their classes."""
-    lucid.manual_seed(seed)
-    model = models.get_model(model_name, **options)
-    assert isinstance(model, models.ResNet)
-    rng = np.random.default_rng(seed)
-    for name, buffer in model.named_buffers():
-        if name.endswith("running_mean"):
-            buffer.copy_(rng.standard_normal(buffer.shape).astype(np.float32) / 8)
-        elif name.endswith("running_var"):
-            buffer.copy_(rng.uniform(0.5, 2.0, buffer.shape).astype(np.float32))
-    images = rng.standard_normal((2, 3, SIZE, SIZE)).astype(np.float32)
-    return model, images, rng.integers(0, model.num_classes, 2)
-
-
-def digest(x: np.ndarray) -> str:
-    return f"{x.dtype} {x.shape} {hashlib.sha256(bits(x)).hexdigest()}"
-
-
-def step(model: nn.Module, images: np.ndarray, classes: np.ndarray) -> dict[str, str]:
-    """A training step without the update, then an evaluation; the buffers end as they began."""
-    buffers = {name: buffer.numpy().copy() for name, buffer in model.named_buffers()}
-    x = lucid.tensor(images, requires_grad=True)
-    logits = model.train()(x)
-    loss = F.cross_entropy(logits, lucid.tensor(classes))
-    loss.backward()
-    assert x.grad is not None
-    left = {"logits": logits.numpy(), "loss": loss.numpy(), "gradient of the input": x.grad.numpy()}
-    digests = {name: digest(value) for name, value in left.items()}
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        digests[f"gradient of {name}"] = digest(parameter.grad.numpy())
-    digests |= {name: digest(buffer.numpy()) for name, buffer in model.named_buffers()}
-    with lucid.no_grad():
-        digests["logits in evaluation"] = digest(model.eval()(x).numpy())
-    model.zero_grad()
-    for name, buffer in model.named_buffers():
-        buffer.copy_(buffers[name])
-    return digests
-
-
 def check(model_name: str, seed: int, name: str, **options: object) -> None:
     model, images, classes = make(model_name, seed, **options)
     assert len(list(model.named_buffers())) > 0
-    with lucid.use_backend("reference"):
+    with on("reference"):
         expected = step(model, images, classes)
-    with lucid.use_backend(name):
+    with on(name):
+        model.to(lucid.get_default_device())
         for threads in THREADS:
             lucid.set_num_threads(threads)
             got = step(model, images, classes)
@@ -126,6 +83,20 @@ def test_models_have_the_bits_of_the_reference(model_name: str, seed: int, name:
     check(model_name, seed, name)
 
 
+@other_backends
+@seeds
+@pytest.mark.parametrize("model_name", ["resnet_18", "resnet_200"])
+def test_training_narrow_models_has_the_bits_of_the_reference(model_name: str, seed: int, name: str) -> None:
+    results = []
+    for backend in ("reference", name):
+        model, images, classes = make(model_name, seed, **NARROW)
+        with on(backend):
+            results.append(trained(model.to(lucid.get_default_device()), images, classes))
+    assert list(results[0]) == list(results[1])
+    different = [key for key in results[0] if results[0][key] != results[1][key]]
+    assert not different, f"{name}: {len(different)} of {len(results[0])} differ: {different[:5]}"
+
+
 ONE_OF_EACH_BLOCK = ("resnet_18", "resnet_50", "resnet_200")  # enough for the reference, whose bits the others have
 
 
@@ -144,8 +115,8 @@ def test_an_image_does_not_feel_its_batch(model_name: str, seed: int, name: str)
     model, images, _ = make(model_name, seed, **NARROW)
     others = np.random.default_rng(seed).standard_normal((5, 3, SIZE, SIZE)).astype(np.float32)
     others[1] = np.nan
-    with lucid.use_backend(name), lucid.no_grad():
-        model.eval()
+    with on(name), lucid.no_grad():
+        model.eval().to(lucid.get_default_device())
         alone = bits(model(lucid.tensor(images[:1])).numpy()[0])
         for place in (0, 2, 4):
             batch = others.copy()
@@ -159,8 +130,8 @@ def test_an_image_does_not_feel_its_batch(model_name: str, seed: int, name: str)
 @every_model
 def test_an_image_does_not_feel_its_batch_at_real_width(model_name: str, seed: int, name: str) -> None:
     model, images, _ = make(model_name, seed)
-    with lucid.use_backend(name), lucid.no_grad():
-        model.eval()
+    with on(name), lucid.no_grad():
+        model.eval().to(lucid.get_default_device())
         together = model(lucid.tensor(images)).numpy()
         for place, image in enumerate(images):
             assert bits(model(lucid.tensor(image[None])).numpy()[0]) == bits(together[place]), f"place {place}"

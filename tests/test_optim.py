@@ -169,7 +169,7 @@ def test_a_saved_state_goes_on_bit_for_bit(backend: str, tmp_path: Path) -> None
     lucid.save({"model": {"a": a}, "optimizer": optimizer.state_dict()}, tmp_path / "checkpoint.safetensors")
     train(optimizer, a, 3, seed=1)
 
-    saved = lucid.load(tmp_path / "checkpoint.safetensors")
+    saved = lucid.load(tmp_path / "checkpoint.safetensors", device=a.device)
     b = nn.Parameter(saved["model"]["a"])
     again = optim.SGD([b], lr=7.0)
     again.load_state_dict(saved["optimizer"])

@@ -32,9 +32,14 @@ def make(name: str) -> ResNet:
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             for tensor, low in ((module.weight, 0.5), (module.bias, -0.5), (module.running_mean, -0.5)):
-                tensor.data[...] = low + rng.random(tensor.shape)
-            module.running_var.data[...] = 0.5 + rng.random(module.running_var.shape)
+                write(tensor, low + rng.random(tensor.shape))
+            write(module.running_var, 0.5 + rng.random(module.running_var.shape))
     return model.eval()
+
+
+def write(tensor: lucid.Tensor, values: np.ndarray) -> None:
+    with lucid.no_grad():
+        tensor.copy_(values.astype(np.float32))
 
 
 def images(*shape: int, dtype: type = np.float32) -> lucid.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from support.backends import BACKENDS, on
 
 import lucid
 from lucid import nn, optim
@@ -76,9 +77,9 @@ def test_digits_to_accuracy_and_twice_the_same_bits() -> None:
     assert first == second
 
 
-@pytest.mark.usefixtures("native")
+@pytest.mark.parametrize("name", [name for name in BACKENDS if name != "reference"])
 @pytest.mark.parametrize("block", [BasicBlock, PreActBottleneck])
-def test_training_has_the_same_bits_on_every_backend_and_thread_count(block: type[nn.Module]) -> None:
+def test_training_has_the_same_bits_on_every_backend_and_thread_count(block: type[nn.Module], name: str) -> None:
     x = np.random.default_rng(0).standard_normal((4, 3, 32, 32)).astype(np.float32)
     y = np.array([0, 1, 2, 1])
 
@@ -97,12 +98,12 @@ def test_training_has_the_same_bits_on_every_backend_and_thread_count(block: typ
             bits[f"input gradient {step}"] = inputs.grad.numpy().tobytes()
         return bits | {name: value.numpy().tobytes() for name, value in model.state_dict().items()}
 
-    with lucid.use_backend("reference"):
+    with on("reference"):
         expected = run()
     threads = lucid.get_num_threads()
     try:
-        with lucid.use_backend("native"):
-            for count in (1, 2, 3):
+        with on(name):
+            for count in (1, 2, 3) if name == "native" else (1,):
                 lucid.set_num_threads(count)
                 assert run() == expected, f"{count} threads"
     finally:

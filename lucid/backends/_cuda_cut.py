@@ -94,6 +94,8 @@ TILES = {
     ),
     8: (Tile("SMALL", 64, 64, 256, 1, 0.70),),
 }
+SOURCES = ("FORWARD", "INPUT_GRAD", "WEIGHT_GRAD", "MATMUL_NN", "MATMUL_NT", "MATMUL_TN", "MATMUL_TT")
+"""What is contracted with what: ``SourceName`` of gemm.cuh."""
 CHUNKS = (32, 16, 8, 4, 2, 1)
 MOST_SLOT_BYTES = 1 << 30
 FMA_A_CLOCK = 128  # of a multiprocessor, float32

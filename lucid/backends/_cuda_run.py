@@ -9,22 +9,18 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
-import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from lucid.backends._cuda_compile import OPTIONS, Compiler, KernelError
+
 Size = tuple[int, int, int]
 
-KERNELS = Path(__file__).parent.parent / "kernels" / "cuda"
-OPTIONS = ("-std=c++17", "--fmad=false", "--prec-div=true", "--prec-sqrt=true", "--ftz=false")
-"""No contraction, division and square root correctly rounded, subnormals kept: section 1 of ARITHMETIC.md."""
 _NULL = np.uint64(0)
 TYPE_NAMES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 
@@ -49,10 +45,6 @@ def options_for(launch: Launch) -> tuple[str, ...]:
     return *OPTIONS, f"-DLUCID_T={TYPE_NAMES[launch.dtype]}", *(f"-D{define}" for define in launch.defines)
 
 
-class KernelError(RuntimeError):
-    """A kernel that does not compile or does not run; the sentence names it."""
-
-
 class DeviceMemoryError(MemoryError):
     """The device has no room for an array. What was computed before is as it was, and work can go on."""
 
@@ -60,40 +52,6 @@ class DeviceMemoryError(MemoryError):
 def structure(values: Sequence[int]) -> Any:
     """Numbers as a structure of int64, to be passed by value."""
     return np.frombuffer(np.array(values, np.int64).tobytes(), f"V{8 * len(values)}").reshape(())
-
-
-@cache
-def source(file: str) -> str:
-    """The text of a kernel file with the project's headers in it; the compiler is told which line comes from where."""
-    seen: set[Path] = set()
-
-    def expand(path: Path) -> str:
-        seen.add(path)
-        lines = [f'#line 1 "{path.name}"']
-        for number, line in enumerate(path.read_text().splitlines(), 1):
-            include = re.match(r'#include "([^"]+)"', line)
-            if line == "#pragma once":
-                lines.append("")
-            elif include is None:
-                lines.append(line)
-            elif include[1] == "emulate.h":  # for other compilers
-                lines.append("")
-            else:
-                header = (path.parent / include[1]).resolve()
-                if header not in seen:
-                    lines.append(expand(header))
-                lines.append(f'#line {number + 1} "{path.name}"')
-        return "\n".join(lines)
-
-    return expand((KERNELS / file).resolve()) + "\n"
-
-
-def compile_error(file: str, log: str) -> KernelError:
-    """What a compiler's log says, in a sentence with file and line."""
-    found = re.search(r"^(?P<file>[^\s(]+)\((?P<line>\d+)\): (?:catastrophic )?error: (?P<what>.*)$", log, re.MULTILINE)
-    if found is None:
-        return KernelError(f"the CUDA kernels of {file} do not compile: {log.strip()}")
-    return KernelError(f"a CUDA kernel does not compile: {found['file']}, line {found['line']}: {found['what']}")
 
 
 def size_text(size: int) -> str:
@@ -125,38 +83,48 @@ class Executor(ABC):
 
 
 class CupyExecutor(Executor):
-    """A GPU. Modules are compiled by NVRTC when first asked for. CuPy keeps them on disk under a hash of source,
-    options and versions, writes them beside and renames them, and checks a hash of them when it reads them."""
+    """A GPU. Modules are compiled when a kernel of theirs is first asked for (``_cuda_compile``)."""
 
     def __init__(self) -> None:
         try:
             import cupy
-        except ImportError as error:
-            raise ImportError(f"CuPy did not load ({error}); pip install 'lucid-oracle[gpu]' brings it") from error
+        except Exception as error:
+            raise ImportError(
+                f"CuPy did not load ({_in_short(error)}); pip install 'lucid-oracle[gpu]' brings it"
+            ) from error
         try:
             count = cupy.cuda.runtime.getDeviceCount()
         except cupy.cuda.runtime.CUDARuntimeError as error:
-            raise ImportError(f"CuPy found no NVIDIA GPU ({error})") from error
+            raise ImportError(f"CuPy found no NVIDIA GPU ({_in_short(error)})") from error
         if count == 0:
             raise ImportError("CuPy found no NVIDIA GPU")
         self.xp = cupy
-        self.multiprocessors = int(cupy.cuda.Device().attributes["MultiProcessorCount"])
+        device = cupy.cuda.Device()
+        self.multiprocessors = int(device.attributes["MultiProcessorCount"])
+        try:
+            self._compiler = Compiler(cupy.cuda.nvrtc, int(device.compute_capability))
+        except KernelError as error:
+            raise ImportError(str(error)) from error
+        except Exception as error:
+            raise ImportError(f"CuPy found no NVRTC ({_in_short(error)})") from error
         self._modules: dict[tuple[Any, ...], Any] = {}
         self._functions: dict[tuple[Any, ...], Any] = {}
-        self._allocator = cupy.get_default_memory_pool().malloc
+        self._allocator = cupy.cuda.get_allocator()
         cupy.cuda.set_allocator(self._allocate)
 
     def _allocate(self, size: int) -> Any:
-        cupy = self.xp
         try:
             return self._allocator(size)
-        except cupy.cuda.memory.OutOfMemoryError:
-            free, total = cupy.cuda.runtime.memGetInfo()
-            held = cupy.get_default_memory_pool().used_bytes()
-            raise DeviceMemoryError(
-                f"the GPU has no room for {size_text(size)} more: this program's arrays hold {size_text(held)}, and "
-                f"{size_text(free)} of its {size_text(total)} are free"
-            ) from None
+        except self.xp.cuda.memory.OutOfMemoryError:  # CuPy's pool has given back what it could, and tried again
+            raise self._full(f"for {size_text(size)} more") from None
+
+    def _full(self, what: str) -> DeviceMemoryError:
+        free, total = self.xp.cuda.runtime.memGetInfo()
+        held = self.xp.get_default_memory_pool().used_bytes()
+        return DeviceMemoryError(
+            f"the GPU has no room {what}: this program's arrays hold {size_text(held)}, and {size_text(free)} of its "
+            f"{size_text(total)} are free"
+        )
 
     def run(self, launch: Launch) -> None:
         key = launch.kernel, launch.dtype
@@ -164,30 +132,50 @@ class CupyExecutor(Executor):
         if function is None:
             function = self._functions[key] = self._function(launch)
         arguments = tuple(_NULL if argument is None else argument for argument in launch.arguments)
-        function(launch.grid, (launch.block, 1, 1), arguments)
+        try:
+            function(launch.grid, (launch.block, 1, 1), arguments)
+        except self.xp.cuda.driver.CUDADriverError as error:
+            raise self._driver_error(error, f"{launch.file}: kernel {launch.kernel!r} does not start") from error
 
     def address(self, x: Any) -> int:
         return int(x.data.ptr)
 
     def _function(self, launch: Launch) -> Any:
-        cupy, key = self.xp, (launch.file, launch.dtype, launch.defines)
-        try:
-            if key not in self._modules:
-                code, options = source(launch.file), options_for(launch)
-                self._modules[key] = cupy.RawModule(code=code, options=options, backend="nvrtc")
-            return self._modules[key].get_function(launch.kernel)
-        except cupy.cuda.compiler.CompileException as error:
-            raise compile_error(launch.file, str(error)) from error
+        key = launch.file, launch.dtype, launch.defines
+        if key not in self._modules:
+            code = self._compiler.compiled(launch.file, options_for(launch))
+            module = self.xp.cuda.function.Module()
+            try:
+                module.load(code)
+            except self.xp.cuda.driver.CUDADriverError as error:
+                raise self._driver_error(error, f"{launch.file}: the driver does not take its kernels") from error
+            self._modules[key] = module
+        return self._modules[key].get_function(launch.kernel)
+
+    def _driver_error(self, error: Exception, what: str) -> Exception:
+        """What the driver says, as an error of lucid's."""
+        if "OUT_OF_MEMORY" in str(error):
+            return self._full(f"({what})")
+        return KernelError(f"{what}: {_in_short(error)}")
 
     def capture(self, launches: Sequence[Launch]) -> Any:
         stream = self.xp.cuda.Stream(non_blocking=True)
         with stream:
             stream.begin_capture()
-            for launch in launches:
-                self.run(launch)
-            graph = stream.end_capture()
+            try:
+                for launch in launches:
+                    self.run(launch)
+            finally:
+                graph = stream.end_capture()
         graph.upload(stream)
         return graph.launch  # on the stream that is current when it is called
+
+
+def _in_short(error: Exception) -> str:
+    """One line of an error's text: CuPy frames some of its own with advice, the cause last."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip(" =")]
+    cause = next((number for number, line in enumerate(lines[:-1]) if line.startswith("Original error")), -1)
+    return lines[cause + 1] if lines else type(error).__name__
 
 
 class EmulatedExecutor(Executor):

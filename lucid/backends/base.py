@@ -8,8 +8,10 @@ Requirements that this file states and every backend meets:
 - Arrays come with any strides and any memory order. Results may have any memory order too (an image batch may be stored
   channels-last); only their values and shapes count. A result never shares memory with an argument, except where a
   docstring says "in place".
-- Moving data (reshape, transpose, concatenate, gather, zero-filled buffers, comparisons) rounds nothing: operations use
-  ``xp`` for it directly, and no kernel is needed.
+- Moving data (reshape, transpose, concatenate, gather, select, zero-filled buffers), and comparing or computing
+  integers, rounds nothing: operations use ``xp`` for it directly, and no kernel is needed. What looks at floats
+  (``compare sign convert``, a float constant) is asked of the backend: CuPy's own kernels take a float32 subnormal for
+  zero.
 """
 
 from __future__ import annotations
@@ -41,9 +43,25 @@ class Backend(ABC):
 
     # -- what every array library can do; a backend may do it better --------------------------------------------------
 
+    def full(self, shape: tuple[int, ...], value: float, dtype: Any) -> Array:
+        """``value``, narrowed to ``dtype``, everywhere."""
+        return self.xp.full(shape, value, dtype)
+
     def number(self, value: float, dtype: Any) -> Array:
         """One number as an array without axes, narrowed to ``dtype``."""
-        return self.xp.full((), value, dtype)
+        return self.full((), value, dtype)
+
+    def compare(self, op: str, a: Array, b: Array) -> Array:
+        """``equal not_equal less less_equal greater greater_equal`` with NumPy broadcasting: booleans (any dtype)."""
+        return self.xp.asarray(getattr(self.xp, op)(a, b))
+
+    def sign(self, x: Array) -> Array:
+        """-1, 0 or 1 by the sign of every element, NaN for NaN (any dtype that has signs)."""
+        return self.xp.asarray(self.xp.sign(x))
+
+    def convert(self, x: Array, dtype: Any) -> Array:
+        """``x`` in another dtype (any), correctly rounded between floats; a copy, also where it has that dtype."""
+        return self.xp.asarray(x).astype(dtype)
 
     def arg_extreme(self, op: str, x: Array, axis: int | None, keepdims: bool) -> Array:
         """``argmax argmin``: int64, the first of equal elements, the first NaN where there is one (section 4)."""

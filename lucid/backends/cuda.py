@@ -8,16 +8,22 @@ used where it lies, any other is copied into it first. Nothing here waits for th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import product
 from math import prod
 from typing import Any
 
 import numpy as np
 
+from lucid.backends._cuda_compile import KERNELS
 from lucid.backends._cuda_cut import (
     CONTRACTION,
     GROUP,
     NO_EPILOGUE,
     SEGMENT,
+    SOURCES,
+    TILES,
     Cut,
     Epilogue,
     best_cut,
@@ -25,15 +31,28 @@ from lucid.backends._cuda_cut import (
     residue_class,
 )
 from lucid.backends._cuda_plan import CudaPlan
-from lucid.backends._cuda_run import CupyExecutor, EmulatedExecutor, Executor, Launch, Size, structure
+from lucid.backends._cuda_run import (
+    TYPE_NAMES,
+    CupyExecutor,
+    EmulatedExecutor,
+    Executor,
+    Launch,
+    Size,
+    options_for,
+    structure,
+)
 from lucid.backends.base import Array, Backend, Pair, dense_order
 
 _UNARY = {
     name: np.int32(code)
-    for code, name in enumerate(("neg", "abs", "sqrt", "square", "reciprocal", "exp", "log", "sigmoid", "relu"))
+    for code, name in enumerate(("neg", "abs", "sqrt", "square", "reciprocal", "exp", "log", "sigmoid", "relu", "sign"))
 }
 _BINARY = {
     name: np.int32(code) for code, name in enumerate(("add", "sub", "mul", "div", "maximum", "minimum", "relu_grad"))
+}
+_COMPARISON = {
+    name: np.int32(code)
+    for code, name in enumerate(("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"))
 }
 _REDUCTION = {name: np.int32(code) for code, name in enumerate(("none", "sum", "mean"))}
 
@@ -53,6 +72,33 @@ def _same_layout(a: Array, b: Array) -> bool:
     return a.shape == b.shape and all(
         size == 1 or p == q for size, p, q in zip(a.shape, a.strides, b.strides, strict=True)
     )
+
+
+@lru_cache(4096)
+def _contraction(fields: tuple[tuple[str, int], ...]) -> Any:
+    """``Contraction`` of lucid/kernels/cuda/gemm.cuh; what is not named is 0."""
+    given = dict(fields)
+    values = [given.pop(name, 0) for name in CONTRACTION]
+    assert not given
+    return structure(values)
+
+
+@lru_cache(4096)
+def _variant(source: str, tile: str, pack_a: bool, pack_b: bool) -> tuple[str, tuple[str, ...]]:
+    """An instance of the kernel of lucid/kernels/cuda/gemm.cu: its name, and the defines that make it."""
+    name = f"contract_{source}_{tile}_{pack_a:d}_{pack_b:d}"
+    return name, (f"LUCID_CONTRACT={name},{source},{tile},{str(pack_a).lower()},{str(pack_b).lower()}",)
+
+
+def every_module() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The file and the options of all that ``CudaBackend`` may ever ask a compiler for."""
+    dtypes: list[Any] = list(TYPE_NAMES)
+    for dtype in dtypes:
+        for path in sorted(KERNELS.glob("*.cu")):
+            yield path.name, options_for(Launch(path.name, "", dtype, (1, 1, 1), 1, ()))
+        for source, tile, a, b in product(SOURCES, TILES[dtype.itemsize], (False, True), (False, True)):
+            name, defines = _variant(source, tile.name, a, b)
+            yield "gemm.cu", options_for(Launch("gemm.cu", name, dtype, (1, 1, 1), 1, (), defines))
 
 
 class CudaBackend(Backend):
@@ -96,6 +142,40 @@ class CudaBackend(Backend):
 
     # -- elementwise -------------------------------------------------------------------------------------------------
 
+    def full(self, shape: tuple[int, ...], value: float, dtype: Any) -> Array:
+        if np.dtype(dtype) not in TYPE_NAMES:
+            return super().full(shape, value, dtype)
+        y = self.xp.empty(shape, dtype)
+        self._for_each("elementwise.cu", "fill", y, y.size, float(value), y)
+        return y
+
+    def compare(self, op: str, a: Array, b: Array) -> Array:
+        if a.dtype not in TYPE_NAMES or a.dtype != b.dtype:
+            return super().compare(op, a, b)
+        a, b = self._broadcast(a, b)
+        y = self.xp.empty_like(a, np.bool_)
+        if y.size:
+            self._run("elementwise.cu", "compare", a.dtype, self._blocks(y.size), _COMPARISON[op], y.size, a, b, y)
+        return y
+
+    def sign(self, x: Array) -> Array:
+        return self.unary("sign", x) if x.dtype in TYPE_NAMES else super().sign(x)
+
+    def convert(self, x: Array, dtype: Any) -> Array:
+        wanted = np.dtype(dtype)
+        if x.dtype not in TYPE_NAMES or x.dtype == wanted:
+            return super().convert(x, wanted)
+        if wanted == np.bool_:
+            return self.compare("not_equal", x, self.number(0.0, x.dtype))
+        if wanted not in TYPE_NAMES:
+            return super().convert(x, wanted)
+        if dense_order(x) is None:
+            x = self.xp.ascontiguousarray(x)
+        y = self.xp.empty_like(x, wanted)
+        if y.size:
+            self._run("elementwise.cu", "convert", x.dtype, self._blocks(y.size), y.size, x, y)
+        return y
+
     def unary(self, op: str, x: Array) -> Array:
         if dense_order(x) is None:
             x = self.xp.ascontiguousarray(x)
@@ -107,14 +187,22 @@ class CudaBackend(Backend):
         self._for_each("elementwise.cu", "unary", y, _UNARY[op], y.size, x, y)
 
     def binary(self, op: str, a: Array, b: Array) -> Array:
-        if a.shape == b.shape and dense_order(a) is not None:
-            y = self.xp.empty_like(a)
+        a, b = self._broadcast(a, b)
+        y = self.xp.empty_like(a)
+        self._binary_to(op, a, b, y)
+        return y
+
+    def _broadcast(self, a: Array, b: Array) -> tuple[Array, Array]:
+        """Both in their common shape, dense and in one memory order."""
+        if a.shape == b.shape:
+            if _same_layout(a, b) and dense_order(a) is not None:
+                return a, b
+            shape = a.shape
         else:
             shape = np.broadcast_shapes(a.shape, b.shape)
-            full = next((x for x in (a, b) if x.shape == shape and dense_order(x) is not None), None)
-            y = self.xp.empty(shape, a.dtype) if full is None else self.xp.empty_like(full)
-        self._binary_to(op, self._like(a, y), self._like(b, y), y)
-        return y
+        full = next((x for x in (a, b) if x.shape == shape and dense_order(x) is not None), None)
+        like = self.xp.empty(shape, a.dtype) if full is None else full
+        return self._like(a, like), self._like(b, like)
 
     def _binary_to(self, op: str, a: Array, b: Array, y: Array) -> None:
         self._for_each("elementwise.cu", "binary", y, _BINARY[op], y.size, a, b, y)
@@ -131,8 +219,11 @@ class CudaBackend(Backend):
         return y
 
     def running_update(self, running: Array, statistic: Array, factor: float, momentum: float) -> None:
-        given = running.size, float(factor), float(momentum), statistic, running
+        r = self._dense(running)
+        given = running.size, float(factor), float(momentum), self._dense(statistic), r
         self._for_each("elementwise.cu", "running_update", running, *given)
+        if r is not running:
+            running[...] = r
 
     # -- sums --------------------------------------------------------------------------------------------------------
 
@@ -241,15 +332,13 @@ class CudaBackend(Backend):
         if epilogue.residual is not None:
             assert _same_layout(epilogue.residual, y)
         fields.update(chunk=how.chunk, chunks=how.chunks, slots=how.slots)
-        contraction = structure([fields.pop(name, 0) for name in CONTRACTION])
-        assert not fields
-        tile, name = how.tile, f"contract_{source}_{how.tile.name}_{pack_a:d}_{pack_b:d}"
+        contraction = _contraction(tuple(fields.items()))
+        tile, (name, variant) = how.tile, _variant(source, how.tile.name, pack_a, pack_b)
         slots = self.xp.empty((batch, how.slots, m, n), y.dtype) if how.slots else None
         grid = ceil_div(m, tile.m) * ceil_div(n, tile.n) * how.chunks, 1, min(batch, MOST_GRID)
-        variant = f"LUCID_CONTRACT={name},{source},{tile.name},{str(pack_a).lower()},{str(pack_b).lower()}"
         after = NO_EPILOGUE if how.slots else epilogue
         self._run(
-            "gemm.cu", name, y.dtype, grid, contraction, a, b, y, slots, *after, block=tile.threads, defines=(variant,)
+            "gemm.cu", name, y.dtype, grid, contraction, a, b, y, slots, *after, block=tile.threads, defines=variant
         )
         if slots is not None:
             arguments = contraction, slots, y, *epilogue
@@ -748,3 +837,11 @@ class EmulatedBackend(CudaBackend):
 
     def _make_executor(self) -> Executor:
         return EmulatedExecutor()
+
+    # NumPy's operators turn arrays without axes into scalars, which are no memory that a kernel could be given.
+
+    def unary(self, op: str, x: Array) -> Array:
+        return super().unary(op, np.asarray(x))
+
+    def binary(self, op: str, a: Array, b: Array) -> Array:
+        return super().binary(op, np.asarray(a), np.asarray(b))

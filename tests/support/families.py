@@ -36,6 +36,10 @@ def values(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, special
     if len(shape) > 1 and rng.random() < 0.3:
         axes = rng.permutation(len(shape))
         return np.ascontiguousarray(x.transpose(axes)).transpose(np.argsort(axes))
+    if len(shape) > 0 and rng.random() < 0.1:  # with gaps
+        wide = np.zeros((*shape[:-1], 2 * shape[-1]), dtype)
+        wide[..., ::2] = x
+        return wide[..., ::2]
     return x
 
 
@@ -257,6 +261,62 @@ def binary(rng: np.random.Generator) -> Call:
         b = values(rng, shape, dtype, 0.3)
     ops = ("add", "sub", "mul", "div", "maximum", "minimum", "relu_grad")
     return lambda be: [be.binary(op, a, b) for op in ops]
+
+
+@family
+def compare(rng: np.random.Generator) -> Call:
+    dtype, shape = dtype_of(rng), tuple(int(v) for v in rng.integers(0, 8, int(rng.integers(0, 5))))
+    a = values(rng, shape, dtype, 0.5)
+    keep = rng.random(len(shape)) < 0.7
+    b = values(
+        rng, tuple(n if kept else 1 for n, kept in zip(shape, keep, strict=True)) if 0 not in shape else (), dtype, 0.5
+    )
+    whole = rng.integers(-2, 3, shape)
+    ops = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
+    return lambda be: (
+        [be.compare(op, a, b) for op in ops],
+        [be.compare(op, whole, whole[::-1] if shape else whole) for op in ops],
+    )
+
+
+@family
+def convert(rng: np.random.Generator) -> Call:
+    dtype, shape = dtype_of(rng), tuple(int(v) for v in rng.integers(0, 8, int(rng.integers(0, 5))))
+    x, whole = values(rng, shape, dtype, 0.5), rng.integers(-300, 300, shape)
+    floats = np.float32, np.float64, np.bool_
+    value = float(rng.choice([*SPECIAL, 0.1, 1 / 3]))
+    return lambda be: (
+        [be.convert(x, to) for to in floats],
+        [be.convert(whole, to) for to in (*floats, np.int64)],
+        [be.sign(x), be.sign(whole)],
+        [be.number(value, to) for to in (np.float32, np.float64)],
+        [be.full(shape, value, np.float32), be.full(shape, 7, np.int64)],
+    )
+
+
+@family
+def arg_extreme(rng: np.random.Generator) -> Call:
+    dtype, shape = dtype_of(rng), tuple(int(v) for v in rng.integers(1, 9, int(rng.integers(1, 5))))
+    with np.errstate(over="ignore"):
+        x = np.round(values(rng, shape, dtype, share_of_specials(rng)), 1)  # equal values
+    axis = None if rng.random() < 0.3 else int(rng.integers(-len(shape), len(shape)))
+    keepdims = bool(rng.integers(2))
+    return lambda be: [be.arg_extreme(op, x, axis, keepdims) for op in ("argmax", "argmin")]
+
+
+@family
+def running_update(rng: np.random.Generator) -> Call:
+    dtype, channels = dtype_of(rng), int(rng.integers(1, 70))
+    running, statistic = values(rng, (channels,), dtype, 0.1), values(rng, (channels,), np.float64, 0.1)
+    factor, momentum = float(rng.choice([1.0, 8 / 7])), float(rng.choice([0.1, 0.0, 1.0]))
+
+    def run(be: Backend) -> Any:
+        changed = running.copy() if running.flags.c_contiguous else np.repeat(running, 2)[::2]
+        with np.errstate(all="ignore"):
+            be.running_update(changed, statistic, factor, momentum)
+        return changed
+
+    return run
 
 
 @family

@@ -8,9 +8,10 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
+import re
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 
 def libraries() -> list[Path]:
@@ -25,6 +26,14 @@ def libraries() -> list[Path]:
 
 class CompileError(Exception):
     """The compiler's log."""
+
+
+class Resources(NamedTuple):
+    """What a kernel needs of a multiprocessor: registers a thread, bytes of them that do not fit, shared memory."""
+
+    registers: int
+    spilled: int
+    shared: int
 
 
 class Nvrtc:
@@ -50,6 +59,24 @@ class Nvrtc:
         Raises:
             CompileError: it does not compile.
         """
+        return self._compile(source, options, architecture, machine_code)[0]
+
+    def resources(self, source: str, options: tuple[str, ...], architecture: int) -> dict[str, Resources]:
+        """What each kernel needs, as the assembler tells it."""
+        _, log = self._compile(source, (*options, "--ptxas-options=-v"), architecture, True)
+        found = {}
+        for part in log.split("Compiling entry function '")[1:]:
+            numbers = [
+                re.search(rf"{words}", part)
+                for words in (r"Used (\d+) reg", r"(\d+) bytes spill st", r"(\d+) bytes smem")
+            ]
+            registers, spilled, shared = (int(number[1]) if number else 0 for number in numbers)
+            found[part.partition("'")[0]] = Resources(registers, spilled, shared)
+        return found
+
+    def _compile(
+        self, source: str, options: tuple[str, ...], architecture: int, machine_code: bool
+    ) -> tuple[bytes, str]:
         program = ctypes.c_void_p()
         self._call("nvrtcCreateProgram", ctypes.byref(program), source.encode(), b"kernels.cu", 0, None, None)
         kind = "sm" if machine_code else "compute"
@@ -58,8 +85,9 @@ class Nvrtc:
         if failed:
             raise CompileError(self._text(program, "nvrtcGetProgramLog").decode())
         code = self._text(program, "nvrtcGetCUBIN" if machine_code else "nvrtcGetPTX")
+        log = self._text(program, "nvrtcGetProgramLog").decode()
         self._call("nvrtcDestroyProgram", ctypes.byref(program))
-        return code
+        return code, log
 
     def _text(self, program: ctypes.c_void_p, name: str) -> bytes:
         size = ctypes.c_size_t()
@@ -70,6 +98,11 @@ class Nvrtc:
 
 
 @cache
-def newest() -> Nvrtc | None:
-    found = libraries()
-    return Nvrtc(found[-1]) if found else None
+def compilers() -> tuple[Nvrtc, ...]:
+    """Every NVRTC here."""
+    return tuple(Nvrtc(path) for path in libraries())
+
+
+def for_architecture(architecture: int) -> Nvrtc | None:
+    """One that compiles for it: an architecture that a newer toolkit has dropped may be an older one's."""
+    return next((compiler for compiler in compilers() if architecture in compiler.architectures()), None)

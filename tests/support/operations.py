@@ -122,7 +122,7 @@ def strided(rng: np.random.Generator, x: Array) -> Array:
     return y
 
 
-def gradient_like(row: Row, y: Array, layout: Layout, seed: int) -> Array:
+def gradient_like(row: Row, y: Any, layout: Layout, seed: int) -> Array:
     """The gradient that is handed to ``backward``: normal numbers, in memory as ``layout`` says."""
     rng = row.rng(seed + 1000)
     dy = np.asarray(rng.standard_normal(y.shape), y.dtype)
@@ -141,8 +141,8 @@ def run(
             tensors.append(tensor)
         y = row.ours(*tensors)
         if y.requires_grad:
-            y.backward(gradient_like(row, y.data, layout, seed))
-    return _results(row, y, tensors)
+            y.backward(lucid.to_tensor(gradient_like(row, y, layout, seed)))
+        return _results(row, y, tensors)
 
 
 @functools.lru_cache(4)  # each backend in turn is compared with it
@@ -200,7 +200,7 @@ def differences(row: Row, index: int, seed: int) -> Iterator[tuple[tuple[int, ..
     """Central differences of ``sum(dy * f(x))`` by elements of input ``index``, in float64."""
     arrays = row.arrays(np.float64, "dense", seed)
     tensors = [lucid.to_tensor(x) for x in arrays]
-    dy = gradient_like(row, row.ours(*tensors).data, "dense", seed)
+    dy = gradient_like(row, row.ours(*tensors), "dense", seed)
     x = arrays[index]
     places = row.rng(seed + 2000).permutation(x.size)[:PERTURBED]
     for place in places:

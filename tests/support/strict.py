@@ -3,8 +3,9 @@
 ``StrictArray`` is no NumPy array and refuses to become one: given to NumPy, or met by a NumPy array, it raises
 TypeError, as CuPy's arrays do. Every reading of a value (which on a GPU waits for all that was asked of it), and every
 copy to the "device", is counted. So what runs on it touches arrays through ``backend.xp`` and the kernels alone, and
-the count says where it would wait. The kernels underneath are those of the fastest backend here, so the bits are the
-law's.
+the count says where it would wait. Its array library takes float32 subnormals for zero, as CuPy's kernels do, wherever
+it computes, compares or converts: what needs those bits has to ask the backend. The kernels underneath are those of the
+fastest backend here (``strict``), or CUDA's, emulated (``strict_cuda``), so the bits are the law's.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from typing import Any
 import numpy as np
 
 from lucid.backends import BACKENDS, Known, get_backend
+from lucid.backends._cuda_run import EmulatedExecutor, Launch
 from lucid.backends.base import Backend
+from lucid.backends.cuda import CudaBackend
 
 _OPERATORS = (
     "add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod pow rpow and or xor rand ror lshift rshift "
@@ -28,10 +31,12 @@ _OPERATORS = (
 _METHODS = "transpose swapaxes copy ravel squeeze take"
 _QUANTITIES = "sum max min mean any all argmax argmin"
 _FUNCTIONS = (
-    "empty zeros ones full empty_like zeros_like ones_like full_like broadcast_to where concatenate stack take sign "
-    "expand_dims moveaxis ascontiguousarray may_share_memory add subtract multiply negative absolute square maximum "
-    "minimum equal not_equal less less_equal greater greater_equal logical_and logical_or logical_not isnan isfinite "
-    "all any arange argmax argmin argsort"
+    "empty zeros ones empty_like zeros_like ones_like broadcast_to where concatenate stack take expand_dims moveaxis "
+    "ascontiguousarray may_share_memory isnan isfinite all any arange argsort"
+)
+_COMPUTING = (
+    "full full_like sign add subtract multiply negative absolute square maximum minimum argmax argmin equal not_equal "
+    "less less_equal greater greater_equal logical_and logical_or logical_not"
 )
 _NAMES = "bool_ int8 int16 int32 int64 uint8 uint32 uint64 float16 float32 float64 newaxis inf nan"
 
@@ -80,13 +85,28 @@ def _out(value: Any) -> Any:
     return tuple(_out(part) for part in value) if isinstance(value, tuple) else value
 
 
-def _operator(name: str) -> Any:
+def _flushed(value: Any) -> Any:
+    """A float32 array with zeros for its subnormals: what a kernel sees that was compiled with ``-ftz=true``."""
+    if isinstance(value, np.ndarray | np.generic) and value.dtype == np.float32:
+        small = (value != 0) & (np.abs(value) < np.finfo(np.float32).tiny)
+        if small.any():
+            value = np.asarray(value).copy("K")
+            value[small] *= np.float32(0)
+    elif isinstance(value, list | tuple):
+        value = type(value)(_flushed(part) for part in value)
+    return value
+
+
+def _operator(name: str, computes: bool = True) -> Any:
     def method(self: StrictArray, *others: Any) -> Any:
         if any(isinstance(other, np.ndarray) for other in others):
             raise TypeError(f"strict: {name} of a device's array and a NumPy array")
+        in_place = name.startswith("__i") and name != "__invert__"
         with np.errstate(all="ignore"):
+            if computes and not in_place:
+                return _out(_flushed(getattr(_flushed(self._array), name)(*(_flushed(_in(other)) for other in others))))
             result = getattr(self._array, name)(*map(_in, others))
-        return self if name.startswith("__i") and name != "__invert__" else _out(result)
+        return self if in_place else _out(result)
 
     return method
 
@@ -121,7 +141,9 @@ class StrictArray:
 
     def astype(self, dtype: Any, copy: bool = True) -> Any:
         with np.errstate(all="ignore"):
-            return _out(self._array.astype(dtype, copy=copy))
+            if self.dtype == dtype:
+                return _out(self._array.astype(dtype, copy=copy))
+            return _out(_flushed(_flushed(self._array).astype(dtype)))
 
     def __getitem__(self, index: Any) -> Any:
         self._check_index(index)
@@ -192,13 +214,13 @@ class StrictArray:
 for _name in _OPERATORS.split():
     setattr(StrictArray, f"__{_name}__", _operator(f"__{_name}__"))
 for _name in _METHODS.split():
-    setattr(StrictArray, _name, _operator(_name))
+    setattr(StrictArray, _name, _operator(_name, computes=False))
 
 
 def _quantity(name: str) -> Any:
     def method(self: StrictArray, axis: Any = None, keepdims: bool = False) -> Any:
         with np.errstate(all="ignore"):
-            return _out(getattr(self._array, name)(axis=axis, keepdims=keepdims))
+            return _out(_flushed(getattr(_flushed(self._array), name)(axis=axis, keepdims=keepdims)))
 
     return method
 
@@ -210,10 +232,16 @@ for _name in _QUANTITIES.split():
 # -- the array library -----------------------------------------------------------------------------------------------
 
 
-def _function(name: str) -> Any:
+def _function(name: str, computes: bool = False) -> Any:
+    seen = _flushed if computes else lambda value: value
+
     def function(*arguments: Any, **options: Any) -> Any:
+        given, named = (
+            [seen(_in(argument)) for argument in arguments],
+            {key: seen(_in(o)) for key, o in options.items()},
+        )
         with np.errstate(all="ignore"):
-            return _out(getattr(np, name)(*map(_in, arguments), **{key: _in(o) for key, o in options.items()}))
+            return _out(seen(getattr(np, name)(*given, **named)))
 
     return function
 
@@ -233,6 +261,8 @@ def _asnumpy(value: StrictArray) -> np.ndarray:
 strict = ModuleType("strict")
 for _name in _FUNCTIONS.split():
     setattr(strict, _name, _function(_name))
+for _name in _COMPUTING.split():
+    setattr(strict, _name, _function(_name, computes=True))
 for _name in _NAMES.split():
     setattr(strict, _name, getattr(np, _name))
 strict.__dict__.update(ndarray=StrictArray, asarray=_asarray, array=_asarray, asnumpy=_asnumpy)
@@ -261,6 +291,33 @@ class _Strict(Backend):
             self.inner = get_backend("reference")
 
 
-StrictBackend = type("StrictBackend", (_Strict,), {name: _kernel(name) for name in Backend.__abstractmethods__})
+_KERNELS = [name for name in vars(Backend) if name[0] != "_" and callable(getattr(Backend, name)) and name != "plan"]
+StrictBackend = type("StrictBackend", (_Strict,), {name: _kernel(name) for name in _KERNELS})
+
+
+class StrictExecutor(EmulatedExecutor):
+    """The emulator of the CUDA kernels on arrays that are no NumPy arrays, as CuPy's are not."""
+
+    xp = strict
+
+    def run(self, launch: Launch) -> None:
+        super().run(launch._replace(arguments=tuple(self._inside(argument) for argument in launch.arguments)))
+
+    def address(self, x: Any) -> int:
+        return super().address(self._inside(x))
+
+    @staticmethod
+    def _inside(x: Any) -> Any:
+        assert not isinstance(x, np.ndarray) or x.dtype.kind == "V", "a host's array given to a kernel"
+        return x._array if isinstance(x, StrictArray) else x
+
+
+class StrictCudaBackend(CudaBackend):
+    name = "strict_cuda"
+
+    def _make_executor(self) -> StrictExecutor:
+        return StrictExecutor()
+
 
 BACKENDS.setdefault("strict", Known("support.strict", "StrictBackend", ("gpu",), unasked=False))
+BACKENDS.setdefault("strict_cuda", Known("support.strict", "StrictCudaBackend", ("gpu",), unasked=False))

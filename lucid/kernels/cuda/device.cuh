@@ -10,7 +10,10 @@
 // KERNEL(name, threads of a block, parameters) { body }
 #define KERNEL(name, threads, ...) extern "C" __global__ void __launch_bounds__(threads) name(__VA_ARGS__)
 #define DEVICE __device__ inline
+// What is made of `value` from here on is made here: the compiler may not keep it in registers through the loop around.
+#define MADE_HERE(value) asm volatile("" : "+l"(value))
 #else
+#define MADE_HERE(value)
 #include "emulate.h"
 #endif
 

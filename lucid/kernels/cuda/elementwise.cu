@@ -7,6 +7,9 @@ namespace {
 
 constexpr int THREADS = 256;
 
+DEVICE double other_float(float x) { return x; }
+DEVICE float other_float(double x) { return float(x); }
+
 // y[i] = f(x[i]...) for all i; whole packs where every array lies on their boundaries.
 template <class F>
 DEVICE void map1(int64_t n, const T* x, T* y, const F& f) {
@@ -34,8 +37,11 @@ DEVICE void map2(int64_t n, const T* a, const T* b, T* y, const F& f) {
 }
 
 // The codes are those of lucid/backends/cuda.py.
-enum Unary { NEG, ABS, SQRT, SQUARE, RECIPROCAL, EXP, LOG, SIGMOID, RELU };
+enum Unary { NEG, ABS, SQRT, SQUARE, RECIPROCAL, EXP, LOG, SIGMOID, RELU, SIGN };
 enum Binary { ADD, SUB, MUL, DIV, MAXIMUM, MINIMUM, RELU_GRAD };
+enum Comparison { EQUAL, NOT_EQUAL, LESS, LESS_EQUAL, GREATER, GREATER_EQUAL };
+
+using Other = decltype(other_float(T()));  // the float dtype that T is not
 
 }  // namespace
 
@@ -50,6 +56,7 @@ KERNEL(unary, THREADS, int32_t op, int64_t n, const T* x, T* y) {
         case LOG: return map1(n, x, y, [](T v) { return T(log64(double(v))); });
         case SIGMOID: return map1(n, x, y, [](T v) { return T(sigmoid64(double(v))); });
         case RELU: return map1(n, x, y, [](T v) { return v <= T(0) ? T(0) : v; });
+        case SIGN: return map1(n, x, y, [](T v) { return v > T(0) ? T(1) : v < T(0) ? T(-1) : v == T(0) ? T(0) : v; });
     }
 }
 
@@ -63,6 +70,27 @@ KERNEL(binary, THREADS, int32_t op, int64_t n, const T* a, const T* b, T* y) {
         case MINIMUM: return map2(n, a, b, y, [](T u, T v) { return u != u ? u : (u <= v ? u : v); });
         case RELU_GRAD: return map2(n, a, b, y, [](T dy, T x) { return x <= T(0) ? T(0) : dy; });
     }
+}
+
+// What moves no bits of floats but looks at them, or narrows them, is here because CuPy's own kernels take a subnormal for zero.
+KERNEL(compare, THREADS, int32_t op, int64_t n, const T* a, const T* b, bool* y) {
+    for (int64_t i = first_index(); i < n; i += index_step()) {
+        const T u = a[i], v = b[i];
+        y[i] = op == EQUAL        ? u == v
+               : op == NOT_EQUAL  ? u != v
+               : op == LESS       ? u < v
+               : op == LESS_EQUAL ? u <= v
+               : op == GREATER    ? u > v
+                                  : u >= v;
+    }
+}
+
+KERNEL(convert, THREADS, int64_t n, const T* x, Other* y) {
+    for (int64_t i = first_index(); i < n; i += index_step()) y[i] = Other(x[i]);
+}
+
+KERNEL(fill, THREADS, int64_t n, double value, T* y) {
+    for (int64_t i = first_index(); i < n; i += index_step()) y[i] = T(value);
 }
 
 // `exponent` is an integer below 2^30, given as `whole`, unless `real` says otherwise; 0.5 is the caller's (it is a root).

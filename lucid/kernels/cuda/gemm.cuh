@@ -408,8 +408,6 @@ DEVICE void contract(const Contraction& c, const T* a, const T* b, T* y, T* slot
     // A warp has 4 by 8 threads; a thread has rows and columns in packs, so that a warp reads 16 bytes side by side.
     const int lane = int(threadIdx.x) % 32, warp = int(threadIdx.x) / 32;
     const int thread_n = warp % (Shape::ACROSS / 8) * 8 + lane % 8, thread_m = warp / (Shape::ACROSS / 8) * 4 + lane / 8;
-    const auto row_of = [&](int i) { return i / L * (BM * L / TM) + thread_m * L + i % L; };
-    const auto column_of = [&](int j) { return j / L * (BN * L / TN) + thread_n * L + j % L; };
 
     const int segments = int((c.k + SEGMENT - 1) / SEGMENT);
     const int s0 = int(chunk * c.chunk), s1 = smaller(segments, int(s0 + c.chunk));
@@ -459,16 +457,19 @@ DEVICE void contract(const Contraction& c, const T* a, const T* b, T* y, T* slot
         const auto segment_ends = [&](int s) {
             const bool last = alone && s >= segments - 1;
             const bool first = s == s0 || !adds_up;
+            int64_t m_here = m0 + thread_m * L, n_here = n0 + thread_n * L;
+            MADE_HERE(m_here);
+            MADE_HERE(n_here);
             T* to = alone ? y + z * c.y_step
                           : slots + (z * c.slots + first_slot(s0, c.chunk) + (adds_up ? 0 : s - s0)) * c.m * c.n;
 #pragma unroll
             for (int i = 0; i < TM; ++i) {
-                const int64_t m = m0 + row_of(i);
+                const int64_t m = m_here + (i / L * (BM * L / TM) + i % L);
                 if (m >= c.m) continue;
                 const int64_t row = !alone ? m * c.n : SOURCE == INPUT_GRAD ? row_offset(c, m) : m * c.y_pitch;
 #pragma unroll
                 for (int j = 0; j < TN; j += L) {
-                    const int64_t n = n0 + column_of(j), at = row + n;
+                    const int64_t n = n_here + j / L * (BN * L / TN), at = row + n;
                     if (n >= c.n) continue;
                     const int count = PACK_BC ? L : int(smaller<int64_t>(L, c.n - n));
                     Pack p;
