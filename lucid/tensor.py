@@ -423,6 +423,12 @@ class Tensor:
             value = value.data
         elif self.device != "cpu" and not isinstance(value, bool | int | float | np.generic):
             value = move(np.asarray(value), self.device)
+        if self.data.dtype.kind == "f":
+            be = backend_for(self.device)
+            if isinstance(value, bool | int | float | np.generic):
+                value = be.number(value, self.data.dtype)  # type: ignore[arg-type]
+            elif getattr(value, "dtype", self.data.dtype) != self.data.dtype:
+                value = be.convert(value, self.data.dtype)
         self.data[index] = value
         self._changed()
         return self
@@ -803,6 +809,8 @@ def _array(data: Any, dtype: Any, device: str, copy: bool) -> Any:
     chosen = as_dtype(array.dtype if dtype is None else dtype)
     if dtype is None and not typed and chosen == float64:
         chosen = get_default_dtype()
+    if there and array.dtype != chosen:
+        return backend_for(device).convert(array, chosen)
     if there or device == "cpu":
         return array.astype(chosen, copy=copy)
     return move(array.astype(chosen, copy=False), device)

@@ -274,6 +274,65 @@ def test_shapes_and_graphs_of_models_there(gpu: str) -> None:
         plan(images("cpu"))
 
 
+def slope(y: lucid.Tensor, x: lucid.Tensor) -> Any:
+    y.backward()
+    return x.grad
+
+
+def written(x: lucid.Tensor, index: Any, value: Any) -> lucid.Tensor:
+    y = x.detach().clone()
+    y[index] = value
+    return y
+
+
+TINY = 1e-40  # subnormal in float32
+SUBNORMALS: dict[str, Callable[[lucid.Tensor], Any]] = {
+    "greater": lambda x: x > 0,
+    "equal": lambda x: x == 0,
+    "sign": lucid.sign,
+    "abs": lambda x: slope(lucid.abs(x).sum(), x),
+    "maximum": lambda x: slope(lucid.maximum(x, lucid.zeros_like(x)).sum(), x),
+    "clip": lambda x: slope(lucid.clip(x, 0.0, 2.0).sum(), x),
+    "max": lambda x: slope(lucid.max(x), x),
+    "to float64": lambda x: x.to(lucid.float64),
+    "tensor": lambda x: lucid.tensor(x, dtype=lucid.float64, device=x.device),
+    "and back": lambda x: x.to(lucid.float64).to(lucid.float32),
+    "to bool": lambda x: x.to(lucid.bool_),
+    "add": lambda x: x + TINY,
+    "setitem": lambda x: written(x, slice(2, 4), TINY),
+    "setitem of an array": lambda x: written(x, 2, np.array(TINY)),
+    "full": lambda x: lucid.full((2,), TINY, device=x.device),
+    "where": lambda x: lucid.where(x > 0, x, TINY),
+    "norm": lambda x: nn.BatchNorm2d(1).to(x.device).eval()(x.reshape(1, 1, 1, -1)),
+}
+
+
+@pytest.mark.parametrize("name", SUBNORMALS)
+def test_subnormals_are_no_zeros(gpu: str, name: str) -> None:
+    """CuPy's own kernels take them for that, so none of its may look at a float."""
+    results = []
+    for device in ("cpu", gpu):
+        x = lucid.tensor([TINY, -TINY, 0.0, 1.0, -TINY / 3], requires_grad=True, device=device)
+        result = SUBNORMALS[name](x)
+        results.append({"result": result.numpy()})
+    assert_same_bits(results[1], results[0])
+
+
+def test_subnormals_go_along_with_a_module_and_its_optimiser(gpu: str) -> None:
+    results = []
+    for device in ("cpu", gpu):
+        layer = nn.Linear(2, 2, bias=False, device=device)
+        layer.weight.data[...] = lucid.full((2, 2), TINY, device=device).data
+        optimizer = lucid.optim.SGD(layer.parameters(), lr=0.0, momentum=0.9)
+        layer.weight.grad = lucid.full((2, 2), TINY, device=device)
+        optimizer.step()
+        layer.double()
+        layer.weight.grad = lucid.zeros(2, 2, dtype=lucid.float64, device=device)
+        optimizer.step()
+        results.append({**state(layer, optimizer)})
+    assert_same_bits(results[1], results[0])
+
+
 # -- DLPack ----------------------------------------------------------------------------------------------------------
 
 

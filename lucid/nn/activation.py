@@ -102,7 +102,7 @@ class SEModule(Module):
         (2, 8, 3, 3)
     """
 
-    def __init__(self, in_channels: int, reduction: int = 16, device: str = "cpu", dtype: Any = None) -> None:
+    def __init__(self, in_channels: int, reduction: int = 16, device: str | None = None, dtype: Any = None) -> None:
         super().__init__()
         if reduction < 1:
             raise ValueError(f"reduction: got {reduction}; may be at least 1")

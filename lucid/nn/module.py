@@ -483,7 +483,7 @@ class _Converter:
 
     def __call__(self, tensor: Tensor) -> None:
         if tensor.dtype.kind == "f" and tensor.dtype != self.dtype:
-            tensor.data = tensor.data.astype(self.dtype)
+            tensor.data = backend_for(tensor.device).convert(tensor.data, self.dtype)
             tensor._version = None
 
 

@@ -130,7 +130,8 @@ def full(
     """
     chosen = as_dtype(dtype) if dtype is not None else as_tensor(fill_value, device="cpu").dtype
     lengths = _shape(tuple(shape) if isinstance(shape, Sequence) else (shape,))
-    return _finish(_make("full", device, lengths, fill_value, chosen), requires_grad, keep_grad)
+    where = check_device(device)
+    return _finish((backend_for(where).full(lengths, fill_value, chosen), where), requires_grad, keep_grad)
 
 
 def eye(

@@ -214,9 +214,10 @@ class _Extremum(Function):
         a, b = self.saved  # type: ignore[misc]
         needs_a, needs_b = self.needs  # type: ignore[misc]
         xp = be.xp
-        shared = xp.where(a == b, be.binary("mul", dy, be.number(0.5, dy.dtype)), dy)
+        shared = xp.where(be.compare("equal", a, b), be.binary("mul", dy, be.number(0.5, dy.dtype)), dy)
         zero = be.number(0.0, dy.dtype)
-        a_loses, b_loses = (a < b, a > b) if self.name == "maximum" else (a > b, a < b)
+        less, greater = be.compare("less", a, b), be.compare("greater", a, b)
+        a_loses, b_loses = (less, greater) if self.name == "maximum" else (greater, less)
         return (
             unbroadcast(be, xp.where(a_loses, zero, shared), a.shape) if needs_a else None,
             unbroadcast(be, xp.where(b_loses, zero, shared), b.shape) if needs_b else None,
@@ -342,7 +343,7 @@ class Abs(Function):
 
     def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
         (x,) = self.saved  # type: ignore[misc]
-        return (be.binary("mul", dy, be.xp.sign(x)),)
+        return (be.binary("mul", dy, be.sign(x)),)
 
 
 def abs(x: Operand) -> Tensor:
@@ -360,7 +361,7 @@ class Sign(Function):
     name = "sign"
 
     def forward(self, be: Backend, x: Any) -> Any:
-        return be.xp.asarray(be.xp.sign(x))
+        return be.sign(x)
 
     def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
         return (be.xp.zeros_like(dy),)
@@ -575,9 +576,9 @@ class Clip(Function):
         (x,) = self.saved  # type: ignore[misc]
         inside = x == x
         if self.min_value is not None:
-            inside &= x >= be.number(self.min_value, x.dtype)
+            inside &= be.compare("greater_equal", x, be.number(self.min_value, x.dtype))
         if self.max_value is not None:
-            inside &= x <= be.number(self.max_value, x.dtype)
+            inside &= be.compare("less_equal", x, be.number(self.max_value, x.dtype))
         return (be.xp.where(inside, dy, be.number(0.0, dy.dtype)),)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from lucid.backends import Backend, backend_for
 from lucid.device import refuse_where
+from lucid.dtypes import int64
 from lucid.ops._common import one_axis
 from lucid.ops._function import Function, apply
 from lucid.ops.elementwise import add, div, exp, mul, neg, square, sub, where
@@ -176,7 +177,7 @@ def _checked_targets(be: Backend, target: Any, classes: int, ignore_index: int) 
 
     bad = ((target < 0) | (target >= classes)) & (target != ignore_index)
     refuse_where(be, bad, target, error)
-    return be.xp.where(bad, be.number(ignore_index, target.dtype), target) if be.asynchronous else target
+    return be.xp.where(bad, be.number(ignore_index, int64), target) if be.asynchronous else target
 
 
 def cross_entropy(

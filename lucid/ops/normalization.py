@@ -29,7 +29,7 @@ class BatchNorm(Function):
         if self.training:
             y, self.mean, self.var = be.batch_norm_train(x, gamma, beta, self.eps)
         else:
-            self.mean, self.var = running_mean.astype(float64), running_var.astype(float64)
+            self.mean, self.var = be.convert(running_mean, float64), be.convert(running_var, float64)
             y = be.batch_norm_eval(x, gamma, beta, self.mean, self.var, self.eps)
         self.saved = (x, gamma)
         return y

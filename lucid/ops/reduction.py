@@ -154,7 +154,7 @@ class _Extreme(_Reduce):
 
     def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
         x, y = self.saved  # type: ignore[misc]
-        best = x == self.keep(y)
+        best = be.compare("equal", x, self.keep(y))
         best |= (x != x) & self.keep(y != y)
         count = best.sum(axis=self.axis, keepdims=True).astype(dy.dtype)
         share = be.binary("div", self.keep(dy), count.reshape(self.keep(dy).shape))

@@ -421,7 +421,7 @@ class Pad(Function):
     def forward(self, be: Backend, x: Any) -> Any:
         self.inside = tuple(slice(a, a + n) for (a, _), n in zip(self.widths, x.shape, strict=True))
         shape = tuple(a + n + b for (a, b), n in zip(self.widths, x.shape, strict=True))
-        y = be.xp.full(shape, self.value, x.dtype)
+        y = be.full(shape, self.value, x.dtype)
         y[self.inside] = x
         return y
 
@@ -520,10 +520,10 @@ class Cast(Function):
 
     def forward(self, be: Backend, x: Any) -> Any:
         self.source = x.dtype
-        return x.astype(self.dtype)
+        return be.convert(x, self.dtype)
 
     def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
-        return (dy.astype(self.source),)
+        return (be.convert(dy, self.source),)
 
 
 def cast(x: Operand, dtype: Any) -> Tensor:

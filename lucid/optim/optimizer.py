@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from lucid.autograd import enable_grad
+from lucid.backends import backend_for
 from lucid.device import move
 from lucid.nn.parameter import Parameter
 from lucid.ops.creation import zeros_like
@@ -171,4 +172,5 @@ def _follow(param: Tensor, state: dict[str, Any]) -> None:
     for name, value in state.items():
         if isinstance(value, Tensor) and (value.device != param.device or (value.ndim and value.dtype != param.dtype)):
             dtype = param.dtype if value.ndim else value.dtype
-            state[name] = wrap(move(value.data.astype(dtype, copy=False), param.device), param.device)
+            data = value.data if value.dtype == dtype else backend_for(value.device).convert(value.data, dtype)
+            state[name] = wrap(move(data, param.device), param.device)

@@ -154,7 +154,9 @@ class StrictArray:
         if isinstance(value, list | tuple):
             raise TypeError("strict: a list written into a device's array")
         with np.errstate(all="ignore"):
-            self._array[_in(index)] = _in(value)
+            if getattr(value, "dtype", None) != self.dtype:  # the kernel that writes converts
+                value = _flushed(np.asarray(_flushed(_in(value))).astype(self.dtype))
+            self._array[_in(index)] = _in(value) if isinstance(value, StrictArray) else value
 
     @staticmethod
     def _check_index(index: Any, written: bool = False) -> None:
