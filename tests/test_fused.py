@@ -93,6 +93,8 @@ def test_weights_written_behind_lucids_back_count(backend: str, where: str) -> N
     conv, norm = nn.Conv2d(33, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64)
     model = nn.Sequential(conv, norm, nn.ReLU()).eval()
     x = lucid.tensor(np.random.default_rng(5).standard_normal((2, 33, 6, 6)).astype(np.float32))
+    if where in ("numpy", "view") and not np.shares_memory(conv.weight.numpy(), conv.weight.numpy()):
+        pytest.skip("numpy() copies from this backend's memory, so nothing can be written through it")
     view = conv.weight.numpy()[5]
     with lucid.no_grad():
         before = model(x).numpy().copy()

@@ -32,7 +32,7 @@ class NormAct(BatchNorm):
         if self.training:
             y, self.mean, self.var = be.norm_act_train(x, gamma, beta, self.eps, residual, self.relu)
         else:
-            self.mean, self.var = mean.astype(float64), var.astype(float64)
+            self.mean, self.var = be.convert(mean, float64), be.convert(var, float64)
             y = be.norm_act_eval(x, gamma, beta, self.mean, self.var, self.eps, residual, self.relu)
         self.saved = (x, gamma, y if self.relu else None)
         return y
@@ -62,7 +62,7 @@ class Conv2dNormAct(Function):
     def forward(
         self, be: Backend, x: Any, weight: Any, bias: Any, gamma: Any, beta: Any, mean: Any, var: Any, residual: Any
     ) -> Any:
-        norm = gamma, beta, mean.astype(float64), var.astype(float64), self.eps
+        norm = gamma, beta, be.convert(mean, float64), be.convert(var, float64), self.eps
         return be.conv2d_norm(x, weight, bias, self.geometry, norm, residual, self.relu)
 
 

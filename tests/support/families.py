@@ -133,12 +133,12 @@ def norm_act(rng: np.random.Generator) -> Call:
     mean, var = rng.standard_normal(channels), rng.random(channels) + 0.1
 
     def call(be: Backend) -> Any:
-        if training:
-            y, m, v = be.norm_act_train(x, gamma, beta, 1e-5, residual, relu)
-        else:
-            y, m, v = be.norm_act_eval(x, gamma, beta, mean, var, 1e-5, residual, relu), mean, var
-        grads = be.norm_act_grad(dy, x, y if relu else None, gamma, m, v, 1e-5, training, residual is not None)
-        return (y, m, v, *grads[: 3 if residual is None else 4])
+        stored = be.norm_act_eval(x, gamma, beta, mean, var, 1e-5, residual, relu)
+        y, m, v = be.norm_act_train(x, gamma, beta, 1e-5, residual, relu)
+        after = (y if training else stored) if relu else None
+        statistics = (m, v) if training else (mean, var)
+        grads = be.norm_act_grad(dy, x, after, gamma, *statistics, 1e-5, training, residual is not None)
+        return (stored, y, m, v, *grads[: 3 if residual is None else 4])
 
     return call
 
@@ -423,6 +423,8 @@ class OnHost:
         return call
 
     def _put(self, value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(self._put(part) for part in value)
         return place(self._backend, value) if isinstance(value, np.ndarray) else value
 
     def _get(self, value: Any) -> Any:
