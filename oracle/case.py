@@ -163,6 +163,16 @@ def standard_case(architecture: Architecture, mode: Mode) -> Case:
     return Case(architecture, mode, source=SEEDED, size=size, batch=batch)
 
 
+def standard_shape(mode: Mode) -> tuple[int, int]:
+    """The size and batch of a standard case.
+
+    Example:
+        >>> standard_shape("train")
+        (64, 2)
+    """
+    return _STANDARD[mode]
+
+
 def _words(seed: int, name: str, count: int) -> np.ndarray:
     key = hashlib.sha256(f"{seed}/{name}".encode()).digest()[:16]
     words: np.ndarray = np.random.Philox(key=int.from_bytes(key, "little")).random_raw(count)
