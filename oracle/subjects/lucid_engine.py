@@ -22,9 +22,9 @@ _BLOCK_CLASSES = tuple(_BLOCKS.values())
 class LucidSubject(Subject):
     """The case's model as `lucid.models` makes it.
 
-    Options: a backend, ``native``, ``reference``, ``cuda`` or ``emulated`` (default: the one that serves the CPU now), or
-    ``gpu`` for whichever serves the GPU now; ``float32`` (default) or ``float64``; ``plan``: the inference plan instead
-    of the model itself, eval only, of which the network's output alone is observed; ``threads=N``.
+    Options: a backend, ``native``, ``reference``, ``cuda`` or ``emulated`` (default: the one that serves the CPU now),
+    or ``gpu`` for whichever serves the GPU now; ``float32`` (default) or ``float64``; ``plan``: the inference plan
+    instead of the model itself, eval only, of which the network's output alone is observed; ``threads=N``.
     """
 
     def __init__(self, *options: str) -> None:

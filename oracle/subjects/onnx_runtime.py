@@ -35,10 +35,10 @@ class OnnxRuntimeSubject(Subject):
 
     - ``optimized`` (default), ``extended``, ``basic`` or ``unoptimized``: the level of graph optimisation. Every layer
       is made an output, so what is left to fuse is less than without; see ``fused``;
-    - ``fused``: the network's output alone is asked for, so that the runtime may fuse what it likes; the layers are then
-      not observed;
-    - ``provider=NAME``, such as ``provider=CUDA`` or ``provider=CUDAExecutionProvider``, which must be there: the runtime
-      would quietly take the CPU instead;
+    - ``fused``: the network's output alone is asked for, so that the runtime may fuse what it likes; the layers are
+      then not observed;
+    - ``provider=NAME``, such as ``provider=CUDA`` or ``provider=CUDAExecutionProvider``, which must be there: the
+      runtime would quietly take the CPU instead;
     - ``file=PATH.onnx``: a model that was exported (``lucid-oracle vectors`` writes it, ``lucid-export`` too) and then
       changed. Tensors are found by name; what was fused away or renamed is not observed;
     - ``float32`` (default), ``tf32``, ``bfloat16`` or ``float16``: what the provider, or the file, computes in;
