@@ -1,7 +1,7 @@
 """What each layer of an architecture is: which operation, of which geometry, on which other layers' outputs.
 
-The local view feeds every layer by itself, so it has to know what a layer takes. This list is made from the oracle's own
-description of the ten models, not from a subject's, and shares nothing with ``lucid.models``.
+The local view feeds every layer by itself, so it has to know what a layer takes. This list is made from the oracle's
+own description of the ten models, not from a subject's, and shares nothing with ``lucid.models``.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from oracle.case import Case, Mode
+from oracle.driving import Layerwise
 from oracle.errors import UsageError
 from oracle.trace import KINDS, Kind, Recorder, Trace
 
@@ -35,6 +36,7 @@ class Subject(ABC):
         kinds: the kinds of tensors that it owes.
         partial: whether tensors may be absent (fused away, or not dumped). What is absent is then reported as not
             observed: no agreement of that layer, and no disagreement. Otherwise it is missing, a disagreement.
+        layered: whether it can be driven layer by layer (`layerwise`), and so has the local view.
     """
 
     label: str
@@ -42,6 +44,7 @@ class Subject(ABC):
     modes: frozenset[Mode] = frozenset({"eval", "train"})
     kinds: tuple[Kind, ...] = KINDS
     partial: bool = False
+    layered: bool = False
 
     @abstractmethod
     def run(self, case: Case, recorder: Recorder) -> None:
@@ -52,6 +55,10 @@ class Subject(ABC):
         trace = Trace()
         self.run(case, trace)
         return trace
+
+    def layerwise(self, case: Case) -> Layerwise | None:
+        """The case's model taken apart, for the local view; ``None`` where it cannot be driven layer by layer."""
+        return None
 
 
 _SUBJECTS = {
@@ -163,7 +170,9 @@ def take(subject: str, options: tuple[str, ...], keys: tuple[str, ...]) -> tuple
         if not equals:
             continue
         if key not in keys or key in taken or not value:
-            reason = "is not an option of" if key not in keys else "is given twice to" if key in taken else "is empty for"
+            reason = (
+                "is not an option of" if key not in keys else "is given twice to" if key in taken else "is empty for"
+            )
             known = ", ".join(f"{key}=" for key in keys) or "none of the form KEY=VALUE"
             raise UsageError(f"subject: {option!r} {reason} {subject}, which takes {known}")
         taken[key] = value

@@ -11,6 +11,7 @@ from lucid.backends import device_of, known_backends
 from lucid.models.blocks import BasicBlock, Bottleneck, PreActBottleneck
 from oracle.architecture import ARCHITECTURES, Architecture
 from oracle.case import Case
+from oracle.driving import Layerwise
 from oracle.errors import UsageError
 from oracle.subjects import Subject, choose, positive, take
 from oracle.trace import Recorder
@@ -45,6 +46,7 @@ class LucidSubject(Subject):
         self._backend = None if backend in ("current", "gpu") else backend
         self.device = "gpu" if backend == "gpu" else device_of(backend) if backend != "current" else "cpu"
         self._plan = chosen["how"] == "plan"
+        self.layered = not self._plan
         if self._plan:
             self.modes, self.kinds, self.partial = frozenset({"eval"}), ("activation",), True
         try:
@@ -61,7 +63,7 @@ class LucidSubject(Subject):
 
     def run(self, case: Case, recorder: Recorder) -> None:
         """Run the model; the gradient of an output is recorded when it is complete."""
-        with self._settings():
+        with self.settings():
             model = self.build(case)
             image = lucid.tensor(case.input.astype(self.precision), device=self.device)
             if self._plan:
@@ -75,15 +77,27 @@ class LucidSubject(Subject):
                     self._backward(case, model, logits, recorder)
 
     def _backward(self, case: Case, model: nn.Module, logits: Tensor, recorder: Recorder) -> None:
-        loss = nn.functional.cross_entropy(logits, lucid.tensor(case.labels, device=self.device))
+        loss = self.loss_of(model)(logits, lucid.tensor(case.labels, device=self.device))
         recorder.record("loss", "loss", loss.numpy())
         loss.backward()
         for name, parameter in model.named_parameters():
             if parameter.grad is not None:
                 recorder.record("parameter_gradient", name, parameter.grad.numpy())
 
+    def layerwise(self, case: Case) -> Layerwise | None:
+        """The model taken apart; ``None`` for an inference plan."""
+        from oracle.subjects.lucid_layers import LucidLayers
+
+        return None if self._plan else LucidLayers(self, case)
+
+    @staticmethod
+    def loss_of(model: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+        """What is minimised: the cross-entropy, unless the model brings a loss of its own."""
+        loss: Callable[[Tensor, Tensor], Tensor] = getattr(model, "loss_function", nn.functional.cross_entropy)
+        return loss
+
     @contextlib.contextmanager
-    def _settings(self) -> Iterator[None]:
+    def settings(self) -> Iterator[None]:
         """The backend and the number of threads, as long as the subject runs."""
         threads = lucid.get_num_threads()
         with contextlib.nullcontext() if self._backend is None else lucid.use_backend(self._backend):

@@ -11,6 +11,7 @@ import onnxruntime
 
 import lucid
 from oracle.case import Case, Mode
+from oracle.driving import Layerwise
 from oracle.errors import UsageError
 from oracle.subjects import Subject, choose, positive, take
 from oracle.subjects.lucid_engine import layers, make_model
@@ -63,6 +64,7 @@ class OnnxRuntimeSubject(Subject):
         self._threads = positive("onnxruntime", "threads", named["threads"]) if "threads" in named else 0
         self._file = Path(named["file"]) if "file" in named else None
         self.partial = self._fused or self._file is not None
+        self.layered = not self.partial
         if self._file is not None:
             self.label = ":".join(("onnxruntime", *plain, f"file={self._file.name}"))
             _load(self._file)  # an unreadable file is said now
@@ -75,6 +77,12 @@ class OnnxRuntimeSubject(Subject):
         arrays = session.run(list(names), {given.name: image})
         for name, array in zip(names.values(), arrays, strict=True):
             recorder.record("activation", name, array)
+
+    def layerwise(self, case: Case) -> Layerwise | None:
+        """The model taken apart; ``None`` for a changed file, whose layers may be fused, and where layers may be."""
+        from oracle.subjects.onnx_layers import OnnxLayers
+
+        return OnnxLayers(self, case) if self.layered else None
 
     def session(self, case: Case) -> onnxruntime.InferenceSession:
         """The model of ``case``, for any batch, with every layer as an output."""

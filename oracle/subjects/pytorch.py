@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from oracle.case import Case
+from oracle.driving import Layerwise
 from oracle.errors import UsageError
 from oracle.mirror.torch_twin import Residual, layers, make_twin
 from oracle.subjects import Subject, choose, positive, take
@@ -60,25 +61,38 @@ class TorchSubject(Subject):
         if self.precision == "tf32" and self.device.type != "cuda":
             raise UsageError(f"subject: {self.label}: tf32 is what CUDA devices have; on {self.device} it is float32")
         self._compile = chosen["how"] == "compile"
-        self._layout = torch.channels_last if chosen["layout"] == "channels_last" else torch.contiguous_format
+        self.layered = not self._compile
+        self.layout = torch.channels_last if chosen["layout"] == "channels_last" else torch.contiguous_format
         self._onednn = chosen["convolutions"] == "onednn"
         self._threads = positive("torch", "threads", named["threads"]) if "threads" in named else None
 
     def build(self, case: Case) -> nn.Module:
         """The twin with the case's weights, in the case's mode."""
         twin = make_twin(case.architecture, case.state, self.dtype)
-        return twin.to(self.device, memory_format=self._layout).train(case.mode == "train")
+        return twin.to(self.device, memory_format=self.layout).train(case.mode == "train")
 
     def run(self, case: Case, recorder: Recorder) -> None:
         """Run the twin; the gradient of an output is recorded when it is complete."""
         with self.settings():
             model = self.build(case)
-            image = torch.from_numpy(case.input).to(self.device, self.dtype, memory_format=self._layout)
+            image = torch.from_numpy(case.input).to(self.device, self.dtype, memory_format=self.layout)
             labels = torch.from_numpy(case.labels).to(self.device) if case.mode == "train" else None
             if self._compile:
                 _run_compiled(model, image, labels, recorder)
             else:
                 _run_eager(model, image, labels, recorder)
+
+    def layerwise(self, case: Case) -> Layerwise | None:
+        """The twin taken apart; ``None`` where it is compiled whole."""
+        from oracle.subjects.torch_layers import TorchLayers
+
+        return None if self._compile else TorchLayers(self, case)
+
+    @staticmethod
+    def loss_of(model: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+        """What is minimised: the cross-entropy, unless the model brings a loss of its own."""
+        loss: Callable[[Tensor, Tensor], Tensor] = getattr(model, "loss_function", nn.functional.cross_entropy)
+        return loss
 
     @contextlib.contextmanager
     def settings(self) -> Iterator[None]:
@@ -126,7 +140,7 @@ def _run_eager(model: nn.Module, image: Tensor, labels: Tensor | None, recorder:
 
 
 def _backward(model: nn.Module, logits: Tensor, labels: Tensor, recorder: Recorder) -> None:
-    loss = nn.functional.cross_entropy(logits, labels)
+    loss = TorchSubject.loss_of(model)(logits, labels)
     recorder.record("loss", "loss", to_numpy(loss))
     loss.backward()
     for name, parameter in model.named_parameters():
