@@ -13,6 +13,9 @@ import click
 # Each command's one line of help stands here, so that ``lucid-oracle --help`` imports none of them.
 _COMMANDS = {
     "check": "Run a model on every subject and judge every layer.",
+    "compare": "Judge a file of tensors by a golden.",
+    "report": "Make a page, JUnit XML or a table of a verdict that was written as JSON.",
+    "certify": "Run the goldens' digests on this machine and write its certificate.",
     "vectors": "Write weights, inputs, the ONNX model, and a page that says what to dump.",
 }
 

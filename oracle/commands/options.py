@@ -59,7 +59,7 @@ def require_writable(**paths: Path | None) -> None:
 
 
 class OutputConsole(Console):
-    """Standard output, 100 columns wide where it is no terminal; its reader may leave (``| head``): that is no error."""
+    """Standard output, 100 columns wide where it is no terminal. A reader that leaves (``| head``) is no error."""
 
     def __init__(self) -> None:
         super().__init__(highlight=False)

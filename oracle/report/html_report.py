@@ -21,7 +21,7 @@ _KINDS = {
 }
 _FORWARD = ("activation", "loss")
 _PRINTED = {"bad": 30, "good": 10}  # rows of one subject that paper gets where nothing was searched for
-_SYMBOLS = {"exact": "✓", "within": "✓", "not observed": "–"}
+_SYMBOLS = {"exact": "✓", "within": "✓", "not observed": "-"}
 
 
 def to_html(document: Document) -> str:

@@ -80,7 +80,7 @@ def _subject(subject: SubjectVerdict) -> dict[str, Any]:
         "first_backward": _place(subject, subject.first_backward),
         "counts": {status: statuses.count(status) for status in dict.fromkeys(statuses)},
         "seconds": round(subject.seconds, 3),
-        "layers": [_layer(layer) for layer in subject.layers],
+        "layers": [layer_to_dict(layer) for layer in subject.layers],
     }
 
 
@@ -89,7 +89,8 @@ def _place(subject: SubjectVerdict, layer: LayerVerdict | None) -> int | None:
     return None if layer is None else next(place for place, each in enumerate(subject.layers) if each is layer)
 
 
-def _layer(layer: LayerVerdict) -> dict[str, Any]:
+def layer_to_dict(layer: LayerVerdict) -> dict[str, Any]:
+    """One tensor of a verdict."""
     return {
         "kind": layer.kind,
         "name": layer.name,
