@@ -20,7 +20,7 @@ from oracle.trace import KINDS, Key, Kind, Trace
 Precision = Literal["float64", "float32", "tf32", "bfloat16", "float16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 View = Literal["exact", "free", "local", "stored"]
-Status = Literal["exact", "within", "over", "missing", "shape", "not finite", "unexpected", "repeated"]
+Status = Literal["exact", "within", "over", "missing", "shape", "not finite", "unexpected", "repeated", "not observed"]
 
 # A channel of fewer values than this says too little by itself: its root mean square scatters too much.
 LEAST_CHANNEL = 16
@@ -50,7 +50,8 @@ class LayerVerdict:
         kind: what it is.
         name: the layer or parameter.
         view: how it was looked at.
-        status: ``exact`` and ``within`` agree.
+        status: ``exact`` and ``within`` agree; ``not observed``, what a subject may leave out and did, neither agrees
+            nor disagrees.
         error: root mean square of the difference over that of the truth (view ``stored``: estimated).
         budget: what a healthy subject of that precision may have there.
         largest: the largest single deviation over the truth's root mean square; NaN where not judged.
@@ -76,8 +77,13 @@ class LayerVerdict:
 
     @property
     def agrees(self) -> bool:
-        """Whether this tensor is in line."""
+        """Whether this tensor was observed, and is in line."""
         return self.status in ("exact", "within")
+
+    @property
+    def observed(self) -> bool:
+        """Whether the subject handed this tensor over, or owed it."""
+        return self.status != "not observed"
 
     @property
     def used(self) -> float:
@@ -131,7 +137,13 @@ class SubjectVerdict:
     @property
     def agrees(self) -> bool:
         """Whether all of it is in line, and there was something to compare."""
-        return not self.failure and bool(self.layers) and all(layer.agrees for layer in self.layers)
+        observed = self.observed
+        return not self.failure and bool(observed) and all(layer.agrees for layer in observed)
+
+    @property
+    def observed(self) -> list[LayerVerdict]:
+        """The tensors without those that the subject may leave out and did."""
+        return [layer for layer in self.layers if layer.observed]
 
     @property
     def first(self) -> LayerVerdict | None:
@@ -149,32 +161,39 @@ class SubjectVerdict:
         return self._first(("activation_gradient", "parameter_gradient"))
 
     def _first(self, kinds: tuple[Kind, ...]) -> LayerVerdict | None:
-        return next((layer for layer in self.layers if layer.kind in kinds and not layer.agrees), None)
+        return next((layer for layer in self.observed if layer.kind in kinds and not layer.agrees), None)
 
     def sentence(self) -> str:
         """The verdict in words."""
         who = f"{self.subject} ({self.view})"
         if self.failure:
-            found = next((layer for layer in self.layers if not layer.agrees and layer.status != "missing"), None)
+            found = next((layer for layer in self.observed if not layer.agrees and layer.status != "missing"), None)
             before = f"; before that, out of line: {describe(found)} ({self._why(found)})" if found else ""
             return f"{who} could not finish: {self.failure}{before}"
-        if not self.layers:
+        if not self.observed:
             return f"{who}: nothing was compared, which is no agreement"
         forward, backward = self.first_forward, self.first_backward
         if forward is None and backward is None:
-            return f"{who} agrees in all {len(self.layers)} tensors{self._closest()}"
+            return f"{who} agrees in all {self._counted()}{self._closest()}"
         parts = []
         if forward is not None:
             parts.append(f"forward, first out of line: {describe(forward)} ({self._why(forward)})")
         if backward is not None:
             after = "" if forward is None or self.view == "local" else ", which may follow from the forward pass"
             parts.append(f"backward, first out of line: {describe(backward)} ({self._why(backward)}){after}")
+        if len(self.observed) < len(self.layers):
+            parts.append(f"{len(self.layers) - len(self.observed)} of {len(self.layers)} tensors not observed")
         return f"{who} disagrees. {'; '.join(parts)}"
+
+    def _counted(self) -> str:
+        """How many tensors were observed, and how many were not."""
+        absent = len(self.layers) - len(self.observed)
+        return f"{len(self.observed)} tensors" + (f" ({absent} not observed)" if absent else "")
 
     def _closest(self) -> str:
         if self.view == "exact":
             return ", bit by bit"
-        worst = max(self.layers, key=lambda layer: layer.used)
+        worst = max(self.observed, key=lambda layer: layer.used)
         return f"; closest to its budget: {describe(worst)}, {worst.used:.0%} used"
 
     def _why(self, layer: LayerVerdict) -> str:
@@ -408,12 +427,19 @@ class Comparison:
         keys: what the subject owes, in the order of execution.
         view: how it is looked at.
         judge_one: makes the verdict on one tensor.
+        partial: whether the subject may leave tensors out; they are then not observed instead of missing.
     """
 
     def __init__(
-        self, keys: Sequence[Key], view: View, judge_one: Callable[[Key, np.ndarray], LayerVerdict]
+        self,
+        keys: Sequence[Key],
+        view: View,
+        judge_one: Callable[[Key, np.ndarray], LayerVerdict],
+        *,
+        partial: bool = False,
     ) -> None:
         self._keys, self._view, self._judge = list(keys), view, judge_one
+        self._absent: Status = "not observed" if partial else "missing"
         self._wanted = set(self._keys)
         self.found: dict[Key, LayerVerdict] = {}
 
@@ -429,8 +455,6 @@ class Comparison:
 
     def layers(self) -> list[LayerVerdict]:
         """The verdicts in the order of execution; what was not recorded is missing, what is strange comes last."""
-        missing = "the subject left no such tensor"
-        owed = [
-            self.found.get(key, LayerVerdict(*key, self._view, "missing", note=missing)) for key in self._keys
-        ]
+        note = "the subject left no such tensor"
+        owed = [self.found.get(key, LayerVerdict(*key, self._view, self._absent, note=note)) for key in self._keys]
         return owed + [found for key, found in self.found.items() if key not in self._wanted]

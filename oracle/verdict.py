@@ -203,7 +203,10 @@ def look(subject: Subject, view: View, truth: Truth) -> SubjectVerdict:
         truth.recompute()
         verdict = local_check(subject, truth.trace, truth.case, subject.precision)
         return replace(verdict, seconds=time.perf_counter() - start)
-    comparison, failure = Comparison(truth.keys(subject.kinds), view, truth.judge(view, subject.precision)), ""
+    comparison, failure = (
+        Comparison(truth.keys(subject.kinds), view, truth.judge(view, subject.precision), partial=subject.partial),
+        "",
+    )
     try:
         subject.run(truth.case, comparison)
     except UsageError:
@@ -249,7 +252,7 @@ def compare_trace(
     if view == "free":
         truth.recompute(progress)
     progress(f"{found.case.name}: {label}")
-    comparison = Comparison(truth.keys(), view, truth.judge(view, precision))
+    comparison = Comparison(truth.keys(), view, truth.judge(view, precision), partial=True)
     trace.replay(comparison)
     seconds = time.perf_counter() - start
     subject = SubjectVerdict(label, view, precision, comparison.layers(), "", seconds, truth.consumers)
