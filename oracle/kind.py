@@ -50,7 +50,7 @@ def describe(subject: Array, truth: Array, budget: Budget) -> str:
     """
     if subject.shape != truth.shape or subject.size == 0:
         return ""
-    subject, truth = np.asarray(subject, np.float64), np.asarray(truth, np.float64)
+    subject, truth = np.atleast_1d(np.asarray(subject, np.float64)), np.atleast_1d(np.asarray(truth, np.float64))
     if not np.isfinite(subject).all():
         return _not_finite(subject)
     difference = subject - truth
@@ -105,7 +105,7 @@ def _where(changed: Any) -> str:
     count, size = int(np.count_nonzero(changed)), changed.size
     if count == 0:
         return ""
-    if count == 1:
+    if count == 1 and size > 1:
         return f"one element, at {tuple(int(place[0]) for place in np.nonzero(changed))}"
     if changed.ndim == 4:
         return _in_images(changed)
