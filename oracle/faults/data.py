@@ -8,10 +8,10 @@ import numpy as np
 
 from oracle.case import Case
 from oracle.faults.fault import Array, Context, Injection, Site, changed, fault
-from oracle.layer import IMAGE, Layer
+from oracle.layer import IMAGE, Layer, Op
 
-WEIGHTED = ("conv", "linear")
-EVERY = ("conv", "norm", "relu", "max pool", "average pool", "linear")
+WEIGHTED: tuple[Op, ...] = ("conv", "linear")
+EVERY: tuple[Op, ...] = ("conv", "norm", "relu", "max pool", "average pool", "linear")
 # Bits that a budget can be asked to see: from the sign to an eighth of the fraction. A flip below that is smaller than
 # what rounding leaves, and shows to the digest of an exact subject alone.
 BITS = (31, 30, 29, 28, 27, 26, 25, 24, 23, 22, 21, 20)

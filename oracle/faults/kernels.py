@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from oracle.case import Case
 from oracle.faults.fault import Array, Context, Injection, Site, changed, fault
-from oracle.layer import IMAGE, Layer
+from oracle.layer import IMAGE, Layer, Op
 
-SPATIAL = ("conv", "norm", "relu", "max pool")
+SPATIAL: tuple[Op, ...] = ("conv", "norm", "relu", "max pool")
 
 
 def _large(layer: Layer, case: Case) -> bool:
@@ -328,7 +330,7 @@ def _no_shortcut(site: Site) -> Injection:
 
 @fault("shortcut added twice", "kernel", "An in-place sum runs twice.", "sum", engines=("torch",))
 def _twice(site: Site) -> Injection:
-    def join(main, shortcut):  # type: ignore[no-untyped-def]
+    def join(main: Any, shortcut: Any) -> Any:
         total = main + shortcut + shortcut
         return total.relu() if site.layer.relu else total
 

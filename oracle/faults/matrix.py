@@ -173,7 +173,12 @@ def _run(subject: Any, case: Case) -> _Ran:
     """Run a subject whose model is asked for its statistics afterwards."""
     models: list[Any] = []
     build = subject.build
-    subject.build = lambda case: models.append(build(case)) or models[-1]
+
+    def watched(case: Case) -> Any:
+        models.append(build(case))
+        return models[-1]
+
+    subject.build = watched
     trace, failure = Trace(), ""
     try:
         subject.run(case, trace)

@@ -8,9 +8,10 @@ import numpy as np
 
 from oracle.compare import Precision
 from oracle.faults.fault import Array, Context, Injection, Site, fault
+from oracle.layer import Op
 from oracle.rounding import round_to
 
-CONTRACTIONS = ("conv", "linear")
+CONTRACTIONS: tuple[Op, ...] = ("conv", "linear")
 # A sum in half precision is rounded after each of so many blocks of input channels, at most.
 BLOCKS = 64
 
