@@ -71,7 +71,10 @@ def assert_matches_golden(
     from oracle.verdict import compare_trace
 
     found = Golden.load(golden, directory) if isinstance(golden, str) else golden
-    verdict = compare_trace(to_trace(trace), found, precision, stored=stored)
+    tensors = to_trace(trace)
+    if not set(tensors) & set(found.keys()):
+        raise UsageError(f"trace: it holds no tensor of {found.case.name}: nothing would be compared")
+    verdict = compare_trace(tensors, found, precision, stored=stored)
     assert_agrees(verdict)
     return verdict
 

@@ -9,6 +9,7 @@ import click
 from oracle.commands.options import OutputConsole, report_options, require_writable
 from oracle.commands.progress import progress
 from oracle.compare import PRECISIONS, Precision
+from oracle.errors import UsageError
 from oracle.report import write_reports
 from oracle.report.terminal import print_verdict
 
@@ -59,6 +60,8 @@ def command(
     require_writable(json=json_path, junit=junit_path, html=html_path)
     subject = FileSubject(str(trace))
     found = Golden.load(golden, directory)
+    if not set(subject.file.trace) & set(found.keys()):
+        raise UsageError(f"trace: {trace} holds no tensor of {golden}: nothing would be compared")
     with progress(quiet) as step:
         verdict = compare_trace(subject.file.trace, found, precision, label=subject.label, stored=stored, progress=step)
     write_reports(verdict, json=json_path, junit=junit_path, html=html_path)
