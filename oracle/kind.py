@@ -150,10 +150,6 @@ def _area(plane: Any) -> str:
     if height * width == 1:
         return ""
     rows, columns = np.flatnonzero(plane.any(1)), np.flatnonzero(plane.any(0))
-    if min(height, width) > 2:
-        inner = plane[1:-1, 1:-1]
-        if not inner.any():
-            return "the border"
     top, bottom, left, right = int(rows[0]), int(rows[-1]), int(columns[0]), int(columns[-1])
     if right - left + 1 == width and bottom - top + 1 <= height * TILE:
         edge = "top" if top == 0 else ("bottom" if bottom == height - 1 else "")
@@ -161,6 +157,8 @@ def _area(plane: Any) -> str:
     if bottom - top + 1 == height and right - left + 1 <= width * TILE:
         edge = "left" if left == 0 else ("right" if right == width - 1 else "")
         return f"the {edge} border, columns {left} to {right}" if edge else f"columns {left} to {right}"
+    if min(height, width) > 2 and not plane[1:-1, 1:-1].any():
+        return "the border"
     if (bottom - top + 1) * (right - left + 1) <= TILE * height * width:
         return f"one tile, rows {top} to {bottom}, columns {left} to {right}"
     return "all"

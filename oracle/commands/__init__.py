@@ -16,6 +16,7 @@ _COMMANDS = {
     "compare": "Judge a file of tensors by a golden.",
     "report": "Make a page, JUnit XML or a table of a verdict that was written as JSON.",
     "certify": "Run the goldens' digests on this machine and write its certificate.",
+    "faults": "Put every fault of the catalogue into subjects, and see who catches it.",
     "vectors": "Write weights, inputs, the ONNX model, and a page that says what to dump.",
 }
 
