@@ -107,7 +107,7 @@ def _row(number: int, case: dict[str, Any], subject: dict[str, Any], layer: dict
         "error_key": _key(layer["error"]),
         "budget": _short(layer["budget"]),
         "budget_key": _key(layer["budget"]),
-        "used": _percent(used),
+        "used": "" if layer["status"] == "exact" else _percent(used),
         "used_key": _key(layer["used"]),
         "bar": 0 if math.isnan(used) else round(100 * min(max(used, 0.0), 1.0)),
         "state": "absent" if layer["status"] == "not observed" else "good" if layer["agrees"] else "bad",
