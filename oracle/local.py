@@ -275,17 +275,23 @@ def judge_local(wanted: Expected, array: Array | None) -> LayerVerdict:
 
 
 def _measured(wanted: Expected, array: Array, key: tuple[Kind, str]) -> LayerVerdict:
-    exact = wanted.exact
+    exact, deviation, axis = wanted.exact, wanted.deviation, wanted.channel
     difference = np.subtract(array, exact, dtype=np.float64)
     squares = np.square(difference)
-    scale = math.sqrt(float(np.square(exact).mean())) if exact.size else 0.0
+    scale = math.sqrt(float(np.vdot(exact, exact)) / exact.size) if exact.size else 0.0
     scale = scale if scale > 0 else 1.0  # of an exact zero, deviations are absolute
-    own, shared = wanted.deviation.own, wanted.deviation.shared
-    reach = (1 + REACH) * np.sqrt(own + shared)
-    worst = _worst_element(difference, reach)
-    error, budget = _whole(squares, own, shared, wanted.channel)
-    channel, used, allowed = _channels(squares, own, shared, wanted.channel)
-    largest, largest_budget = abs(float(difference.flat[worst])), float(np.broadcast_to(reach, exact.shape).flat[worst])
+    found, own, shared = (_by_channel(each, exact.shape, axis) for each in (squares, deviation.own, deviation.shared))
+    count = squares.size / found.size
+    error = math.sqrt(float(found.mean()))
+    budget = float(limit(own.mean(), shared.mean(), squares.size, found.size))
+    channel, used, allowed = None, math.nan, None
+    if axis is not None:
+        allowed = limit(own, shared, count)
+        shares = _shares(np.sqrt(found), allowed)
+        channel = int(shares.argmax())
+        used = float(shares[channel])
+    worst, largest_budget = _worst_element(squares, deviation.own, deviation.shared)
+    largest = abs(float(difference.flat[worst]))
     over = error > budget or largest > largest_budget or used > 1.0
     status: Status = "over" if over else ("exact" if error == 0 else "within")
     told = Budget(budget / scale, largest_budget / scale, None if allowed is None else allowed / scale)
@@ -304,37 +310,27 @@ def _measured(wanted: Expected, array: Array, key: tuple[Kind, str]) -> LayerVer
     )
 
 
-def _worst_element(difference: Array, reach: Array) -> int:
-    """Where the largest share of its own budget is used."""
-    size = np.abs(difference)
+def _shares(found: Array, allowed: Array | float) -> Array:
+    """How much of what is allowed is used: nothing of nothing is 0, something of nothing infinite."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        shares = np.where(size == 0, 0.0, size / reach)
-    return int(np.argmax(shares))
+        shares = found / allowed
+    return np.where(found == 0, 0.0, shares)
 
 
-def _mean(values: Array | float, shape: tuple[int, ...], axes: tuple[int, ...] | None = None) -> Array:
-    mean: Array = np.asarray(np.broadcast_to(values, shape).mean(axes))
-    return mean
-
-
-def _whole(squares: Array, own: Array | float, shared: Array | float, axis: int | None) -> tuple[float, float]:
-    shape = squares.shape
-    channels = shape[axis] if axis is not None else max(1, squares.size)
-    allowed = limit(_mean(own, shape), _mean(shared, shape), squares.size, channels)
-    return math.sqrt(float(squares.mean())), float(allowed)
-
-
-def _channels(
-    squares: Array, own: Array | float, shared: Array | float, axis: int | None
-) -> tuple[int | None, float, Array | None]:
-    """The channel that used most of its budget, how much, and every channel's budget."""
+def _by_channel(values: Array | float, shape: tuple[int, ...], axis: int | None) -> Array:
+    """The mean over each channel; over everything, as one channel, where there are none."""
+    if np.ndim(values) == 0:
+        return np.full(shape[axis] if axis is not None else 1, float(values))
+    values = np.broadcast_to(values, shape)
     if axis is None:
-        return None, math.nan, None
-    shape = squares.shape
-    others = tuple(each for each in range(squares.ndim) if each != axis)
-    found = np.sqrt(squares.mean(others))
-    allowed = limit(_mean(own, shape, others), _mean(shared, shape, others), squares.size / shape[axis])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        shares = np.where(found == 0, 0.0, found / allowed)
-    worst = int(shares.argmax())
-    return worst, float(shares[worst]), allowed
+        return np.asarray(values.mean()).reshape(1)
+    return np.asarray(values.mean(tuple(each for each in range(len(shape)) if each != axis)))
+
+
+def _worst_element(squares: Array, own: Array | float, shared: Array | float) -> tuple[int, float]:
+    """Where the largest share of its own budget is used, and that budget."""
+    variance = own if np.ndim(shared) == 0 and shared == 0 else own + shared
+    if np.ndim(variance) == 0:
+        return int(squares.argmax()), (1 + REACH) * math.sqrt(float(variance))
+    worst = int(_shares(squares, variance).argmax())
+    return worst, (1 + REACH) * math.sqrt(float(np.broadcast_to(variance, squares.shape).flat[worst]))

@@ -23,10 +23,11 @@ from typing import Any
 from oracle.architecture import ARCHITECTURES, find_architecture
 from oracle.case import SEEDED, Case
 from oracle.compare import SubjectVerdict
+from oracle.faults.bench import Bench
 from oracle.faults.matrix import NARROW
 from oracle.subjects import Subject, find_subject
 from oracle.trace import write_whole
-from oracle.verdict import run_case, versions
+from oracle.verdict import versions
 
 TORCH = ("torch", "torch:no-onednn", "torch:threads=1", "torch:threads=2", "torch:channels_last")
 LOW = ("torch:bfloat16", "torch:float16")
@@ -85,8 +86,17 @@ def sweep(arguments: argparse.Namespace) -> Iterator[tuple[Case, Sequence[str]]]
 
 def check(case: Case, names: Sequence[str], tally: Tally) -> None:
     """Every subject in the free and in the local view."""
-    for verdict in run_case(case, subjects_of(case, names), views=("free", "local")).subjects:
-        tally.add(case, verdict)
+    benches: dict[str, Bench] = {}
+    for subject in subjects_of(case, names):
+        if subject.precision not in benches:
+            truth = next(iter(benches.values())).truth if benches else None
+            benches[subject.precision] = Bench(
+                case, subject.precision, truth, keep=case.architecture in NARROW.values()
+            )
+        bench = benches[subject.precision]
+        tally.add(case, bench.free(subject, subject.trace(case)))
+        if subject.layered:
+            tally.add(case, bench.local(subject))
 
 
 def record(tally: Tally, seconds: float) -> dict[str, Any]:

@@ -18,17 +18,15 @@ from typing import Any
 import numpy as np
 
 from oracle.architecture import Architecture
-from oracle.budget import free_budget
 from oracle.case import SEEDED, Case, Mode
-from oracle.compare import Comparison, LayerVerdict, SubjectVerdict, execution_order, judge
+from oracle.compare import SubjectVerdict
 from oracle.errors import UsageError
+from oracle.faults.bench import Bench, same_bits
 from oracle.faults.fault import CATALOGUE, Engine, Fault, find_fault
 from oracle.faults.inject import faulty, place
-from oracle.kind import describe
-from oracle.layer import Layer, layers_of
-from oracle.local import LocalTruth, local_checks
-from oracle.subjects import find_subject
-from oracle.trace import Key, Trace
+from oracle.layer import Layer
+from oracle.subjects import Subject, find_subject
+from oracle.trace import Trace
 
 Progress = Callable[[str], None]
 
@@ -84,8 +82,8 @@ class Outcome:
         return False
 
 
-class Bench:
-    """One case with everything that its faults share: truth, budgets, and the healthy subjects' own results.
+class _Proving:
+    """One case, and the healthy subjects' own results, to which every faulty one is compared.
 
     Args:
         case: the case.
@@ -97,15 +95,11 @@ class Bench:
 
     def __init__(self, case: Case, progress: Progress = lambda message: None) -> None:
         self.case = case
-        self.layers = {layer.name: layer for layer in layers_of(case.architecture)}
         progress(f"{case.name}: the truth and its budgets")
-        self.truth = find_subject("lucid:float64").trace(case)
-        self.keys = execution_order(self.truth)
-        self.budgets = free_budget(case, "float32", truth=self.truth)
-        self.local = LocalTruth(case, self.truth, "float32", keep=True)
+        self.bench = Bench(case)
         progress(f"{case.name}: the healthy subjects")
         self.healthy = {engine: _run(find_subject(engine), case) for engine in ("torch", "lucid")}
-        for verdict in self._judge(find_subject("torch"), self.healthy["torch"].trace):
+        for verdict in self._foreign(find_subject("torch"), self.healthy["torch"].trace):
             if not verdict.agrees:
                 raise UsageError(f"{case.name}: the healthy subject is flagged: {verdict.sentence()}")
 
@@ -116,7 +110,8 @@ class Bench:
         changed = bool(run.failure) or not run.same_bits(self.healthy[engine])
         told: dict[str, Any] = {}
         if changed:
-            verdicts = self._judge(subject, run.trace) if engine == "torch" else self._compare(subject, run.trace)
+            look = self._foreign if engine == "torch" else self._own
+            verdicts = look(subject, run.trace)
             told = {
                 "caught": {each.view: not each.agrees for each in verdicts},
                 "named": {each.view: _names(each, layer) for each in verdicts if not each.agrees},
@@ -126,31 +121,13 @@ class Bench:
             fault.name, fault.category, engine, self.case.name, layer.name, changed, **told, failure=run.failure
         )
 
-    def _judge(self, subject: Any, trace: Trace) -> list[SubjectVerdict]:
-        return [self._free(subject.label, trace), *local_checks([subject], self.local)]
+    def _foreign(self, subject: Subject, trace: Trace) -> list[SubjectVerdict]:
+        return [self.bench.free(subject, trace), self.bench.local(subject)]
 
-    def _compare(self, subject: Any, trace: Trace) -> list[SubjectVerdict]:
+    def _own(self, subject: Subject, trace: Trace) -> list[SubjectVerdict]:
         """lucid's views: exact, and local for what the trace does not hold (the statistics that are kept)."""
-        exact = self._exact(subject.label, trace)
-        return [exact, *local_checks([subject], self.local)] if exact.agrees else [exact]
-
-    def _free(self, label: str, trace: Trace) -> SubjectVerdict:
-        def one(key: Key, array: np.ndarray) -> LayerVerdict:
-            return judge(key, "free", array, self.truth[key], self.budgets[key], explain=describe)
-
-        comparison = Comparison(self.keys, "free", one)
-        trace.replay(comparison)
-        return SubjectVerdict(label, "free", "float32", comparison.layers())
-
-    def _exact(self, label: str, trace: Trace) -> SubjectVerdict:
-        healthy = self.healthy["lucid"].trace
-
-        def one(key: Key, array: np.ndarray) -> LayerVerdict:
-            return LayerVerdict(*key, "exact", "exact" if _same(array, healthy[key]) else "over")
-
-        comparison = Comparison(self.keys, "exact", one)
-        trace.replay(comparison)
-        return SubjectVerdict(label, "exact", "float32", comparison.layers())
+        exact = self.bench.exact(subject, trace, self.healthy["lucid"].trace)
+        return [exact, self.bench.local(subject)] if exact.agrees else [exact]
 
 
 @dataclass(frozen=True)
@@ -165,8 +142,8 @@ class _Ran:
         """Whether not one bit differs."""
         if list(self.trace) != list(other.trace):
             return False
-        same = all(_same(self.trace[key], other.trace[key]) for key in other.trace)
-        return same and all(_same(self.statistics[name], other.statistics[name]) for name in other.statistics)
+        same = all(same_bits(self.trace[key], other.trace[key]) for key in other.trace)
+        return same and all(same_bits(self.statistics[name], other.statistics[name]) for name in other.statistics)
 
 
 def _run(subject: Any, case: Case) -> _Ran:
@@ -191,14 +168,6 @@ def _run(subject: Any, case: Case) -> _Ran:
             if name.rpartition(".")[2] in ("running_mean", "running_var"):
                 statistics[name] = np.array(value.numpy())
     return _Ran(trace, statistics, failure)
-
-
-def _same(a: np.ndarray, b: np.ndarray) -> bool:
-    return (
-        a.shape == b.shape
-        and a.dtype == b.dtype
-        and np.ascontiguousarray(a).tobytes() == np.ascontiguousarray(b).tobytes()
-    )
 
 
 def _names(verdict: SubjectVerdict, layer: Layer) -> bool:
@@ -327,14 +296,14 @@ def _outcomes(
     progress: Progress,
 ) -> Iterator[Outcome]:
     for case in cases:
-        bench: Bench | None = None
+        proving: _Proving | None = None
         for fault in faults:
             for repeat in range(repeats):
                 layer = place(fault, case, seed + repeat)
                 if layer is None:
                     break
-                bench = bench or Bench(case, progress)
+                proving = proving or _Proving(case, progress)
                 for engine in engines:
                     if engine in fault.engines:
                         progress(f"{case.name}: {fault.name} at {layer.name}, {engine}")
-                        yield bench.try_fault(engine, fault, layer, seed + repeat)
+                        yield proving.try_fault(engine, fault, layer, seed + repeat)
