@@ -239,6 +239,10 @@ def test_the_worst_are_those_out_of_line_and_the_closest() -> None:
     text = printed(FAULTY, worst=1)
     assert " layer1.0.conv1 " in text
     assert " stem.2 " not in text
+    lost = {STEM: {"status": "missing", "error": math.nan, "budget": math.nan, "largest": math.nan}}
+    text = printed(a_verdict(a_subject(changes=lost)), worst=1)
+    assert " stem.1 " in text
+    assert " stem.0 " not in text
     text = printed(a_verdict(a_subject(changes={STEM: {"error": 3.9e-7, "budget": 4e-7}})), worst=1)
     assert " stem.1 " in text
     assert " stem.0 " not in text
@@ -315,6 +319,10 @@ def test_every_link_leads_somewhere() -> None:
     assert set(links) <= set(ids)
     rows = {attributes["data-row"] for _, attributes in found.tags if "data-row" in attributes}
     assert {f"r{row}" for row in rows} <= set(ids)
+    text = to_html(verdict_to_dict(FAULTY))
+    [first] = re.findall(r'<a href="#(r\d+)">output layer1\.0\.conv1</a>', text)
+    assert re.search(rf'<tr id="{first}" class="bad printed">.*<td class="name">layer1\.0\.conv1</td>', text)
+    assert re.search(rf'class="over" data-row="{first[1:]}"[^>]*><title>activation layer1\.0\.conv1: over', text)
 
 
 def test_the_table_holds_every_tensor_of_every_subject() -> None:
