@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -112,15 +113,19 @@ class Run:
 
 
 class _Hashing:
-    """A recorder that keeps the digest of every tensor and nothing else."""
+    """A recorder that keeps the digest of every tensor and nothing else; other threads make them."""
 
     def __init__(self) -> None:
-        self.digests: dict[Key, str] = {}
+        self._made: dict[Key, Future[str]] = {}
 
     def record(self, kind: Kind, name: str, array: np.ndarray) -> None:
-        from oracle.digest import digest
+        from oracle.digest import digest_later
 
-        self.digests[kind, name] = digest(np.asarray(array))
+        self._made[kind, name] = digest_later(np.asarray(array))
+
+    def digests(self) -> dict[Key, str]:
+        """By tensor, once all are made."""
+        return {key: made.result() for key, made in self._made.items()}
 
 
 def certify(
@@ -177,11 +182,12 @@ def _one(run: Run, golden: Golden, case: Any, number: int) -> None:
         raise
     except Exception as error:  # a defect of the machine's backend is what a certificate is for
         run.failure = f"{type(error).__name__}: {error}"
+    digests = recorder.digests()
     run.seconds = min(run.seconds, time.perf_counter() - start)
     run.rounds += 1
     expected = [key for key in _keys(golden) if run.configuration.how == "eager" or key == ("activation", "fc")]
-    for key in dict.fromkeys((*expected, *recorder.digests)):
-        found = recorder.digests.get(key, "missing")
+    for key in dict.fromkeys((*expected, *digests)):
+        found = digests.get(key, "missing")
         if number == 1:
             run.digests[key] = found
         elif found != run.digests.get(key):

@@ -67,9 +67,9 @@ def command(
 
     With --repeat N they run N times over: a digest that ever changes is silent data corruption, and is reported.
     """
-    from oracle.golden import GOLDEN_DIRECTORY, Golden, golden_names
+    from oracle.golden import Golden, golden_directory, golden_names
 
-    home = GOLDEN_DIRECTORY if directory is None else directory
+    home = golden_directory() if directory is None else directory
     names = golden_names(directory)
     if listing:
         goldens = [Golden.load(each, directory) for each in names]
@@ -113,22 +113,24 @@ def _device_name(backend: str) -> str:
 def _select(names: list[str], models: tuple[str, ...], mode: str) -> list[str]:
     """The goldens of some models in some mode.
 
+    Raises:
+        UsageError: there is no golden of one of them.
+
     Example:
         >>> _select(["resnet_18-eval", "resnet_18-train", "resnet_50-eval"], ("resnet_18",), "eval")
         ['resnet_18-eval']
     """
-    from oracle.architecture import find_architecture
-
-    wanted = {find_architecture(model).name for model in models}
-    found = [
-        name
-        for name in names
-        if (not wanted or name.rsplit("-", 1)[0] in wanted) and mode in ("both", name.rsplit("-", 1)[1])
-    ]
+    known = list(dict.fromkeys(name.rsplit("-", 1)[0] for name in names))
+    for model in models:
+        if model not in known:
+            raise UsageError(f"--model: there is no golden of {model!r}; there are {', '.join(known) or 'none'}")
+    found = []
+    for name in names:
+        model, its_mode = name.rsplit("-", 1)
+        if (not models or model in models) and mode in ("both", its_mode):
+            found.append(name)
     if not found:
-        raise UsageError(
-            f"certify: there is no golden of {', '.join(models) or 'any model'}, {mode}: nothing to compare"
-        )
+        raise UsageError(f"certify: there is no golden of mode {mode}: nothing would be compared")
     return found
 
 
