@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -223,6 +224,8 @@ def describe(layer: LayerVerdict) -> str:
         >>> describe(LayerVerdict("activation_gradient", "layer1.0.bn1", "free", "within"))
         'the gradient of the output of layer1.0.bn1'
     """
+    if layer.view == "local" and layer.kind == "activation_gradient":
+        return f"the gradient that {layer.name} hands back"
     words = {
         "activation": "the output of {}",
         "loss": "the {}",
@@ -434,27 +437,28 @@ class Comparison:
         self,
         keys: Sequence[Key],
         view: View,
-        judge_one: Callable[[Key, np.ndarray], LayerVerdict],
+        judge_one: Callable[[Key, np.ndarray], LayerVerdict | Future[LayerVerdict]],
         *,
         partial: bool = False,
     ) -> None:
         self._keys, self._view, self._judge = list(keys), view, judge_one
         self._absent: Status = "not observed" if partial else "missing"
         self._wanted = set(self._keys)
-        self.found: dict[Key, LayerVerdict] = {}
+        self._found: dict[Key, LayerVerdict | Future[LayerVerdict]] = {}
 
     def record(self, kind: Kind, name: str, array: np.ndarray) -> None:
         """Judge one tensor."""
         key = (kind, name)
-        if key in self.found:
-            self.found[key] = LayerVerdict(kind, name, self._view, "repeated", note="recorded twice")
+        if key in self._found:
+            self._found[key] = LayerVerdict(kind, name, self._view, "repeated", note="recorded twice")
         elif key not in self._wanted:
-            self.found[key] = LayerVerdict(kind, name, self._view, "unexpected", note="the truth has no such tensor")
+            self._found[key] = LayerVerdict(kind, name, self._view, "unexpected", note="the truth has no such tensor")
         else:
-            self.found[key] = self._judge(key, np.asarray(array))
+            self._found[key] = self._judge(key, np.asarray(array))
 
     def layers(self) -> list[LayerVerdict]:
         """The verdicts in the order of execution; what was not recorded is missing, what is strange comes last."""
+        found = {key: each.result() if isinstance(each, Future) else each for key, each in self._found.items()}
         note = "the subject left no such tensor"
-        owed = [self.found.get(key, LayerVerdict(*key, self._view, self._absent, note=note)) for key in self._keys]
-        return owed + [found for key, found in self.found.items() if key not in self._wanted]
+        owed = [found.get(key, LayerVerdict(*key, self._view, self._absent, note=note)) for key in self._keys]
+        return owed + [each for key, each in found.items() if key not in self._wanted]

@@ -188,7 +188,7 @@ def views_of(subject: Subject, wanted: Sequence[View], truth: Truth) -> list[Vie
 
     Where there is no golden, lucid is judged as a foreign subject is.
     """
-    if subject.exact and truth.golden is not None:
+    if getattr(subject, "exact", False) and truth.golden is not None:
         return [view for view in wanted if view == "exact"]
     able: list[View] = [view for view in wanted if view == "free" or (view == "stored" and truth.golden is not None)]
     return able + [view for view in wanted if view == "local" and subject.layered]
