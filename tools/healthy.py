@@ -90,9 +90,8 @@ def check(case: Case, names: Sequence[str], tally: Tally) -> None:
     for subject in subjects_of(case, names):
         if subject.precision not in benches:
             truth = next(iter(benches.values())).truth if benches else None
-            benches[subject.precision] = Bench(
-                case, subject.precision, truth, keep=case.architecture in NARROW.values()
-            )
+            keep = case.architecture in NARROW.values()
+            benches[subject.precision] = Bench(case, subject.precision, truth, keep=keep)
         bench = benches[subject.precision]
         tally.add(case, bench.free(subject, subject.trace(case)))
         if subject.layered:

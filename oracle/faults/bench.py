@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from oracle.budget import free_budget
 from oracle.case import Case
-from oracle.compare import Comparison, LayerVerdict, Precision, SubjectVerdict, execution_order, judge
-from oracle.kind import describe
+from oracle.compare import Comparison, LayerVerdict, Precision, SubjectVerdict
 from oracle.local import LocalTruth, local_checks
-from oracle.subjects import Subject, find_subject
+from oracle.subjects import Subject
 from oracle.trace import Key, Trace
+from oracle.truth import Truth, prepare
 
 
 class Bench:
@@ -30,21 +29,16 @@ class Bench:
     """
 
     def __init__(
-        self, case: Case, precision: Precision = "float32", truth: Trace | None = None, *, keep: bool = True
+        self, case: Case, precision: Precision = "float32", truth: Truth | None = None, *, keep: bool = True
     ) -> None:
         self.case, self.precision = case, precision
-        self.truth = find_subject("lucid:float64").trace(case) if truth is None else truth
-        self.keys = execution_order(self.truth)
-        self.budgets = free_budget(case, precision, truth=self.truth)
-        self.local_truth = LocalTruth(case, self.truth, precision, keep=keep)
+        self.truth = prepare(case) if truth is None else truth
+        self.truth.recompute()
+        self.local_truth = LocalTruth(case, self.truth.trace, precision, keep=keep)
 
     def free(self, subject: Subject, trace: Trace) -> SubjectVerdict:
         """The free view of what a subject's run left."""
-
-        def one(key: Key, array: np.ndarray) -> LayerVerdict:
-            return judge(key, "free", array, self.truth[key], self.budgets[key], explain=describe)
-
-        return self._compared(subject, trace, "free", one)
+        return self._compared(subject, trace, "free", self.truth.judge("free", self.precision))
 
     def local(self, subject: Subject) -> SubjectVerdict:
         """The local view of a subject that can be driven layer by layer."""
@@ -59,8 +53,7 @@ class Bench:
         return self._compared(subject, trace, "exact", one)
 
     def _compared(self, subject: Subject, trace: Trace, view: Any, one: Any) -> SubjectVerdict:
-        owed = [key for key in self.keys if key[0] in subject.kinds]
-        comparison = Comparison(owed, view, one)
+        comparison = Comparison(self.truth.keys(subject.kinds), view, one)
         trace.replay(comparison)
         return SubjectVerdict(subject.label, view, self.precision, comparison.layers())
 
