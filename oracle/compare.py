@@ -321,6 +321,8 @@ def measure(kind: Kind, array: np.ndarray, truth: np.ndarray, scale: float | Non
     Example:
         >>> measure("activation", np.array([[1.0, 2.0]]), np.array([[1.0, 2.0]])).error
         0.0
+        >>> measure("activation", np.full((1, 2), 1e-3), np.zeros((1, 2))).error
+        0.001
     """
     scale = root_mean_square(truth) if scale is None else scale
     with np.errstate(over="ignore", invalid="ignore"):
@@ -336,9 +338,7 @@ def measure(kind: Kind, array: np.ndarray, truth: np.ndarray, scale: float | Non
             sums = np.einsum("bca,bca->c", parts, parts, optimize=False)
             squares, per_channel = float(sums.sum()), np.sqrt(sums / (before * after))
     error = math.sqrt(squares / max(1, truth.size)) if math.isfinite(squares) else math.inf
-    if scale == 0.0:
-        zero = np.zeros_like(per_channel) if per_channel is not None else None
-        return Difference(0.0, 0.0, zero) if largest == 0.0 else Difference(math.inf, math.inf, None)
+    scale = scale or 1.0  # of a truth that is all zeros, the difference itself
     return Difference(error / scale, largest / scale, None if per_channel is None else per_channel / scale)
 
 

@@ -362,10 +362,7 @@ def _channel_codes(budgets: Sequence[Budget], key: Key, shape: tuple[int, ...]) 
     """Each channel's budget over the tensor's, the largest of all precisions."""
     if channels(key[0], shape) is None:
         return np.zeros(0, np.uint8)
-    shares = [
-        cast(np.ndarray, budget.channel) / on_grid(budget.rms) if budget.rms > 0 else np.ones(shape[0])
-        for budget in budgets
-    ]
+    shares = [cast(np.ndarray, budget.channel) / on_grid(budget.rms) for budget in budgets]
     return encode(np.maximum(np.max(shares, axis=0), 2.0**-15))
 
 

@@ -202,13 +202,12 @@ class Truth:
             return LayerVerdict(*key, "stored", "shape", note=_shapes(array, golden.shape(key)))
         if not all_finite(array):
             return LayerVerdict(*key, "stored", "not finite", note=count_not_finite(array))
-        allowed, scale = golden.budget(key, precision), golden.norm(key)
+        allowed, scale = golden.budget(key, precision), golden.norm(key) or 1.0
         with np.errstate(over="ignore", invalid="ignore"):
             apart = sketch(golden.name, key, array) - golden.projections(key)
-            error = math.sqrt(float(np.dot(apart, apart)) / max(1, array.size))
-            largest = float(np.abs(sample(golden.name, key, array) - golden.samples(key)[1]).max())
+            error = math.sqrt(float(np.dot(apart, apart)) / max(1, array.size)) / scale
+            largest = float(np.abs(sample(golden.name, key, array) - golden.samples(key)[1]).max()) / scale
         budget = allowed.rms * math.sqrt(f_quantile(min(BUCKETS, array.size), 1e6))
-        error, largest = _over(error, scale), _over(largest, scale)
         within = error <= budget and largest <= allowed.largest
         status = "within" if within else "over"
         return LayerVerdict(*key, "stored", status, error, budget, largest, allowed.largest)  # type: ignore[arg-type]
@@ -216,10 +215,6 @@ class Truth:
 
 def _shapes(array: np.ndarray, shape: tuple[int, ...]) -> str:
     return f"shape {array.shape} where the truth has {shape}"
-
-
-def _over(value: float, scale: float) -> float:
-    return value / scale if scale > 0 else (0.0 if value == 0 else math.inf)
 
 
 class _Hashing(Trace):
