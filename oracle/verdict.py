@@ -176,11 +176,13 @@ def run_case(
         )
     if any(view in ("free", "local") for _, view in plan):
         truth.recompute(progress)
-    verdicts = []
+    verdicts = _local([subject for subject, view in plan if view == "local"], truth, progress)
     for subject, view in plan:
-        progress(f"{case.name}: {subject.label}, {view}")
-        verdicts.append(look(subject, view, truth))
-    return CaseVerdict(case, verdicts, truth.loss, truth.how, time.perf_counter() - start)
+        if view != "local":
+            progress(f"{case.name}: {subject.label}, {view}")
+            verdicts[subject, view] = look(subject, view, truth)
+    found = [verdicts[each] for each in plan]
+    return CaseVerdict(case, found, truth.loss, truth.how, time.perf_counter() - start)
 
 
 def views_of(subject: Subject, wanted: Sequence[View], truth: Truth) -> list[View]:
@@ -188,10 +190,28 @@ def views_of(subject: Subject, wanted: Sequence[View], truth: Truth) -> list[Vie
 
     Where there is no golden, lucid is judged as a foreign subject is.
     """
-    if getattr(subject, "exact", False) and truth.golden is not None:
+    if subject.exact and truth.golden is not None:
         return [view for view in wanted if view == "exact"]
     able: list[View] = [view for view in wanted if view == "free" or (view == "stored" and truth.golden is not None)]
     return able + [view for view in wanted if view == "local" and subject.layered]
+
+
+def _local(
+    subjects: Sequence[Subject], truth: Truth, progress: Progress
+) -> dict[tuple[Subject, View], SubjectVerdict]:
+    """The local view of all subjects; those of one precision share what each layer should make."""
+    from oracle.local import LocalTruth, local_checks
+
+    verdicts: dict[tuple[Subject, View], SubjectVerdict] = {}
+    for precision in dict.fromkeys(subject.precision for subject in subjects):
+        group = [subject for subject in subjects if subject.precision == precision]
+        progress(f"{truth.case.name}: {', '.join(subject.label for subject in group)}, local")
+        start = time.perf_counter()
+        found = local_checks(group, LocalTruth(truth.case, truth.trace, precision))  # type: ignore[arg-type]
+        seconds = (time.perf_counter() - start) / len(group)
+        for subject, verdict in zip(group, found, strict=True):
+            verdicts[subject, "local"] = replace(verdict, seconds=seconds)
+    return verdicts
 
 
 def look(subject: Subject, view: View, truth: Truth) -> SubjectVerdict:
@@ -203,10 +223,8 @@ def look(subject: Subject, view: View, truth: Truth) -> SubjectVerdict:
         truth.recompute()
         verdict = local_check(subject, truth.trace, truth.case, subject.precision)
         return replace(verdict, seconds=time.perf_counter() - start)
-    comparison, failure = (
-        Comparison(truth.keys(subject.kinds), view, truth.judge(view, subject.precision), partial=subject.partial),
-        "",
-    )
+    judge_one, failure = truth.judge(view, subject.precision), ""
+    comparison = Comparison(truth.keys(subject.kinds), view, judge_one, partial=subject.partial)
     try:
         subject.run(truth.case, comparison)
     except UsageError:

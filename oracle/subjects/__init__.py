@@ -36,6 +36,7 @@ class Subject(ABC):
         kinds: the kinds of tensors that it owes.
         partial: whether tensors may be absent (fused away, or not dumped). What is absent is then reported as not
             observed: no agreement of that layer, and no disagreement. Otherwise it is missing, a disagreement.
+        exact: whether it follows lucid's arithmetic, and is held to the golden's digests.
         layered: whether it can be driven layer by layer (`layerwise`), and so has the local view.
     """
 
@@ -44,6 +45,7 @@ class Subject(ABC):
     modes: frozenset[Mode] = frozenset({"eval", "train"})
     kinds: tuple[Kind, ...] = KINDS
     partial: bool = False
+    exact: bool = False
     layered: bool = False
 
     @abstractmethod

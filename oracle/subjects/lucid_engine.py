@@ -28,6 +28,8 @@ class LucidSubject(Subject):
     instead of the model itself, eval only, of which the network's output alone is observed; ``threads=N``.
     """
 
+    exact = True
+
     def __init__(self, *options: str) -> None:
         named, plain = take("lucid", options, ("threads",))
         chosen = choose(
