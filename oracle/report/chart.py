@@ -86,7 +86,8 @@ def draw(heading: str, layers: Sequence[tuple[int, dict[str, Any]]], first: int 
     low, high = math.floor(math.log10(min(usable))), math.ceil(math.log10(max(usable)))
     high = max(high, low + 1)
     errors = [value(layer["error"]) for _, layer in layers]
-    zero = HEIGHT - BOTTOM - _ROW / 2 if any(error == 0 for error in errors) else None
+    budgets = [value(layer["budget"]) for _, layer in layers]
+    zero = HEIGHT - BOTTOM - _ROW / 2 if 0 in (*errors, *budgets) else None
     beyond = TOP + _ROW / 2 if any(not math.isfinite(error) for error in errors) else None
     top = TOP + (_ROW if beyond is not None else 0.0)
     bottom = HEIGHT - BOTTOM - (_ROW if zero is not None else 0.0)
@@ -110,12 +111,11 @@ def draw(heading: str, layers: Sequence[tuple[int, dict[str, Any]]], first: int 
         )
         for position, ((row, layer), error) in enumerate(zip(layers, errors, strict=True))
     ]
-    budgets = [(position, value(layer["budget"])) for position, (_, layer) in enumerate(layers)]
     found = next((mark for mark in marks if mark.row == first), None)
     return Chart(
         heading,
         marks,
-        _steps([(position, place(budget)) for position, budget in budgets if 0 < budget < math.inf], across),
+        _steps([(position, place(budget)) for position, budget in enumerate(budgets) if budget < math.inf], across),
         _decades(low, high, lambda exponent: place(10.0**exponent)),
         _stages([layer["name"] for _, layer in layers], across),
         round(max(1.4, min(3.6, across * 0.42)), 2),
