@@ -17,7 +17,7 @@ pytest.importorskip("torch")
 from oracle import cli, verdict
 from oracle.compare import Comparison, LayerVerdict, SubjectVerdict
 
-FAST = ["--image-size", "64", "--subject", "torch:no-onednn", "--mode", "eval"]
+FAST = ["--image-size", "64", "--subject", "torch:no-onednn", "--mode", "eval", "--view", "free"]
 
 
 @dataclass
@@ -85,7 +85,7 @@ def test_progress_goes_to_standard_error() -> None:
         (["resnet_18", "--subject", "torch", "--backend", "reference"], "lucid is not among the subjects"),
         (["resnet_18", *FAST, "--image", "missing.jpg"], "cannot read missing.jpg"),
         (["resnet_18", *FAST, "--weights", "missing.safetensors"], "cannot read missing.safetensors"),
-        (["resnet_18", *FAST, "--image", "x.jpg", "--input", "seeded"], "exclude each other"),
+        (["resnet_18", *FAST, "--image", "x.jpg", "--input", "photo"], "exclude each other"),
         (["resnet_18", *FAST, "--json", "/no/such/directory/verdict.json"], "there is no directory"),
         (
             ["resnet_18", "--subject", "torch:no-onednn", "--mode", "train", "--image-size", "32", "--batch", "1"],
