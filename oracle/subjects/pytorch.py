@@ -68,8 +68,11 @@ class TorchSubject(Subject):
 
     def build(self, case: Case) -> nn.Module:
         """The twin with the case's weights, in the case's mode."""
-        twin = make_twin(case.architecture, case.state, self.dtype)
-        return twin.to(self.device, memory_format=self.layout).train(case.mode == "train")
+        twin: nn.Module = make_twin(case.architecture, case.state, self.dtype).to(self.device)
+        for parameter in twin.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=self._layout)
+        return twin.train(case.mode == "train")
 
     def run(self, case: Case, recorder: Recorder) -> None:
         """Run the twin; the gradient of an output is recorded when it is complete."""
