@@ -71,7 +71,7 @@ class TorchSubject(Subject):
         twin: nn.Module = make_twin(case.architecture, case.state, self.dtype).to(self.device)
         for parameter in twin.parameters():
             if parameter.ndim == 4:
-                parameter.data = parameter.data.contiguous(memory_format=self._layout)
+                parameter.data = parameter.data.contiguous(memory_format=self.layout)
         return twin.train(case.mode == "train")
 
     def run(self, case: Case, recorder: Recorder) -> None:
