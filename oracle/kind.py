@@ -177,7 +177,8 @@ def _along(changed: Any, axis: int, word: str) -> str:
 
 def _relation(subject: Array, truth: Array, energy: float, allowed: float) -> str:
     """How the whole tensor follows from the truth's."""
-    enough = max(allowed, EXPLAINED**2 * energy)
+    # Where the whole is within the budget (one element alone is over), the budget explains anything: it is no measure.
+    enough = EXPLAINED**2 * energy if allowed > energy / 4 else max(allowed, EXPLAINED**2 * energy)
 
     def explains(candidate: Array) -> bool:
         return float(np.square(subject - candidate).sum()) <= enough
@@ -189,7 +190,7 @@ def _relation(subject: Array, truth: Array, energy: float, allowed: float) -> st
     norm = float(np.square(truth).sum())
     if norm > 0:
         factor = float((subject * truth).sum()) / norm
-        if explains(factor * truth):
+        if f"{factor:.4g}" != "1" and explains(factor * truth):
             return f"a constant factor of {factor:.4g}"
     shift = float((subject - truth).mean())
     if explains(truth + shift):

@@ -39,8 +39,9 @@ CASES = {
 INERT = {"max pool pads with zero", "flush to zero"}
 # Less than rounding leaves: the lowest bit of one element. The exact view alone can see it.
 BELOW_ROUNDING = {"low bit flipped in an activation"}
-# Where the next normalisation takes a constant away, the gradients sum to zero, and forgetting to centre costs nothing.
-SOMETIMES = {"scale gradient without the mean"}
+# Where the next normalisation takes a constant away, the gradients sum to zero, and forgetting to centre costs nothing;
+# and a weight between two blocked channels changes no more than the sign of zeros.
+SOMETIMES = {"scale gradient without the mean", "weight's sign", "weight zeroed"}
 
 
 _SHARED: dict[str, Any] = {}

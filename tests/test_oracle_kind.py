@@ -82,6 +82,12 @@ def test_rounding_beside_the_fault_does_not_hide_where_it_is() -> None:
     assert describe(subject, truth, BUDGET) == "one channel of 6: 3"
 
 
+def test_what_only_one_element_shows_is_no_factor_of_the_whole() -> None:
+    truth = image()
+    subject = truth * (1 + 1e-7 * np.random.default_rng(2).standard_normal(truth.shape))
+    assert "factor" not in describe(subject, truth, BUDGET)
+
+
 def test_equal_tensors_have_no_difference() -> None:
     assert describe(image(), image(), BUDGET) == ""
 
