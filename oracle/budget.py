@@ -242,11 +242,12 @@ def _largest(key: Key, runs: Sequence[Difference], truth: np.ndarray, multiple: 
     ``1 / FALSE_ALARM`` exceeds is as large as the usual one in so many times more elements. An element that is itself far above the
     others is stored with as much larger an error.
     """
+    path = math.sqrt(f_quantile(PATH_FREEDOM, math.inf))  # of the channel in which it lies
     count = max(2, truth.size)
     tail = math.sqrt(1.0 + math.log(1.0 / FALSE_ALARM) / math.log(count))
     scale = root_mean_square(truth)
     peak = float(np.abs(truth).max(initial=0.0)) / scale if scale > 0 else 0.0
-    return max(run.largest for run in runs) * max(tail, multiple) + stored * peak
+    return max(run.largest for run in runs) * max(tail, multiple, path) + stored * peak
 
 
 def _channels(key: Key, runs: Sequence[Difference], stored: float, truth: Trace) -> np.ndarray | None:
