@@ -275,6 +275,7 @@ def _require_whole(golden: Golden, file: Path) -> None:
     for key in golden.keys():
         if key[0] not in KINDS or any(len(golden.digest(key, kind)) != 64 for kind in ("float32", "float64")):
             raise GoldenError(f"{file}: {key[0]} {key[1]!r} has no digest, or is of no known kind")
+    _require_names(golden, file)
     wanted = {
         "norm": (count,),
         "samples": (count, SAMPLES),
@@ -286,6 +287,21 @@ def _require_whole(golden: Golden, file: Path) -> None:
         if table not in golden.tables or golden.tables[table].shape != shape:
             found = golden.tables[table].shape if table in golden.tables else "nothing"
             raise GoldenError(f"{file}: {table} is {found} where the description needs {shape}")
+
+
+def _require_names(golden: Golden, file: Path) -> None:
+    """The tensors are those that the case has, in name."""
+    from oracle.layer import layers_of
+
+    layers = [layer.name for layer in layers_of(golden.case.architecture) if layer.op != "loss"]
+    owners = {name if kind != "parameter_gradient" else name.rsplit(".", 1)[0] for kind, name in golden.keys()}
+    strange = sorted(owners - {*layers, "loss"})
+    if strange:
+        raise GoldenError(f"{file}: holds {strange[0]!r}, which the model has not")
+    for kind in ("activation", "activation_gradient") if golden.case.mode == "train" else ("activation",):
+        lacking = [name for name in layers if (kind, name) not in golden._places]
+        if lacking:
+            raise GoldenError(f"{file}: lacks the {kind} {lacking[0]!r}")
 
 
 def describe_case(case: Case) -> dict[str, Any]:
