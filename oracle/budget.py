@@ -1,20 +1,22 @@
 """The free-running budget: how far may a healthy subject be from the truth in each tensor of a whole run?
 
 The case itself says. The truth is run again, several times, with every operation's result disturbed by errors as large
-as a healthy implementation of that precision makes in the summation order that loses most (`oracle.mirror.driven_twin`),
-and the spread that this causes in each tensor is measured: an error grows or fades on its way as this case makes it.
+as a healthy implementation of that precision makes in the summation order that loses most
+(`oracle.mirror.driven_twin`), and the spread that this causes in each tensor is measured: an error grows or fades on
+its way as this case makes it.
 
 *Decisions.* A ReLU whose input rounding takes to the other side, and a max pooling whose winner it changes, let the
 gradient jump by an amount that has nothing to do with the size of the error. So the disturbed runs keep the truth's
 decisions; and a subject that decided otherwise, by no more than its forward budget, is judged against the truth at
-*its* decisions (`oracle.truth`). What is left is linear in the roundings, and its distribution is that of a sum of many.
+*its* decisions (`oracle.truth`). What is left is linear in the roundings, and its distribution is that of a sum of
+many.
 
 *The multiple.* A tensor's mean squared error is a sum of many squares, of which some move together; it is distributed
-about as chi-squared over its degrees of freedom. Those are estimated from the scatter between the runs (twice the squared
-mean over the variance). If a healthy subject is one more draw, the ratio of its mean square to the runs' average
-follows Fisher's F, and the multiple is the square root of the quantile that one draw in ``1 / FALSE_ALARM`` exceeds.
-Real implementations add in blocks and lose several times less than a sequence does; that is the margin for those that
-round where this model does not.
+about as chi-squared over its degrees of freedom. Those are estimated from the scatter between the runs (twice the
+squared mean over the variance). If a healthy subject is one more draw, the ratio of its mean square to the runs'
+average follows Fisher's F, and the multiple is the square root of the quantile that one draw in ``1 / FALSE_ALARM``
+exceeds. Real implementations add in blocks and lose several times less than a sequence does; that is the margin for
+those that round where this model does not.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ from oracle.compare import Budget, Difference, Precision, channels, measure, roo
 from oracle.errors import UsageError
 from oracle.trace import Key, Kind, Trace
 
-# One healthy tensor in so many may be flagged: 500 checks of 20,000 tensors leave one chance in a hundred for one alarm.
+# One healthy tensor in so many may be flagged: 500 checks of 20,000 tensors leave one chance in a hundred for one
+# alarm.
 FALSE_ALARM = 1e-9
 SEEDS: dict[str, int] = {"float32": 3, "tf32": 2, "bfloat16": 2, "float16": 2}
 
@@ -42,9 +45,9 @@ MAGNIFIED = {"float32": 2.0**10}
 # The degrees of freedom of a tensor are those of its neighbours in the order of execution, too: this many on each side.
 NEIGHBOURS = 4
 
-# Where a layer's inputs share a mean (they do behind a ReLU), all positions of a channel share the path that their partial
-# sums take, a random walk tied at both ends. The mean square over such a walk (Cramer-von Mises) has mean 1/6 and variance
-# 1/45, which is 2.5 degrees of freedom: a channel has no more.
+# Where a layer's inputs share a mean (they do behind a ReLU), all positions of a channel share the path that their
+# partial sums take, a random walk tied at both ends. The mean square over such a walk (Cramer-von Mises) has mean 1/6
+# and variance 1/45, which is 2.5 degrees of freedom: a channel has no more.
 PATH_FREEDOM = 2.5
 
 DISTURBED: tuple[Precision, ...] = ("float32", "tf32", "bfloat16", "float16")
@@ -147,8 +150,8 @@ def free_budget(
 
     Args:
         case: what the subject runs.
-        precision: the subject's. In float64 the budget is that of float32 in proportion (and the truth is wrong as much).
-        seeds: how many disturbed runs; by default 3 in float32, 2 in the others.
+        precision: the subject's. In float64 the budget is that of float32 in proportion (and the truth is wrong as
+        much). seeds: how many disturbed runs; by default 3 in float32, 2 in the others.
         truth: the case's truth, where it is at hand.
         progress: called with a sentence before each run.
 
@@ -215,7 +218,9 @@ def _from_spread(truth: Trace, found: Mapping[Key, Sequence[Difference]], precis
         runs = found[key]
         multiple = math.sqrt(f_quantile(freedom[key], len(runs) * freedom[key]))
         rms = multiple * math.sqrt(sum(run.error**2 for run in runs) / len(runs)) + stored
-        budgets[key] = Budget(rms, _largest(key, runs, truth[key], multiple, stored), _channels(key, runs, stored, truth))
+        budgets[key] = Budget(
+            rms, _largest(key, runs, truth[key], multiple, stored), _channels(key, runs, stored, truth)
+        )
     if ("loss", "loss") in budgets:
         budgets["loss", "loss"] = _loss(truth, found, stored)
     return budgets
@@ -239,8 +244,8 @@ def _freedom(order: Sequence[Key], found: Mapping[Key, Sequence[Difference]]) ->
 
 def _largest(key: Key, runs: Sequence[Difference], truth: np.ndarray, multiple: float, stored: float) -> float:
     """The largest deviation of a normal error in ``n`` elements grows as ``sqrt(2 ln n)``; that which one draw in
-    ``1 / FALSE_ALARM`` exceeds is as large as the usual one in so many times more elements. An element that is itself far above the
-    others is stored with as much larger an error.
+    ``1 / FALSE_ALARM`` exceeds is as large as the usual one in so many times more elements. An element that is itself
+    far above the others is stored with as much larger an error.
     """
     path = math.sqrt(f_quantile(PATH_FREEDOM, math.inf))  # of the channel in which it lies
     count = max(2, truth.size)
@@ -288,7 +293,7 @@ def _loss(truth: Trace, found: Mapping[Key, Sequence[Difference]], stored: float
     return Budget(budget, budget)
 
 
-# -- distributions ------------------------------------------------------------------------------------------------------
+# -- distributions ---------------------------------------------------------------------------------------------------
 
 
 @lru_cache(1 << 12)

@@ -16,7 +16,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from oracle.trace import KINDS, Key, Kind, Trace
+from oracle.trace import KINDS, Key, Kind
 
 Precision = Literal["float64", "float32", "tf32", "bfloat16", "float16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -240,6 +240,7 @@ def execution_order(truth: Iterable[Key], kinds: Iterable[Kind] = KINDS) -> list
     gradient of its output and those of its parameters.
 
     Example:
+        >>> from oracle.trace import Trace
         >>> trace = Trace()
         >>> for kind, name in [("activation", "stem.0"), ("activation", "fc"), ("parameter_gradient", "stem.0.weight"),
         ...                    ("activation_gradient", "stem.0"), ("activation_gradient", "fc")]:

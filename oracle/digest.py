@@ -1,8 +1,8 @@
 """The digest of a tensor: SHA-256 over its canonical bytes, so that two machines can say *equal* in 64 characters.
 
-Canonical: the text ``DTYPE AxBxC\\n`` (a scalar has an empty shape), then the elements, little-endian, in C order, every
-NaN as the one quiet NaN of positive sign. Hashing releases the interpreter's lock, so a pool of threads hashes while
-the model goes on.
+Canonical: the text ``DTYPE AxBxC\\n`` (a scalar has an empty shape), then the elements, little-endian, in C order,
+every NaN as the one quiet NaN of positive sign. Hashing releases the interpreter's lock, so a pool of threads hashes
+while the model goes on.
 """
 
 from __future__ import annotations

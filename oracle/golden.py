@@ -1,9 +1,9 @@
 """The store of goldens: the truths of cases, in files that need nothing of this project to be read.
 
 A golden is ``NAME.json`` (the case, and of every tensor in the order of execution its kind, name, shape and digests)
-and ``NAME.safetensors`` (its root mean square, samples, sketch, budgets); ``manifest.json`` holds the SHA-256 and size of
-every file and says what made it. ``golden/README.md`` describes all of it. Reading verifies: a golden that is not what the
-manifest says is a `GoldenError` which names the file.
+and ``NAME.safetensors`` (its root mean square, samples, sketch, budgets); ``manifest.json`` holds the SHA-256 and size
+of every file and says what made it. ``golden/README.md`` describes all of it. Reading verifies: a golden that is not
+what the manifest says is a `GoldenError` which names the file.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from oracle.architecture import ARCHITECTURES, Architecture
+from oracle.architecture import ARCHITECTURES, Architecture, BlockKind
 from oracle.case import SEEDED, Case, seeded_words, standard_case
 from oracle.compare import Budget, Precision, channels
 from oracle.errors import UsageError
@@ -37,10 +37,13 @@ GRID = 8
 _CODE_ZERO = 128
 
 # Two cases whose goldens hold every tensor whole.
+_NARROW_BLOCKS: tuple[BlockKind, ...] = ("basic", "preact")
 NARROW = {
-    name: Architecture(name, block, (1, 1, 1, 1), num_classes=10, stem_width=4, channels=(4, 4, 8, 8))
-    for name, block in (("narrow_basic", "basic"), ("narrow_preact", "preact"))
-}  # fmt: skip
+    f"narrow_{block}": Architecture(
+        f"narrow_{block}", block, (1, 1, 1, 1), num_classes=10, stem_width=4, channels=(4, 4, 8, 8)
+    )
+    for block in _NARROW_BLOCKS
+}
 
 
 class GoldenError(UsageError):
@@ -85,8 +88,9 @@ def sample_positions(case: str, key: Key, size: int) -> np.ndarray:
 def sketch(case: str, key: Key, array: np.ndarray) -> np.ndarray:
     """Sixteen signed sums of a tensor's elements, each element in one of them.
 
-    Byte ``i`` of the case's and tensor's own random words sends element ``i`` to bucket ``byte mod 16``, with a minus where bit
-    4 is set. For any error ``e`` the sum of the squares of ``sketch(e)`` is on average the sum of the squares of ``e``.
+    Byte ``i`` of the case's and tensor's own random words sends element ``i`` to bucket ``byte mod 16``, with a minus
+    where bit 4 is set. For any error ``e`` the sum of the squares of ``sketch(e)`` is on average the sum of the squares
+    of ``e``.
 
     Example:
         >>> sketch("resnet_18-eval", ("activation", "fc"), np.ones(4)).sum() in (-4, -2, 0, 2, 4)
@@ -175,7 +179,7 @@ class Golden:
     @cached_property
     def _channel_starts(self) -> list[int]:
         starts = [0]
-        for key in self.keys():
+        for key in self:
             divided = channels(key[0], self.shape(key))
             starts.append(starts[-1] + (0 if divided is None else divided[1]))
         return starts
@@ -183,6 +187,9 @@ class Golden:
     def keys(self) -> list[Key]:
         """Every tensor, in the order of execution."""
         return list(self._places)
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._places)
 
     def shape(self, key: Key) -> tuple[int, ...]:
         """A tensor's shape."""
@@ -272,7 +279,7 @@ def _require_whole(golden: Golden, file: Path) -> None:
     count = len(golden.tensors)
     if len(golden.keys()) != count:
         raise GoldenError(f"{file}: a tensor is there twice")
-    for key in golden.keys():
+    for key in golden:
         if key[0] not in KINDS or any(len(golden.digest(key, kind)) != 64 for kind in ("float32", "float64")):
             raise GoldenError(f"{file}: {key[0]} {key[1]!r} has no digest, or is of no known kind")
     _require_names(golden, file)
@@ -294,7 +301,7 @@ def _require_names(golden: Golden, file: Path) -> None:
     from oracle.layer import layers_of
 
     layers = [layer.name for layer in layers_of(golden.case.architecture) if layer.op != "loss"]
-    owners = {name if kind != "parameter_gradient" else name.rsplit(".", 1)[0] for kind, name in golden.keys()}
+    owners = {name if kind != "parameter_gradient" else name.rsplit(".", 1)[0] for kind, name in golden}
     strange = sorted(owners - {*layers, "loss"})
     if strange:
         raise GoldenError(f"{file}: holds {strange[0]!r}, which the model has not")
@@ -317,7 +324,9 @@ def describe_case(case: Case) -> dict[str, Any]:
 
 
 def _case_from(read: Mapping[str, Any]) -> Case:
-    fields = {name: tuple(value) if isinstance(value, list) else value for name, value in read["architecture"].items()}
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in read["architecture"].items()
+    }
     architecture = Architecture(**fields)
     known = ARCHITECTURES.get(architecture.name, architecture)
     return Case(
@@ -384,7 +393,7 @@ def _channel_codes(budgets: Sequence[Budget], key: Key, shape: tuple[int, ...]) 
 
 def amplification(order: Sequence[Key], budgets: Mapping[Key, Budget]) -> dict[str, dict[str, float]]:
     """By kind: the median and the largest budget, in float32 unit roundoffs. It is what the case makes of rounding."""
-    found = {}
+    found: dict[str, dict[str, float]] = {}
     for kind in dict.fromkeys(kind for kind, _ in order):
         values = [on_grid(budgets[key].rms) * 2.0**24 for key in order if key[0] == kind]
         found[kind] = {"median": float(f"{np.median(values):.2g}"), "largest": float(f"{max(values):.2g}")}

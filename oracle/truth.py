@@ -92,7 +92,7 @@ class Truth:
         key: Key = ("loss", "loss")
         if self._trace is not None:
             return float(self._trace[key]) if key in self._trace else None
-        return self.golden.norm(key) if self.golden is not None and key in self.golden.keys() else None
+        return self.golden.norm(key) if self.golden is not None and key in list(self.golden) else None
 
     def keys(self, kinds: Iterable[Kind] = KINDS) -> list[Key]:
         """The tensors of those kinds, in the order of execution."""
@@ -124,22 +124,25 @@ class Truth:
     def _prove_by_digest(self, trace: _Hashing) -> None:
         golden = self.golden
         assert golden is not None
-        for key in golden.keys():
+        for key in golden:
             if key not in trace:
                 raise GoldenError(f"{golden.name}: recomputing the truth left no {key[0]} {key[1]!r}")
             if trace.digests[key].result() != golden.digest(key, "float64"):
                 raise GoldenError(
-                    f"{golden.name}: recomputed here, the truth's {key[0]} {key[1]!r} has another digest than the golden: "
-                    "this build of lucid does not follow the law, or this machine is faulty (--view stored does without)"
+                    f"{golden.name}: recomputed here, the truth's {key[0]} {key[1]!r} has another digest than "
+                    "the golden: this build of lucid does not follow the law, or this machine is faulty (--view stored does "
+                    "without)"
                 )
-        self.how = f"lucid float64, recomputed here; all {len(golden.keys())} digests are the golden's (law {golden.law})"
+        self.how = (
+            f"lucid float64, recomputed here; all {len(golden.keys())} digests are the golden's (law {golden.law})"
+        )
 
     def _prove_by_twin(self, trace: Trace, progress: Progress) -> None:
         for key in trace:
             if not all_finite(trace[key]):
                 raise UsageError(
-                    f"{self.case.name}: the float64 run is not finite from {key[0]} {key[1]!r} on: with these weights and "
-                    "this input there is no truth to compare with"
+                    f"{self.case.name}: the float64 run is not finite from {key[0]} {key[1]!r} on: with these weights "
+                    "and this input there is no truth to compare with"
                 )
         progress(f"{self.case.name}: PyTorch in float64, the truth's second origin")
         layers = agreement(self.case, trace, self._budget_of_all("float64", trace, progress))

@@ -96,8 +96,8 @@ def check(
         subjects: names (``lucid``, ``lucid:reference``, ``lucid:float64``, ``torch:no-onednn``, ``onnxruntime``) or
             objects. A subject takes part in the modes that it can run.
         mode: ``eval``, ``train`` or ``both``.
-        views: ``exact`` holds lucid to the digests; ``free`` judges a foreign subject's whole run, ``stored`` does so by
-            the golden's samples and projections alone; ``local`` feeds it layer by layer.
+        views: ``exact`` holds lucid to the digests; ``free`` judges a foreign subject's whole run, ``stored`` does so
+            by the golden's samples and projections alone; ``local`` feeds it layer by layer.
         source: ``"seeded"``, ``"photo"``, or a picture's path.
         size: height and width of the input; by default 224 in eval and 64 in a train step.
         batch: number of images; by default 1 in eval and 2 in a train step.
@@ -196,9 +196,7 @@ def views_of(subject: Subject, wanted: Sequence[View], truth: Truth) -> list[Vie
     return able + [view for view in wanted if view == "local" and subject.layered]
 
 
-def _local(
-    subjects: Sequence[Subject], truth: Truth, progress: Progress
-) -> dict[tuple[Subject, View], SubjectVerdict]:
+def _local(subjects: Sequence[Subject], truth: Truth, progress: Progress) -> dict[tuple[Subject, View], SubjectVerdict]:
     """The local view of all subjects; those of one precision share what each layer should make."""
     from oracle.local import LocalTruth, local_checks
 
@@ -221,9 +219,10 @@ def look(subject: Subject, view: View, truth: Truth) -> SubjectVerdict:
         from oracle.local import local_check
 
         truth.recompute()
-        verdict = local_check(subject, truth.trace, truth.case, subject.precision)
+        verdict = local_check(subject, truth.trace, truth.case, subject.precision)  # type: ignore[arg-type]
         return replace(verdict, seconds=time.perf_counter() - start)
-    judge_one, failure = truth.judge(view, subject.precision), ""
+    precision: Precision = subject.precision  # type: ignore[assignment]
+    judge_one, failure = truth.judge(view, precision), ""
     comparison = Comparison(truth.keys(subject.kinds), view, judge_one, partial=subject.partial)
     try:
         subject.run(truth.case, comparison)
@@ -233,7 +232,7 @@ def look(subject: Subject, view: View, truth: Truth) -> SubjectVerdict:
         failure = f"{type(error).__name__}: {error}"
     layers = comparison.layers()
     seconds = time.perf_counter() - start
-    return SubjectVerdict(subject.label, view, subject.precision, layers, failure, seconds, truth.consumers)
+    return SubjectVerdict(subject.label, view, precision, layers, failure, seconds, truth.consumers)
 
 
 def compare_trace(

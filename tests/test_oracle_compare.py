@@ -128,9 +128,7 @@ def test_missing_repeated_and_unexpected() -> None:
 
 def test_verdicts_may_come_later_from_threads() -> None:
     with ThreadPoolExecutor(1) as pool:
-        comparison = Comparison(
-            [KEY], "exact", lambda key, array: pool.submit(LayerVerdict, *key, "exact", "exact")
-        )
+        comparison = Comparison([KEY], "exact", lambda key, array: pool.submit(LayerVerdict, *key, "exact", "exact"))
         comparison.record(*KEY, np.zeros(1))
         [layer] = comparison.layers()
     assert layer.status == "exact"

@@ -1,4 +1,4 @@
-"""The goldens: every corruption is named, the digests hold on every backend, and the recipe needs nothing of this project."""
+"""The goldens: every corruption is named, digests hold on every backend, the recipe needs nothing of this project."""
 
 from __future__ import annotations
 
@@ -233,12 +233,14 @@ def test_all_goldens_take_less_than_25_megabytes() -> None:
 # -- digests ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["narrow_basic-eval", "narrow_basic-train", "narrow_preact-eval", "narrow_preact-train"])
+@pytest.mark.parametrize(
+    "name", ["narrow_basic-eval", "narrow_basic-train", "narrow_preact-eval", "narrow_preact-train"]
+)
 def test_a_digest_holds_on_every_backend(name: str, backend: str) -> None:
     golden = Golden.load(name)
     for precision in ("float32", "float64"):
         trace = find_subject(f"lucid:{precision}").trace(golden.case)
-        assert {key: digest(trace[key]) for key in trace} == {key: golden.digest(key, precision) for key in golden.keys()}
+        assert {key: digest(trace[key]) for key in trace} == {key: golden.digest(key, precision) for key in golden}
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.float16])
@@ -273,7 +275,7 @@ def words(text: str, count: int) -> np.ndarray:
 
 def test_samples_and_projections_can_be_made_without_this_project() -> None:
     golden = Golden.load(NAME)
-    for key in golden.keys():
+    for key in golden:
         whole = golden.full(key)
         assert whole is not None
         text, flat = f"{NAME}/{key[0]}/{key[1]}", whole.reshape(-1)
@@ -345,7 +347,7 @@ def test_a_trace_is_judged_by_a_golden(stored: bool) -> None:
 @pytest.mark.parametrize("precision", STORED)
 def test_budgets_are_positive_and_grow_with_the_roundoff(precision: Any) -> None:
     golden = Golden.load(NAME)
-    for key in golden.keys():
+    for key in golden:
         budget = golden.budget(key, precision)
         assert 0 < budget.rms < np.inf
         assert budget.largest > 0

@@ -3,8 +3,8 @@
     python tools/make_golden.py                     all of them, into golden/
     python tools/make_golden.py resnet_18 --check   compare with what is stored, write nothing
 
-Each truth has two origins, lucid in float64 and PyTorch in float64, which share no code. They must agree within float64's
-own derived budget, or nothing is written.
+Each truth has two origins, lucid in float64 and PyTorch in float64, which share no code. They must agree within
+float64's own derived budget, or nothing is written.
 """
 
 from __future__ import annotations
@@ -86,10 +86,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--output", type=Path, default=GOLDEN, help="where the goldens are")
     given = parser.parse_args(arguments)
     cases = golden_cases()
-    wanted = [
-        name for name in cases if not given.models or {name, name.rsplit("-", 1)[0]}.intersection(given.models)
+    wanted = [name for name in cases if not given.models or {name, name.rsplit("-", 1)[0]}.intersection(given.models)]
+    unknown = [
+        model for model in given.models if not any(name.startswith(f"{model}-") or name == model for name in cases)
     ]
-    unknown = [model for model in given.models if not any(name.startswith(f"{model}-") or name == model for name in cases)]
     if unknown or not wanted:
         parser.error(f"models: got {', '.join(unknown)}; there are {', '.join(cases)}")
     differing = []
@@ -97,7 +97,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in wanted:
         start = time.perf_counter()
         files, entry = make(cases[name])
-        print(f"{name}: {sum(map(len, files.values())) / 1e6:.2f} MB, {entry}, {time.perf_counter() - start:.1f} s", flush=True)
+        print(
+            f"{name}: {sum(map(len, files.values())) / 1e6:.2f} MB, {entry}, {time.perf_counter() - start:.1f} s",
+            flush=True,
+        )
         for file, content in files.items():
             manifest["files"][file] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
             if not given.check:

@@ -58,7 +58,10 @@ AGREES, DISAGREES = 0, 1
 @click.option("--batch", type=click.IntRange(min=1), help="Number of images. [default: 1 in eval, 2 in train]")
 @click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights from a safetensors file.")
 @click.option(
-    "--directory", type=click.Path(path_type=Path), metavar="DIR", help="Where the goldens are. [default: the project's]"
+    "--directory",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where the goldens are. [default: the project's]",
 )
 @report_options
 def command(

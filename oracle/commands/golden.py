@@ -11,7 +11,10 @@ from oracle.golden import STORED, Golden, golden_directory, read_manifest, verif
 SOUND, UNSOUND = 0, 2
 
 _directory = click.option(
-    "--directory", type=click.Path(path_type=Path), metavar="DIR", help="Where the goldens are. [default: the project's]"
+    "--directory",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where the goldens are. [default: the project's]",
 )
 
 
@@ -42,14 +45,16 @@ def show(name: str, directory: Path | None) -> int:
     """Show what the golden NAME holds: the case, its amplification, and each tensor's digest and budgets."""
     golden = Golden.load(name, directory)
     about = golden.case.describe()
-    click.echo(f"{name}: {about['model']}, {about['mode']}, input {about['input']} {about['shape']}, seed {about['seed']}")
+    click.echo(
+        f"{name}: {about['model']}, {about['mode']}, input {about['input']} {about['shape']}, seed {about['seed']}"
+    )
     for kind, found in golden.amplification.items():
         click.echo(
             f"budget of {kind.replace('_', ' ')}s, in float32 roundoffs: median {found['median']:g}, "
             f"largest {found['largest']:g}"
         )
     click.echo(f"{'tensor':<52}{'shape':<20}{'digest':<14}" + "".join(f"{each:>10}" for each in STORED))
-    for key in golden.keys():
+    for key in golden:
         shape = "x".join(map(str, golden.shape(key)))
         budgets = "".join(f"{golden.budget(key, each).rms:>10.1e}" for each in STORED)
         click.echo(f"{'/'.join(key):<52}{shape:<20}{golden.digest(key)[:12]:<14}{budgets}")

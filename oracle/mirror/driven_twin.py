@@ -60,9 +60,9 @@ class Disturbance:
     """Random errors of the size that a precision's roundings have.
 
     In the order that loses most, one after the other, a sum of ``K`` terms passes ``K`` partial sums, each of which is
-    rounded. On their way to the total ``T`` they wander as a random walk that is tied at both ends: their squares add up
-    to ``K Q / 6 + K T^2 / 3``, ``Q`` being the sum of the terms' squares. So large results have large errors. ``Q`` is
-    taken as the channel's average. Errors of a convolution and of storing are independent from element to element;
+    rounded. On their way to the total ``T`` they wander as a random walk that is tied at both ends: their squares add
+    up to ``K Q / 6 + K T^2 / 3``, ``Q`` being the sum of the terms' squares. So large results have large errors. ``Q``
+    is taken as the channel's average. Errors of a convolution and of storing are independent from element to element;
     those of a statistic are shared by its channel.
     """
 
@@ -102,7 +102,7 @@ class Disturbance:
         return x if unit == 0.0 else x * (1 + self.values(tuple(x.shape)) * (unit * ROUNDING))
 
     def chain(self, terms: float, squares: Tensor, total: Tensor | float) -> Tensor:
-        """The variance of a sum of so many terms; ``squares`` is the sum of their squares, ``total`` the sum squared."""
+        """The variance of a sum of so many terms, from the sum of their squares and the square of the sum."""
         return self._square(self.roundoff.sums) * terms * (squares / 6 + total / 3)
 
 
@@ -264,8 +264,8 @@ def run_driven(
             loss.backward()
             for name, parameter in model.named_parameters():
                 if parameter.grad is not None:
-                    whole = disturb is None or parameter.ndim > 1
-                    gradient = parameter.grad if whole else disturb.store(parameter.grad)
+                    again = disturb is not None and parameter.ndim == 1
+                    gradient = disturb.store(parameter.grad) if again and disturb else parameter.grad
                     recorder.record("parameter_gradient", name, gradient.numpy())
 
 
