@@ -130,8 +130,8 @@ class Truth:
             if trace.digests[key].result() != golden.digest(key, "float64"):
                 raise GoldenError(
                     f"{golden.name}: recomputed here, the truth's {key[0]} {key[1]!r} has another digest than "
-                    "the golden: this build of lucid does not follow the law, or this machine is faulty (--view stored does "
-                    "without)"
+                    "the golden: this build of lucid does not follow the law, or this machine is faulty (--view stored "
+                    "does without)"
                 )
         self.how = (
             f"lucid float64, recomputed here; all {len(golden.keys())} digests are the golden's (law {golden.law})"
