@@ -120,7 +120,7 @@ class _Fed(torch.autograd.Function):
         return output.clone()
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> Any:  # type: ignore[override]
+    def backward(context: Any, gradient: Tensor) -> Any:
         context.arrived(gradient)
         return context.handed.clone(), None, None, None
 
