@@ -4,7 +4,9 @@
 
 Yours takes the weights (`case.state`, named as PyTorch names them) and the input (`case.input`), runs its own kernels,
 and hands over what each layer returned. A layer that it does not hand over is missing, which is a disagreement; one
-that it hands over under a wrong name is unexpected, which is another.
+that it hands over under a wrong name is unexpected, which is another. A runtime that fuses layers away says
+`partial = True`: what it does not hand over is then reported as not observed. One that computes in another precision
+says so (`precision = "bfloat16"`), and is given that precision's budget.
 """
 
 from __future__ import annotations

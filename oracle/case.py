@@ -34,7 +34,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 # The weights' scales; `seeded_state` explains them.
 CONVOLUTION_GAIN = 0.3
 OFF_SHARE = 1 / 3
-SIDE = 3.0
+SIDE = 4.0
 SIDE_SPREAD = 0.2
 BRANCH_GAIN = 0.25
 
@@ -111,7 +111,7 @@ class Case:
     def labels(self) -> np.ndarray:
         """The classes that a train step aims at, int64 ``(N,)``, neighbours distinct."""
         classes = self.architecture.num_classes
-        start = int(_words(self.seed, "labels", 1)[0] % classes)
+        start = int(seeded_words(self.seed, "labels", 1)[0] % classes)
         return (start + np.arange(self.batch, dtype=np.int64) * max(1, classes // 3)) % classes
 
     @cached_property
@@ -163,7 +163,23 @@ def standard_case(architecture: Architecture, mode: Mode) -> Case:
     return Case(architecture, mode, source=SEEDED, size=size, batch=batch)
 
 
-def _words(seed: int, name: str, count: int) -> np.ndarray:
+def standard_shape(mode: Mode) -> tuple[int, int]:
+    """The size and batch of a standard case.
+
+    Example:
+        >>> standard_shape("train")
+        (64, 2)
+    """
+    return _STANDARD[mode]
+
+
+def seeded_words(seed: int, name: str, count: int) -> np.ndarray:
+    """The first raw words of Philox4x64-10 whose key is the first 16 bytes of SHA-256 of ``SEED/NAME``, little-endian.
+
+    Example:
+        >>> seeded_words(0, "input", 2).dtype
+        dtype('uint64')
+    """
     key = hashlib.sha256(f"{seed}/{name}".encode()).digest()[:16]
     words: np.ndarray = np.random.Philox(key=int.from_bytes(key, "little")).random_raw(count)
     return words
@@ -171,7 +187,7 @@ def _words(seed: int, name: str, count: int) -> np.ndarray:
 
 def _unit(seed: int, name: str, count: int) -> np.ndarray:
     """``count`` float64 values in [0, 1), multiples of 2**-53."""
-    return (_words(seed, name, count) >> np.uint64(11)) * 2.0**-53
+    return (seeded_words(seed, name, count) >> np.uint64(11)) * 2.0**-53
 
 
 def seeded_uniform(

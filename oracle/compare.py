@@ -1,194 +1,113 @@
-"""One comparison: a subject's tensors against the truth's, judged beside PyTorch's own float32 error.
+"""One comparison: a subject's tensors against the truth of the case, each within the budget that was derived for it.
 
-A `Comparison` measures tensors while the subject runs, so that only the truth has to be kept whole. `judge` then sets
-the subject's errors beside the yardstick's and finds the first layer, forward and backward, that is out of line. What
-is missing, misshapen, unexpected or not finite is out of line; and comparing nothing never agrees.
+Four views. *exact*: the digest is the golden's, or it is not. *free*: the subject ran the whole case and is judged
+against the whole truth, as a whole, by its largest deviation, and channel by channel. *stored*: the same where only
+the golden's samples and projections are at hand. *local*: one layer at a time (`oracle.local`). What is missing,
+misshapen, unexpected or not finite is over; and comparing nothing never agrees.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
-from oracle import tolerance
-from oracle.case import Mode
-from oracle.trace import KINDS, Key, Kind, Trace
+from oracle.trace import KINDS, Key, Kind
 
-Status = Literal["ok", "over", "missing", "shape", "not finite", "unexpected", "repeated"]
-_BLOCK = 1 << 18  # elements compared at a time: float64 temporaries stay in cache
+Precision = Literal["float64", "float32", "tf32", "bfloat16", "float16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+View = Literal["exact", "free", "local", "stored"]
+Status = Literal["exact", "within", "over", "missing", "shape", "not finite", "unexpected", "repeated", "not observed"]
+
+# A channel of fewer values than this says too little by itself: its root mean square scatters too much.
+LEAST_CHANNEL = 16
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """How far one tensor is from the truth.
+class Budget:
+    """How far a healthy subject may be from the truth in one tensor, over the truth's root mean square.
 
     Args:
-        error: root mean square of the difference over that of the truth.
-        largest: the largest absolute difference over the truth's root mean square.
-        norm: the Euclidean norm that the error is relative to: the truth's, as a rule.
-        problem: what kept it from being measured, if anything did; ``note`` says more.
+        rms: the root mean square of the whole difference.
+        largest: the largest single deviation.
+        channel: the root mean square of the difference within each channel; ``None`` where channels are too small or
+            there are none.
     """
 
-    error: float = math.nan
-    largest: float = math.nan
-    norm: float = math.nan
-    problem: Status | None = None
-    note: str = ""
-
-
-def measure(array: np.ndarray, truth: np.ndarray, least_norm: float = 0.0) -> Measurement:
-    """Compare one tensor with the truth.
-
-    ``error = ||array - truth|| / max(||truth||, least_norm)``; where that is 0, 0 for all zeros and infinity else.
-
-    Example:
-        >>> measure(np.array([1.0, 2.0]), np.array([1.0, 2.0])).error
-        0.0
-        >>> measure(np.array([1.0, np.nan]), np.array([1.0, 2.0])).problem
-        'not finite'
-        >>> measure(np.zeros(2), np.zeros(3)).note
-        'shape (2,) where the truth has (3,)'
-    """
-    if array.shape != truth.shape:
-        return Measurement(problem="shape", note=f"shape {array.shape} where the truth has {truth.shape}")
-    squares, norm, largest = 0.0, 0.0, 0.0
-    for part, exact in _blocks(array, truth):
-        # A difference of more than 1e154 overflows when squared; infinite is the right answer, not a warning.
-        with np.errstate(over="ignore", invalid="ignore"):
-            difference = part.astype(np.float64) - exact
-            squares += float(np.dot(difference, difference))
-            norm += float(np.dot(exact, exact))
-            largest = max(largest, float(np.abs(difference).max(initial=0.0)))
-        if not math.isfinite(squares) and not np.isfinite(part).all():
-            return Measurement(problem="not finite", note=_count_not_finite(array))
-    norm = max(norm, least_norm**2)
-    if norm == 0.0:
-        return Measurement(0.0, 0.0, 0.0) if squares == 0.0 else Measurement(math.inf, math.inf, 0.0)
-    return Measurement(math.sqrt(squares / norm), largest / math.sqrt(norm / truth.size), math.sqrt(norm))
-
-
-def _blocks(array: np.ndarray, truth: np.ndarray) -> Iterable[tuple[np.ndarray, np.ndarray]]:
-    flat, exact = array.reshape(-1), truth.reshape(-1)
-    for start in range(0, flat.size, _BLOCK):
-        yield flat[start : start + _BLOCK], exact[start : start + _BLOCK]
-
-
-def _count_not_finite(array: np.ndarray) -> str:
-    nans, infinities = int(np.isnan(array).sum()), int(np.isinf(array).sum())
-    return f"{nans} NaN and {infinities} infinite of {array.size}"
-
-
-class Comparison:
-    """A recorder that measures each tensor against ``truth`` and keeps only the numbers.
-
-    In a train step it also watches the branches: where the subject's ReLU or max pooling decided otherwise than the
-    truth's, the gradient that changes sides there is the square root of `branches`, relative to the layer's whole
-    gradient.
-    """
-
-    def __init__(self, truth: Trace) -> None:
-        self.truth = truth
-        self.measured: dict[Key, Measurement] = {}
-        self.branches: dict[str, float] = {}
-        self.flips: dict[str, int] = {}
-        self._before: tuple[str, np.ndarray] | None = None
-
-    def record(self, kind: Kind, name: str, array: np.ndarray) -> None:
-        """Measure one tensor."""
-        array = np.asarray(array)
-        if (kind, name) in self.measured:
-            self.measured[kind, name] = Measurement(problem="repeated", note="recorded twice")
-        elif (kind, name) not in self.truth:
-            self.measured[kind, name] = Measurement(problem="unexpected", note="the truth has no such layer")
-        else:
-            self.measured[kind, name] = measure(array, self.truth[kind, name], self._least_norm(kind, name))
-            if kind == "activation" and self.measured[kind, name].problem is None:
-                self._watch(name, array)
-
-    def _least_norm(self, kind: Kind, name: str) -> float:
-        """What a bias's or scale's gradient is at least measured against.
-
-        Behind a bias that the next normalisation takes away again, the gradient is zero, and float64 leaves some
-        1e-16 of the terms it sums; such a residue is no measure, but the terms are: the gradient of the output.
-        """
-        terms: Key = ("activation_gradient", name.rsplit(".", 1)[0])
-        if kind != "parameter_gradient" or self.truth[kind, name].ndim != 1 or terms not in self.truth:
-            return 0.0
-        whole, norm = (float(np.linalg.norm(self.truth[key])) for key in (terms, (kind, name)))
-        return whole if norm < tolerance.RESIDUE * whole else 0.0
-
-    def _watch(self, name: str, array: np.ndarray) -> None:
-        if ("activation_gradient", name) not in self.truth:
-            return
-        exact = self.truth["activation", name]
-        if exact.min(initial=0.0) >= 0:  # behind a ReLU: what it blocked is 0, and nothing is negative
-            self._weigh(name, (array != 0) != (exact != 0), exact != 0)
-        if name.rsplit(".", 1)[-1] == "maxpool" and self._before is not None:
-            source, before = self._before
-            changed = _winners(before) != _winners(self.truth["activation", source])
-            self._weigh(name, changed, np.True_)
-        self._before = (name, array)
-
-    def _weigh(self, decider: str, changed: np.ndarray, passing: np.ndarray | np.bool_) -> None:
-        """Note that the layer ``decider`` took the elements ``changed`` the other way."""
-        count = int(np.count_nonzero(changed))
-        if count == 0:
-            return
-        gradient = self.truth["activation_gradient", decider]
-        whole = float(np.sum(np.square(gradient), where=passing))
-        moved = float(np.sum(np.square(gradient), where=changed))
-        self.flips[decider] = self.flips.get(decider, 0) + count
-        self.branches[decider] = self.branches.get(decider, 0.0) + (moved / whole if whole else math.inf)
-
-
-def _winners(image: np.ndarray) -> np.ndarray:
-    """The choice of the models' max pooling: the first largest of each 3x3 window (stride 2, padding 1)."""
-    padded = np.pad(image, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))[:, :, ::2, ::2]
-    winners: np.ndarray = windows.reshape(*windows.shape[:4], 9).argmax(axis=-1)
-    return winners
+    rms: float
+    largest: float = math.inf
+    channel: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class LayerVerdict:
-    """One tensor of a subject: its error, PyTorch's own, what was allowed, and the verdict."""
+    """What became of one tensor.
+
+    Args:
+        kind: what it is.
+        name: the layer or parameter.
+        view: how it was looked at.
+        status: ``exact`` and ``within`` agree; ``not observed``, what a subject may leave out and did, neither agrees
+            nor disagrees.
+        error: root mean square of the difference over that of the truth (view ``stored``: estimated).
+        budget: what a healthy subject of that precision may have there.
+        largest: the largest single deviation over the truth's root mean square; NaN where not judged.
+        largest_budget: what it may be.
+        channel: the channel that used most of its own budget.
+        channel_share: how much of it.
+        difference: what kind of difference it is, where it is over and that can be told.
+        note: anything else to say.
+    """
 
     kind: Kind
     name: str
+    view: View
     status: Status
     error: float = math.nan
-    yardstick: float = math.nan
-    allowed: float = math.nan
+    budget: float = math.nan
     largest: float = math.nan
-    largest_yardstick: float = math.nan
-    largest_allowed: float = math.nan
+    largest_budget: float = math.nan
+    channel: int | None = None
+    channel_share: float = math.nan
+    difference: str = ""
     note: str = ""
 
     @property
     def agrees(self) -> bool:
-        """Whether this tensor is in line."""
-        return self.status == "ok"
+        """Whether this tensor was observed, and is in line."""
+        return self.status in ("exact", "within")
 
     @property
-    def ratio(self) -> float:
-        """The subject's error in units of PyTorch's own; NaN where there is none to divide by."""
-        return self.error / self.yardstick if self.yardstick > 0 else math.nan
+    def observed(self) -> bool:
+        """Whether the subject handed this tensor over, or owed it."""
+        return self.status != "not observed"
 
     @property
     def used(self) -> float:
-        """The share of the allowance that was used: over 1 is out of line. NaN where nothing could be measured."""
-        shares = [
-            _share(self.error, self.allowed),
-            _share(self.largest, self.largest_allowed),
-        ]
-        return math.nan if any(map(math.isnan, shares)) else max(shares)
+        """The largest share of any budget that was used: over 1 is over. NaN where nothing could be measured.
+
+        Example:
+            >>> LayerVerdict("activation", "fc", "free", "within", 1e-7, 4e-7, 1e-6, 2e-6).used
+            0.5
+        """
+        shares = [share(self.error, self.budget), share(self.largest, self.largest_budget), self.channel_share]
+        known = [each for each in shares if not math.isnan(each)]
+        return max(known) if known else (0.0 if self.status == "exact" else math.nan)
 
 
-def _share(value: float, allowed: float) -> float:
+def share(value: float, allowed: float) -> float:
+    """How much of ``allowed`` is used by ``value``; NaN where either was not judged.
+
+    Example:
+        >>> share(1.0, 4.0), share(0.0, 0.0), share(1.0, 0.0)
+        (0.25, 0.0, inf)
+    """
+    if math.isnan(value) or math.isnan(allowed):
+        return math.nan
     if math.isinf(allowed):
         return 0.0
     return value / allowed if allowed > 0 else (0.0 if value == 0 else math.inf)
@@ -196,62 +115,103 @@ def _share(value: float, allowed: float) -> float:
 
 @dataclass(frozen=True)
 class SubjectVerdict:
-    """What became of one subject in one case: every tensor in the order of execution, forward, then backward."""
+    """What became of one subject in one case under one view: every tensor in the order of execution.
+
+    Args:
+        subject: its label.
+        view: how it was looked at.
+        precision: the precision whose budget it was given.
+        layers: forward, then backward.
+        failure: why it could not finish, if it could not.
+        seconds: how long it took.
+        consumers: by layer, the layers that take its output.
+    """
 
     subject: str
+    view: View
+    precision: Precision
     layers: Sequence[LayerVerdict]
-    flips: dict[str, int] = field(default_factory=dict)
-    consumers: dict[str, tuple[str, ...]] = field(default_factory=dict)
     failure: str = ""
     seconds: float = 0.0
+    consumers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def agrees(self) -> bool:
-        """Whether every tensor is in line, and there was at least one."""
-        return not self.failure and bool(self.layers) and all(layer.agrees for layer in self.layers)
+        """Whether all of it is in line, and there was something to compare."""
+        observed = self.observed
+        return not self.failure and bool(observed) and all(layer.agrees for layer in observed)
+
+    @property
+    def observed(self) -> list[LayerVerdict]:
+        """The tensors without those that the subject may leave out and did."""
+        return [layer for layer in self.layers if layer.observed]
+
+    @property
+    def first(self) -> LayerVerdict | None:
+        """The first tensor, in the order of execution, that is not in line."""
+        return self._first(KINDS)
 
     @property
     def first_forward(self) -> LayerVerdict | None:
-        """The first tensor out of line on the way forward."""
+        """The first output (or the loss) that is not in line."""
         return self._first(("activation", "loss"))
 
     @property
     def first_backward(self) -> LayerVerdict | None:
-        """The first tensor out of line on the way back."""
+        """The first gradient that is not in line."""
         return self._first(("activation_gradient", "parameter_gradient"))
 
     def _first(self, kinds: tuple[Kind, ...]) -> LayerVerdict | None:
-        return next((layer for layer in self.layers if layer.kind in kinds and not layer.agrees), None)
+        return next((layer for layer in self.observed if layer.kind in kinds and not layer.agrees), None)
 
     def sentence(self) -> str:
         """The verdict in words."""
+        who = f"{self.subject} ({self.view})"
         if self.failure:
-            found = next((layer for layer in self.layers if layer.status not in ("ok", "missing")), None)
+            found = next((layer for layer in self.observed if not layer.agrees and layer.status != "missing"), None)
             before = f"; before that, out of line: {describe(found)} ({self._why(found)})" if found else ""
-            return f"{self.subject} could not finish: {self.failure}{before}"
-        if not self.layers:
-            return f"{self.subject}: nothing was compared, which is no agreement"
+            return f"{who} could not finish: {self.failure}{before}"
+        if not self.observed:
+            return f"{who}: nothing was compared, which is no agreement"
         forward, backward = self.first_forward, self.first_backward
         if forward is None and backward is None:
-            worst = max(self.layers, key=lambda layer: layer.used)
-            return (
-                f"{self.subject} agrees in all {len(self.layers)} tensors; "
-                f"closest to its limit: {describe(worst)}, {worst.used:.0%} of what is allowed"
-            )
+            return f"{who} agrees in all {self._counted()}{self._closest()}"
         parts = []
         if forward is not None:
             parts.append(f"forward, first out of line: {describe(forward)} ({self._why(forward)})")
         if backward is not None:
-            after = "" if forward is None else ", which may follow from the forward pass"
+            after = "" if forward is None or self.view == "local" else ", which may follow from the forward pass"
             parts.append(f"backward, first out of line: {describe(backward)} ({self._why(backward)}){after}")
-        return f"{self.subject} disagrees. {'; '.join(parts)}"
+        if len(self.observed) < len(self.layers):
+            parts.append(f"{len(self.layers) - len(self.observed)} of {len(self.layers)} tensors not observed")
+        return f"{who} disagrees. {'; '.join(parts)}"
+
+    def _counted(self) -> str:
+        """How many tensors were observed, and how many were not."""
+        absent = len(self.layers) - len(self.observed)
+        return f"{len(self.observed)} tensors" + (f" ({absent} not observed)" if absent else "")
+
+    def _closest(self) -> str:
+        if self.view == "exact":
+            return ", bit by bit"
+        worst = max(self.observed, key=lambda layer: layer.used)
+        return f"; closest to its budget: {describe(worst)}, {worst.used:.0%} used"
 
     def _why(self, layer: LayerVerdict) -> str:
         if layer.status != "over":
             return layer.note or layer.status
-        told = f"error {layer.error:.1e}, PyTorch's own {layer.yardstick:.1e}, allowed {layer.allowed:.1e}"
-        if layer.error <= layer.allowed:
-            told = f"largest deviation {layer.largest:.1e} of the root mean square, allowed {layer.largest_allowed:.1e}"
+        if layer.view == "exact":
+            told = "another digest"
+        elif layer.error > layer.budget:
+            told = f"error {layer.error:.1e}, budget {layer.budget:.1e}"
+        elif layer.largest > layer.largest_budget:
+            told = f"largest deviation {layer.largest:.1e} of the root mean square, budget {layer.largest_budget:.1e}"
+        elif layer.channel is not None:
+            told = f"channel {layer.channel} used {layer.channel_share:.1f} times its budget"
+        else:
+            told = layer.note or "over"
+        if layer.difference:
+            told += f"; {layer.difference}"
         if layer.kind == "activation_gradient" and self.consumers.get(layer.name):
             told += f"; the backward of {' and '.join(self.consumers[layer.name])} makes it"
         return told
@@ -261,9 +221,11 @@ def describe(layer: LayerVerdict) -> str:
     """What a tensor is called in a sentence.
 
     Example:
-        >>> describe(LayerVerdict("activation_gradient", "layer1.0.bn1", "ok"))
+        >>> describe(LayerVerdict("activation_gradient", "layer1.0.bn1", "free", "within"))
         'the gradient of the output of layer1.0.bn1'
     """
+    if layer.view == "local" and layer.kind == "activation_gradient":
+        return f"the gradient that {layer.name} hands back"
     words = {
         "activation": "the output of {}",
         "loss": "the {}",
@@ -273,11 +235,12 @@ def describe(layer: LayerVerdict) -> str:
     return words[layer.kind].format(layer.name)
 
 
-def execution_order(truth: Trace, kinds: Iterable[Kind] = KINDS) -> list[Key]:
+def execution_order(truth: Iterable[Key], kinds: Iterable[Kind] = KINDS) -> list[Key]:
     """The truth's tensors as they come to be: activations, the loss, then from the last layer to the first the
     gradient of its output and those of its parameters.
 
     Example:
+        >>> from oracle.trace import Trace
         >>> trace = Trace()
         >>> for kind, name in [("activation", "stem.0"), ("activation", "fc"), ("parameter_gradient", "stem.0.weight"),
         ...                    ("activation_gradient", "stem.0"), ("activation_gradient", "fc")]:
@@ -285,93 +248,218 @@ def execution_order(truth: Trace, kinds: Iterable[Kind] = KINDS) -> list[Key]:
         >>> execution_order(trace)[2:]
         [('activation_gradient', 'fc'), ('activation_gradient', 'stem.0'), ('parameter_gradient', 'stem.0.weight')]
     """
-    forward = [key for key in truth if key[0] in ("activation", "loss")]
+    keys = list(truth)
+    there = set(keys)
+    forward = [key for key in keys if key[0] in ("activation", "loss")]
     parameters: dict[str, list[str]] = {}
-    for name in truth.names("parameter_gradient"):
-        parameters.setdefault(name.rsplit(".", 1)[0], []).append(name)
+    for kind, name in keys:
+        if kind == "parameter_gradient":
+            parameters.setdefault(name.rsplit(".", 1)[0], []).append(name)
     backward: list[Key] = []
-    for layer in reversed(truth.names("activation")):
-        if ("activation_gradient", layer) in truth:
+    for layer in reversed([name for kind, name in keys if kind == "activation"]):
+        if ("activation_gradient", layer) in there:
             backward.append(("activation_gradient", layer))
         backward += [("parameter_gradient", name) for name in parameters.get(layer, ())]
-    return [key for key in forward + backward if key[0] in set(kinds)]
+    wanted = set(kinds)
+    return [key for key in forward + backward if key[0] in wanted]
+
+
+# -- measuring --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far one tensor is from the truth, over the truth's root mean square (the scale).
+
+    Args:
+        error: root mean square of the whole difference.
+        largest: the largest absolute difference.
+        channel: root mean square of the difference within each channel; ``None`` where `channels` has none.
+    """
+
+    error: float
+    largest: float
+    channel: np.ndarray | None
+
+
+def channels(kind: Kind, shape: tuple[int, ...]) -> tuple[int, int, int] | None:
+    """How a tensor divides into channels, as ``(before, channels, after)``; ``None`` where they are too small to judge.
+
+    An activation's channel is axis 1, a weight's gradient's the output channel, axis 0.
+
+    Example:
+        >>> channels("activation", (2, 64, 8, 8)), channels("parameter_gradient", (64, 3, 7, 7))
+        ((2, 64, 64), (1, 64, 147))
+        >>> channels("activation", (1, 1000))
+    """
+    axis = 0 if kind == "parameter_gradient" else 1
+    if len(shape) <= 1:
+        return None
+    before, after = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
+    return (before, shape[axis], after) if before * after >= LEAST_CHANNEL else None
+
+
+def root_mean_square(array: np.ndarray) -> float:
+    """Of all elements, in float64; 0 of none.
+
+    Example:
+        >>> root_mean_square(np.array([3.0, 4.0, 0.0, 0.0]))
+        2.5
+    """
+    flat = array.reshape(-1)
+    return math.sqrt(float(np.dot(flat, flat)) / flat.size) if flat.size else 0.0
+
+
+def measure(kind: Kind, array: np.ndarray, truth: np.ndarray, scale: float | None = None) -> Difference:
+    """Compare one finite tensor with the truth of the same shape.
+
+    Args:
+        kind: what the tensor is.
+        array: the subject's.
+        truth: float64, C order.
+        scale: the truth's root mean square, where it is known already.
+
+    Example:
+        >>> measure("activation", np.array([[1.0, 2.0]]), np.array([[1.0, 2.0]])).error
+        0.0
+        >>> measure("activation", np.full((1, 2), 1e-3), np.zeros((1, 2))).error
+        0.001
+    """
+    scale = root_mean_square(truth) if scale is None else scale
+    with np.errstate(over="ignore", invalid="ignore"):
+        difference = np.subtract(array, truth, dtype=np.float64)
+        largest = max(float(difference.max(initial=0.0)), -float(difference.min(initial=0.0)))
+        divided = channels(kind, truth.shape)
+        if divided is None:
+            flat = difference.reshape(-1)
+            squares, per_channel = float(np.dot(flat, flat)), None
+        else:
+            before, _, after = divided
+            parts = difference.reshape(divided)
+            sums = np.einsum("bca,bca->c", parts, parts, optimize=False)
+            squares, per_channel = float(sums.sum()), np.sqrt(sums / (before * after))
+    error = math.sqrt(squares / max(1, truth.size)) if math.isfinite(squares) else math.inf
+    scale = scale or 1.0  # of a truth that is all zeros, the difference itself
+    return Difference(error / scale, largest / scale, None if per_channel is None else per_channel / scale)
+
+
+def count_not_finite(array: np.ndarray) -> str:
+    """Words for the elements that are no numbers."""
+    nans, infinities = int(np.isnan(array).sum()), int(np.isinf(array).sum())
+    return f"{nans} NaN and {infinities} infinite of {array.size}"
+
+
+def all_finite(array: np.ndarray) -> bool:
+    """Whether no element is NaN or infinite.
+
+    Example:
+        >>> all_finite(np.array([1.0, 2.0])), all_finite(np.array([1.0, np.nan]))
+        (True, False)
+    """
+    return bool(np.isfinite(array).all())
+
+
+Describe = Callable[[np.ndarray, np.ndarray, Budget], str]
 
 
 def judge(
-    label: str, subject: Comparison, yardstick: Comparison, mode: Mode, precision: str, kinds: Iterable[Kind] = KINDS
-) -> SubjectVerdict:
-    """Set a subject's errors beside PyTorch's own and decide, tensor by tensor.
+    key: Key,
+    view: View,
+    array: np.ndarray,
+    truth: np.ndarray,
+    budget: Budget,
+    *,
+    scale: float | None = None,
+    explain: Describe | None = None,
+) -> LayerVerdict:
+    """One tensor of a subject against the whole truth.
 
     Args:
-        label: what the subject is called.
-        subject: its measured run.
-        yardstick: PyTorch's float32 run of the same case.
-        mode: chooses the factor.
-        precision: the subject's, ``float32`` or ``float64``.
-        kinds: the kinds of tensors that this subject owes.
+        key: kind and name.
+        view: ``free`` or ``local``.
+        array: the subject's tensor.
+        truth: the truth's, float64.
+        budget: what a healthy subject may have.
+        scale: the truth's root mean square, where it is known already.
+        explain: names the kind of difference where the tensor is over, as `oracle.kind.describe` does.
+
+    Example:
+        >>> judge(("activation", "fc"), "free", np.full((1, 4), 1.1), np.ones((1, 4)), Budget(1e-6)).status
+        'over'
     """
-    truth = subject.truth
-    moved = 0.0  # the squared share of the gradient that branches decided otherwise have moved so far
-    layers = []
-    for key in execution_order(truth, kinds):
-        slack = tolerance.BRANCH_FACTOR * math.sqrt(moved)
-        layers.append(_judge_one(key, subject, yardstick, mode, precision, slack))
-        if key[0] == "activation_gradient":
-            moved += subject.branches.get(key[1], 0.0)
-    strangers = [key for key in subject.measured if key not in truth]
-    layers += [LayerVerdict(*key, status="unexpected", note=subject.measured[key].note) for key in strangers]
-    return SubjectVerdict(label, layers, flips=subject.flips, consumers=truth.consumers)
-
-
-def _judge_one(
-    key: Key, subject: Comparison, yardstick: Comparison, mode: Mode, precision: str, slack: float
-) -> LayerVerdict:
-    found = subject.measured.get(key, Measurement(problem="missing", note="the subject left no such tensor"))
-    own = yardstick.measured.get(key, Measurement())
-    if found.problem is not None:
-        return LayerVerdict(*key, status=found.problem, yardstick=own.error, note=found.note)
-    scale, floor = tolerance.yardstick_scale(precision), tolerance.yardstick_floor(precision)
-    carried, sensitivity = _carried(key, yardstick)
-    typical = max(_usable(own.error), carried) * scale
-    slack *= sensitivity
-    scatter = tolerance.scatter(yardstick.truth[key].size)
-    allowed = tolerance.FACTOR[mode] * scatter * max(typical, floor) + slack
-    expected = tolerance.LARGEST_OF_MANY * max(typical, floor)
-    largest_allowed = tolerance.LARGEST_FACTOR * max(_usable(own.largest) * scale, expected)
-    if slack > 0:
-        largest_allowed = math.inf
-    within = found.error <= allowed and found.largest <= largest_allowed
+    if array.shape != truth.shape:
+        return LayerVerdict(*key, view, "shape", note=f"shape {array.shape} where the truth has {truth.shape}")
+    found = measure(key[0], array, truth, scale)
+    if not math.isfinite(found.error) and not all_finite(array):
+        told = explain(array, truth, budget) if explain else ""
+        return LayerVerdict(*key, view, "not finite", difference=told, note=count_not_finite(array))
+    channel, used = worst_channel(found.channel, budget.channel)
+    within = found.error <= budget.rms and found.largest <= budget.largest and not used > 1.0
     return LayerVerdict(
         *key,
-        status="ok" if within else "over",
-        error=found.error,
-        yardstick=own.error,
-        allowed=allowed,
-        largest=found.largest,
-        largest_yardstick=own.largest,
-        largest_allowed=largest_allowed,
+        view,
+        "within" if within else "over",
+        found.error,
+        budget.rms,
+        found.largest,
+        budget.largest,
+        channel,
+        used,
+        difference="" if within or explain is None else explain(array, truth, budget),
     )
 
 
-def _usable(value: float) -> float:
-    """A yardstick that is itself not a number grants nothing beyond the floor."""
-    return 0.0 if math.isnan(value) else value
+def worst_channel(found: np.ndarray | None, allowed: np.ndarray | None) -> tuple[int | None, float]:
+    """The channel that used most of its budget, and how much; ``(None, nan)`` where channels are not judged.
 
-
-def _carried(key: Key, yardstick: Comparison) -> tuple[float, float]:
-    """What PyTorch's error in the gradient ``dy`` of a layer's output makes, by itself, of the sums over it.
-
-    The gradient of a bias or a scale is one sum a channel. If the errors of its terms are independent, the relative
-    error of all sums together is that of ``dy`` times ``||dy|| / ||sums||``: large where the terms cancel. A few
-    dozen sums are too small a sample for PyTorch's own error in them to show it. Returns that error and the factor
-    (at least 1).
+    Example:
+        >>> worst_channel(np.array([1.0, 3.0]), np.array([2.0, 2.0]))
+        (1, 1.5)
     """
-    kind, name = key
-    layer = yardstick.measured.get(("activation_gradient", name.rsplit(".", 1)[0]))
-    own = yardstick.measured.get(key)
-    if kind != "parameter_gradient" or layer is None or own is None or yardstick.truth[key].ndim != 1:
-        return 0.0, 1.0
-    factor = layer.norm / own.norm if own.norm > 0 else math.inf
-    if math.isnan(factor):
-        return 0.0, 1.0
-    return _usable(layer.error) * factor, max(1.0, factor)
+    if found is None or allowed is None or found.shape != allowed.shape or found.size == 0:
+        return None, math.nan
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shares = np.where(found == 0.0, 0.0, found / allowed)
+    worst = int(shares.argmax())
+    return worst, float(shares[worst])
+
+
+class Comparison:
+    """A recorder that judges each tensor when it comes and keeps only the verdict.
+
+    Args:
+        keys: what the subject owes, in the order of execution.
+        view: how it is looked at.
+        judge_one: makes the verdict on one tensor.
+        partial: whether the subject may leave tensors out; they are then not observed instead of missing.
+    """
+
+    def __init__(
+        self,
+        keys: Sequence[Key],
+        view: View,
+        judge_one: Callable[[Key, np.ndarray], LayerVerdict | Future[LayerVerdict]],
+        *,
+        partial: bool = False,
+    ) -> None:
+        self._keys, self._view, self._judge = list(keys), view, judge_one
+        self._absent: Status = "not observed" if partial else "missing"
+        self._wanted = set(self._keys)
+        self._found: dict[Key, LayerVerdict | Future[LayerVerdict]] = {}
+
+    def record(self, kind: Kind, name: str, array: np.ndarray) -> None:
+        """Judge one tensor."""
+        key = (kind, name)
+        if key in self._found:
+            self._found[key] = LayerVerdict(kind, name, self._view, "repeated", note="recorded twice")
+        elif key not in self._wanted:
+            self._found[key] = LayerVerdict(kind, name, self._view, "unexpected", note="the truth has no such tensor")
+        else:
+            self._found[key] = self._judge(key, np.asarray(array))
+
+    def layers(self) -> list[LayerVerdict]:
+        """The verdicts in the order of execution; what was not recorded is missing, what is strange comes last."""
+        found = {key: each.result() if isinstance(each, Future) else each for key, each in self._found.items()}
+        note = "the subject left no such tensor"
+        owed = [found.get(key, LayerVerdict(*key, self._view, self._absent, note=note)) for key in self._keys]
+        return owed + [each for key, each in found.items() if key not in self._wanted]

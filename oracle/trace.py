@@ -65,6 +65,16 @@ class Trace:
     def __getitem__(self, key: Key) -> np.ndarray:
         return self._tensors[key]
 
+    def replace(self, key: Key, array: np.ndarray) -> None:
+        """Keep the same values in another array.
+
+        Raises:
+            KeyError: there is no such tensor.
+        """
+        if key not in self._tensors:
+            raise KeyError(key)
+        self._tensors[key] = array
+
     def __contains__(self, key: object) -> bool:
         return key in self._tensors
 

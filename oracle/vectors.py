@@ -214,7 +214,7 @@ def _write_onnx(case: Case, directory: Path, progress: Progress) -> None:
     progress(f"{case.name}: the ONNX model")
     export(make_model(case).eval(), lucid.tensor(case.input), directory / MODEL)
     proto = onnx.load(directory / MODEL)
-    progress(f"{case.name}: PyTorch in float64, the output")
+    progress(f"{case.name}: the output, in float64")
     data = directory / TEST_DATA
     data.mkdir()
     given, returned = proto.graph.input[0].name, proto.graph.output[0].name
@@ -238,7 +238,7 @@ def _output(case: Case) -> np.ndarray:
     from oracle.subjects import find_subject
 
     last = _Last()
-    find_subject("torch:float64").run(case, last)
+    find_subject("lucid:float64").run(case, last)
     return last.array.astype(np.float32)
 
 

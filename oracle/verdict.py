@@ -1,43 +1,49 @@
-"""`check`: run a model's cases through the subjects and gather one verdict.
+"""`check`: run a model's cases through the subjects, look at each in every view that applies, gather one verdict.
 
-For each mode PyTorch runs in float64 (the truth, kept whole) and in float32 (the yardstick); then each subject runs
-and is measured while it runs.
+lucid's backends are held to the golden's digests (*exact*); foreign subjects to the budgets, once for the whole run
+(*free*, or *stored* where only samples and projections are at hand) and once layer by layer (*local*).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from oracle.architecture import Architecture, find_architecture
-from oracle.case import PHOTOGRAPH, Case, Mode
-from oracle.compare import Comparison, SubjectVerdict, judge
+from oracle.case import SEEDED, Case, Mode, standard_shape
+from oracle.compare import Comparison, Precision, SubjectVerdict, View
 from oracle.errors import UsageError
 from oracle.subjects import Subject, find_subject
 from oracle.trace import Trace
 
-DEFAULT_SUBJECTS = ("lucid", "onnxruntime")
-SIZE = 224
-TRAIN_BATCH = 2
-# A train step of the pre-activation networks (66 blocks and more) at 224x224 would need tens of gigabytes and half an
-# hour.
-DEEP_TRAIN_SIZE = 64
-DEEP_BLOCKS = 50
+if TYPE_CHECKING:
+    from oracle.golden import Golden
+    from oracle.truth import Truth
+
+DEFAULT_SUBJECTS = ("lucid", "torch", "onnxruntime")
+DEFAULT_VIEWS: tuple[View, ...] = ("exact", "free", "local")
 Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class CaseVerdict:
-    """One case and what became of each subject in it."""
+    """One case and what became of each subject in it, once for each view.
+
+    Args:
+        case: what was run.
+        subjects: the verdicts.
+        loss: the truth's loss, of a train step.
+        truth: how the truth was established.
+        seconds: how long all of it took.
+    """
 
     case: Case
     subjects: Sequence[SubjectVerdict]
     loss: float | None = None
+    truth: str = ""
     seconds: float = 0.0
 
     @property
@@ -59,7 +65,7 @@ class Verdict:
         return bool(self.cases) and all(case.agrees for case in self.cases)
 
     def sentences(self) -> list[str]:
-        """One sentence for each subject in each case."""
+        """One sentence for each subject and view in each case."""
         return [f"{case.case.name}: {subject.sentence()}" for case in self.cases for subject in case.subjects]
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,11 +80,13 @@ def check(
     subjects: Iterable[str | Subject] = DEFAULT_SUBJECTS,
     *,
     mode: Mode | Literal["both"] = "both",
-    source: str | Path = PHOTOGRAPH,
+    views: Iterable[View] = DEFAULT_VIEWS,
+    source: str | Path = SEEDED,
     size: int | None = None,
     batch: int | None = None,
     seed: int = 0,
     weights: Path | None = None,
+    golden: Path | None = None,
     progress: Progress = lambda message: None,
 ) -> Verdict:
     """Is this model right on these subjects, forward and backward, and if not, which layer goes wrong first?
@@ -88,85 +96,184 @@ def check(
         subjects: names (``lucid``, ``lucid:reference``, ``lucid:float64``, ``torch:no-onednn``, ``onnxruntime``) or
             objects. A subject takes part in the modes that it can run.
         mode: ``eval``, ``train`` or ``both``.
-        source: ``"photo"``, ``"seeded"``, or a picture's path.
-        size: height and width of the input; by default 224, and 64 in a train step of a network of more than 50 blocks.
-        batch: number of images; by default 1 in eval and 2 in a train step (one image alone leaves the last stage's
-            batch normalisation next to nothing to normalise).
+        views: ``exact`` holds lucid to the digests; ``free`` judges a foreign subject's whole run, ``stored`` does so
+            by the golden's samples and projections alone; ``local`` feeds it layer by layer.
+        source: ``"seeded"``, ``"photo"``, or a picture's path.
+        size: height and width of the input; by default 224 in eval and 64 in a train step.
+        batch: number of images; by default 1 in eval and 2 in a train step.
         seed: what weights, labels and seeded inputs derive from.
         weights: a safetensors file instead of seeded weights.
+        golden: where the goldens are, if not in the package.
         progress: called with a sentence before each step.
 
+    A case that is not a golden's (another seed, size, picture or weights) has its truth made on the spot.
+
     Raises:
-        UsageError: what was asked for cannot be done as asked.
+        UsageError: what was asked for cannot be done as asked, or a golden is damaged.
     """
     architecture = find_architecture(model) if isinstance(model, str) else model
     found = [find_subject(subject) if isinstance(subject, str) else subject for subject in subjects]
     labels = [subject.label for subject in found]
     if len(set(labels)) < len(labels):
         raise UsageError(f"subjects: got {', '.join(labels)}; each may be named once")
+    wanted = _check_views(views)
     modes: tuple[Mode, ...] = ("eval", "train") if mode == "both" else (mode,)
     cases = []
     for each in modes:
-        case = Case(architecture, each, source, *_shape(architecture, each, size, batch), seed, weights)
+        usual = standard_shape(each)
+        shape = (usual[0] if size is None else size), (usual[1] if batch is None else batch)
+        case = Case(architecture, each, source, *shape, seed, weights)
         able = [subject for subject in found if each in subject.modes]
         if able:
             cases.append((case, able))
     if not cases:
         raise UsageError(f"subjects: none of ({', '.join(labels)}) can run mode {mode}: nothing would be compared")
-    return Verdict([run_case(case, able, progress) for case, able in cases], versions())
+    verdicts = [run_case(case, able, progress, views=wanted, directory=golden) for case, able in cases]
+    return Verdict(verdicts, versions())
 
 
-def _shape(architecture: Architecture, mode: Mode, size: int | None, batch: int | None) -> tuple[int, int]:
-    """The input's size and batch where they were not given."""
-    deep = mode == "train" and sum(architecture.layers) > DEEP_BLOCKS
-    usual = DEEP_TRAIN_SIZE if deep else SIZE
-    images = 1 if mode == "eval" else TRAIN_BATCH
-    return (usual if size is None else size), (images if batch is None else batch)
+def _check_views(views: Iterable[View]) -> tuple[View, ...]:
+    wanted = tuple(dict.fromkeys(views))
+    unknown = [view for view in wanted if view not in get_args(View)]
+    if unknown or not wanted:
+        raise UsageError(f"views: got {', '.join(unknown) or 'none'}; may be {', '.join(get_args(View))}")
+    return wanted
 
 
-def run_case(case: Case, subjects: Iterable[Subject], progress: Progress = lambda message: None) -> CaseVerdict:
-    """Run one case: the truth, the yardstick, then each subject.
+def run_case(
+    case: Case,
+    subjects: Iterable[Subject],
+    progress: Progress = lambda message: None,
+    *,
+    views: Iterable[View] = DEFAULT_VIEWS,
+    truth: Truth | None = None,
+    directory: Path | None = None,
+) -> CaseVerdict:
+    """Run one case: the truth if a view needs it, then each subject in each view that applies to it.
+
+    Args:
+        case: what to run.
+        subjects: who runs it.
+        progress: called with a sentence before each step.
+        views: as in `check`.
+        truth: the case's truth, where it was made before.
+        directory: where the goldens are.
 
     Raises:
-        UsageError: the truth itself is not finite, so that nothing can be judged by it.
+        UsageError: the truth itself is not finite, so that nothing can be judged by it; a golden is damaged; or no
+            view applies to any of the subjects.
     """
+    from oracle.truth import prepare
+
     start = time.perf_counter()
-    progress(f"{case.name}: PyTorch in float64, the truth")
-    truth = find_subject("torch:float64").trace(case)
-    _require_finite(truth, case)
-    progress(f"{case.name}: PyTorch in float32, the yardstick")
-    yardstick = Comparison(truth)
-    find_subject("torch").run(case, yardstick)
-    verdicts = []
-    for subject in subjects:
-        progress(f"{case.name}: {subject.label}")
-        verdicts.append(_run_subject(subject, case, truth, yardstick))
-    loss = float(truth["loss", "loss"]) if ("loss", "loss") in truth else None
-    return CaseVerdict(case, verdicts, loss, time.perf_counter() - start)
+    wanted, subjects = _check_views(views), list(subjects)
+    truth = prepare(case, directory) if truth is None else truth
+    plan = [(subject, view) for subject in subjects for view in views_of(subject, wanted, truth)]
+    if not plan:
+        raise UsageError(
+            f"views: none of ({', '.join(wanted)}) applies to ({', '.join(subject.label for subject in subjects)}) in "
+            f"{case.name}: nothing would be compared"
+        )
+    if any(view in ("free", "local") for _, view in plan):
+        truth.recompute(progress)
+    verdicts = _local([subject for subject, view in plan if view == "local"], truth, progress)
+    for subject, view in plan:
+        if view != "local":
+            progress(f"{case.name}: {subject.label}, {view}")
+            verdicts[subject, view] = look(subject, view, truth)
+    found = [verdicts[each] for each in plan]
+    return CaseVerdict(case, found, truth.loss, truth.how, time.perf_counter() - start)
 
 
-def _run_subject(subject: Subject, case: Case, truth: Trace, yardstick: Comparison) -> SubjectVerdict:
+def views_of(subject: Subject, wanted: Sequence[View], truth: Truth) -> list[View]:
+    """Which of the wanted views apply: exact to lucid where there are digests, the others to everybody else.
+
+    Where there is no golden, lucid is judged as a foreign subject is.
+    """
+    if subject.exact and truth.golden is not None:
+        return [view for view in wanted if view == "exact"]
+    able: list[View] = [view for view in wanted if view == "free" or (view == "stored" and truth.golden is not None)]
+    return able + [view for view in wanted if view == "local" and subject.layered]
+
+
+def _local(subjects: Sequence[Subject], truth: Truth, progress: Progress) -> dict[tuple[Subject, View], SubjectVerdict]:
+    """The local view of all subjects; those of one precision share what each layer should make."""
+    from oracle.local import LocalTruth, local_checks
+
+    verdicts: dict[tuple[Subject, View], SubjectVerdict] = {}
+    for precision in dict.fromkeys(subject.precision for subject in subjects):
+        group = [subject for subject in subjects if subject.precision == precision]
+        progress(f"{truth.case.name}: {', '.join(subject.label for subject in group)}, local")
+        start = time.perf_counter()
+        found = local_checks(group, LocalTruth(truth.case, truth.trace, precision))  # type: ignore[arg-type]
+        seconds = (time.perf_counter() - start) / len(group)
+        for subject, verdict in zip(group, found, strict=True):
+            verdicts[subject, "local"] = replace(verdict, seconds=seconds)
+    return verdicts
+
+
+def look(subject: Subject, view: View, truth: Truth) -> SubjectVerdict:
+    """Run one subject and judge it in one view."""
     start = time.perf_counter()
-    comparison, failure = Comparison(truth), ""
+    if view == "local":
+        from oracle.local import local_check
+
+        truth.recompute()
+        verdict = local_check(subject, truth.trace, truth.case, subject.precision)  # type: ignore[arg-type]
+        return replace(verdict, seconds=time.perf_counter() - start)
+    precision: Precision = subject.precision  # type: ignore[assignment]
+    judge_one, failure = truth.judge(view, precision), ""
+    comparison = Comparison(truth.keys(subject.kinds), view, judge_one, partial=subject.partial)
     try:
-        subject.run(case, comparison)
+        subject.run(truth.case, comparison)
     except UsageError:
         raise
     except Exception as error:  # a subject is foreign code: whatever it raises is its verdict, not the oracle's end
         failure = f"{type(error).__name__}: {error}"
-    verdict = judge(subject.label, comparison, yardstick, case.mode, subject.precision, subject.kinds)
-    return SubjectVerdict(
-        verdict.subject, verdict.layers, verdict.flips, verdict.consumers, failure, time.perf_counter() - start
-    )
+    layers = comparison.layers()
+    seconds = time.perf_counter() - start
+    return SubjectVerdict(subject.label, view, precision, layers, failure, seconds, truth.consumers)
 
 
-def _require_finite(truth: Trace, case: Case) -> None:
-    for kind, name in truth:
-        if not np.isfinite(truth[kind, name]).all():
-            raise UsageError(
-                f"{case.name}: the float64 run is not finite from {kind} {name!r} on: with these weights and this "
-                "input there is no truth to compare with"
-            )
+def compare_trace(
+    trace: Trace,
+    golden: str | Golden,
+    precision: Precision = "float32",
+    *,
+    label: str = "trace",
+    stored: bool = False,
+    directory: Path | None = None,
+    progress: Progress = lambda message: None,
+) -> Verdict:
+    """Judge tensors that somebody dumped, against a golden.
+
+    Args:
+        trace: the tensors.
+        golden: the golden, or its name, such as ``"resnet_50-train"``.
+        precision: what they were computed in.
+        label: what reports call them.
+        stored: judge by the golden's samples and projections alone, without recomputing the truth.
+        directory: where the goldens are, if not in the package.
+        progress: called with a sentence before each step.
+
+    Raises:
+        UsageError: the golden is unknown or damaged.
+    """
+    from oracle.golden import Golden
+    from oracle.truth import Truth
+
+    start = time.perf_counter()
+    found = Golden.load(golden, directory) if isinstance(golden, str) else golden
+    truth = Truth(found.case, found)
+    view: View = "stored" if stored else "free"
+    if view == "free":
+        truth.recompute(progress)
+    progress(f"{found.case.name}: {label}")
+    comparison = Comparison(truth.keys(), view, truth.judge(view, precision), partial=True)
+    trace.replay(comparison)
+    seconds = time.perf_counter() - start
+    subject = SubjectVerdict(label, view, precision, comparison.layers(), "", seconds, truth.consumers)
+    return Verdict([CaseVerdict(found.case, [subject], truth.loss, truth.how, seconds)], versions())
 
 
 def versions() -> dict[str, str]:

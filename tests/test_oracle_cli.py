@@ -15,9 +15,10 @@ import pytest
 pytest.importorskip("torch")
 
 from oracle import cli, verdict
-from oracle.compare import Comparison, LayerVerdict, SubjectVerdict
+from oracle.compare import LayerVerdict, SubjectVerdict
+from oracle.subjects import Subject
 
-FAST = ["--image-size", "64", "--subject", "torch:no-onednn", "--mode", "eval"]
+FAST = ["--image-size", "64", "--subject", "torch:no-onednn", "--mode", "eval", "--view", "free"]
 
 
 @dataclass
@@ -50,10 +51,11 @@ def test_agreement(tmp_path: Path) -> None:
 
 
 def test_disagreement(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def wrong(label: str, subject: Comparison, *_arguments: object) -> SubjectVerdict:
-        return SubjectVerdict(label, [LayerVerdict("activation", "stem.0", "over", 1.0, 1e-7, 2e-7)])
+    def wrong(subject: Subject, *_arguments: object) -> SubjectVerdict:
+        layer = LayerVerdict("activation", "stem.0", "free", "over", 1.0, 1e-7)
+        return SubjectVerdict(subject.label, "free", "float32", [layer])
 
-    monkeypatch.setattr(verdict, "judge", wrong)
+    monkeypatch.setattr(verdict, "look", wrong)
     path = tmp_path / "verdict.json"
     result = run("resnet_18", *FAST, "--quiet", "--json", str(path))
     assert result.exit_code == cli.DISAGREES
@@ -70,8 +72,8 @@ def test_quiet_says_one_sentence_a_subject() -> None:
 
 def test_progress_goes_to_standard_error() -> None:
     result = run("resnet_18", *FAST)
-    assert "resnet_18-eval: PyTorch in float64" in result.stderr
-    assert "PyTorch in float64" not in result.stdout
+    assert "resnet_18-eval: lucid in float64" in result.stderr
+    assert "lucid in float64" not in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -79,13 +81,13 @@ def test_progress_goes_to_standard_error() -> None:
     [
         (["resnet50"], "did you mean 'resnet_50'"),
         (["resnet_18", "--subject", "lucit"], "did you mean 'lucid'"),
-        (["resnet_18", "--subject", "torch:float16"], "'float16' is not an option of torch"),
+        (["resnet_18", "--subject", "torch:float8"], "'float8' is not an option of torch"),
         (["resnet_18", "--subject", "torch:float32:float64"], "is a second precision"),
         (["resnet_18", "--subject", "torch,torch"], "each may be named once"),
         (["resnet_18", "--subject", "torch", "--backend", "reference"], "lucid is not among the subjects"),
         (["resnet_18", *FAST, "--image", "missing.jpg"], "cannot read missing.jpg"),
         (["resnet_18", *FAST, "--weights", "missing.safetensors"], "cannot read missing.safetensors"),
-        (["resnet_18", *FAST, "--image", "x.jpg", "--input", "seeded"], "exclude each other"),
+        (["resnet_18", *FAST, "--image", "x.jpg", "--input", "photo"], "exclude each other"),
         (["resnet_18", *FAST, "--json", "/no/such/directory/verdict.json"], "there is no directory"),
         (
             ["resnet_18", "--subject", "torch:no-onednn", "--mode", "train", "--image-size", "32", "--batch", "1"],
@@ -127,7 +129,7 @@ def test_a_mode_that_no_subject_can_run_is_wrong_usage() -> None:
 
 
 def test_a_defect_of_the_oracle_is_no_disagreement(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verdict, "judge", lambda *_arguments: 1 / 0)
+    monkeypatch.setattr(verdict, "look", lambda *_arguments: 1 / 0)
     result = run("resnet_18", *FAST, "--quiet")
     assert result.exit_code == cli.FAILED
     assert "ZeroDivisionError" in result.stderr
@@ -137,7 +139,7 @@ def test_a_defect_of_the_oracle_is_no_disagreement(monkeypatch: pytest.MonkeyPat
 def test_interruption_and_lack_of_memory(
     monkeypatch: pytest.MonkeyPatch, error: type[BaseException], status: int
 ) -> None:
-    def stop(*_arguments: object) -> None:
+    def stop(*_arguments: object, **_options: object) -> None:
         raise error
 
     monkeypatch.setattr(verdict, "run_case", stop)

@@ -115,8 +115,9 @@ def test_the_examples_of_the_page_run(directory: Path, tmp_path: Path, monkeypat
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
     monkeypatch.chdir(tmp_path)
-    examples = re.findall(r"```python\n(.*?)```", Path(vectors.PAGE).read_text(), re.DOTALL)
+    helper, *examples = re.findall(r"```python\n(.*?)```", Path(vectors.PAGE).read_text(), re.DOTALL)
     assert len(examples) == 2
+    assert 'assert_matches_golden("trace-eval.safetensors", "narrow-eval")' in helper
     model = make_twin(NARROW, load_file(vectors.WEIGHTS), torch.float32).train()
     for example in examples:
         exec(example, {"model": model})

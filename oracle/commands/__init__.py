@@ -13,6 +13,11 @@ import click
 # Each command's one line of help stands here, so that ``lucid-oracle --help`` imports none of them.
 _COMMANDS = {
     "check": "Run a model on every subject and judge every layer.",
+    "compare": "Judge a file of tensors by a golden.",
+    "golden": "List, show or verify the stored truths.",
+    "report": "Make a page, JUnit XML or a table of a verdict that was written as JSON.",
+    "certify": "Run the goldens' digests on this machine and write its certificate.",
+    "faults": "Put every fault of the catalogue into subjects, and see who catches it.",
     "vectors": "Write weights, inputs, the ONNX model, and a page that says what to dump.",
 }
 

@@ -26,6 +26,10 @@ class Residual(nn.Module):
     downsample: nn.Module | None
     out_channels: int
 
+    def join(self, main: Tensor, shortcut: Tensor) -> Tensor:
+        """How the two branches become the block's output; whoever drives a block may replace it."""
+        return torch.relu(main + shortcut)
+
 
 def _conv(cin: int, cout: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
     return nn.Conv2d(cin, cout, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
@@ -54,7 +58,7 @@ class Basic(Residual):
     def forward(self, x: Tensor) -> Tensor:
         y = self.relu1(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
-        return torch.relu(y + (x if self.downsample is None else self.downsample(x)))
+        return self.join(y, x if self.downsample is None else self.downsample(x))
 
 
 class Bottleneck(Residual):
@@ -78,7 +82,7 @@ class Bottleneck(Residual):
         y = self.relu1(self.bn1(self.conv1(x)))
         y = self.relu2(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))
-        return torch.relu(y + (x if self.downsample is None else self.downsample(x)))
+        return self.join(y, x if self.downsample is None else self.downsample(x))
 
 
 class PreActBottleneck(Residual):
@@ -103,12 +107,16 @@ class PreActBottleneck(Residual):
         self.downsample = _projection(cin, 4 * width, stride)
         self.out_channels = 4 * width
 
+    def join(self, main: Tensor, shortcut: Tensor) -> Tensor:
+        """A plain sum: the next block begins with the activation."""
+        return main + shortcut
+
     def forward(self, x: Tensor) -> Tensor:
         a = self.relu1(self.bn1(x))
         y = self.conv1(a)
         y = self.conv2(self.relu2(self.bn2(y)))
         y = self.conv3(self.relu3(self.bn3(y)))
-        return y + (x if self.downsample is None else self.downsample(a))
+        return self.join(y, x if self.downsample is None else self.downsample(a))
 
 
 def _inner_width(width: int, architecture: Architecture) -> int:

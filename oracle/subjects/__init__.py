@@ -19,10 +19,11 @@ from types import ModuleType
 from typing import Any
 
 from oracle.case import Case, Mode
+from oracle.driving import Layerwise
 from oracle.errors import UsageError
 from oracle.trace import KINDS, Kind, Recorder, Trace
 
-__all__ = ["Subject", "choose", "find_subject", "subject_names"]
+__all__ = ["Subject", "choose", "find_subject", "positive", "subject_names", "take"]
 
 
 class Subject(ABC):
@@ -30,15 +31,22 @@ class Subject(ABC):
 
     Attributes:
         label: what reports call it.
-        precision: the dtype that it computes in, ``float32`` or ``float64``.
+        precision: what it computes in, ``float32``, ``float64``, ``tf32``, ``bfloat16`` or ``float16``.
         modes: the modes that it can run.
         kinds: the kinds of tensors that it owes.
+        partial: whether tensors may be absent (fused away, or not dumped). What is absent is then reported as not
+            observed: no agreement of that layer, and no disagreement. Otherwise it is missing, a disagreement.
+        exact: whether it follows lucid's arithmetic, and is held to the golden's digests.
+        layered: whether it can be driven layer by layer (`layerwise`), and so has the local view.
     """
 
     label: str
     precision: str = "float32"
     modes: frozenset[Mode] = frozenset({"eval", "train"})
     kinds: tuple[Kind, ...] = KINDS
+    partial: bool = False
+    exact: bool = False
+    layered: bool = False
 
     @abstractmethod
     def run(self, case: Case, recorder: Recorder) -> None:
@@ -49,6 +57,10 @@ class Subject(ABC):
         trace = Trace()
         self.run(case, trace)
         return trace
+
+    def layerwise(self, case: Case) -> Layerwise | None:
+        """The case's model taken apart, for the local view; ``None`` where it cannot be driven layer by layer."""
+        return None
 
 
 _SUBJECTS = {
@@ -142,6 +154,46 @@ def _import_here(name: str) -> ModuleType:
         return importlib.import_module(name)
     finally:
         sys.path.remove(here)
+
+
+def take(subject: str, options: tuple[str, ...], keys: tuple[str, ...]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Take the options of the form ``KEY=VALUE`` out; returns them, and the others.
+
+    Raises:
+        UsageError: a key is not one of ``keys``, is given twice, or has no value.
+
+    Example:
+        >>> take("torch", ("float64", "threads=2"), ("threads",))
+        ({'threads': '2'}, ('float64',))
+    """
+    taken: dict[str, str] = {}
+    for option in options:
+        key, equals, value = option.partition("=")
+        if not equals:
+            continue
+        if key not in keys or key in taken or not value:
+            reason = (
+                "is not an option of" if key not in keys else "is given twice to" if key in taken else "is empty for"
+            )
+            known = ", ".join(f"{key}=" for key in keys) or "none of the form KEY=VALUE"
+            raise UsageError(f"subject: {option!r} {reason} {subject}, which takes {known}")
+        taken[key] = value
+    return taken, tuple(option for option in options if "=" not in option)
+
+
+def positive(subject: str, key: str, text: str) -> int:
+    """The positive number that an option's value stands for.
+
+    Raises:
+        UsageError: it is none.
+
+    Example:
+        >>> positive("torch", "threads", "2")
+        2
+    """
+    if not (text.isdigit() and int(text) > 0):
+        raise UsageError(f"subject: {key}={text} of {subject} must be a positive number")
+    return int(text)
 
 
 def choose(subject: str, options: tuple[str, ...], groups: Mapping[str, tuple[str, ...]]) -> dict[str, str]:

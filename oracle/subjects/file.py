@@ -171,8 +171,11 @@ def _widen(words: np.ndarray) -> np.ndarray:
 class FileSubject(Subject):
     """What somebody's runtime left in a file, judged as if it had just run: ``file:PATH`` or ``file:PATH:PRECISION``.
 
-    The file holds one mode's run; a train step is known by its loss or its gradients.
+    The file holds one mode's run; a train step is known by its loss or its gradients. What it leaves out is not
+    observed.
     """
+
+    partial = True
 
     def __init__(self, *options: str) -> None:
         precisions = [option for option in options if option in PRECISIONS]

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator
 
 import lucid
 from lucid import Tensor, models, nn
+from lucid.backends import device_of, known_backends
 from lucid.models.blocks import BasicBlock, Bottleneck, PreActBottleneck
 from oracle.architecture import ARCHITECTURES, Architecture
 from oracle.case import Case
+from oracle.driving import Layerwise
 from oracle.errors import UsageError
-from oracle.subjects import Subject, choose
+from oracle.subjects import Subject, choose, positive, take
 from oracle.trace import Recorder
 
 _BLOCKS: dict[str, type[nn.Module]] = {"basic": BasicBlock, "bottleneck": Bottleneck, "preact": PreActBottleneck}
@@ -21,53 +23,92 @@ _BLOCK_CLASSES = tuple(_BLOCKS.values())
 class LucidSubject(Subject):
     """The case's model as `lucid.models` makes it.
 
-    Options: ``native`` or ``reference`` (default: the backend that is current); ``float32`` (default) or ``float64``.
+    Options: a backend, ``native``, ``reference``, ``cuda`` or ``emulated`` (default: the one that serves the CPU now),
+    or ``gpu`` for whichever serves the GPU now; ``float32`` (default) or ``float64``; ``plan``: the inference plan
+    instead of the model itself, eval only, of which the network's output alone is observed; ``threads=N``.
     """
 
+    exact = True
+
     def __init__(self, *options: str) -> None:
+        named, plain = take("lucid", options, ("threads",))
         chosen = choose(
-            "lucid", options, {"precision": ("float32", "float64"), "backend": ("current", "native", "reference")}
+            "lucid",
+            plain,
+            {
+                "precision": ("float32", "float64"),
+                "backend": ("current", *known_backends(), "gpu"),
+                "how": ("eager", "plan"),
+            },
         )
         self.precision = chosen["precision"]
-        self._backend = None if chosen["backend"] == "current" else chosen["backend"]
         self.label = ":".join(("lucid", *options))
-        if self._backend is not None:
-            try:
+        self._threads = positive("lucid", "threads", named["threads"]) if "threads" in named else None
+        backend = chosen["backend"]
+        self._backend = None if backend in ("current", "gpu") else backend
+        self.device = "gpu" if backend == "gpu" else device_of(backend) if backend != "current" else "cpu"
+        self._plan = chosen["how"] == "plan"
+        self.layered = not self._plan
+        if self._plan:
+            self.modes, self.kinds, self.partial = frozenset({"eval"}), ("activation",), True
+        try:
+            if self._backend is not None:
                 lucid.get_backend(self._backend)
-            except RuntimeError as error:
-                raise UsageError(f"subject: {self.label}: {error}") from error
+            elif self.device == "gpu":
+                lucid.zeros(1, device="gpu")
+        except RuntimeError as error:
+            raise UsageError(f"subject: {self.label}: {error}") from error
 
     def build(self, case: Case) -> nn.Module:
         """The model with the case's weights, in the case's mode."""
-        return make_model(case, self.precision).train(case.mode == "train")
+        return make_model(case, self.precision).to(self.device).train(case.mode == "train")
 
     def run(self, case: Case, recorder: Recorder) -> None:
         """Run the model; the gradient of an output is recorded when it is complete."""
-        with self._backend_in_use():
+        with self.settings():
             model = self.build(case)
+            image = lucid.tensor(case.input.astype(self.precision), device=self.device)
+            if self._plan:
+                recorder.record("activation", "fc", lucid.compile(model, image)(image).numpy())
+                return
             for name, module in layers(model):
                 module.register_forward_hook(_layer_hook(recorder, name))
-            image = lucid.tensor(case.input.astype(self.precision))
             with contextlib.nullcontext() if case.mode == "train" else lucid.no_grad():
                 logits = model(image)
                 if case.mode == "train":
                     self._backward(case, model, logits, recorder)
 
     def _backward(self, case: Case, model: nn.Module, logits: Tensor, recorder: Recorder) -> None:
-        loss = nn.functional.cross_entropy(logits, lucid.tensor(case.labels))
+        loss = self.loss_of(model)(logits, lucid.tensor(case.labels, device=self.device))
         recorder.record("loss", "loss", loss.numpy())
         loss.backward()
         for name, parameter in model.named_parameters():
             if parameter.grad is not None:
                 recorder.record("parameter_gradient", name, parameter.grad.numpy())
 
+    def layerwise(self, case: Case) -> Layerwise | None:
+        """The model taken apart; ``None`` for an inference plan."""
+        from oracle.subjects.lucid_layers import LucidLayers
+
+        return None if self._plan else LucidLayers(self, case)
+
+    @staticmethod
+    def loss_of(model: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+        """What is minimised: the cross-entropy, unless the model brings a loss of its own."""
+        loss: Callable[[Tensor, Tensor], Tensor] = getattr(model, "loss_function", nn.functional.cross_entropy)
+        return loss
+
     @contextlib.contextmanager
-    def _backend_in_use(self) -> Iterator[None]:
-        if self._backend is None:
-            yield
-        else:
-            with lucid.use_backend(self._backend):
+    def settings(self) -> Iterator[None]:
+        """The backend and the number of threads, as long as the subject runs."""
+        threads = lucid.get_num_threads()
+        with contextlib.nullcontext() if self._backend is None else lucid.use_backend(self._backend):
+            if self._threads is not None:
+                lucid.set_num_threads(self._threads)
+            try:
                 yield
+            finally:
+                lucid.set_num_threads(threads)
 
 
 def make_model(case: Case, precision: str = "float32") -> nn.Module:

@@ -1,46 +1,105 @@
-"""ONNX Runtime on the CPU, running what lucid exports, with every layer as an output."""
+"""ONNX Runtime on any of its execution providers, running what lucid exports, or a file made from it by a toolchain."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
 import onnxruntime
 
 import lucid
 from oracle.case import Case, Mode
-from oracle.subjects import Subject, choose
+from oracle.driving import Layerwise
+from oracle.errors import UsageError
+from oracle.subjects import Subject, choose, positive, take
 from oracle.subjects.lucid_engine import layers, make_model
 from oracle.trace import Kind, Recorder
 
-_OPTIMIZATION = {
+_LEVELS = {
     "optimized": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
+    "extended": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "basic": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
     "unoptimized": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
 }
+_PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
+_CPU = "CPUExecutionProvider"
 _ERRORS_ONLY = 3
+_INPUTS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 
 
 class OnnxRuntimeSubject(Subject):
-    """The exported model, which stays in memory. Forward in eval mode only: that is what an ONNX model holds.
+    """The exported model. Forward in eval mode only: that is what an ONNX model holds.
 
-    Options: ``optimized`` (default) or ``unoptimized``.
+    Options:
+
+    - ``optimized`` (default), ``extended``, ``basic`` or ``unoptimized``: the level of graph optimisation. Every layer
+      is made an output, so what is left to fuse is less than without; see ``fused``;
+    - ``fused``: the network's output alone is asked for, so that the runtime may fuse what it likes; the layers are
+      then not observed;
+    - ``provider=NAME``, such as ``provider=CUDA`` or ``provider=CUDAExecutionProvider``, which must be there: the
+      runtime would quietly take the CPU instead;
+    - ``file=PATH.onnx``: a model that was exported (``lucid-oracle vectors`` writes it, ``lucid-export`` too) and then
+      changed. Tensors are found by name; what was fused away or renamed is not observed;
+    - ``float32`` (default), ``tf32``, ``bfloat16`` or ``float16``: what the provider, or the file, computes in;
+    - ``threads=N``.
     """
 
     modes: frozenset[Mode] = frozenset({"eval"})
     kinds: tuple[Kind, ...] = ("activation",)
 
     def __init__(self, *options: str) -> None:
-        chosen = choose("onnxruntime", options, {"graph": ("optimized", "unoptimized")})
-        self._level = _OPTIMIZATION[chosen["graph"]]
+        named, plain = take("onnxruntime", _whole_path(options), ("provider", "file", "threads"))
+        chosen = choose(
+            "onnxruntime",
+            plain,
+            {"graph": tuple(_LEVELS), "precision": _PRECISIONS, "outputs": ("layers", "fused")},
+        )
         self.label = ":".join(("onnxruntime", *options))
+        self.precision = chosen["precision"]
+        self._level = _LEVELS[chosen["graph"]]
+        self._fused = chosen["outputs"] == "fused"
+        self._provider = _provider(named.get("provider", _CPU))
+        self._threads = positive("onnxruntime", "threads", named["threads"]) if "threads" in named else 0
+        self._file = Path(named["file"]) if "file" in named else None
+        self.partial = self._fused or self._file is not None
+        self.layered = not self.partial
+        if self._file is not None:
+            self.label = ":".join(("onnxruntime", *plain, f"file={self._file.name}"))
+            _load(self._file)  # an unreadable file is said now
 
     def run(self, case: Case, recorder: Recorder) -> None:
-        """Export, load and run the model."""
-        session = self.session(case)
-        outputs = [output.name for output in session.get_outputs()]
+        """Export or read, load and run the model."""
+        session, names = self._prepare(case)
         [given] = session.get_inputs()
-        for name, array in zip(outputs, session.run(outputs, {given.name: case.input}), strict=True):
+        image = case.input.astype(_INPUTS.get(given.type, np.float32))
+        arrays = session.run(list(names), {given.name: image})
+        for name, array in zip(names.values(), arrays, strict=True):
             recorder.record("activation", name, array)
+
+    def layerwise(self, case: Case) -> Layerwise | None:
+        """The model taken apart; ``None`` for a changed file, whose layers may be fused, and where layers may be."""
+        from oracle.subjects.onnx_layers import OnnxLayers
+
+        return OnnxLayers(self, case) if self.layered else None
 
     def session(self, case: Case) -> onnxruntime.InferenceSession:
         """The model of ``case``, for any batch, with every layer as an output."""
+        return self._prepare(case)[0]
+
+    def _prepare(self, case: Case) -> tuple[onnxruntime.InferenceSession, dict[str, str]]:
+        """The session, and for each of its outputs, in order, the layer that it is."""
+        proto, names = self.export(case) if self._file is None else _changed(_load(self._file), case, self._file)
+        if self._fused:
+            network = proto.graph.output[0].name
+            names = {network: names[network]}
+        del proto.graph.output[:]
+        proto.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
+        return self.load(proto.SerializeToString()), names
+
+    def export(self, case: Case) -> tuple[onnx.ModelProto, dict[str, str]]:
+        """What lucid exports of ``case``, for any batch, and the layers among its tensors."""
         from lucid.graph import trace
         from lucid.onnx import to_onnx
 
@@ -48,8 +107,95 @@ class OnnxRuntimeSubject(Subject):
         names = [name for name, _ in layers(model)]
         graph = trace(model, lucid.tensor(case.input), dynamic_batch=True)
         made = {node.output for node in graph.nodes}
-        proto = to_onnx(graph, also=[name for name in names if name in made])
+        found = [name for name in names if name in made]
+        return to_onnx(graph, also=found), {name: name for name in found}
+
+    def load(self, model: bytes) -> onnxruntime.InferenceSession:
+        """A session of a serialized model with the subject's options.
+
+        Raises:
+            UsageError: the provider could not be started, or the runtime refuses the model.
+        """
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = self._level
         options.log_severity_level = _ERRORS_ONLY
-        return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        options.intra_op_num_threads = self._threads
+        settings: dict[str, Any] = {}
+        if self._provider == "CUDAExecutionProvider":
+            settings = {"use_tf32": "1" if self.precision == "tf32" else "0"}
+        providers = [(self._provider, settings)] + ([] if self._provider == _CPU else [(_CPU, {})])
+        try:
+            session = onnxruntime.InferenceSession(model, options, providers=providers)
+        except Exception as error:  # the runtime's exceptions share no narrower base
+            if self._file is None:
+                raise
+            raise UsageError(f"subject: {self.label}: ONNX Runtime refuses the model: {error}") from error
+        if self._provider not in session.get_providers():
+            raise UsageError(f"subject: {self.label}: ONNX Runtime could not start {self._provider}")
+        return session
+
+
+def _whole_path(options: tuple[str, ...]) -> tuple[str, ...]:
+    """The options, a ``file=`` put together again whose path holds colons: it takes all up to ``.onnx``.
+
+    Example:
+        >>> _whole_path(("basic", "file=a", "b.onnx", "threads=2"))
+        ('basic', 'file=a:b.onnx', 'threads=2')
+    """
+    whole: list[str] = []
+    for option in options:
+        if whole and whole[-1].startswith("file=") and not whole[-1].endswith(".onnx"):
+            whole[-1] += f":{option}"
+        else:
+            whole.append(option)
+    return tuple(whole)
+
+
+def _provider(name: str) -> str:
+    known = {provider.lower(): provider for provider in onnxruntime.get_available_providers()}
+    found = known.get(name.lower()) or known.get(f"{name.lower()}executionprovider")
+    if found is None:
+        raise UsageError(f"subject: provider={name}: this ONNX Runtime has {', '.join(known.values())}")
+    return found
+
+
+def _load(path: Path) -> onnx.ModelProto:
+    try:
+        return onnx.load(path)
+    except OSError as error:
+        raise UsageError(f"subject: cannot read {path}: {error.strerror or error}") from None
+    except Exception as error:  # protobuf's exceptions differ by its version
+        raise UsageError(f"subject: {path} is no ONNX model: {error}") from None
+
+
+def _changed(proto: onnx.ModelProto, case: Case, path: Path) -> tuple[onnx.ModelProto, dict[str, str]]:
+    """A changed model, and the layers among its tensors: those of a layer's name, and the network's output.
+
+    Folding a normalisation into the convolution before it leaves, in some toolchains, the result under the
+    convolution's name. No convolution of these networks has a bias; where the one of that name has grown one, what it
+    returns is the normalisation's output, and the convolution's own is not observed.
+
+    Raises:
+        UsageError: no tensor of it is a layer of the case.
+    """
+    expected = [name for name, _ in layers(make_model(case))]
+    makers = {output: node for node in proto.graph.node for output in node.output if output}
+    names: dict[str, str] = {}
+    for before, name in zip(["", *expected], expected, strict=False):
+        if name in makers and not _folded(makers[name], case, name):
+            names[name] = name
+        elif before in makers and _folded(makers[before], case, before):
+            names[before] = name
+    [*outputs] = (output.name for output in proto.graph.output)
+    if len(outputs) == 1 and expected[-1] not in names.values():
+        names = {**names, outputs[0]: expected[-1]}
+    if not names:
+        raise UsageError(f"subject: {path} has no tensor that is named as a layer of {case.name}")
+    return proto, names
+
+
+def _folded(node: onnx.NodeProto, case: Case, name: str) -> bool:
+    """Whether ``node`` is the layer ``name``, a convolution without bias, with a bias."""
+    takes_bias = len(node.input) > 2 and bool(node.input[2])
+    convolution = case.state.get(f"{name}.weight", np.empty(0)).ndim == 4
+    return convolution and takes_bias and f"{name}.bias" not in case.state

@@ -1,65 +1,207 @@
-"""PyTorch on the CPU: the truth in float64, the yardstick in float32, and a foreign subject in other guises."""
+"""PyTorch on any of its devices: the independent float64 run, and a foreign subject in many guises."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from oracle.case import Case
+from oracle.driving import Layerwise
+from oracle.errors import UsageError
 from oracle.mirror.torch_twin import Residual, layers, make_twin
-from oracle.subjects import Subject, choose
+from oracle.subjects import Subject, choose, positive, take
 from oracle.trace import Recorder, Trace
 
-_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+_DTYPES = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "tf32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 
 
 class TorchSubject(Subject):
     """The independently written PyTorch twin of the case's model.
 
-    Options: ``float32`` (default) or ``float64``; ``onednn`` (default) or ``no-onednn``, two healthy implementations
-        that
-    round in different orders.
+    Options, one of each group, the first by default, or ``KEY=VALUE``:
+
+    - precision: ``float32``, ``float64``, ``bfloat16``, ``float16`` (parameters and activations alike), ``tf32`` (CUDA
+      alone; in ``float32`` it is switched off there, though PyTorch's own convolutions have it on);
+    - device: ``cpu``, ``cuda``, ``mps``, ``xpu``, each with a number if there are several (``torch:cuda:1``), or
+      ``device=NAME``, anything that ``torch.device`` takes;
+    - ``eager`` or ``compile`` (torch.compile, with every layer's output kept);
+    - ``contiguous`` or ``channels_last``;
+    - ``onednn`` or ``no-onednn``, on the CPU two healthy implementations that round in different orders;
+    - ``threads=N``.
     """
 
     def __init__(self, *options: str) -> None:
+        named, plain = take("torch", options, ("threads", "device"))
+        number = next((option for option in plain if option.isdigit()), "")
         chosen = choose(
-            "torch", options, {"precision": ("float32", "float64"), "convolutions": ("onednn", "no-onednn")}
+            "torch",
+            tuple(option for option in plain if option != number),
+            {
+                "precision": tuple(_DTYPES),
+                "device": ("cpu", "cuda", "mps", "xpu"),
+                "how": ("eager", "compile"),
+                "layout": ("contiguous", "channels_last"),
+                "convolutions": ("onednn", "no-onednn"),
+            },
         )
         self.precision = chosen["precision"]
-        self._onednn = chosen["convolutions"] == "onednn"
         self.label = ":".join(("torch", *options))
+        self.dtype = _DTYPES[self.precision]
+        self.device = _device(self.label, named.get("device", ":".join(filter(None, (chosen["device"], number)))))
+        if self.precision == "tf32" and self.device.type != "cuda":
+            raise UsageError(f"subject: {self.label}: tf32 is what CUDA devices have; on {self.device} it is float32")
+        self._compile = chosen["how"] == "compile"
+        self.layered = not self._compile
+        self.layout = torch.channels_last if chosen["layout"] == "channels_last" else torch.contiguous_format
+        self._onednn = chosen["convolutions"] == "onednn"
+        self._threads = positive("torch", "threads", named["threads"]) if "threads" in named else None
 
     def build(self, case: Case) -> nn.Module:
         """The twin with the case's weights, in the case's mode."""
-        return make_twin(case.architecture, case.state, _DTYPES[self.precision]).train(case.mode == "train")
+        twin: nn.Module = make_twin(case.architecture, case.state, self.dtype).to(self.device)
+        for parameter in twin.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=self.layout)
+        return twin.train(case.mode == "train")
 
     def run(self, case: Case, recorder: Recorder) -> None:
         """Run the twin; the gradient of an output is recorded when it is complete."""
-        model = self.build(case)
-        image = torch.from_numpy(case.input).to(_DTYPES[self.precision])
-        for name, module in layers(model):
-            module.register_forward_hook(lambda _module, _inputs, output, name=name: _seen(recorder, name, output))
-        consumers = _watch_consumers(model) if isinstance(recorder, Trace) else None
-        with _onednn(self._onednn), torch.set_grad_enabled(case.mode == "train"):
-            logits = model(image)
-            if case.mode == "train":
-                loss = nn.functional.cross_entropy(logits, torch.from_numpy(case.labels))
-                recorder.record("loss", "loss", loss.detach().numpy())
-                loss.backward()
-                for name, parameter in model.named_parameters():
-                    if parameter.grad is not None:
-                        recorder.record("parameter_gradient", name, parameter.grad.numpy())
-        if consumers is not None and isinstance(recorder, Trace):
-            recorder.consumers = {name: tuple(takers) for name, takers in consumers.items()}
+        with self.settings():
+            model = self.build(case)
+            image = torch.from_numpy(case.input).to(self.device, self.dtype, memory_format=self.layout)
+            labels = torch.from_numpy(case.labels).to(self.device) if case.mode == "train" else None
+            if self._compile:
+                _run_compiled(model, image, labels, recorder)
+            else:
+                _run_eager(model, image, labels, recorder)
+
+    def layerwise(self, case: Case) -> Layerwise | None:
+        """The twin taken apart; ``None`` where it is compiled whole."""
+        from oracle.subjects.torch_layers import TorchLayers
+
+        return None if self._compile else TorchLayers(self, case)
+
+    @staticmethod
+    def loss_of(model: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+        """What is minimised: the cross-entropy, unless the model brings a loss of its own."""
+        loss: Callable[[Tensor, Tensor], Tensor] = getattr(model, "loss_function", nn.functional.cross_entropy)
+        return loss
+
+    @contextlib.contextmanager
+    def settings(self) -> Iterator[None]:
+        """PyTorch's global switches, as long as the subject runs."""
+        tf32 = self.precision == "tf32"
+        threads = torch.get_num_threads()
+        matmul, convolution = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        with _onednn(self._onednn):
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+            if self._threads is not None:
+                torch.set_num_threads(self._threads)
+            try:
+                yield
+            finally:
+                torch.set_num_threads(threads)
+                torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, convolution
+
+
+def _device(label: str, name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UsageError(f"subject: {label}: PyTorch cannot use the device {name!r} here: {error}") from None
+    return device
+
+
+def to_numpy(tensor: Tensor) -> np.ndarray:
+    """A tensor's values in NumPy; bfloat16, which NumPy lacks, widened to float32 exactly."""
+    tensor = tensor.detach()
+    array: np.ndarray = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu().numpy()
+    return array
+
+
+def _run_eager(model: nn.Module, image: Tensor, labels: Tensor | None, recorder: Recorder) -> None:
+    for name, module in layers(model):
+        module.register_forward_hook(lambda _module, _inputs, output, name=name: _seen(recorder, name, output))
+    consumers = _watch_consumers(model) if isinstance(recorder, Trace) else None
+    with torch.set_grad_enabled(labels is not None):
+        logits = model(image)
+        if labels is not None:
+            _backward(model, logits, labels, recorder)
+    if consumers is not None and isinstance(recorder, Trace):
+        recorder.consumers = {name: tuple(takers) for name, takers in consumers.items()}
+
+
+def _backward(model: nn.Module, logits: Tensor, labels: Tensor, recorder: Recorder) -> None:
+    loss = TorchSubject.loss_of(model)(logits, labels)
+    recorder.record("loss", "loss", to_numpy(loss))
+    loss.backward()
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            recorder.record("parameter_gradient", name, to_numpy(parameter.grad))
+
+
+def _run_compiled(model: nn.Module, image: Tensor, labels: Tensor | None, recorder: Recorder) -> None:
+    """As `_run_eager`, in one graph: outputs are returned, and gradients taken by zeros that are added to them.
+
+    A hook that leaves the graph would cut it into single layers, and nothing would be left to fuse.
+    """
+    outputs: dict[str, Tensor] = {}
+    probes: dict[str, Tensor] = {}
+
+    def keep(name: str, output: Tensor) -> Tensor:
+        if name in probes:
+            output = output + probes[name]
+        outputs[name] = output
+        return output
+
+    if labels is not None:
+        probes = _probes(model, image)
+    for name, module in layers(model):
+        module.register_forward_hook(lambda _module, _inputs, output, name=name: keep(name, output))
+    with torch.set_grad_enabled(labels is not None):
+        logits = torch.compile(model)(image)
+        for name, output in outputs.items():
+            recorder.record("activation", name, to_numpy(output))
+        if labels is not None:
+            _backward(model, logits, labels, recorder)
+    for name, probe in probes.items():
+        if probe.grad is not None:
+            recorder.record("activation_gradient", name, to_numpy(probe.grad))
+
+
+def _probes(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
+    """A zero of the shape of every layer's output, whose gradient is that output's."""
+    shapes: dict[str, torch.Size] = {}
+    handles = [
+        module.register_forward_hook(lambda _module, _inputs, output, name=name: shapes.update({name: output.shape}))
+        for name, module in layers(model)
+    ]
+    state = {name: value.clone() for name, value in model.named_buffers()}  # the run moves the running statistics
+    with torch.no_grad():
+        model(image)
+        for name, value in model.named_buffers():
+            value.copy_(state[name])
+    for handle in handles:
+        handle.remove()
+    zeros = {name: torch.zeros(shape, dtype=image.dtype, device=image.device) for name, shape in shapes.items()}
+    return {name: zero.requires_grad_(True) for name, zero in zeros.items()}
 
 
 def _seen(recorder: Recorder, name: str, output: Tensor) -> None:
-    recorder.record("activation", name, output.detach().numpy())
+    recorder.record("activation", name, to_numpy(output))
     if output.requires_grad:
-        output.register_hook(lambda gradient: recorder.record("activation_gradient", name, gradient.numpy()))
+        output.register_hook(lambda gradient: recorder.record("activation_gradient", name, to_numpy(gradient)))
 
 
 @contextlib.contextmanager

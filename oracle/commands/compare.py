@@ -1,0 +1,74 @@
+"""``lucid-oracle compare``: judge a file of tensors, from whatever runtime, by a golden."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from oracle.commands.options import OutputConsole, report_options, require_writable
+from oracle.commands.progress import progress
+from oracle.compare import PRECISIONS, Precision
+from oracle.errors import UsageError
+from oracle.report import write_reports
+from oracle.report.terminal import print_verdict
+
+AGREES, DISAGREES = 0, 1
+
+
+@click.command("compare")
+@click.argument("trace", type=click.Path(path_type=Path))
+@click.option("--golden", required=True, metavar="NAME", help="The case that was run, such as resnet_50-train.")
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="float32",
+    show_default=True,
+    help="What the runtime computes in: whose budget it is given.",
+)
+@click.option(
+    "--stored", is_flag=True, help="Judge by the golden's samples and projections; do not compute the truth again."
+)
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where the goldens are. [default: the project's]",
+)
+@report_options
+def command(
+    trace: Path,
+    golden: str,
+    precision: Precision,
+    stored: bool,
+    directory: Path | None,
+    json_path: Path | None,
+    junit_path: Path | None,
+    html_path: Path | None,
+    worst: int | None,
+    quiet: bool,
+) -> int:
+    """Judge every tensor in TRACE (.safetensors or .npz) within the budget of a healthy runtime of its precision.
+
+    `lucid-oracle vectors MODEL` writes what to run, and says which tensors to dump under which names. What TRACE
+    leaves out is reported as not observed.
+    """
+    from oracle.golden import Golden
+    from oracle.subjects.file import FileSubject
+    from oracle.verdict import compare_trace
+
+    require_writable(json=json_path, junit=junit_path, html=html_path)
+    subject = FileSubject(str(trace))
+    found = Golden.load(golden, directory)
+    if not set(subject.file.trace) & set(found.keys()):
+        raise UsageError(f"trace: {trace} holds no tensor of {golden}: nothing would be compared")
+    with progress(quiet) as step:
+        verdict = compare_trace(subject.file.trace, found, precision, label=subject.label, stored=stored, progress=step)
+    write_reports(verdict, json=json_path, junit=junit_path, html=html_path)
+    console = OutputConsole()
+    print_verdict(verdict, console, tables=not quiet, worst=worst)
+    for stranger in subject.file.strangers:
+        console.print(
+            f"note: {stranger!r} in {trace} is no name of a trace's tensor, and was not compared", markup=False
+        )
+    return AGREES if verdict.agrees else DISAGREES

@@ -1,0 +1,70 @@
+"""Options that several commands share: where reports go, and how much is printed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+
+from oracle.errors import UsageError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+_REPORTS = {
+    "json": "Write the whole verdict.",
+    "junit": "Write JUnit XML, for Jenkins, GitLab and others.",
+    "html": "Write a page to look at: one file, no network.",
+}
+
+
+def report_options(command: Command) -> Command:
+    """Give a command ``--json``, ``--junit``, ``--html``, ``--worst`` and ``--quiet``.
+
+    The command takes them as ``json_path``, ``junit_path``, ``html_path``, ``worst`` and ``quiet``.
+    """
+    made: Any = command
+    quiet = click.option("-q", "--quiet", is_flag=True, help="No tables and no progress: one sentence a subject.")
+    worst = click.option(
+        "--worst", type=click.IntRange(min=1), metavar="N", help="List only the N layers closest to their budget."
+    )
+    made = worst(quiet(made))
+    for name, told in reversed(_REPORTS.items()):
+        path = click.Path(path_type=Path)
+        made = click.option(f"--{name}", f"{name}_path", type=path, metavar="FILE", help=told)(made)
+    result: Command = made
+    return result
+
+
+def require_writable(**paths: Path | None) -> None:
+    """Say now, not after minutes of work, that a report cannot be written where it is to go.
+
+    Args:
+        paths: by option, such as ``json=path``.
+
+    Raises:
+        UsageError: a path is a directory, or its directory is missing; or two are the same file.
+    """
+    given = {name: path for name, path in paths.items() if path is not None}
+    for name, path in given.items():
+        if path.is_dir():
+            raise UsageError(f"--{name}: {path} is a directory")
+        if not path.parent.is_dir():
+            raise UsageError(f"--{name}: there is no directory {path.parent}")
+    if len({path.resolve() for path in given.values()}) < len(given):
+        raise UsageError(f"{', '.join(f'--{name}' for name in given)}: each report needs a file of its own")
+
+
+class OutputConsole(Console):
+    """Standard output, 100 columns wide where it is no terminal. A reader that leaves (``| head``) is no error."""
+
+    def __init__(self) -> None:
+        super().__init__(highlight=False)
+        if not self.is_terminal:
+            super().__init__(highlight=False, width=100)
+
+    def on_broken_pipe(self) -> None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,134 @@
+"""The matrix for people: a table for the terminal and for Markdown, one row a fault, and the misses in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from oracle.faults.fault import CATALOGUE
+from oracle.faults.matrix import Matrix, Outcome
+
+VIEWS = ("free", "local", "exact")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One fault: how often it struck, how often it changed a bit, and of those, what each view made of it."""
+
+    category: str
+    fault: str
+    tried: int
+    inert: int
+    views: dict[str, str]
+    caught: str
+    named: str
+
+
+def _share(outcomes: Sequence[Outcome], view: str) -> str:
+    """``caught/judged`` of one view, ``-`` where it judged none."""
+    judged = [each for each in outcomes if view in each.caught]
+    return f"{sum(each.caught[view] for each in judged)}/{len(judged)}" if judged else "-"
+
+
+def rows(matrix: Matrix) -> Iterator[Row]:
+    """The faults in the catalogue's order."""
+    for name, fault in CATALOGUE.items():
+        outcomes = [each for each in matrix.outcomes if each.fault == name]
+        if not outcomes:
+            continue
+        live = [each for each in outcomes if each.changed]
+        yield Row(
+            fault.category,
+            name,
+            len(outcomes),
+            len(outcomes) - len(live),
+            {view: _share(live, view) for view in VIEWS},
+            f"{sum(each.is_caught for each in live)}/{len(live)}",
+            f"{sum(each.is_named for each in live)}/{len(live)}",
+        )
+
+
+def summary(matrix: Matrix) -> list[str]:
+    """What it all comes to, in sentences."""
+    live = len(matrix.live)
+    told = [
+        f"{len({each.fault for each in matrix.outcomes})} faults put into {len(matrix.outcomes)} subjects; "
+        f"{len(matrix.inert)} changed no bit, {live} did.",
+        f"Of these {live}: caught {_percent(matrix.caught_share)}, the layer named {_percent(matrix.named_share)}.",
+    ]
+    for view in VIEWS:
+        judged = [each for each in matrix.live if view in each.caught]
+        if judged:
+            caught = [each for each in judged if each.caught[view]]
+            named = sum(each.named.get(view, False) for each in caught)
+            told.append(
+                f"The {view} view caught {len(caught)} of the {len(judged)} that it judged, and named {named} of these."
+            )
+    return told
+
+
+def _percent(share: float) -> str:
+    return "none" if math.isnan(share) else f"{100 * share:.2f} %"
+
+
+def misses(matrix: Matrix) -> list[str]:
+    """One sentence for each fault that was missed, or whose layer was not named."""
+    told = []
+    for outcome in matrix.missed:
+        told.append(f"missed: {_where(outcome)}: {CATALOGUE[outcome.fault].description}")
+    for outcome in matrix.misnamed:
+        view = next(view for view in ("exact", "local", "free") if outcome.caught.get(view))
+        told.append(f"another layer named: {_where(outcome)}: {outcome.found[view]}")
+    return told
+
+
+def _where(outcome: Outcome) -> str:
+    return f"{outcome.fault} at {outcome.layer} of {outcome.case} in {outcome.engine}"
+
+
+def print_matrix(matrix: Matrix, console: Console, *, table: bool = True) -> None:
+    """The table, the summary, and the misses."""
+    if table:
+        shown = Table(title="faults: how often caught, of how many that changed a bit", title_justify="left")
+        for heading in ("", "fault"):
+            shown.add_column(heading)
+        for heading in ("tried", "inert", *VIEWS, "caught", "named"):
+            shown.add_column(heading, justify="right")
+        for row in rows(matrix):
+            cells = (
+                row.category,
+                row.fault,
+                str(row.tried),
+                str(row.inert),
+                *row.views.values(),
+                row.caught,
+                row.named,
+            )
+            shown.add_row(*cells)
+        console.print(shown)
+    for sentence in (*misses(matrix), *summary(matrix)):
+        console.print(sentence, highlight=False, markup=False)
+
+
+def to_markdown(matrix: Matrix) -> str:
+    """The same as Markdown.
+
+    Example:
+        >>> print(to_markdown(Matrix([])).splitlines()[0])
+        | | fault | tried | inert | free | local | exact | caught | named |
+    """
+    lines = [
+        "| | fault | tried | inert | " + " | ".join(VIEWS) + " | caught | named |",
+        "|---|---|" + "---:|" * (4 + len(VIEWS)),
+    ]
+    for row in rows(matrix):
+        views = " | ".join(row.views.values())
+        lines.append(
+            f"| {row.category} | {row.fault} | {row.tried} | {row.inert} | {views} | {row.caught} | {row.named} |"
+        )
+    lines += ["", *summary(matrix), "", *(f"- {sentence}" for sentence in misses(matrix))]
+    return "\n".join(lines).rstrip() + "\n"

@@ -1,0 +1,336 @@
+"""The local view: each layer by itself, fed what the truth fed it, judged by the rounding errors of that one operation.
+
+Forward a layer gets the truth's own input, backward the truth's own gradient of its output, both rounded to the
+subject's precision. What it should make of them is computed again in float64 from those very numbers (`oracle.exact`),
+so nothing accumulates, no earlier fault is seen again, and a single wrong weight cannot hide behind what depth
+amplifies. Every tensor is judged three times: element by element, by each channel's root mean square, and as a whole.
+
+A layer's verdicts are its output; the gradient that it makes for its input; those of its parameters; and of a batch
+normalisation in training also the statistics after the step. A residual block's own code is judged with its layers
+replaced by the truth: its sum and ReLU forward, and backward the gradient that reaches its layers and its input.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from oracle.case import Case
+from oracle.compare import Budget, LayerVerdict, Precision, Status, SubjectVerdict, count_not_finite
+from oracle.driving import BlockRun, LayerRun, Layerwise
+from oracle.errors import UsageError
+from oracle.exact import Expected, Feed, expected, expected_arrivals, expected_sum
+from oracle.kind import describe
+from oracle.layer import IMAGE, Layer, layers_of
+from oracle.rounding import REACH, ROUNDINGS, limit, round_to
+from oracle.subjects import Subject
+from oracle.trace import Kind, Trace
+
+Array = np.ndarray[Any, Any]
+Progress = Callable[[str], None]
+
+
+def local_check(subject: Subject, truth: Trace, case: Case, precision: Precision) -> SubjectVerdict:
+    """Drive ``subject`` through ``case`` layer by layer and judge every layer by itself.
+
+    Args:
+        subject: one that can be driven (its ``layerwise`` is not ``None``).
+        truth: the case's truth in float64, every tensor.
+        case: what is run.
+        precision: what the subject computes in.
+
+    Raises:
+        UsageError: the subject cannot be driven layer by layer.
+    """
+    return local_checks([subject], LocalTruth(case, truth, precision))[0]
+
+
+def local_checks(subjects: Sequence[Subject], truth: LocalTruth) -> list[SubjectVerdict]:
+    """The same for several subjects of one precision: what each layer should make is computed once.
+
+    Raises:
+        UsageError: a subject cannot be driven layer by layer.
+    """
+    runs = [_Run(subject, truth.case) for subject in subjects]
+    for step in truth.steps():
+        for run in runs:
+            run.take(step, truth)
+    return [run.verdict(truth) for run in runs]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One layer: what it is fed, and what it should make of it.
+
+    Args:
+        layer: which.
+        feed: what it is fed.
+        expected: its output, gradients and statistics.
+        within: of a block, its layers by name.
+        outputs: of a block, what its layers return.
+        input_gradients: of a block, what its layers hand back.
+        source: of a block, what it takes.
+    """
+
+    layer: Layer
+    feed: Feed
+    expected: Sequence[Expected]
+    within: Mapping[str, Layer]
+    outputs: Mapping[str, Array]
+    input_gradients: Mapping[str, Array]
+    source: Array | None = None
+
+
+class LocalTruth:
+    """What every layer of a case is fed and should make of it, at one precision.
+
+    Args:
+        case: what is run.
+        truth: its truth in float64.
+        precision: the subjects'.
+        keep: whether to keep every layer's expectation for the next subject; it takes several times the truth's memory.
+    """
+
+    def __init__(self, case: Case, truth: Trace, precision: Precision, *, keep: bool = False) -> None:
+        self.case, self.truth, self.precision = case, truth, precision
+        self.rounding = ROUNDINGS[precision]
+        self.layers = [layer for layer in layers_of(case.architecture) if layer.op != "loss" or case.mode == "train"]
+        self._kept: list[Step] | None = None
+        self._keep = keep
+        self._state = {
+            name: round_to(value, precision) for name, value in case.state.items() if value.dtype.kind == "f"
+        }
+
+    def steps(self) -> Iterator[Step]:
+        """The layers in the order in which they run forward."""
+        if self._kept is not None:
+            yield from self._kept
+            return
+        kept: list[Step] = []
+        for step in self._make():
+            if self._keep:
+                kept.append(step)
+            yield step
+        if self._keep:
+            self._kept = kept
+
+    def _make(self) -> Iterator[Step]:
+        handed: dict[str, Array] = {}
+        for layer in self.layers:
+            if layer.op == "sum":
+                yield self._block(layer, handed)
+                handed = {}
+                continue
+            feed = self._feed(layer)
+            made = expected(layer, feed, self.rounding)
+            if layer.block and feed.gradient is not None:
+                [gradient] = [each.exact for each in made if each.kind == "activation_gradient"]
+                handed[layer.name] = round_to(gradient, self.precision)
+            yield Step(layer, feed, [each for each in made if not self._needless(layer, each)], {}, {}, {})
+
+    @staticmethod
+    def _needless(layer: Layer, each: Expected) -> bool:
+        """Nobody asks for the gradient of the image."""
+        return each.kind == "activation_gradient" and IMAGE in layer.inputs
+
+    def _fed(self, name: str) -> Array:
+        return round_to(self.case.input if name == IMAGE else self.truth["activation", name], self.precision)
+
+    def _gradient(self, name: str) -> Array | None:
+        key: tuple[Kind, str] = ("activation_gradient", name)
+        return round_to(self.truth[key], self.precision) if key in self.truth else None
+
+    def _feed(self, layer: Layer) -> Feed:
+        prefix = f"{layer.name}."
+        parameters = {
+            name.removeprefix(prefix): value
+            for name, value in self._state.items()
+            if name.rpartition(".")[0] == layer.name
+        }
+        inputs = tuple(self._fed(name) for name in layer.inputs)
+        training = self.case.mode == "train"
+        return Feed(inputs, self._gradient(layer.name), parameters, self.case.labels, training)
+
+    def _block(self, layer: Layer, handed: dict[str, Array]) -> Step:
+        within = {each.name: each for each in self.layers if each.block == layer.name and each is not layer}
+        feed = self._feed(layer)
+        ends = (feed.inputs[0], feed.inputs[1])
+        made = [expected_sum(layer, ends, self.rounding)]
+        if feed.gradient is not None:
+            made += expected_arrivals(layer, ends, feed.gradient, within, handed, self.rounding)
+        outputs = {name: self._fed(name) for name in within}
+        return Step(layer, feed, made, within, outputs, handed, self._fed(layer.source))
+
+
+class _Run:
+    """One subject on its way through the layers."""
+
+    def __init__(self, subject: Subject, case: Case) -> None:
+        driven = subject.layerwise(case)
+        if driven is None:
+            raise UsageError(f"subject: {subject.label} cannot be driven layer by layer: it has the free view alone")
+        self._subject, self._driven = subject, driven
+        self._forward: list[LayerVerdict] = []
+        self._backward: list[list[LayerVerdict]] = []
+        self._failure = ""
+        self._seconds = 0.0
+
+    def take(self, step: Step, truth: LocalTruth) -> None:
+        """Run and judge one layer."""
+        start = time.perf_counter()
+        try:
+            made = _drive(self._driven, step, truth.precision)
+        except UsageError:
+            raise
+        except Exception as error:  # a subject is foreign code: whatever it raises is its verdict
+            told = f"{type(error).__name__}: {error}"
+            self._failure = self._failure or f"{step.layer.name}: {told}"
+            made = {}
+        verdicts = _judged(step.expected, made, self._subject.kinds)
+        self._forward += [each for each in verdicts if each.kind in ("activation", "loss")]
+        self._backward.append([each for each in verdicts if each.kind not in ("activation", "loss")])
+        self._seconds += time.perf_counter() - start
+
+    def verdict(self, truth: LocalTruth) -> SubjectVerdict:
+        """Forward in order, then backward from the last layer to the first."""
+        backward = [each for verdicts in reversed(self._backward) for each in verdicts]
+        return SubjectVerdict(
+            self._subject.label, "local", truth.precision, [*self._forward, *backward], self._failure, self._seconds
+        )
+
+
+Made = dict[tuple[Kind, str, str], Array | None]
+
+
+def _drive(driven: Layerwise, step: Step, precision: Precision) -> Made:
+    """Run one layer and sort what it made by kind, name and note, as `Expected` has them."""
+    layer, feed = step.layer, step.feed
+    if layer.op == "sum":
+        assert step.source is not None
+        block = driven.run_block(layer, step.source, step.outputs, step.input_gradients, feed.gradient)
+        return _of_block(layer, block)
+    return _of_layer(layer, driven.run(layer, feed.inputs, feed.gradient))
+
+
+def _of_block(layer: Layer, run: BlockRun) -> Made:
+    made: Made = {("activation", layer.name, ""): run.output}
+    for name, gradient in run.arrivals.items():
+        made["activation_gradient", layer.name, f"the gradient that reaches {name}"] = gradient
+    return made
+
+
+def _of_layer(layer: Layer, run: LayerRun) -> Made:
+    made: Made = {("loss" if layer.op == "loss" else "activation", layer.name, ""): run.output}
+    for gradient in run.input_gradients[:1]:
+        made["activation_gradient", layer.name, "the gradient of its input"] = gradient
+    for name, gradient in run.parameter_gradients.items():
+        made["parameter_gradient", f"{layer.name}.{name}", ""] = gradient
+    for name, statistic in run.statistics.items():
+        made["activation", f"{layer.name}.{name}", "after the step"] = statistic
+    return made
+
+
+def _judged(wanted: Sequence[Expected], made: Made, kinds: Iterable[Kind]) -> list[LayerVerdict]:
+    """One verdict for each kind and name; where several tensors share both, that of the worst."""
+    owed = set(kinds)
+    verdicts: dict[tuple[Kind, str], LayerVerdict] = {}
+    for each in wanted:
+        if each.kind not in owed:
+            continue
+        found = judge_local(each, made.get((each.kind, each.name, each.note)))
+        before = verdicts.get((each.kind, each.name))
+        if before is None or _badness(found) > _badness(before):
+            verdicts[each.kind, each.name] = found
+    return list(verdicts.values())
+
+
+def _badness(verdict: LayerVerdict) -> tuple[bool, float]:
+    return not verdict.agrees, math.inf if math.isnan(verdict.used) else verdict.used
+
+
+def judge_local(wanted: Expected, array: Array | None) -> LayerVerdict:
+    """One tensor that a layer made, against what it should have made.
+
+    Example:
+        >>> from oracle.exact import EXACT
+        >>> wanted = Expected("activation", "relu", np.ones((1, 2)), EXACT)
+        >>> judge_local(wanted, np.ones((1, 2))).status, judge_local(wanted, np.zeros((1, 2))).status
+        ('exact', 'over')
+    """
+    key = (wanted.kind, wanted.name)
+    exact, note = wanted.exact, wanted.note
+    if array is None:
+        return LayerVerdict(*key, "local", "missing", note=note or "the subject made no such tensor")
+    if array.shape != exact.shape:
+        return LayerVerdict(*key, "local", "shape", note=f"shape {array.shape} where the truth has {exact.shape}")
+    if not np.isfinite(array).all():
+        told = describe(array, exact, Budget(0.0))
+        return LayerVerdict(*key, "local", "not finite", difference=told, note=count_not_finite(array))
+    return _measured(wanted, array, key)
+
+
+def _measured(wanted: Expected, array: Array, key: tuple[Kind, str]) -> LayerVerdict:
+    exact, deviation, axis = wanted.exact, wanted.deviation, wanted.channel
+    difference = np.subtract(array, exact, dtype=np.float64)
+    squares = np.square(difference)
+    scale = math.sqrt(float(np.vdot(exact, exact)) / exact.size) if exact.size else 0.0
+    scale = scale if scale > 0 else 1.0  # of an exact zero, deviations are absolute
+    found, own, shared = (_by_channel(each, exact.shape, axis) for each in (squares, deviation.own, deviation.shared))
+    count = squares.size / found.size
+    error = math.sqrt(float(found.mean()))
+    budget = float(limit(own.mean(), shared.mean(), squares.size, found.size))
+    channel, used, allowed = None, math.nan, None
+    if axis is not None:
+        allowed = limit(own, shared, count)
+        shares = _shares(np.sqrt(found), allowed)
+        channel = int(shares.argmax())
+        used = float(shares[channel])
+    worst, largest_budget = _worst_element(squares, deviation.own, deviation.shared)
+    largest = abs(float(difference.flat[worst]))
+    over = error > budget or largest > largest_budget or used > 1.0
+    status: Status = "over" if over else ("exact" if error == 0 else "within")
+    told = Budget(budget / scale, largest_budget / scale, None if allowed is None else allowed / scale)
+    return LayerVerdict(
+        *key,
+        "local",
+        status,
+        error / scale,
+        budget / scale,
+        largest / scale,
+        largest_budget / scale,
+        channel,
+        used,
+        describe(array, exact, told) if over else "",
+        wanted.note,
+    )
+
+
+def _shares(found: Array, allowed: Array | float) -> Array:
+    """How much of what is allowed is used: nothing of nothing is 0, something of nothing infinite."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shares = found / allowed
+    return np.where(found == 0, 0.0, shares)
+
+
+def _by_channel(values: Array | float, shape: tuple[int, ...], axis: int | None) -> Array:
+    """The mean over each channel; over everything, as one channel, where there are none."""
+    if np.ndim(values) == 0:
+        return np.full(shape[axis] if axis is not None else 1, float(values))
+    values = np.broadcast_to(values, shape)
+    if axis is None:
+        return np.asarray(values.mean()).reshape(1)
+    return np.asarray(values.mean(tuple(each for each in range(len(shape)) if each != axis)))
+
+
+def _worst_element(squares: Array, own: Array | float, shared: Array | float) -> tuple[int, float]:
+    """Where the largest share of its own budget is used, and that budget."""
+    variance = own if np.ndim(shared) == 0 and shared == 0 else own + shared
+    if np.ndim(variance) == 0:
+        return int(squares.argmax()), (1 + REACH) * math.sqrt(float(variance))
+    worst = int(_shares(squares, variance).argmax())
+    return worst, (1 + REACH) * math.sqrt(float(np.broadcast_to(variance, squares.shape).flat[worst]))

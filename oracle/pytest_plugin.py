@@ -1,0 +1,121 @@
+"""What pytest learns of the oracle. It imports nothing of it until a test has used it.
+
+- ``--oracle-require[=N]``: the run fails unless its passing tests compared at least N tensors (1 by default). A parity
+  run of which everything was skipped, or deselected, or that compared nothing, has verified nothing and is never green.
+- ``--oracle-report=DIR``: for each test that fails on a verdict, a page of HTML and the JSON in ``DIR``.
+
+With xdist, each worker counts for its own tests and the controller adds up.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_PROPERTY = "oracle_tensors_compared"
+_TOTALS = pytest.StashKey[list[int]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options."""
+    group = parser.getgroup("oracle", "comparisons with goldens")
+    group.addoption(
+        "--oracle-require",
+        nargs="?",
+        type=int,
+        const=1,
+        default=0,
+        metavar="N",
+        help="fail unless the passing tests compared at least N tensors (1) with goldens or the truth",
+    )
+    group.addoption("--oracle-report", metavar="DIR", help="write a page and JSON there for each test that disagrees")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start counting: tensors, and the tests that compared them."""
+    config.stash[_TOTALS] = [0, 0]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Note on each test how many tensors it compared; the note travels with its report."""
+    before = _compared()
+    try:
+        return (yield)
+    finally:
+        count = _compared() - before
+        if count:
+            item.user_properties.append((_PROPERTY, count))
+
+
+def _compared() -> int:
+    testing = sys.modules.get("oracle.testing")
+    return 0 if testing is None else testing.tensors_compared()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """Write the verdict of a test that failed on it."""
+    report = yield
+    directory = item.config.getoption("--oracle-report")
+    verdict = getattr(call.excinfo.value, "verdict", None) if call.excinfo is not None else None
+    if directory and verdict is not None and report.failed:
+        from oracle.report import write_reports
+
+        folder = Path(directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        stem = re.sub(r"[^\w.-]+", "_", item.nodeid).strip("_")
+        write_reports(verdict, json=folder / f"{stem}.json", html=folder / f"{stem}.html")
+        report.sections.append(("oracle report", str(folder / f"{stem}.html")))
+    return report
+
+
+class _Counter:
+    """Adds up what the reports say; in a worker of xdist there is none, for the controller sees every report."""
+
+    def __init__(self, totals: list[int]) -> None:
+        self._totals = totals
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call" and report.passed:
+            count = sum(value for name, value in report.user_properties if name == _PROPERTY)  # type: ignore[misc]
+            self._totals[0] += count
+            self._totals[1] += count > 0
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Count in the process that sees all reports."""
+    if not hasattr(session.config, "workerinput"):
+        session.config.pluginmanager.register(_Counter(session.config.stash[_TOTALS]))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Turn a run red that compared too little."""
+    if _falls_short(session.config) and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _falls_short(config: pytest.Config) -> bool:
+    if hasattr(config, "workerinput") or config.option.collectonly:
+        return False
+    required: int = config.getoption("--oracle-require")
+    return config.stash[_TOTALS][0] < required
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Say how much was compared, and whether that is enough."""
+    tensors, tests = config.stash[_TOTALS]
+    required = config.getoption("--oracle-require")
+    if _falls_short(config):
+        told = (
+            f"oracle: {tensors} tensors were compared, at least {required} are required: this run verified too little"
+        )
+        terminalreporter.write_line(told, red=True, bold=True)
+    elif tensors:
+        terminalreporter.write_line(f"oracle: {tensors} tensors in line, in {tests} tests")

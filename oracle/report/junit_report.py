@@ -1,0 +1,109 @@
+"""The verdict as JUnit XML, as Jenkins, GitLab and others read it: a suite a case, subject and view, a test a tensor.
+
+The usual schema (Jenkins' ``junit-10.xsd``) has ``failure`` and ``skipped`` inside a test and no more. A tensor that
+was not observed is skipped; a subject that could not finish, and one of which nothing was compared, is one failed test
+more, so that no suite is green that verified nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from oracle.report.json_report import Document, value
+from oracle.trace import write_whole
+
+# What XML 1.0 cannot hold, not even escaped.
+_ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def to_junit(document: Document) -> bytes:
+    """The XML of a verdict's JSON form, UTF-8."""
+    root = ElementTree.Element("testsuites", name="lucid-oracle")
+    for case in document["cases"]:
+        for subject in case["subjects"]:
+            root.append(_suite(case, subject))
+    if not any(len(suite.findall("testcase")) for suite in root):
+        root.append(_empty_suite())
+    for total in ("tests", "failures", "errors"):
+        root.set(total, str(sum(int(suite.get(total, "0")) for suite in root)))
+    root.set("time", f"{sum(float(suite.get('time', '0')) for suite in root):.3f}")
+    ElementTree.indent(root)
+    text: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return text + b"\n"
+
+
+def write_junit(document: Document, path: Path) -> None:
+    """Write a verdict's JSON form as JUnit XML.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    write_whole(path, to_junit(document))
+
+
+def _suite(case: dict[str, Any], subject: dict[str, Any]) -> ElementTree.Element:
+    parts = (case["name"], subject["subject"], subject["view"])
+    suite = ElementTree.Element("testsuite", name=_text(" ".join(parts)))
+    properties = ElementTree.SubElement(suite, "properties")
+    for name, told in (
+        ("precision", subject["precision"]),
+        ("truth", case["truth"]),
+        ("sentence", subject["sentence"]),
+    ):
+        ElementTree.SubElement(properties, "property", name=name, value=_text(told))
+    where = _text(".".join(part.replace(".", "_") for part in parts))
+    for layer in subject["layers"]:
+        test = ElementTree.SubElement(suite, "testcase", name=_text(f"{layer['kind']} {layer['name']}"))
+        test.set("classname", where)
+        if layer["status"] == "not observed":
+            _outcome(test, "skipped", "not observed", layer["note"] or "the subject did not hand it over")
+        elif not layer["agrees"]:
+            _outcome(test, "failure", layer["status"], _why(layer))
+    whole = subject["failure"] or (None if _compared(subject) else "nothing was compared, which is no agreement")
+    if whole:
+        test = ElementTree.SubElement(suite, "testcase", name="the whole run", classname=where)
+        _outcome(test, "failure", "failure" if subject["failure"] else "nothing compared", whole)
+    _count(suite, value(subject["seconds"]))
+    return suite
+
+
+def _empty_suite() -> ElementTree.Element:
+    suite = ElementTree.Element("testsuite", name="nothing")
+    test = ElementTree.SubElement(suite, "testcase", name="the whole run", classname="nothing")
+    _outcome(test, "failure", "nothing compared", "nothing was compared, which is no agreement")
+    _count(suite, 0.0)
+    return suite
+
+
+def _compared(subject: dict[str, Any]) -> bool:
+    return any(layer["status"] != "not observed" for layer in subject["layers"])
+
+
+def _count(suite: ElementTree.Element, seconds: float) -> None:
+    tests = suite.findall("testcase")
+    suite.set("tests", str(len(tests)))
+    suite.set("failures", str(sum(test.find("failure") is not None for test in tests)))
+    suite.set("skipped", str(sum(test.find("skipped") is not None for test in tests)))
+    suite.set("errors", "0")
+    suite.set("time", f"{seconds:.3f}")
+
+
+def _outcome(test: ElementTree.Element, tag: str, kind: str, message: str) -> None:
+    ElementTree.SubElement(test, tag, type=_text(kind), message=_text(message)).text = _text(message)
+
+
+def _why(layer: dict[str, Any]) -> str:
+    told = [layer["status"]]
+    for name, allowed in (("error", "budget"), ("largest", "largest_budget")):
+        if layer[name] != "NaN":
+            told.append(f"{name} {value(layer[name]):.3e} (budget {value(layer[allowed]):.3e})")
+    if layer["channel"] is not None and layer["channel_share"] != "NaN":
+        told.append(f"channel {layer['channel']} used {value(layer['channel_share']):.0%} of its budget")
+    return "; ".join([*told, *filter(None, (layer["difference"], layer["note"]))])
+
+
+def _text(text: str) -> str:
+    return _ILLEGAL.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -1,0 +1,135 @@
+"""PyTorch layer by layer: each module of the twin called by itself, with whatever hooks hang on it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from oracle.case import Case
+from oracle.driving import Array, BlockRun, LayerRun, Layerwise
+from oracle.layer import IMAGE, Layer
+
+if TYPE_CHECKING:
+    from oracle.subjects.pytorch import TorchSubject
+
+
+class TorchLayers(Layerwise):
+    """The twin that a `TorchSubject` would run, taken apart."""
+
+    def __init__(self, subject: TorchSubject, case: Case) -> None:
+        self._subject, self._case = subject, case
+        with subject.settings():
+            self._model = subject.build(case)
+        self._modules = dict(self._model.named_modules())
+
+    def run(self, layer: Layer, inputs: Sequence[Array], gradient: Array | None) -> LayerRun:
+        """Call the module (the loss: the function that the subject minimises)."""
+        backward = gradient is not None or (layer.op == "loss" and self._case.mode == "train")
+        with self._subject.settings(), torch.set_grad_enabled(backward):
+            given = [self._tensor(each).requires_grad_(backward and IMAGE not in layer.inputs) for each in inputs]
+            if layer.op == "loss":
+                labels = torch.from_numpy(self._case.labels).to(self._subject.device)
+                output = self._subject.loss_of(self._model)(given[0], labels)
+                return self._finish(given, output, None, backward, nn.Module())
+            module = self._modules[layer.name]
+            output = module(*given)
+            return self._finish(given, output, gradient, backward, module)
+
+    def _finish(
+        self, given: Sequence[Tensor], output: Tensor, gradient: Array | None, backward: bool, module: nn.Module
+    ) -> LayerRun:
+        if backward and output.requires_grad:
+            output.backward(None if gradient is None else self._tensor(gradient))
+        parameters = {
+            name: self._numpy(value.grad) for name, value in module.named_parameters() if value.grad is not None
+        }
+        for value in module.parameters():
+            value.grad = None
+        tracked = isinstance(module, nn.BatchNorm2d) and module.training
+        statistics = {name: self._numpy(value) for name, value in module.named_buffers() if tracked and value.ndim}
+        return LayerRun(
+            self._numpy(output),
+            [None if each.grad is None else self._numpy(each.grad) for each in given],
+            parameters,
+            statistics,
+        )
+
+    def run_block(
+        self,
+        layer: Layer,
+        source: Array,
+        outputs: Mapping[str, Array],
+        input_gradients: Mapping[str, Array],
+        gradient: Array | None,
+    ) -> BlockRun:
+        """Call the block with its layers replaced."""
+        arrivals: dict[str, Array] = {}
+
+        def stub(name: str) -> nn.Module:
+            def arrived(dy: Tensor) -> None:
+                arrivals[name] = self._numpy(dy)
+
+            handed = self._tensor(input_gradients[name]) if gradient is not None else None
+            return _Stub(self._tensor(outputs[name]), handed, arrived)
+
+        backward = gradient is not None
+        with self._subject.settings(), torch.set_grad_enabled(backward), self._replaced(outputs, stub):
+            x = self._tensor(source).requires_grad_(backward)
+            output = self._modules[layer.name](x)
+            if gradient is not None and output.requires_grad:
+                output.backward(self._tensor(gradient))
+                if x.grad is not None:
+                    arrivals[layer.source] = self._numpy(x.grad)
+        return BlockRun(self._numpy(output), arrivals)
+
+    @contextlib.contextmanager
+    def _replaced(self, names: Mapping[str, Array], stub: Callable[[str], nn.Module]) -> Iterator[None]:
+        """The modules of these names replaced, hooks and all."""
+        homes = [(self._modules[name.rpartition(".")[0]]._modules, name.rpartition(".")[2], name) for name in names]
+        before = [home.get(leaf) for home, leaf, _ in homes]
+        try:
+            for home, leaf, name in homes:
+                home[leaf] = stub(name)
+            yield
+        finally:
+            for (home, leaf, _), module in zip(homes, before, strict=True):
+                home[leaf] = module
+
+    def _tensor(self, array: Array) -> Tensor:
+        tensor = torch.from_numpy(array.copy())  # a copy: the module may write to it
+        layout = self._subject.layout if tensor.ndim == 4 else torch.contiguous_format
+        return tensor.to(self._subject.device, self._subject.dtype, memory_format=layout)
+
+    @staticmethod
+    def _numpy(tensor: Tensor) -> Array:
+        from oracle.subjects.pytorch import to_numpy
+
+        return to_numpy(tensor).copy()
+
+
+class _Fed(torch.autograd.Function):
+    """Returns what it is told to, forward and backward, and tells which gradient reached it."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor, output: Tensor, handed: Tensor, arrived: Callable[[Tensor], None]) -> Tensor:
+        context.handed, context.arrived = handed, arrived
+        return output.clone()
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Any:
+        context.arrived(gradient)
+        return context.handed.clone(), None, None, None
+
+
+class _Stub(nn.Module):
+    def __init__(self, output: Tensor, handed: Tensor | None, arrived: Callable[[Tensor], None]) -> None:
+        super().__init__()
+        self._told = output, handed, arrived
+
+    def forward(self, x: Tensor) -> Any:
+        output, handed, arrived = self._told
+        return output if handed is None else _Fed.apply(x, output, handed, arrived)

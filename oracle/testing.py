@@ -1,0 +1,162 @@
+"""The oracle inside somebody's own tests: one call that fails with the first layer that is out of line.
+
+    from oracle.testing import assert_matches_golden
+
+    def test_our_runtime():
+        assert_matches_golden("trace.safetensors", "resnet_18-train")
+
+``oracle.pytest_plugin``, which pytest finds by itself, counts what such calls compared: ``pytest --oracle-require``
+fails where it was nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from oracle.errors import UsageError
+
+if TYPE_CHECKING:
+    from oracle.compare import Precision, SubjectVerdict
+    from oracle.golden import Golden
+    from oracle.trace import Key, Trace
+    from oracle.verdict import Verdict
+
+__all__ = ["OutOfLineError", "assert_agrees", "assert_matches_golden", "tensors_compared"]
+
+_CLOSEST = 5  # layers that a failure lists beside the first
+_compared = 0
+
+
+class OutOfLineError(AssertionError):
+    """A verdict that does not agree, kept as ``verdict``; the text names the first layer that is out of line."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(_message(verdict))
+        self.verdict = verdict
+
+
+def assert_matches_golden(
+    trace: Trace | Mapping[Any, Any] | str | Path,
+    golden: str | Golden,
+    precision: Precision = "float32",
+    *,
+    stored: bool = False,
+    directory: Path | None = None,
+) -> Verdict:
+    """Fail unless every tensor of ``trace`` is within the budget of a golden.
+
+    Args:
+        trace: a `Trace`, a file (``.safetensors`` or ``.npz``), or arrays or tensors by name:
+            ``"activation/layer1.0.conv1"``, ``"activation_gradient/layer1.0.conv1"``,
+            ``"parameter_gradient/layer1.0.conv1.weight"``, ``"loss"``. What it leaves out is not observed; it must hold
+            something.
+        golden: its name, such as ``"resnet_18-train"``.
+        precision: what the run was computed in; chooses the budget.
+        stored: judge by the golden's samples and projections alone, without computing the truth again.
+        directory: where the goldens are, if they are not the project's.
+
+    Returns:
+        The verdict, for whoever wants to write a report of it.
+
+    Raises:
+        OutOfLineError: it does not match; an ``AssertionError``.
+        UsageError: there is no such golden, or the trace holds nothing of it.
+    """
+    __tracebackhide__ = True
+    from oracle.golden import Golden
+    from oracle.verdict import compare_trace
+
+    found = Golden.load(golden, directory) if isinstance(golden, str) else golden
+    tensors = to_trace(trace)
+    if not set(tensors) & set(found.keys()):
+        raise UsageError(f"trace: it holds no tensor of {found.case.name}: nothing would be compared")
+    verdict = compare_trace(tensors, found, precision, stored=stored)
+    assert_agrees(verdict)
+    return verdict
+
+
+def assert_agrees(verdict: Verdict) -> None:
+    """Fail unless a verdict, such as `oracle.check` returns, agrees; count what it compared.
+
+    Raises:
+        OutOfLineError: it does not, or nothing was compared.
+    """
+    __tracebackhide__ = True
+    global _compared
+    if not verdict.agrees:
+        raise OutOfLineError(verdict)
+    _compared += sum(len(_observed(subject)) for case in verdict.cases for subject in case.subjects)
+
+
+def tensors_compared() -> int:
+    """How many tensors `assert_agrees` and `assert_matches_golden` have found in line in this process."""
+    return _compared
+
+
+def _observed(subject: SubjectVerdict) -> list[Any]:
+    return [layer for layer in subject.layers if layer.status != "not observed"]
+
+
+def to_trace(tensors: Trace | Mapping[Any, Any] | str | Path) -> Trace:
+    """A trace of whatever a test has: a trace, a file, or named arrays or PyTorch tensors.
+
+    Raises:
+        UsageError: a name is none of a trace's tensor, or the file cannot be read.
+
+    Example:
+        >>> list(to_trace({"activation/fc": [[1.0, 2.0]], "loss": 0.5}))
+        [('activation', 'fc'), ('loss', 'loss')]
+    """
+    from oracle.subjects.file import parse_name, read_trace
+    from oracle.trace import Trace
+
+    if isinstance(tensors, Trace):
+        return tensors
+    if isinstance(tensors, str | Path):
+        return read_trace(Path(tensors)).trace
+    trace = Trace()
+    for name, value in tensors.items():
+        key: Key | None = name if isinstance(name, tuple) else parse_name(name)
+        if key is None:
+            raise UsageError(
+                f"trace: {name!r} is no name of a trace's tensor; may be such as 'activation/layer1.0.conv1', "
+                "'activation_gradient/layer1.0.conv1', 'parameter_gradient/layer1.0.conv1.weight' or 'loss'"
+            )
+        trace.record(*key, _to_numpy(value))
+    return trace
+
+
+def _to_numpy(value: Any) -> np.ndarray:
+    """An array of anything like one; a PyTorch tensor from any device, its bfloat16 widened."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
+    return np.asarray(value)
+
+
+def _message(verdict: Verdict) -> str:
+    """The sentences of what disagrees, and the layers that used most of their budget."""
+    from oracle.compare import describe
+
+    lines = []
+    for case in verdict.cases:
+        for subject in case.subjects:
+            if subject.agrees:
+                continue
+            lines.append(f"{case.case.name}: {subject.sentence()}")
+            over = [layer for layer in _observed(subject) if not layer.agrees]
+            lines += [f"  {describe(layer)}: {_row(layer)}" for layer in over[:_CLOSEST]]
+            if len(over) > _CLOSEST:
+                lines.append(f"  and {len(over) - _CLOSEST} more of {len(subject.layers)} tensors")
+    return "\n".join(lines) or "nothing was compared, which is no agreement"
+
+
+def _row(layer: Any) -> str:
+    from oracle.report.chart import told
+    from oracle.report.json_report import layer_to_dict
+
+    return told(layer_to_dict(layer)).partition(": ")[2]

@@ -1,0 +1,337 @@
+"""The truth of a case: lucid in float64, recomputed, and proved to be the truth.
+
+lucid's float64 has the same bits on every machine, so where a golden exists its digests are the proof. Where none does,
+PyTorch in float64, which shares no code with it, must agree within float64's own budget.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from oracle.case import SEEDED, Case
+from oracle.compare import (
+    Budget,
+    LayerVerdict,
+    Precision,
+    View,
+    all_finite,
+    count_not_finite,
+    describe,
+    execution_order,
+    judge,
+    root_mean_square,
+)
+from oracle.digest import digest, digest_later
+from oracle.errors import UsageError
+from oracle.golden import (
+    BUCKETS,
+    MANIFEST,
+    Golden,
+    GoldenError,
+    golden_cases,
+    golden_directory,
+    golden_names,
+    sample,
+    sketch,
+)
+from oracle.trace import KINDS, Key, Kind, Trace
+
+Progress = Callable[[str], None]
+
+
+def prepare(case: Case, directory: Path | None = None) -> Truth:
+    """The truth of a case, with its golden if there is one; nothing is computed yet.
+
+    Raises:
+        GoldenError: the case has a golden, and it is damaged.
+    """
+    directory = golden_directory() if directory is None else directory
+    standard = golden_cases().get(case.name) == case and case.source == SEEDED
+    if not standard or not (directory / MANIFEST).exists():
+        return Truth(case)
+    return Truth(case, Golden.load(case.name, directory)) if case.name in golden_names(directory) else Truth(case)
+
+
+class Truth:
+    """What a case's tensors are, as exactly as float64 has them, and how far a healthy subject may be from them.
+
+    Attributes:
+        case: what is run.
+        golden: its golden, if there is one.
+        how: how the truth was established, for reports.
+    """
+
+    def __init__(self, case: Case, golden: Golden | None = None) -> None:
+        self.case, self.golden = case, golden
+        self.how = "" if golden is None else f"the golden of {golden.name} (law {golden.law}), stored"
+        self._trace: Trace | None = None
+        self._scales: dict[Key, float] = {}
+        self._budgets: dict[Precision, Mapping[Key, Budget]] = {}
+
+    @property
+    def trace(self) -> Trace:
+        """Every tensor whole, float64."""
+        self.recompute()
+        assert self._trace is not None
+        return self._trace
+
+    @property
+    def consumers(self) -> Mapping[str, tuple[str, ...]]:
+        """By layer, those that take its output, where that is known."""
+        return self._trace.consumers if self._trace is not None else {}
+
+    @property
+    def loss(self) -> float | None:
+        """Of a train step, where it is known."""
+        key: Key = ("loss", "loss")
+        if self._trace is not None:
+            return float(self._trace[key]) if key in self._trace else None
+        return self.golden.norm(key) if self.golden is not None and key in list(self.golden) else None
+
+    def keys(self, kinds: Iterable[Kind] = KINDS) -> list[Key]:
+        """The tensors of those kinds, in the order of execution."""
+        wanted = set(kinds)
+        keys = self.golden.keys() if self.golden is not None else execution_order(self.trace)
+        return [key for key in keys if key[0] in wanted]
+
+    def recompute(self, progress: Progress = lambda message: None) -> None:
+        """Compute every tensor, unless that was done, and prove that it is the truth.
+
+        Raises:
+            GoldenError: a tensor has another digest than the golden's.
+            UsageError: a tensor is not finite, or the two engines disagree.
+        """
+        if self._trace is not None:
+            return
+        progress(f"{self.case.name}: lucid in float64, the truth")
+        trace = _Hashing() if self.golden is not None else Trace()
+        _run_lucid(self.case, trace)
+        for key in trace:
+            trace.replace(key, np.asarray(trace[key], order="C"))
+        if isinstance(trace, _Hashing):
+            self._prove_by_digest(trace)
+        else:
+            self._prove_by_twin(trace, progress)
+        self._trace = trace
+        self._scales = {key: root_mean_square(trace[key]) for key in trace}
+
+    def _prove_by_digest(self, trace: _Hashing) -> None:
+        golden = self.golden
+        assert golden is not None
+        for key in golden:
+            if key not in trace:
+                raise GoldenError(f"{golden.name}: recomputing the truth left no {key[0]} {key[1]!r}")
+            if trace.digests[key].result() != golden.digest(key, "float64"):
+                raise GoldenError(
+                    f"{golden.name}: recomputed here, the truth's {key[0]} {key[1]!r} has another digest than "
+                    "the golden: this build of lucid does not follow the law, or this machine is faulty (--view stored "
+                    "does without)"
+                )
+        self.how = (
+            f"lucid float64, recomputed here; all {len(golden.keys())} digests are the golden's (law {golden.law})"
+        )
+
+    def _prove_by_twin(self, trace: Trace, progress: Progress) -> None:
+        for key in trace:
+            if not all_finite(trace[key]):
+                raise UsageError(
+                    f"{self.case.name}: the float64 run is not finite from {key[0]} {key[1]!r} on: with these weights "
+                    "and this input there is no truth to compare with"
+                )
+        progress(f"{self.case.name}: PyTorch in float64, the truth's second origin")
+        layers = agreement(self.case, trace, self._budget_of_all("float64", trace, progress))
+        worst = max(layers, key=lambda layer: layer.used)
+        bad = [layer for layer in layers if not layer.agrees]
+        if bad:
+            raise UsageError(
+                f"{self.case.name}: lucid and PyTorch disagree in float64, first in {describe(bad[0])} (error "
+                f"{bad[0].error:.1e}, budget {bad[0].budget:.1e}): there is no truth to compare with"
+            )
+        self.how = f"lucid float64, made here; PyTorch float64 agrees, at most {worst.used:.0%} of its budget used"
+
+    def _budget_of_all(self, precision: Precision, trace: Trace, progress: Progress) -> Mapping[Key, Budget]:
+        from oracle.budget import free_budget, in_float64
+
+        if precision == "float64":
+            single = self._budget_of_all("float32", trace, progress)
+            return {key: in_float64(budget) for key, budget in single.items()}
+        if precision not in self._budgets:
+            self._budgets[precision] = free_budget(self.case, precision, truth=trace, progress=progress)
+        return self._budgets[precision]
+
+    def budget(self, key: Key, precision: Precision) -> Budget:
+        """How far a healthy subject may be in a whole run."""
+        if self.golden is not None:
+            return self.golden.budget(key, precision)
+        return self._budget_of_all(precision, self.trace, lambda message: None)[key]
+
+    def judge(self, view: View, precision: str) -> Callable[[Key, np.ndarray], LayerVerdict | Future[LayerVerdict]]:
+        """What makes the verdict on one tensor, in one view."""
+        asked: Precision = precision  # type: ignore[assignment]
+        if view == "exact":
+            return lambda key, array: self._judge_exact(key, array, precision)
+        if view == "stored":
+            return lambda key, array: self._judge_stored(key, array, asked)
+        return _Free(self, asked).judge
+
+    def _judge_exact(self, key: Key, array: np.ndarray, precision: str) -> Future[LayerVerdict]:
+        from oracle.digest import _pool
+
+        return _pool().submit(self._compare_digest, key, array, precision)
+
+    def _compare_digest(self, key: Key, array: np.ndarray, precision: str) -> LayerVerdict:
+        assert self.golden is not None
+        if array.shape != self.golden.shape(key):
+            return LayerVerdict(*key, "exact", "shape", note=_shapes(array, self.golden.shape(key)))
+        if digest(array) == self.golden.digest(key, precision):
+            return LayerVerdict(*key, "exact", "exact")
+        if not all_finite(array):
+            return LayerVerdict(*key, "exact", "not finite", note=count_not_finite(array))
+        return LayerVerdict(*key, "exact", "over", note=f"its {precision} digest is not the golden's")
+
+    def _judge_stored(self, key: Key, array: np.ndarray, precision: Precision) -> LayerVerdict:
+        """By the sketch and the samples. The sketch's estimate of a squared error is a sum of sixteen squares."""
+        from oracle.budget import f_quantile
+
+        golden = self.golden
+        assert golden is not None
+        if array.shape != golden.shape(key):
+            return LayerVerdict(*key, "stored", "shape", note=_shapes(array, golden.shape(key)))
+        if not all_finite(array):
+            return LayerVerdict(*key, "stored", "not finite", note=count_not_finite(array))
+        allowed, scale = golden.budget(key, precision), golden.norm(key) or 1.0
+        with np.errstate(over="ignore", invalid="ignore"):
+            apart = sketch(golden.name, key, array) - golden.projections(key)
+            error = math.sqrt(float(np.dot(apart, apart)) / max(1, array.size)) / scale
+            largest = float(np.abs(sample(golden.name, key, array) - golden.samples(key)[1]).max()) / scale
+        budget = allowed.rms * math.sqrt(f_quantile(min(BUCKETS, array.size), 1e6))
+        within = error <= budget and largest <= allowed.largest
+        status = "within" if within else "over"
+        return LayerVerdict(*key, "stored", status, error, budget, largest, allowed.largest)  # type: ignore[arg-type]
+
+
+def _shapes(array: np.ndarray, shape: tuple[int, ...]) -> str:
+    return f"shape {array.shape} where the truth has {shape}"
+
+
+class _Hashing(Trace):
+    """A trace that hashes what it keeps, in other threads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.digests: dict[Key, Future[str]] = {}
+
+    def record(self, kind: Kind, name: str, array: np.ndarray) -> None:
+        super().record(kind, name, array)
+        self.digests[kind, name] = digest_later(array)
+
+
+def _run_lucid(case: Case, trace: Trace) -> None:
+    from oracle.subjects import find_subject
+
+    find_subject("lucid:float64").run(case, trace)
+
+
+def agreement(case: Case, truth: Trace, budgets: Mapping[Key, Budget]) -> list[LayerVerdict]:
+    """PyTorch in float64, the second origin, judged against the first within float64's own budget."""
+    from oracle.compare import Comparison
+    from oracle.subjects import find_subject
+
+    free = _Free(_Known(case, truth, budgets), "float64")
+    comparison = Comparison(execution_order(truth), "free", free.judge)
+    find_subject("torch:float64").run(case, comparison)
+    return comparison.layers()
+
+
+class _Known(Truth):
+    """A truth whose tensors and budgets are given."""
+
+    def __init__(self, case: Case, trace: Trace, budgets: Mapping[Key, Budget]) -> None:
+        super().__init__(case)
+        self._trace, self._given = trace, budgets
+        self._scales = {key: root_mean_square(trace[key]) for key in trace}
+
+    def budget(self, key: Key, precision: Precision) -> Budget:
+        return self._given[key]
+
+
+class _Free:
+    """Judges a whole run, tensor by tensor, in the order in which they come.
+
+    Where a ReLU or the max pooling decided otherwise than the truth's, within the forward budget, gradients are judged
+    against the truth at the subject's decisions, which is computed when the first gradient comes.
+    """
+
+    def __init__(self, truth: Truth, precision: Precision) -> None:
+        self._truth, self._precision = truth, precision
+        self._passed: dict[str, np.ndarray] = {}
+        self._winners: np.ndarray | None = None
+        self._before: np.ndarray | None = None
+        self.decided_otherwise = 0
+
+    @cached_property
+    def _rectified(self) -> frozenset[str]:
+        from oracle.budget import rectified_layers
+
+        return frozenset(rectified_layers(self._truth.case)) if self._truth.case.mode == "train" else frozenset()
+
+    def judge(self, key: Key, array: np.ndarray) -> LayerVerdict:
+        """One tensor."""
+        from oracle.budget import SIDE_NOTE
+
+        truth, scale, moved = self._truth.trace[key], self._truth._scales[key], False
+        if key[0] in ("activation_gradient", "parameter_gradient") and self.decided_otherwise:
+            truth, scale, moved = self._moved_truth[key], None, True  # type: ignore[assignment]
+        allowed = self._truth.budget(key, self._precision)
+        found = judge(key, "free", array, truth, allowed, scale=scale, explain=_explain)
+        if key[0] == "activation" and self._truth.case.mode == "train" and found.agrees:
+            self._watch(key[1], array)
+        if moved and found.agrees:
+            from dataclasses import replace
+
+            found = replace(found, note=SIDE_NOTE.format(self.decided_otherwise))
+        return found
+
+    def _watch(self, name: str, array: np.ndarray) -> None:
+        if name in self._rectified:
+            passed = array > 0
+            apart = int(np.count_nonzero(passed != (self._truth.trace["activation", name] > 0)))
+            if apart:
+                self._passed[name] = passed
+                self.decided_otherwise += apart
+        if name == "maxpool" and self._before is not None:
+            from oracle.budget import winners_before
+
+            exact, winners = winners_before(self._truth.trace), _winners_of(self._before)
+            # Among zeros that a ReLU blocked, it does not matter which wins: no gradient passes.
+            apart = int(np.count_nonzero((exact != winners) & (array > 0)))
+            if apart:
+                self._winners = winners
+                self.decided_otherwise += apart
+        self._before = array
+
+    @cached_property
+    def _moved_truth(self) -> Trace:
+        from oracle.budget import truth_at
+
+        return truth_at(self._truth.case, self._truth.trace, self._passed, self._winners)
+
+
+def _winners_of(image: np.ndarray) -> np.ndarray:
+    from oracle.mirror.driven_twin import pooling_winners
+
+    return pooling_winners(np.asarray(image, np.float64, order="C"))
+
+
+def _explain(array: np.ndarray, truth: np.ndarray, budget: Budget) -> str:
+    try:
+        from oracle.kind import describe as describe_kind
+    except ImportError:
+        return ""
+    return describe_kind(array, truth, budget)

@@ -1,0 +1,83 @@
+"""The parity matrix: model x mode x subject, each a test of its own.
+
+lucid is held to the goldens' digests, bit by bit; everybody else to the budgets, the whole run and layer by layer.
+``tox -e parity`` runs all of it and fails if it compared nothing; the default run has the small part. Tests of one case
+follow each other (and, with ``--dist loadgroup``, in one worker), so that its truth is made once.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import lru_cache
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("onnxruntime")
+
+from oracle.architecture import ARCHITECTURES, find_architecture
+from oracle.case import Mode, standard_case
+from oracle.subjects import find_subject
+from oracle.testing import assert_agrees
+from oracle.truth import Truth, prepare
+from oracle.verdict import Verdict, run_case, versions
+
+MODES: tuple[Mode, ...] = ("eval", "train")
+
+# Who runs a case in which modes, and for which models that is not a long run.
+QUICK, ALWAYS, NEVER = ("resnet_18",), ("resnet_18", "resnet_50"), ()
+SUBJECTS: dict[str, tuple[tuple[Mode, ...], tuple[str, ...]]] = {
+    "lucid:threads=1": (MODES, ALWAYS),
+    "lucid:threads=2": (MODES, QUICK),
+    "lucid:plan": (("eval",), ALWAYS),
+    "torch": (MODES, ALWAYS),
+    "torch:no-onednn": (MODES, QUICK),
+    "torch:channels_last": (MODES, QUICK),
+    "torch:threads=2": (MODES, NEVER),
+    "torch:compile": (MODES, NEVER),
+    "torch:bfloat16": (("eval",), QUICK),
+    "onnxruntime": (("eval",), ALWAYS),
+    "onnxruntime:extended": (("eval",), NEVER),
+    "onnxruntime:basic": (("eval",), NEVER),
+    "onnxruntime:unoptimized": (("eval",), QUICK),
+    "onnxruntime:fused": (("eval",), QUICK),
+}
+# What takes minutes a model is run on these alone.
+ONLY: dict[str, tuple[str, ...]] = {"torch:compile": ("resnet_18", "resnet_50"), "torch:bfloat16": QUICK}
+
+
+def matrix() -> list[Any]:
+    """A parameter a test, whose id reads ``resnet_50-train-torch:no-onednn``."""
+    tests = []
+    for model in ARCHITECTURES:
+        for mode in MODES:
+            for subject, (modes, quick) in SUBJECTS.items():
+                if mode not in modes or model not in ONLY.get(subject, (model,)):
+                    continue
+                case = f"{model}-{mode}"
+                marks = [pytest.mark.xdist_group(case)] if importlib.util.find_spec("xdist") else []
+                marks += [] if model in quick else [pytest.mark.slow]
+                tests.append(pytest.param(model, mode, subject, id=f"{case}-{subject}", marks=marks))
+    return tests
+
+
+@lru_cache(maxsize=1)
+def truth(model: str, mode: Mode) -> Truth:
+    """The case's truth, kept until another case's is asked for."""
+    return prepare(standard_case(find_architecture(model), mode))
+
+
+@pytest.mark.parametrize(("model", "mode", "subject"), matrix())
+def test_parity(model: str, mode: Mode, subject: str) -> None:
+    known = truth(model, mode)
+    assert_agrees(Verdict([run_case(known.case, [find_subject(subject)], truth=known)], versions()))
+
+
+def test_the_matrix_is_whole() -> None:
+    ids = [test.id for test in matrix()]
+    assert len(ids) == len(set(ids))
+    for model in ARCHITECTURES:
+        for mode in MODES:
+            for engine in ("lucid", "torch") + (("onnxruntime",) if mode == "eval" else ()):
+                assert any(each.startswith(f"{model}-{mode}-{engine}") for each in ids)

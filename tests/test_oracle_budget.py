@@ -1,0 +1,167 @@
+"""The free-running budget: healthy subjects stay within it, decisions are followed, and its statistics are right."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from scipy import special, stats  # noqa: E402
+
+from oracle.architecture import Architecture  # noqa: E402
+from oracle.budget import (  # noqa: E402
+    FALSE_ALARM,
+    decisions_of,
+    f_quantile,
+    free_budget,
+    incomplete_beta,
+    rectified_layers,
+    truth_at,
+)
+from oracle.case import Case  # noqa: E402
+from oracle.compare import root_mean_square  # noqa: E402
+from oracle.errors import UsageError  # noqa: E402
+from oracle.mirror.driven_twin import Decisions, run_driven  # noqa: E402
+from oracle.subjects import find_subject  # noqa: E402
+from oracle.trace import Trace  # noqa: E402
+from oracle.truth import Truth, prepare  # noqa: E402
+from oracle.verdict import run_case  # noqa: E402
+
+SMALL = {
+    block: Architecture(f"small_{block}", block, (2, 2, 2, 1), num_classes=10, stem_width=8, channels=(8, 16, 24, 32))
+    for block in ("basic", "bottleneck", "preact")
+}
+
+
+def case_of(block: str = "basic", mode: str = "train", seed: int = 0) -> Case:
+    return Case(SMALL[block], mode, "seeded", size=64, batch=2, seed=seed)  # type: ignore[arg-type]
+
+
+# -- healthy subjects -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("mode", ["eval", "train"])
+@pytest.mark.parametrize("block", SMALL)
+def test_healthy_subjects_stay_within(block: str, mode: str, seed: int) -> None:
+    subjects = [find_subject(name) for name in ("torch", "torch:no-onednn", "torch:float64", "lucid")]
+    verdict = run_case(case_of(block, mode, seed), subjects, views=["free"])
+    assert [subject.view for subject in verdict.subjects] == ["free"] * 4
+    assert verdict.agrees, [subject.sentence() for subject in verdict.subjects]
+    assert "PyTorch float64 agrees" in verdict.truth
+
+
+def test_budgets_follow_the_precision() -> None:
+    case = case_of()
+    truth = find_subject("lucid:float64").trace(case)
+    found = {each: free_budget(case, each, truth=truth) for each in ("float64", "float32", "float16", "bfloat16")}
+    key = ("activation", "layer2.1.bn2")
+    ratio = found["bfloat16"][key].rms / found["float16"][key].rms
+    assert 5 < ratio < 13  # 2 ** 3
+    assert found["float64"][key].rms == found["float32"][key].rms * 2.0**-28
+    assert 100 < found["float16"][key].rms / found["float32"][key].rms < 10_000
+    again = free_budget(case, "float32", truth=truth)
+    assert all(again[key].rms == found["float32"][key].rms for key in again)
+
+
+def test_what_cannot_be_budgeted() -> None:
+    with pytest.raises(UsageError, match="precision: got 'int8'"):
+        free_budget(case_of(), "int8")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="seeds: got 1"):
+        free_budget(case_of(), "float32", 1)
+
+
+# -- decisions --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block", SMALL)
+def test_at_its_own_decisions_the_truth_is_the_truth(block: str) -> None:
+    case = case_of(block)
+    truth, driven = find_subject("torch:float64").trace(case), Trace()
+    decisions = decisions_of(truth, rectified_layers(case))
+    assert isinstance(decisions, Decisions)
+    run_driven(case, driven, decisions)
+    assert set(driven) == set(truth)
+    for key in truth:
+        scale = root_mean_square(truth[key])
+        assert np.abs(driven[key] - truth[key]).max() <= 1e-11 * scale + 1e-15, key
+
+
+def test_a_subject_is_judged_at_its_own_decisions() -> None:
+    """One element behind a ReLU is so near to zero that a healthy subject may take it to either side."""
+    case = case_of("bottleneck")
+    truth = prepare(case)
+    name = "layer2.0.relu1"
+    trace = truth.trace
+    passing = trace["activation", name].copy()
+    gradient = trace["activation_gradient", name]
+    place = np.unravel_index(np.argmax(np.where(passing > 0, np.abs(gradient), 0)), passing.shape)
+    passing[place] = 0.0
+    moved = truth_at(case, trace, {name: passing > 0}, None)
+    assert moved["activation_gradient", "layer2.0.bn1"][place] == 0
+    # The subject's gradients are those at its decision; its activations differ from the truth's within the budget.
+    judge = truth.judge("free", "float32")
+    allowed = truth.budget(("activation", name), "float32")
+    near = trace["activation", name].copy()
+    near[place] = 0.0
+    judged = judge(("activation", name), near)
+    assert not judged.agrees  # this element was far from zero: crossing over is a fault, and is not followed
+    assert allowed.largest < 1e-3
+    key = ("activation_gradient", "layer2.0.bn1")
+    assert not judge(key, moved[key]).agrees  # type: ignore[union-attr]
+    assert judge(key, trace[key]).agrees  # type: ignore[union-attr]
+
+
+class Close(Truth):
+    """A truth one of whose ReLU inputs lies just above zero."""
+
+    def __init__(self, case: Case, trace: Trace) -> None:
+        super().__init__(case)
+        self._trace, self._scales = trace, {key: root_mean_square(trace[key]) for key in trace}
+        self._budgets = {"float32": free_budget(case, "float32", truth=trace)}
+
+
+def test_a_near_zero_that_goes_the_other_way_is_followed() -> None:
+    case, name = case_of("bottleneck"), "layer2.0.relu1"
+    trace = find_subject("lucid:float64").trace(case)
+    for key in trace:
+        trace.replace(key, np.asarray(trace[key], order="C"))
+    values = trace["activation", name].copy()
+    place = np.unravel_index(
+        np.argmax(np.where(values > 0, np.abs(trace["activation_gradient", name]), 0)), values.shape
+    )
+    values[place] = 1e-9
+    trace.replace(("activation", name), values)
+    judge = Close(case, trace).judge("free", "float32")
+    blocked = values.copy()
+    blocked[place] = 0.0
+    assert judge(("activation", name), blocked).agrees  # type: ignore[union-attr]
+    moved = truth_at(case, trace, {name: blocked > 0}, None)
+    key = ("activation_gradient", "layer2.0.bn1")
+    verdict = judge(key, moved[key])
+    assert verdict.agrees  # type: ignore[union-attr]
+    assert "1 elements" in verdict.note  # type: ignore[union-attr]
+    assert not judge(key, trace[key]).agrees  # type: ignore[union-attr]
+
+
+# -- statistics -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("a", "b", "x"), [(0.5, 0.5, 0.3), (2, 3, 0.9), (50, 0.5, 0.99), (300, 700, 0.2), (1, 1, 0.5)])
+def test_incomplete_beta(a: float, b: float, x: float) -> None:
+    assert incomplete_beta(a, b, x) == pytest.approx(float(special.betainc(a, b, x)), rel=1e-10)
+
+
+@pytest.mark.parametrize(("first", "second"), [(1, 4096), (2, 8), (16, 64), (256, 1024), (4096, 4096)])
+def test_f_quantile(first: int, second: int) -> None:
+    assert f_quantile(first, second) == pytest.approx(float(stats.f.isf(FALSE_ALARM, first, second)), rel=1e-4)
+
+
+def test_f_quantile_is_careful_between_its_grid_points() -> None:
+    for first, second in ((3, 11), (23, 60), (1e5, 1e7), (0.3, 5)):
+        exact = float(stats.f.isf(FALSE_ALARM, max(first, 1), second))
+        assert f_quantile(first, second) >= exact * 0.9999
+    assert math.isfinite(f_quantile(math.inf, math.inf))

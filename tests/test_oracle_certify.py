@@ -1,0 +1,221 @@
+"""Certificates: every digest compared, every flip noticed, and nothing said of machines that did not run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")  # a case's names and shapes come from the twin
+
+from support.verdicts import NARROW
+
+import lucid
+from oracle import certify as certify_module
+from oracle.case import Case
+from oracle.certify import (
+    Configuration,
+    Run,
+    certificate,
+    certify,
+    configurations,
+    identity,
+    instruction_sets,
+    processor,
+    read_certificates,
+    table,
+    write_certificate,
+)
+from oracle.digest import digest
+from oracle.errors import UsageError
+from oracle.subjects import find_subject
+from oracle.trace import Key
+
+REFERENCE = Configuration("reference")
+native = pytest.mark.skipif(not instruction_sets(), reason="the native kernels are not built")
+
+
+def a_golden(mode: Any = "eval") -> Any:
+    """A golden of a narrow network, made here by the reference backend."""
+    case = Case(NARROW, mode, source="seeded", size=32, batch=2)
+    digests = {key: digest(array) for key, array in _items(find_subject("lucid:reference").trace(case))}
+    return SimpleNamespace(case=case, keys=lambda: list(digests), digest=digests.__getitem__, digests=digests)
+
+
+def _items(trace: Any) -> Iterator[tuple[Key, np.ndarray]]:
+    return ((key, trace[key]) for key in trace)
+
+
+@pytest.fixture(scope="module")
+def goldens() -> list[Any]:
+    return [a_golden("eval"), a_golden("train")]
+
+
+@native
+def test_every_instruction_set_and_thread_count_agrees(goldens: list[Any]) -> None:
+    chosen = configurations("native", threads=[1, 3])
+    runs = certify(goldens, chosen)
+    assert len(chosen) == 4 * len(instruction_sets())
+    assert len(runs) == 6 * len(instruction_sets())  # plans run eval alone
+    for run in runs:
+        assert run.agrees, run.sentence()
+        eager = run.configuration.how == "eager"
+        assert len(run.digests) == (len(next(g for g in goldens if g.case.name == run.golden).digests) if eager else 1)
+    assert sum(run.configuration.how == "plan" for run in runs) == 2 * len(instruction_sets())
+
+
+@native
+def test_settings_are_used_and_put_back(goldens: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    import _lucid_native
+
+    seen = []
+    original = certify_module._Hashing.record
+
+    def spy(self: Any, *arguments: Any) -> None:
+        seen.append((_lucid_native.isa(), lucid.get_num_threads()))
+        original(self, *arguments)
+
+    monkeypatch.setattr(certify_module._Hashing, "record", spy)
+    before = (_lucid_native.isa(), lucid.get_num_threads())
+    other = next(isa for isa in instruction_sets() if isa != before[0])
+    certify(goldens[:1], [Configuration("native", other, 3)])
+    assert set(seen) == {(other, 3)}
+    assert (_lucid_native.isa(), lucid.get_num_threads()) == before
+
+
+def test_one_other_digest_is_named(goldens: list[Any]) -> None:
+    digests = dict(goldens[0].digests)
+    digests["activation", "layer2.0.conv1"] = "0" * 64
+    wrong = SimpleNamespace(case=goldens[0].case, keys=lambda: list(digests), digest=digests.__getitem__)
+    [run] = certify([wrong], [REFERENCE])
+    assert not run.agrees
+    assert list(run.different) == [("activation", "layer2.0.conv1")]
+    assert f"1 of {len(digests)} digests differ, first that of activation/layer2.0.conv1" in run.sentence()
+
+
+def test_a_tensor_too_few_and_one_too_many(goldens: list[Any]) -> None:
+    digests = {("activation", "nowhere"): "0" * 64, **goldens[0].digests}
+    del digests["activation", "fc"]
+    wrong = SimpleNamespace(case=goldens[0].case, keys=lambda: list(digests), digest=digests.__getitem__)
+    [run] = certify([wrong], [REFERENCE])
+    assert list(run.different) == [("activation", "nowhere"), ("activation", "fc")]
+    assert not run.agrees
+
+
+def test_a_flip_in_a_later_round_is_noticed(goldens: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds = {"now": 0}
+    original = certify_module._Hashing.record
+
+    def flaky(self: Any, kind: Any, name: str, array: np.ndarray) -> None:
+        rounds["now"] += name == "stem.0"
+        if name == "layer1.0.conv2" and rounds["now"] == 3:
+            array = array.copy()
+            array.view(np.uint32).reshape(-1)[5] ^= 1
+        original(self, kind, name, array)
+
+    monkeypatch.setattr(certify_module._Hashing, "record", flaky)
+    [run] = certify(goldens[:1], [REFERENCE], repeat=4)
+    assert run.rounds == 4
+    assert run.changed == {("activation", "layer1.0.conv2"): 3}
+    assert not run.agrees
+    assert "in round 3: the machine does not compute the same every time" in run.sentence()
+    document = certificate("flaky", goldens[:1], [run], 1.0)
+    assert document["agrees"] is False
+    assert document["runs"][0]["changed"] == {"activation/layer1.0.conv2": 3}
+
+
+def test_a_digest_that_is_wrong_and_then_right_is_no_certificate(
+    goldens: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    original = certify_module._Hashing.record
+
+    def first_wrong(self: Any, kind: Any, name: str, array: np.ndarray) -> None:
+        calls.append(name)
+        original(self, kind, name, array + 1 if name == "fc" and calls.count("fc") == 1 else array)
+
+    monkeypatch.setattr(certify_module._Hashing, "record", first_wrong)
+    [run] = certify(goldens[:1], [REFERENCE], repeat=2)
+    assert list(run.different) == list(run.changed) == [("activation", "fc")]
+
+
+def test_a_run_that_dies_is_no_agreement(goldens: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(certify_module._Hashing, "record", lambda *_arguments: 1 / 0)
+    [run] = certify(goldens[:1], [REFERENCE])
+    assert not run.agrees
+    assert "could not finish: ZeroDivisionError" in run.sentence()
+
+
+def test_nothing_to_compare_is_wrong_usage(goldens: list[Any]) -> None:
+    plan = Configuration("native", None, 1, "plan")
+    for which, chosen in (([], [REFERENCE]), (goldens, []), (goldens[1:], [plan])):
+        with pytest.raises(UsageError, match="nothing would be compared"):
+            certify(which, chosen)
+    with pytest.raises(UsageError, match="repeat: got 0"):
+        certify(goldens, [REFERENCE], repeat=0)
+    assert not Run("x", REFERENCE).agrees
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("native", ["sse9"]), "isa: got 'sse9'; this processor has"),
+        (("native", None, [0]), "threads: got 0; each must be at least 1"),
+        (("reference", ["avx2"]), "isa: avx2 is the native backend's; the backend is reference"),
+    ],
+)
+def test_configurations_that_cannot_be(arguments: Any, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        configurations(*arguments)
+
+
+def test_a_backend_that_cannot_run_here_is_one_sentence(goldens: list[Any]) -> None:
+    if "cuda" in lucid.available_backends():
+        pytest.skip("cuda runs here")
+    with pytest.raises(UsageError, match="'cuda' backend cannot run here"):
+        certify(goldens[:1], configurations("cuda"))
+
+
+def test_the_certificate_tells_the_machine_and_each_run(goldens: list[Any], tmp_path: Path) -> None:
+    runs = certify(goldens, [REFERENCE], repeat=2)
+    document = certificate("here", goldens, runs, 12.34)
+    path = tmp_path / "here.json"
+    write_certificate(document, path)
+    assert read_certificates(tmp_path) == [json.loads(path.read_text())] == [document]
+    assert document["agrees"] is True
+    assert document["machine"]["processor"] == processor()
+    assert document["versions"]["arithmetic"] == lucid.ARITHMETIC_VERSION
+    assert document["goldens"] == {golden.case.name: identity(golden) for golden in goldens}
+    assert [run["equal"] for run in document["runs"]] == [len(golden.digests) for golden in goldens]
+    assert document["digests"] == 2 * sum(run["digests"] for run in document["runs"])
+
+
+def test_the_table_marks_what_differs_and_what_is_outdated(goldens: list[Any]) -> None:
+    runs = certify(goldens, [REFERENCE])
+    current = {golden.case.name: identity(golden) for golden in goldens}
+    document = certificate("here", goldens, runs, 1.0)
+    total = sum(len(golden.digests) for golden in goldens)
+    row = table([document], current).splitlines()[2]
+    assert f"| reference (eager) | - | 2 | {total:,} | all | 1 |" in row
+    assert "of other goldens" in table([document], {**current, goldens[0].case.name: "f" * 64})
+    runs[0].different["activation", "fc"] = None
+    assert f"**{total - 1}**" in table([certificate("here", goldens, runs, 1.0)], current)
+
+
+def test_a_broken_certificate_is_named(tmp_path: Path) -> None:
+    for content, words in (("{", "cannot read"), ("[]", "is no certificate"), ('{"format": "x"}', "is no certificate")):
+        (tmp_path / "broken.json").write_text(content)
+        with pytest.raises(UsageError, match=words):
+            read_certificates(tmp_path)
+
+
+def test_the_processor_has_a_name(tmp_path: Path) -> None:
+    first = "processor\t: 0\ncpu family\t: 6\nmodel\t\t: 143\nmodel name\t: Some CPU @ 2 GHz\nstepping\t: 8\n"
+    (tmp_path / "cpuinfo").write_text(first + "\nprocessor\t: 1\n")
+    assert processor(tmp_path / "cpuinfo") == "Some CPU @ 2 GHz (family 6, model 143, stepping 8)"
+    assert processor(tmp_path / "missing")

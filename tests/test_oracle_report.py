@@ -1,0 +1,439 @@
+"""Reports: each says what the verdict says, no more and no less, in a form that its reader takes."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+pytest.importorskip("jinja2")
+pytest.importorskip("rich")
+
+from rich.console import Console
+from support.verdicts import ABSENT, FORWARD, KEYS, LAYERS, NOT_FINITE, OVER, a_subject, a_verdict
+
+from oracle import cli
+from oracle.errors import UsageError
+from oracle.report import write_reports
+from oracle.report.chart import BOTTOM, HEIGHT, LEFT, TOP, WIDTH, draw
+from oracle.report.html_report import to_html
+from oracle.report.json_report import number, read_json, value, verdict_to_dict, write_json
+from oracle.report.junit_report import to_junit
+from oracle.report.terminal import print_verdict
+from oracle.verdict import Verdict
+
+STEM, CONV = ("activation", "stem.1"), ("activation", "layer1.0.conv1")
+HEALTHY = a_verdict(a_subject())
+FAULTY = a_verdict(
+    a_subject(view="exact", label="lucid"),
+    a_subject(changes={CONV: OVER, ("activation_gradient", "stem.0"): NOT_FINITE, STEM: ABSENT}),
+)
+NOTHING = Verdict([], {})
+
+
+def printed(verdict: Any, *, encoding: str = "utf-8", **options: Any) -> str:
+    raw = io.BytesIO()
+    with io.TextIOWrapper(raw, encoding=encoding, write_through=True) as stream:
+        print_verdict(verdict, Console(file=stream, width=100, highlight=False), **options)
+        return raw.getvalue().decode(encoding)
+
+
+# -- JSON -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verdict", [HEALTHY, FAULTY, NOTHING])
+def test_json_is_strict_and_read_again(verdict: Verdict, tmp_path: Path) -> None:
+    document = verdict_to_dict(verdict)
+    write_json(document, tmp_path / "verdict.json")
+    text = (tmp_path / "verdict.json").read_text()
+    json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} is no strict JSON"))
+    assert read_json(tmp_path / "verdict.json") == document
+
+
+def test_json_says_what_the_verdict_says() -> None:
+    document = verdict_to_dict(FAULTY)
+    assert document["agrees"] is False
+    exact, free = document["cases"][0]["subjects"]
+    assert exact["agrees"] is True
+    assert exact["counts"] == {"exact": 12}
+    assert free["counts"] == {"within": 9, "not observed": 1, "over": 1, "not finite": 1}
+    assert free["layers"][free["first"]]["name"] == "layer1.0.conv1"
+    assert free["first"] == free["first_forward"]
+    assert free["layers"][free["first_backward"]]["status"] == "not finite"
+    layer = free["layers"][free["first"]]
+    assert (layer["error"], layer["channel"], layer["difference"]) == (3e-5, 3, "one channel (3)")
+    assert layer["used"] == 90.0
+
+
+@pytest.mark.parametrize("each", [0.0, 1.5, math.nan, math.inf, -math.inf])
+def test_numbers_come_back(each: float) -> None:
+    assert value(number(each)) == each or math.isnan(each)
+    assert math.isnan(value(number(each))) == math.isnan(each)
+
+
+def broken(change: Any) -> bytes:
+    document = json.loads(json.dumps(verdict_to_dict(FAULTY)))
+    change(document)
+    return json.dumps(document).encode()
+
+
+LAYER = "document['cases'][0]['subjects'][0]['layers'][0]"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda d: d.pop("format"), "the format of .* is None"),
+        (lambda d: d.update(format="lucid-oracle verdict 1"), "may be 'lucid-oracle verdict 2'"),
+        (lambda d: d.update(cases={}), "'cases' of a verdict is {}"),
+        (lambda d: d["cases"].append(3), "a case is int, not an object"),
+        (lambda d: d["cases"][0].pop("truth"), "a case has no 'truth'"),
+        (lambda d: d["cases"][0]["subjects"][0].update(first=99), "'first' of a subject is 99, and it has 12 layers"),
+        (lambda d: d["cases"][0]["subjects"][0]["layers"][0].pop("error"), "a layer has no 'error'"),
+        (lambda d: d["cases"][0]["subjects"][0]["layers"][0].update(error="big"), "'error' of a layer is 'big'"),
+        (lambda d: d["cases"][0]["subjects"][0]["layers"][0].update(agrees="yes"), "'agrees' of a layer is 'yes'"),
+    ],
+)
+def test_a_damaged_verdict_is_named(change: Any, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "verdict.json"
+    path.write_bytes(broken(change))
+    with pytest.raises(UsageError, match=words):
+        read_json(path)
+
+
+@pytest.mark.parametrize(("content", "words"), [(b"", "is not JSON"), (b"[]", "format"), (b"\xff\xfe", "is not JSON")])
+def test_what_is_no_verdict_is_named(content: bytes, words: str, tmp_path: Path) -> None:
+    (tmp_path / "verdict.json").write_bytes(content)
+    with pytest.raises(UsageError, match=words):
+        read_json(tmp_path / "verdict.json")
+    with pytest.raises(UsageError, match="cannot read"):
+        read_json(tmp_path / "missing.json")
+
+
+# -- JUnit XML --------------------------------------------------------------------------------------------------------
+
+# What the usual schema (junit-10.xsd of Jenkins' xUnit plugin) allows: attributes, those required, children.
+SCHEMA: dict[str, tuple[set[str], set[str], set[str]]] = {
+    "testsuites": ({"name", "time", "tests", "failures", "errors"}, set(), {"testsuite"}),
+    "testsuite": (
+        {"name", "tests", "failures", "errors", "skipped", "time", "timestamp", "hostname", "id", "package", "file"},
+        {"name", "tests", "failures", "errors"},
+        {"properties", "testcase", "system-out", "system-err"},
+    ),
+    "properties": (set(), set(), {"property"}),
+    "property": ({"name", "value"}, {"name", "value"}, set()),
+    "testcase": ({"name", "time", "classname", "group"}, {"name"}, {"skipped", "failure", "system-out", "system-err"}),
+    "failure": ({"type", "message"}, set(), set()),
+    "skipped": ({"type", "message"}, set(), set()),
+}
+_TIME = re.compile(r"(([0-9]{0,3},)*[0-9]{3}|[0-9]{0,3})*(\.[0-9]{0,3})?")
+
+
+def assert_valid(element: ElementTree.Element) -> None:
+    allowed, required, children = SCHEMA[element.tag]
+    assert set(element.keys()) <= allowed, element.tag
+    assert required <= set(element.keys()), element.tag
+    assert _TIME.fullmatch(element.get("time", "0"))
+    for child in element:
+        assert child.tag in children, f"{child.tag} in {element.tag}"
+        assert_valid(child)
+
+
+@pytest.mark.parametrize(
+    "verdict",
+    [HEALTHY, FAULTY, NOTHING, a_verdict(), a_verdict(a_subject(failure="OSError: \x00\x1b[31m <&>\ud800"))],
+)
+def test_junit_keeps_to_the_schema(verdict: Verdict) -> None:
+    root = ElementTree.fromstring(to_junit(verdict_to_dict(verdict)))
+    assert_valid(root)
+    for suite in root:
+        tests = suite.findall("testcase")
+        assert int(suite.get("tests", "")) == len(tests) > 0
+        for outcome, count in (("failure", "failures"), ("skipped", "skipped")):
+            assert int(suite.get(count, "")) == sum(test.find(outcome) is not None for test in tests)
+    assert int(root.get("failures", "")) == sum(int(suite.get("failures", "")) for suite in root)
+
+
+def test_junit_has_a_test_for_every_tensor() -> None:
+    root = ElementTree.fromstring(to_junit(verdict_to_dict(FAULTY)))
+    exact, free = root
+    assert [test.get("name") for test in free.iter("testcase")] == [f"{kind} {name}" for kind, name in KEYS["train"]]
+    assert {test.get("classname") for test in free.iter("testcase")} == {"narrow-train.torch:no-onednn.free"}
+    failed = {test.get("name"): test.find("failure") for test in free.iter("testcase")}
+    found = failed["activation layer1.0.conv1"]
+    assert found is not None
+    assert "error 3.000e-05 (budget 2.000e-06)" in found.get("message", "")
+    assert "one channel (3)" in found.get("message", "")
+    assert (exact.get("failures"), free.get("failures"), free.get("skipped")) == ("0", "2", "1")
+
+
+@pytest.mark.parametrize(
+    "verdict",
+    [
+        NOTHING,
+        a_verdict(),
+        a_verdict(a_subject(changes=dict.fromkeys(KEYS["train"], ABSENT))),
+        a_verdict(a_subject(failure="dead")),
+    ],
+)
+def test_junit_is_never_green_where_nothing_was_compared(verdict: Verdict) -> None:
+    assert int(ElementTree.fromstring(to_junit(verdict_to_dict(verdict))).get("failures", "")) > 0
+
+
+# -- the terminal -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_the_table_fits_and_holds_every_tensor(count: int) -> None:
+    text = printed(a_verdict(*(a_subject(changes={CONV: OVER}, label=f"torch:threads={n}") for n in range(count))))
+    assert max(map(len, text.splitlines())) <= 100
+    for name in LAYERS:
+        assert re.search(rf"^  {re.escape(name)} .*✓|✗", text, re.MULTILINE)
+    row = next(line for line in text.splitlines() if line.startswith("  layer1.0.conv1"))
+    assert row.count("✗") == row.count("9000%") == count
+
+
+def test_the_bar_is_as_long_as_the_share() -> None:
+    def bar(used: float) -> str:
+        text = printed(a_verdict(a_subject(changes={CONV: {"error": used, "budget": 1.0}})))
+        return next(line for line in text.splitlines() if line.startswith("  layer1.0.conv1"))
+
+    assert "████████████ " in bar(1.0)
+    assert "██████       " in bar(0.5)
+    assert "███▏" in bar(0.26)
+    assert "50%" in bar(0.5)
+    assert "█" not in bar(0.0)
+
+
+def test_a_terminal_without_unicode_gets_ascii() -> None:
+    text = printed(FAULTY, encoding="ascii")
+    assert "?" not in text
+    assert re.search(r"stem\.0 .* same bits ok .*##\.\.\.\.\.\..*ok", text)
+    assert re.search(r"layer1\.0\.conv1 .*######## 9000% X", text)
+
+
+def test_what_is_out_of_line_is_said() -> None:
+    text = printed(FAULTY)
+    assert "not observed" in text
+    assert "not finite ✗" in text
+    assert "first out of line: the output of layer1.0.conv1" in " ".join(text.split())
+    assert text.rstrip().endswith("disagrees")
+    assert printed(HEALTHY).rstrip().endswith("\nagrees")
+    assert printed(NOTHING).rstrip().endswith("disagrees")
+
+
+def test_other_bits_are_said() -> None:
+    text = printed(a_verdict(a_subject(view="exact", changes={CONV: {"status": "over"}})))
+    assert re.search(r"layer1\.0\.conv1 .*other bits ✗", text)
+    assert re.search(r"stem\.0 .*same bits ✓", text)
+
+
+def test_the_worst_are_those_out_of_line_and_the_closest() -> None:
+    text = printed(FAULTY, worst=1)
+    assert " layer1.0.conv1 " in text
+    assert " stem.2 " not in text
+    lost = {STEM: {"status": "missing", "error": math.nan, "budget": math.nan, "largest": math.nan}}
+    text = printed(a_verdict(a_subject(changes=lost)), worst=1)
+    assert " stem.1 " in text
+    assert " stem.0 " not in text
+    text = printed(a_verdict(a_subject(changes={STEM: {"error": 3.9e-7, "budget": 4e-7}})), worst=1)
+    assert " stem.1 " in text
+    assert " stem.0 " not in text
+
+
+def test_names_are_no_markup() -> None:
+    assert "[bold]" in printed(a_verdict(a_subject(label="[bold]mine[/bold]", failure="[red]x")))
+
+
+# -- HTML -------------------------------------------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """What is in a page: every tag with its attributes, all text; and that each tag is closed."""
+
+    VOID = frozenset({"meta", "link", "input", "br"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, tag: str, **attributes: str) -> list[dict[str, str | None]]:
+        return [
+            found
+            for name, found in self.tags
+            if name == tag and all(wanted in (found.get(key) or "").split() for key, wanted in attributes.items())
+        ]
+
+
+def page(verdict: Verdict) -> Page:
+    return Page(to_html(verdict_to_dict(verdict)))
+
+
+@pytest.mark.parametrize("verdict", [HEALTHY, FAULTY, NOTHING, a_verdict(), a_verdict(a_subject(failure="dead"))])
+def test_the_page_needs_nothing_else(verdict: Verdict) -> None:
+    text = to_html(verdict_to_dict(verdict))
+    found = Page(text)
+    for _, attributes in found.tags:
+        for name in ("src", "href", "action", "srcset", "data"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:"))
+    assert "url(" not in text
+    assert "@import" not in text
+    assert "http:" not in text
+    assert "https:" not in text
+    [policy] = [each for each in found.all("meta") if each.get("http-equiv") == "Content-Security-Policy"]
+    assert (policy["content"] or "").startswith("default-src 'none'")
+
+
+def test_every_link_leads_somewhere() -> None:
+    found = page(FAULTY)
+    ids = [attributes["id"] for _, attributes in found.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    links = [(each["href"] or "")[1:] for each in found.all("a")]
+    assert links
+    assert set(links) <= set(ids)
+    rows = {attributes["data-row"] for _, attributes in found.tags if "data-row" in attributes}
+    assert {f"r{row}" for row in rows} <= set(ids)
+    text = to_html(verdict_to_dict(FAULTY))
+    [first] = re.findall(r'<a href="#(r\d+)">output layer1\.0\.conv1</a>', text)
+    assert re.search(rf'<tr id="{first}" class="bad printed">.*<td class="name">layer1\.0\.conv1</td>', text)
+    assert re.search(rf'class="over" data-row="{first[1:]}"[^>]*><title>activation layer1\.0\.conv1: over', text)
+
+
+def test_the_table_holds_every_tensor_of_every_subject() -> None:
+    found = page(FAULTY)
+    rows = [each for each in found.all("tr") if (each.get("id") or "").startswith("r")]
+    assert len(rows) == 2 * len(KEYS["train"])
+    states = [(each["class"] or "").split()[0] for each in rows]
+    assert (states.count("bad"), states.count("absent")) == (2, 1)
+    printed_rows = [each for each in rows if "printed" in (each["class"] or "").split()]
+    assert sum("bad" in (each["class"] or "") for each in printed_rows) == 2  # paper gets all that is out of line
+
+
+def test_the_charts_mark_what_is_out_of_line() -> None:
+    found = page(FAULTY)
+    assert len(found.all("svg", role="img")) == 2  # forward and backward of the one subject that has errors
+    assert len([each for each in found.all("path") if each.get("class") == "over" and "data-row" in each]) == 2
+    assert len([each for each in found.all("path") if each.get("class") == "gone" and "data-row" in each]) == 1
+    assert found.text.count("first out of line: layer1.0.conv1") == 1
+    assert found.text.count("first out of line: stem.0") == 1
+    assert "first out of line:" not in page(HEALTHY).text.replace("forward, first out of line:", "")
+
+
+def test_nothing_compared_is_said() -> None:
+    assert "Nothing was compared" in page(NOTHING).text
+
+
+def test_names_are_no_html() -> None:
+    found = page(a_verdict(a_subject(label="<script>alert(1)</script>", failure='"><img src=x>')))
+    assert len(found.all("script")) == 1
+    assert not found.all("img")
+    assert "<script>alert(1)</script>" in found.text
+
+
+# -- geometry ---------------------------------------------------------------------------------------------------------
+
+
+def layers(*errors: float, budget: float = 1e-6) -> list[tuple[int, dict[str, Any]]]:
+    changes: dict[Any, Any] = {
+        key: {"error": error, "budget": budget, "status": "within" if error <= budget else "over"}
+        for key, error in zip(FORWARD, errors, strict=False)
+    }
+    subject = a_subject("eval", changes=changes)
+    document = verdict_to_dict(a_verdict(subject, mode="eval"))
+    return list(enumerate(document["cases"][0]["subjects"][0]["layers"]))[: len(errors)]
+
+
+def test_the_chart_is_logarithmic() -> None:
+    chart = draw("Forward", layers(1e-8, 1e-7, 1e-6, 1e-5), 3)
+    assert chart is not None
+    ys = [mark.y for mark in chart.marks]
+    steps = [above - below for above, below in zip(ys[1:], ys[:-1], strict=True)]
+    assert max(steps) - min(steps) < 0.3  # drawn to a tenth
+    assert steps[0] < 0  # larger errors stand higher
+    assert [mark.state for mark in chart.marks] == ["within", "within", "within", "over"]
+    assert chart.first is chart.marks[3]
+    assert chart.first_label == LAYERS[3]
+    assert all(LEFT < mark.x < WIDTH and TOP <= mark.y <= HEIGHT - BOTTOM for mark in chart.marks)
+    assert f"{chart.marks[2].y:.1f}" in chart.budget  # an error that is the budget stands on its line
+    assert {tick.label for tick in chart.decades} == {"10⁻⁸", "10⁻⁷", "10⁻⁶", "10⁻⁵"}
+
+
+def test_zero_and_not_finite_have_rows_of_their_own() -> None:
+    chart = draw("Forward", layers(0.0, 1e-7, math.nan, math.inf), None)
+    assert chart is not None
+    assert chart.marks[0].y == chart.zero
+    assert chart.marks[2].y == chart.marks[3].y == chart.beyond
+    assert chart.beyond is not None
+    assert chart.zero is not None
+    assert chart.beyond < chart.marks[1].y < chart.zero
+
+
+def test_a_chart_without_numbers_is_none() -> None:
+    assert draw("Forward", layers(math.nan, math.nan, budget=math.nan), None) is None
+
+
+@pytest.mark.parametrize("high", [1e-6, 1.0, 1e300])
+def test_decades_are_few_and_inside(high: float) -> None:
+    chart = draw("Forward", layers(1e-7, high), None)
+    assert chart is not None
+    assert 2 <= len(chart.decades) <= 10
+    assert all(TOP <= tick.at <= HEIGHT - BOTTOM for tick in chart.decades)
+
+
+# -- files and the command --------------------------------------------------------------------------------------------
+
+
+def test_reports_are_made_again_from_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = {name: tmp_path / f"first.{name}" for name in ("json", "junit", "html")}
+    write_reports(FAULTY, **first)
+    again = {name: tmp_path / f"again.{name}" for name in ("json", "junit", "html")}
+    options = [part for name, path in again.items() for part in (f"--{name}", str(path))]
+    assert cli.run(["report", str(first["json"]), *options, "-q"]) == cli.DISAGREES
+    for name, path in first.items():
+        assert path.read_bytes() == again[name].read_bytes(), name
+    assert "layer1.0.conv1" in capsys.readouterr().out
+    write_reports(HEALTHY, json=tmp_path / "healthy.json")
+    assert cli.run(["report", str(tmp_path / "healthy.json")]) == cli.AGREES
+
+
+@pytest.mark.parametrize("option", ["--json", "--junit", "--html"])
+def test_a_report_that_cannot_be_written_is_wrong_usage(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_reports(HEALTHY, json=tmp_path / "verdict.json")
+    for target, words in ((tmp_path, "is a directory"), (tmp_path / "no" / "x", "there is no directory")):
+        assert cli.run(["report", str(tmp_path / "verdict.json"), option, str(target)]) == cli.WRONG_USAGE
+        assert words in capsys.readouterr().err
+
+
+def test_two_reports_in_one_file_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_reports(HEALTHY, json=tmp_path / "verdict.json")
+    same = str(tmp_path / "x")
+    assert cli.run(["report", str(tmp_path / "verdict.json"), "--html", same, "--junit", same]) == cli.WRONG_USAGE
+    assert "a file of its own" in capsys.readouterr().err

@@ -1,0 +1,145 @@
+"""Check subjects that are known to be healthy, many times; the oracle must never flag one.
+
+    python tools/healthy.py --json tools/records/healthy.json
+
+Narrow networks with many seeds, then the ten models with one: PyTorch with and without oneDNN, with one and two
+threads, channels last, in bfloat16 and float16, compiled; ONNX Runtime at each level of optimisation. Every pair of a
+subject and a view that it has is one check. The exit status is 1 if any was flagged, or if fewer than --least were
+made. The record says how much of their budgets the healthy subjects used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from oracle.architecture import ARCHITECTURES, find_architecture
+from oracle.case import SEEDED, Case
+from oracle.compare import SubjectVerdict
+from oracle.faults.bench import Bench
+from oracle.faults.matrix import NARROW
+from oracle.subjects import Subject, find_subject
+from oracle.trace import write_whole
+from oracle.verdict import versions
+
+TORCH = ("torch", "torch:no-onednn", "torch:threads=1", "torch:threads=2", "torch:channels_last")
+LOW = ("torch:bfloat16", "torch:float16")
+COMPILED = ("torch:compile",)
+ONNX = ("onnxruntime", "onnxruntime:extended", "onnxruntime:basic", "onnxruntime:unoptimized")
+
+
+@dataclass
+class Tally:
+    """All checks so far.
+
+    Args:
+        used: by subject, mode and view, the largest share of any budget that was used.
+        count: by the same, how many checks.
+        flagged: one sentence for each false alarm.
+    """
+
+    used: dict[str, float] = field(default_factory=dict)
+    count: dict[str, int] = field(default_factory=dict)
+    flagged: list[str] = field(default_factory=list)
+
+    def add(self, case: Case, verdict: SubjectVerdict) -> None:
+        """Count one check."""
+        key = f"{verdict.subject} {case.mode} {verdict.view}"
+        self.count[key] = self.count.get(key, 0) + 1
+        known = [layer.used for layer in verdict.layers if not math.isnan(layer.used)]
+        self.used[key] = max(self.used.get(key, 0.0), *known, 0.0)
+        if not verdict.agrees:
+            self.flagged.append(f"{case.name} seed {case.seed} size {case.size}: {verdict.sentence()}")
+
+    @property
+    def checks(self) -> int:
+        """How many."""
+        return sum(self.count.values())
+
+
+def subjects_of(case: Case, names: Sequence[str]) -> list[Subject]:
+    """Those of ``names`` that can run the case."""
+    return [subject for subject in map(find_subject, names) if case.mode in subject.modes]
+
+
+def sweep(arguments: argparse.Namespace) -> Iterator[tuple[Case, Sequence[str]]]:
+    """The cases, and who runs them."""
+    for seed in range(arguments.seeds):
+        for architecture in NARROW.values():
+            for mode in ("eval", "train"):
+                case = Case(architecture, mode, SEEDED, 64, 2, seed)
+                yield (
+                    case,
+                    (*TORCH, *ONNX, *(LOW if seed < 2 else ()), *(COMPILED if seed < arguments.compiled else ())),
+                )
+    for name in arguments.models:
+        for mode in ("eval", "train"):
+            yield Case(find_architecture(name), mode, SEEDED, arguments.size, 2, 0), (*TORCH, *ONNX)
+
+
+def check(case: Case, names: Sequence[str], tally: Tally) -> None:
+    """Every subject in the free and in the local view."""
+    benches: dict[str, Bench] = {}
+    for subject in subjects_of(case, names):
+        if subject.precision not in benches:
+            truth = next(iter(benches.values())).truth if benches else None
+            keep = case.architecture in NARROW.values()
+            benches[subject.precision] = Bench(case, subject.precision, truth, keep=keep)
+        bench = benches[subject.precision]
+        tally.add(case, bench.free(subject, subject.trace(case)))
+        if subject.layered:
+            tally.add(case, bench.local(subject))
+
+
+def record(tally: Tally, seconds: float) -> dict[str, Any]:
+    """As JSON can hold it."""
+    return {
+        "format": "lucid-oracle healthy 1",
+        "checks": tally.checks,
+        "flagged": tally.flagged,
+        "seconds": round(seconds, 1),
+        "versions": versions(),
+        "subjects": {
+            key: {"checks": tally.count[key], "largest share of a budget": round(tally.used[key], 3)}
+            for key in sorted(tally.count)
+        },
+    }
+
+
+def main() -> int:
+    """Run the sweep."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="where to write the record")
+    parser.add_argument("--seeds", type=int, default=10, help="of the narrow networks")
+    parser.add_argument("--compiled", type=int, default=1, help="seeds of the narrow networks that torch.compile runs")
+    parser.add_argument("--models", nargs="*", default=list(ARCHITECTURES), help="full models, all ten by default")
+    parser.add_argument("--size", type=int, default=64, help="height and width of the full models' images")
+    parser.add_argument("--least", type=int, default=500, help="checks that have to be made")
+    arguments = parser.parse_args()
+    start, tally = time.perf_counter(), Tally()
+    for case, names in sweep(arguments):
+        before, flagged = tally.checks, len(tally.flagged)
+        check(case, names, tally)
+        print(
+            f"{case.name} seed {case.seed}: {tally.checks - before} checks, {len(tally.flagged) - flagged} flagged",
+            flush=True,
+        )
+        for sentence in tally.flagged[flagged:]:
+            print(f"  {sentence}", flush=True)
+        if arguments.json is not None:
+            write_whole(
+                arguments.json, (json.dumps(record(tally, time.perf_counter() - start), indent=1) + "\n").encode()
+            )
+    print(f"{tally.checks} checks of healthy subjects, {len(tally.flagged)} flagged")
+    return 0 if not tally.flagged and tally.checks >= arguments.least else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""Make the goldens, byte for byte the same every time.
+
+    python tools/make_golden.py                     all of them, into golden/
+    python tools/make_golden.py resnet_18 --check   compare with what is stored, write nothing
+
+Each truth has two origins, lucid in float64 and PyTorch in float64, which share no code. They must agree within
+float64's own derived budget, or nothing is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from oracle.budget import free_budget, in_float64
+from oracle.case import Case
+from oracle.compare import execution_order
+from oracle.digest import digest_later
+from oracle.golden import FORMAT, LAW, MANIFEST, STORED, GoldenError, encode_golden, golden_cases, on_grid, seal
+from oracle.subjects import find_subject
+from oracle.trace import Key, Kind, Trace, write_whole
+from oracle.truth import agreement
+from oracle.verdict import versions
+
+GOLDEN = Path(__file__).resolve().parent.parent / "golden"
+
+
+class _Digests:
+    """A recorder that keeps only digests."""
+
+    def __init__(self) -> None:
+        self.found: dict[Key, Any] = {}
+
+    def record(self, kind: Kind, name: str, array: np.ndarray) -> None:
+        self.found[kind, name] = digest_later(array)
+
+
+def make(case: Case) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """The two files of a golden by name, and what the manifest says of it.
+
+    Raises:
+        GoldenError: the two origins disagree.
+    """
+    truth, narrow = Trace(), _Digests()
+    find_subject("lucid:float64").run(case, truth)
+    for key in truth:
+        truth.replace(key, np.asarray(truth[key], order="C"))
+    find_subject("lucid").run(case, narrow)
+    order = execution_order(truth)
+    double = {key: digest_later(truth[key]) for key in order}
+    digests = {
+        "float32": {key: narrow.found[key].result() for key in order},
+        "float64": {key: double[key].result() for key in order},
+    }
+    budgets = {precision: free_budget(case, precision, truth=truth) for precision in STORED}
+    layers = agreement(case, truth, {key: in_float64(budget) for key, budget in budgets["float32"].items()})
+    wrong = [layer for layer in layers if not layer.agrees]
+    if wrong:
+        told = "; ".join(f"{layer.kind} {layer.name} used {layer.used:.2f}" for layer in wrong[:3])
+        raise GoldenError(f"{case.name}: the two origins disagree in {len(wrong)} of {len(layers)} tensors: {told}")
+    description, tables = encode_golden(case, order, digests, truth, budgets)
+    sound = [layer.error for layer in layers if layer.budget < 1e-9]
+    entry = {
+        "origins": ["lucid float64", "torch float64"],
+        "tensors": len(order),
+        # On the budgets' grid, so that another machine's last bits make the same file.
+        "largest_error": on_grid(max(sound)),
+        "largest_share_of_budget": float(f"{on_grid(max(layer.used for layer in layers)):.2g}"),
+    }
+    return {f"{case.name}.json": description, f"{case.name}.safetensors": tables}, entry
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make goldens; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", help="models or cases; all by default")
+    parser.add_argument("--check", action="store_true", help="compare with what is stored; write nothing")
+    parser.add_argument("-o", "--output", type=Path, default=GOLDEN, help="where the goldens are")
+    given = parser.parse_args(arguments)
+    cases = golden_cases()
+    wanted = [name for name in cases if not given.models or {name, name.rsplit("-", 1)[0]}.intersection(given.models)]
+    unknown = [
+        model for model in given.models if not any(name.startswith(f"{model}-") or name == model for name in cases)
+    ]
+    if unknown or not wanted:
+        parser.error(f"models: got {', '.join(unknown)}; there are {', '.join(cases)}")
+    differing = []
+    manifest = _manifest(given.output)
+    for name in wanted:
+        start = time.perf_counter()
+        files, entry = make(cases[name])
+        print(
+            f"{name}: {sum(map(len, files.values())) / 1e6:.2f} MB, {entry}, {time.perf_counter() - start:.1f} s",
+            flush=True,
+        )
+        for file, content in files.items():
+            manifest["files"][file] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+            if not given.check:
+                write_whole(given.output / file, content)
+            elif not (given.output / file).exists() or (given.output / file).read_bytes() != content:
+                differing.append(file)
+        manifest["goldens"][name] = entry
+        if not given.check:
+            _write_manifest(manifest, list(cases), given.output)
+    for file in differing:
+        print(f"{file}: differs from what is stored", file=sys.stderr)
+    return 1 if differing else 0
+
+
+def _manifest(directory: Path) -> dict[str, Any]:
+    """What is there already, if it is of this law and format."""
+    try:
+        found: dict[str, Any] = json.loads((directory / MANIFEST).read_bytes())
+        if (found["format"], found["law"]) == (FORMAT, LAW):
+            return found
+    except (OSError, ValueError, KeyError):
+        pass
+    return {"goldens": {}, "files": {}}
+
+
+def _write_manifest(found: dict[str, Any], order: Sequence[str], directory: Path) -> None:
+    names = [name for name in order if name in found["goldens"]]
+    files = [f"{name}.{suffix}" for name in names for suffix in ("json", "safetensors")]
+    made = {name: version for name, version in versions().items() if name in ("lucid-oracle", "numpy", "torch")}
+    manifest = {
+        "format": FORMAT,
+        "law": LAW,
+        "made_by": made,
+        "goldens": {name: found["goldens"][name] for name in names},
+        "files": {file: found["files"][file] for file in files},
+    }
+    manifest["seal"] = seal(manifest)
+    write_whole(directory / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except GoldenError as error:
+        print(f"make_golden: {error}", file=sys.stderr)
+        sys.exit(2)
