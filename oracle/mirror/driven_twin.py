@@ -63,7 +63,7 @@ class Disturbance:
     rounded. On their way to the total ``T`` they wander as a random walk that is tied at both ends: their squares add
     up to ``K Q / 6 + K T^2 / 3``, ``Q`` being the sum of the terms' squares. So large results have large errors. ``Q``
     is taken as the channel's average. Errors of a convolution and of storing are independent from element to element;
-    those of a statistic are shared by its channel.
+    those of a statistic are shared by its channel, and so are those of positions that compute the same.
     """
 
     def __init__(self, roundoff: Roundoff, generator: np.random.Generator) -> None:
@@ -86,8 +86,22 @@ class Disturbance:
         with torch.no_grad():
             least = torch.as_tensor(sums * terms / 6 * squares + self.roundoff.quantum**2 / 12, dtype=y.dtype)
             size = y.detach().square().mul_(stored + sums * terms / 3).add_(_wide(least, y)).sqrt_()
-            error = size.mul_(self.values(tuple(y.shape)))
+            error = size.mul_(self._drawn(y.detach()))
         return y + error
+
+    def _drawn(self, y: Tensor) -> Tensor:
+        """Errors of size 1, shared by the positions of a channel as far as those do the same arithmetic.
+
+        Where all positions of an image hold the same numbers, they round alike; and a sum over them does not average
+        the error away. The share of their common mean in their mean square is taken as the correlation of their errors.
+        """
+        drawn = self.values(tuple(y.shape))
+        if y.ndim < 4 or y.shape[2] * y.shape[3] == 1:
+            return drawn
+        squares = torch.linalg.vector_norm(y, dim=(2, 3)).square() / (y.shape[2] * y.shape[3])
+        alike = (y.mean((2, 3)).square() / squares.clamp(min=torch.finfo(y.dtype).tiny)).clamp(0, 1)
+        common = torch.sqrt(alike) * self.values(tuple(alike.shape))
+        return drawn.mul_(torch.sqrt(1 - alike)[:, :, None, None]).add_(common[:, :, None, None])
 
     @staticmethod
     def _square(unit: float) -> float:
