@@ -255,7 +255,7 @@ def _largest(key: Key, runs: Sequence[Difference], truth: np.ndarray, multiple: 
     tail = math.sqrt(1.0 + math.log(1.0 / FALSE_ALARM) / math.log(count))
     scale = root_mean_square(truth)
     peak = float(np.abs(truth).max(initial=0.0)) / scale if scale > 0 else 0.0
-    return max(run.largest for run in runs) * max(tail, multiple, path) + stored * peak
+    return MARGIN * max(run.largest for run in runs) * max(tail, multiple, path) + stored * peak
 
 
 def _channels(key: Key, runs: Sequence[Difference], stored: float, truth: Trace) -> np.ndarray | None:
@@ -282,7 +282,7 @@ def _channels(key: Key, runs: Sequence[Difference], stored: float, truth: Trace)
     excess = float(np.log(own[live]).var()) - _trigamma(known / 2)
     prior = min(2.0 * _inverse_trigamma(excess), 1e6) if excess > 0 else 1e6
     shrunk = (prior * common + known * own) / (prior + known)
-    return np.sqrt(shrunk * f_quantile(drawn, known + prior)) + stored
+    return MARGIN * np.sqrt(shrunk * f_quantile(drawn, known + prior)) + stored
 
 
 def _loss(truth: Trace, found: Mapping[Key, Sequence[Difference]], stored: float) -> Budget:

@@ -95,7 +95,18 @@ def test_layers_are_drawn_at_random_and_again_the_same() -> None:
     drawn = [place(fault, case, seed) for seed in range(20)]
     assert drawn == [place(fault, case, seed) for seed in range(20)]
     assert len({layer.name for layer in drawn if layer is not None}) > 8
-    assert [Draw(1, "a").integer(1000) for _ in range(2)] != [Draw(2, "a").integer(1000) for _ in range(2)]
+    assert Draw(1, "a").integer(1000) != Draw(2, "a").integer(1000)
+
+
+def test_a_fault_does_the_same_each_time_its_subject_is_built() -> None:
+    """The free view runs one model, the local view another: the same weight has to be wrong in both."""
+    fault, case = find_fault("weight off by 1 %"), CASES["bottleneck-eval"]
+    layer = place(fault, case, 0)
+    assert layer is not None
+    subject: Any = faulty("torch", fault, case, layer, 0)
+    first, second = (subject.build(case).state_dict()[f"{layer.name}.weight"] for _ in range(2))
+    assert torch.equal(first, second)
+    assert int((first != torch.from_numpy(case.state[f"{layer.name}.weight"])).sum()) == 1
 
 
 def test_unknown_fault_suggests_the_nearest() -> None:

@@ -99,8 +99,8 @@ def test_the_twins_have_the_names_of_lucid() -> None:
 
 
 def test_unknown_backend_is_one_sentence() -> None:
-    with pytest.raises(UsageError, match="'cuda' is not an option of lucid"):
-        find_subject("lucid:cuda")
+    with pytest.raises(UsageError, match="'tpu' is not an option of lucid"):
+        find_subject("lucid:tpu")
 
 
 # -- faults in lucid ---------------------------------------------------------------------------------------------------
