@@ -52,9 +52,13 @@ class GoldenError(UsageError):
 
 def golden_directory() -> Path:
     """Where the package keeps its goldens."""
-    from importlib.resources import files
+    from importlib.util import find_spec
 
-    return Path(str(files("golden")))
+    spec = find_spec("golden")  # a directory of data, without modules
+    places = [Path(place) for place in (spec.submodule_search_locations or ())] if spec is not None else []
+    return next(
+        (place for place in places if (place / "manifest.json").is_file()), Path(__file__).parent.parent / "golden"
+    )
 
 
 def golden_cases() -> dict[str, Case]:
