@@ -40,6 +40,7 @@ from oracle.golden import (
     sample,
     sketch,
 )
+from oracle.layer import consumers, layers_of
 from oracle.trace import KINDS, Key, Kind, Trace
 
 Progress = Callable[[str], None]
@@ -83,8 +84,9 @@ class Truth:
 
     @property
     def consumers(self) -> Mapping[str, tuple[str, ...]]:
-        """By layer, those that take its output, where that is known."""
-        return self._trace.consumers if self._trace is not None else {}
+        """By layer, those that take its output."""
+        takers = consumers(layers_of(self.case.architecture))
+        return {name: tuple(layer.name for layer in found if layer.op != "loss") for name, found in takers.items()}
 
     @property
     def loss(self) -> float | None:

@@ -336,7 +336,7 @@ def test_a_trace_is_judged_by_a_golden(stored: bool) -> None:
     for key in (("activation", "layer2.0.conv1"), ("parameter_gradient", "layer3.0.bn1.weight")):
         wrong = Trace()
         for each in healthy:
-            wrong.record(*each, healthy[each] * (1.001 if each == key else 1))
+            wrong.record(*each, healthy[each] * (1.01 if each == key else 1))
         verdict = compare_trace(wrong, golden, stored=stored).cases[0].subjects[0]
         first = verdict.first
         assert first is not None

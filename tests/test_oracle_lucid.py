@@ -22,7 +22,7 @@ from oracle.compare import SubjectVerdict
 from oracle.errors import UsageError
 from oracle.subjects import Subject, find_subject
 from oracle.subjects.lucid_engine import LucidSubject
-from oracle.trace import Kind
+from oracle.trace import Kind, Recorder
 from oracle.verdict import check, run_case
 
 SIZES: dict[str, Any] = {"layers": (2, 2, 2, 1), "num_classes": 10, "stem_width": 8, "channels": (8, 16, 24, 32)}
@@ -145,14 +145,30 @@ def test_forward_fault_in_lucid_is_named(fault: Callable[[Any], None], layer: st
     assert verdict.first_forward.name == layer, verdict.sentence()
 
 
-def test_missing_relu_mask_in_lucid_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(elementwise.Relu, "backward", lambda self, be, dy: (dy,))
-    verdict = verdict_of("lucid", SMALL["basic"], "train")
+class Unmasked(LucidSubject):
+    """lucid whose ReLUs, in float32, forgot their masks."""
+
+    def run(self, case: Case, recorder: Recorder) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(elementwise.Relu, "backward", lambda self, be, dy: (dy,))
+            super().run(case, recorder)
+
+
+def test_missing_relu_mask_in_lucid_is_named() -> None:
+    verdict = verdict_of(Unmasked(), SMALL["basic"], "train")
     assert verdict.first_forward is None, verdict.sentence()
     assert verdict.first_backward is not None
     # The last block's own ReLU is the first that the backward pass meets: what it sums is wrong.
     assert verdict.first_backward.name == "layer4.0.downsample.1"
     assert "the backward of layer4.0 makes it" in verdict.sentence()
+
+
+def test_a_fault_of_the_engine_itself_leaves_no_truth(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elementwise.Relu, "backward", lambda self, be, dy: (dy,))
+    with pytest.raises(UsageError, match=r"first in the gradient of the output of layer4\.0\.downsample\.1 .*no truth"):
+        verdict_of("torch", SMALL["basic"], "train")
+    with pytest.raises(UsageError, match="has another digest than the golden"):
+        check("resnet_18", ["torch"], mode="train", views=["free"])
 
 
 # -- the ten models ----------------------------------------------------------------------------------------------------

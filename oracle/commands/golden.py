@@ -51,7 +51,7 @@ def show(name: str, directory: Path | None) -> int:
     for kind, found in golden.amplification.items():
         click.echo(
             f"budget of {kind.replace('_', ' ')}s, in float32 roundoffs: median {found['median']:g}, "
-            f"largest {found['largest']:g}"
+            f"largest {found['largest']:g}" + (f"; {found['vanishing']} vanish" if found["vanishing"] else "")
         )
     click.echo(f"{'tensor':<52}{'shape':<20}{'digest':<14}" + "".join(f"{each:>10}" for each in STORED))
     for key in golden:

@@ -247,30 +247,23 @@ def rectifiers(model: nn.Module) -> list[str]:
     ]
 
 
-def run_driven(
-    case: Case,
-    recorder: Recorder,
-    decisions: Decisions,
-    disturb: Disturbance | None = None,
-    dtype: torch.dtype = torch.float64,
-) -> None:
-    """Run the twin at the given decisions, and record every tensor.
+def run_driven(case: Case, recorder: Recorder, decisions: Decisions, disturb: Disturbance | None = None) -> None:
+    """Run the twin in float64 at the given decisions, and record every tensor.
 
     Args:
         case: what to run.
         recorder: takes outputs, the loss and gradients.
         decisions: what the ReLUs and the max pooling decide.
         disturb: errors to put in; none leaves the truth at those decisions.
-        dtype: what to compute in.
     """
-    model = make_twin(case.architecture, case.state, dtype).train(case.mode == "train")
+    model = make_twin(case.architecture, case.state, torch.float64).train(case.mode == "train")
     if disturb is not None:
         _round_weights(model, disturb)
     for name, module in layers(model):
         _drive(name, module, decisions, disturb)
         module.register_forward_hook(lambda _module, _inputs, y, name=name: _watch(recorder, name, y, disturb))
     with torch.set_grad_enabled(case.mode == "train"):
-        image = torch.from_numpy(case.input).to(dtype)
+        image = torch.from_numpy(case.input.astype(np.float64))
         logits = model(image if disturb is None else disturb.relative(image, disturb.roundoff.weights))
         if case.mode == "train":
             loss = nn.functional.cross_entropy(logits, torch.from_numpy(case.labels))
