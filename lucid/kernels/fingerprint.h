@@ -33,15 +33,15 @@ struct Keys {
 };
 static constexpr Keys KEYS;
 
-static inline Words words_at(const void* p) {
-    typedef uint64_t Unaligned __attribute__((vector_size(STRIPE), aligned(1), may_alias));
-    return *static_cast<const Unaligned*>(p);
-}
+// (A reference: a vector wider than the processor's is not returned by value alike everywhere.)
+typedef uint64_t UnalignedWords __attribute__((vector_size(STRIPE), aligned(1), may_alias));
+static inline const UnalignedWords& words_at(const void* p) { return *static_cast<const UnalignedWords*>(p); }
 
 static inline void of_piece(const char* data, int64_t bytes, uint64_t* result) {
     Words sum = {};
     const Words neighbours = {1, 0, 3, 2, 5, 4, 7, 6};
-    const auto add = [&](const Words& words, int stripe) {
+    const auto add = [&](const UnalignedWords& from, int stripe) {
+        const Words words = from;
         const Words mixed = words ^ words_at(KEYS.of + stripe * 8);
         sum = sum + __builtin_shuffle(words, neighbours) + (mixed & 0xFFFFFFFFu) * (mixed >> 32);
     };
