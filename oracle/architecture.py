@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from oracle.errors import UsageError
 
@@ -73,9 +73,30 @@ ARCHITECTURES: dict[str, Architecture] = {
     )
 }
 
+# Two networks so narrow that a golden holds every tensor of theirs whole.
+_BLOCKS: tuple[BlockKind, ...] = ("basic", "preact")
+NARROW: dict[str, Architecture] = {
+    f"narrow_{block}": Architecture(
+        f"narrow_{block}", block, (1, 1, 1, 1), num_classes=10, stem_width=4, channels=(4, 4, 8, 8)
+    )
+    for block in _BLOCKS
+}
+
+# Small networks of each kind of block, of which one run takes a fraction of a second: what faults are put into.
+_SIZES: dict[str, Any] = {"layers": (2, 2, 2, 1), "num_classes": 10, "stem_width": 16, "channels": (16, 24, 32, 48)}
+SMALL: dict[str, Architecture] = {
+    architecture.name: architecture
+    for architecture in (
+        Architecture("small_basic", "basic", **_SIZES),
+        Architecture("small_bottleneck", "bottleneck", **_SIZES),
+        Architecture("small_preact", "preact", **_SIZES),
+        Architecture("small_grouped", "bottleneck", cardinality=2, **_SIZES),
+    )
+}
+
 
 def find_architecture(name: str) -> Architecture:
-    """The architecture called ``name``.
+    """The architecture called ``name``: one of the ten models, of ``NARROW`` or of ``SMALL``.
 
     Raises:
         UsageError: no model has that name; the sentence suggests the nearest.
@@ -86,8 +107,9 @@ def find_architecture(name: str) -> Architecture:
         ...
         oracle.errors.UsageError: model: got 'resnet50'; did you mean 'resnet_50'? There are resnet_18, ...
     """
-    if name in ARCHITECTURES:
-        return ARCHITECTURES[name]
-    near = difflib.get_close_matches(name, ARCHITECTURES, n=1, cutoff=0.5)
+    known = ARCHITECTURES | NARROW | SMALL
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    raise UsageError(f"model: got {name!r}; {hint}There are {', '.join(ARCHITECTURES)}")
+    raise UsageError(f"model: got {name!r}; {hint}There are {', '.join(known)}")

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from oracle.architecture import Architecture
+from oracle.architecture import NARROW, Architecture
 from oracle.errors import UsageError
 
 Mode = Literal["eval", "train"]
@@ -159,18 +159,20 @@ def standard_case(architecture: Architecture, mode: Mode) -> Case:
         >>> case.name, case.batch, case.size
         ('resnet_50-train', 2, 64)
     """
-    size, batch = _STANDARD[mode]
+    size, batch = standard_shape(architecture, mode)
     return Case(architecture, mode, source=SEEDED, size=size, batch=batch)
 
 
-def standard_shape(mode: Mode) -> tuple[int, int]:
+def standard_shape(architecture: Architecture, mode: Mode) -> tuple[int, int]:
     """The size and batch of a standard case.
 
     Example:
-        >>> standard_shape("train")
+        >>> from oracle.architecture import find_architecture
+        >>> standard_shape(find_architecture("resnet_50"), "train")
         (64, 2)
     """
-    return _STANDARD[mode]
+    size, batch = _STANDARD[mode]
+    return (min(size, 32), batch) if architecture in NARROW.values() and mode == "eval" else (size, batch)
 
 
 def seeded_words(seed: int, name: str, count: int) -> np.ndarray:

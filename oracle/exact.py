@@ -15,7 +15,7 @@ import numpy as np
 
 from lucid.backends import Backend, backend_for
 from oracle.layer import Layer
-from oracle.rounding import FUNCTION_ROUNDINGS, Deviation, Rounding, chain, growth, mean_square, plain_chain
+from oracle.rounding import FUNCTION_ROUNDINGS, Deviation, Rounding, alike, chain, growth, mean_square, plain_chain
 from oracle.trace import Kind
 
 Array = np.ndarray[Any, Any]
@@ -215,6 +215,10 @@ def _statistics(x: Array, feed: Feed, rounding: Rounding) -> _Statistics:
         magnitude = np.abs(x).sum((0, 2, 3), keepdims=True)
         mean_error = plain_chain(rounding.sums, count, magnitude) / count**2 + (unit + stored) * mean * mean
         var_error = unit * (growth(count) + 3) * np.square(var + mean * mean) + stored * var * var
+        for repeated in (x.min((0, 2, 3), keepdims=True), x.max((0, 2, 3), keepdims=True)):
+            repeats = np.maximum((x == repeated).sum((0, 2, 3), keepdims=True), 1)
+            mean_error = mean_error + alike(rounding.sums, np.where(repeated == 0, 1, repeats), magnitude / count)
+            var_error = var_error + alike(rounding.sums, repeats, var + mean * mean)
     else:
         mean, var = _per_channel(feed.parameters["running_mean"]), _per_channel(feed.parameters["running_var"])
         mean_error = var_error = np.zeros_like(mean)

@@ -19,8 +19,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from oracle.architecture import ARCHITECTURES, Architecture, BlockKind
-from oracle.case import SEEDED, Case, seeded_words, standard_case
+from oracle.architecture import ARCHITECTURES, NARROW, Architecture
+from oracle.case import Case, seeded_words, standard_case
 from oracle.compare import Budget, Precision, channels
 from oracle.errors import UsageError
 from oracle.trace import KINDS, Key, Trace
@@ -35,15 +35,6 @@ STORED: tuple[Precision, ...] = ("float32", "tf32", "bfloat16", "float16")
 # Budgets are stored on a grid of an eighth of an octave, rounded up.
 GRID = 8
 _CODE_ZERO = 128
-
-# Two cases whose goldens hold every tensor whole.
-_NARROW_BLOCKS: tuple[BlockKind, ...] = ("basic", "preact")
-NARROW = {
-    f"narrow_{block}": Architecture(
-        f"narrow_{block}", block, (1, 1, 1, 1), num_classes=10, stem_width=4, channels=(4, 4, 8, 8)
-    )
-    for block in _NARROW_BLOCKS
-}
 
 
 class GoldenError(UsageError):
@@ -68,10 +59,8 @@ def golden_cases() -> dict[str, Case]:
         >>> len(golden_cases())
         24
     """
-    cases = [standard_case(architecture, mode) for architecture in ARCHITECTURES.values() for mode in ("eval", "train")]
-    for architecture in NARROW.values():
-        cases.append(Case(architecture, "eval", SEEDED, size=32, batch=1))
-        cases.append(Case(architecture, "train", SEEDED, size=64, batch=2))
+    architectures = (ARCHITECTURES | NARROW).values()
+    cases = [standard_case(architecture, mode) for architecture in architectures for mode in ("eval", "train")]
     return {case.name: case for case in cases}
 
 

@@ -1,7 +1,7 @@
 """What pytest learns of the oracle. It imports nothing of it until a test has used it.
 
-- ``--oracle-require[=N]``: the run fails unless its passing tests compared at least N tensors (1 by default). A parity
-  run of which everything was skipped, or deselected, or that compared nothing, has verified nothing and is never green.
+- ``--oracle-require=N``: the run fails unless its passing tests compared at least N tensors. A parity run of which
+  everything was skipped, or deselected, or that compared nothing, has verified nothing and is never green.
 - ``--oracle-report=DIR``: for each test that fails on a verdict, a page of HTML and the JSON in ``DIR``.
 
 With xdist, each worker counts for its own tests and the controller adds up.
@@ -26,12 +26,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("oracle", "comparisons with goldens")
     group.addoption(
         "--oracle-require",
-        nargs="?",
         type=int,
-        const=1,
         default=0,
         metavar="N",
-        help="fail unless the passing tests compared at least N tensors (1) with goldens or the truth",
+        help="fail unless the passing tests compared at least N tensors with goldens or the truth",
     )
     group.addoption("--oracle-report", metavar="DIR", help="write a page and JSON there for each test that disagrees")
 
@@ -83,7 +81,7 @@ class _Counter:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call" and report.passed:
-            count = sum(value for name, value in report.user_properties if name == _PROPERTY)  # type: ignore[misc]
+            count = sum(value for name, value in report.user_properties if name == _PROPERTY and isinstance(value, int))
             self._totals[0] += count
             self._totals[1] += count > 0
 

@@ -147,6 +147,24 @@ def plain_chain(unit: float, terms: float, magnitude: Array) -> Array:
     return variance
 
 
+def alike(unit: float, repeats: Array, total: Array) -> Array:
+    """What a plain sum may deviate by more because one addend comes again and again, such as the zeros that a ReLU
+    leaves: the same number added to nearly the same partial sum is rounded the same way each time, so that the errors
+    do not cancel but add.
+
+    Args:
+        unit: unit roundoff of the partial sums.
+        repeats: how often the addend comes.
+        total: bound of the partial sums.
+
+    Example:
+        >>> float(alike(3.0, np.array(1.0), np.array(5.0))), float(alike(3.0, np.array(3.0), np.array(5.0)))
+        (0.0, 300.0)
+    """
+    variance: Array = mean_square(unit) * np.square((repeats - 1) * total)
+    return variance
+
+
 @dataclass(frozen=True)
 class Deviation:
     """What a healthy result may deviate by: the variance of what is each element's own, and of what a channel shares.

@@ -5,7 +5,7 @@
     def test_our_runtime():
         assert_matches_golden("trace.safetensors", "resnet_18-train")
 
-``oracle.pytest_plugin``, which pytest finds by itself, counts what such calls compared: ``pytest --oracle-require``
+``oracle.pytest_plugin``, which pytest finds by itself, counts what such calls compared: ``pytest --oracle-require=1``
 fails where it was nothing.
 """
 

@@ -51,7 +51,8 @@ class Trace:
         self.consumers: dict[str, tuple[str, ...]] = {}
 
     def record(self, kind: Kind, name: str, array: np.ndarray) -> None:
-        """Append one tensor.
+        """Append one tensor, in the usual order of its dimensions in memory: what is computed from a trace, and the order
+        in which NumPy and PyTorch sum, never depends on how a subject laid it out.
 
         Raises:
             ValueError: the kind is unknown, or the name was recorded before.
@@ -60,7 +61,7 @@ class Trace:
             raise ValueError(f"kind: got {kind!r}; may be one of {', '.join(KINDS)}")
         if (kind, name) in self._tensors:
             raise ValueError(f"name: {kind} {name!r} is recorded twice")
-        self._tensors[kind, name] = array
+        self._tensors[kind, name] = np.asarray(array, order="C")
 
     def __getitem__(self, key: Key) -> np.ndarray:
         return self._tensors[key]

@@ -92,14 +92,16 @@ def check(
     """Is this model right on these subjects, forward and backward, and if not, which layer goes wrong first?
 
     Args:
-        model: one of the ten names, or an `Architecture` of your own.
+        model: one of the ten names, a name of ``NARROW`` or ``SMALL`` in `oracle.architecture`, or an
+            `Architecture` of your own.
         subjects: names (``lucid``, ``lucid:reference``, ``lucid:float64``, ``torch:no-onednn``, ``onnxruntime``) or
             objects. A subject takes part in the modes that it can run.
         mode: ``eval``, ``train`` or ``both``.
         views: ``exact`` holds lucid to the digests; ``free`` judges a foreign subject's whole run, ``stored`` does so
             by the golden's samples and projections alone; ``local`` feeds it layer by layer.
         source: ``"seeded"``, ``"photo"``, or a picture's path.
-        size: height and width of the input; by default 224 in eval and 64 in a train step.
+        size: height and width of the input; by default 224 in eval (a narrow network's golden has 32) and 64 in a train
+            step.
         batch: number of images; by default 1 in eval and 2 in a train step.
         seed: what weights, labels and seeded inputs derive from.
         weights: a safetensors file instead of seeded weights.
@@ -120,7 +122,7 @@ def check(
     modes: tuple[Mode, ...] = ("eval", "train") if mode == "both" else (mode,)
     cases = []
     for each in modes:
-        usual = standard_shape(each)
+        usual = standard_shape(architecture, each)
         shape = (usual[0] if size is None else size), (usual[1] if batch is None else batch)
         case = Case(architecture, each, source, *shape, seed, weights)
         able = [subject for subject in found if each in subject.modes]

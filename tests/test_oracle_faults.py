@@ -1,6 +1,6 @@
 """Proof that the oracle catches: every fault of the catalogue is put into a subject, and the verdict names its layer.
 
-Here each fault strikes once, in a narrow network, and the local view judges it; the whole matrix, with every view, is
+Here each fault strikes once, in a small network, and the local view judges it; the whole matrix, with every view, is
 marked slow (and is what ``lucid-oracle faults`` runs).
 """
 
@@ -16,6 +16,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from oracle.architecture import find_architecture  # noqa: E402
 from oracle.case import Case  # noqa: E402
 from oracle.cli import run  # noqa: E402
 from oracle.compare import SubjectVerdict  # noqa: E402
@@ -23,7 +24,7 @@ from oracle.errors import UsageError  # noqa: E402
 from oracle.faults import CATALOGUE, Draw, find_fault  # noqa: E402
 from oracle.faults.bench import Bench, same_bits  # noqa: E402
 from oracle.faults.inject import faulty, place  # noqa: E402
-from oracle.faults.matrix import NARROW, Matrix, Outcome, _names, _run, matrix_cases, run_matrix  # noqa: E402
+from oracle.faults.matrix import Matrix, Outcome, _names, _run, matrix_cases, run_matrix  # noqa: E402
 from oracle.faults.table import misses, rows, summary, to_markdown  # noqa: E402
 from oracle.layer import layers_of  # noqa: E402
 from oracle.local import LocalTruth, local_checks  # noqa: E402
@@ -31,7 +32,7 @@ from oracle.subjects import find_subject  # noqa: E402
 from oracle.trace import Kind, Trace  # noqa: E402
 
 CASES = {
-    f"{name}-{mode}": Case(NARROW[name], mode, "seeded", 64, 2, 0)  # type: ignore[arg-type]
+    f"{name}-{mode}": Case(find_architecture(f"small_{name}"), mode, "seeded", 64, 2, 0)  # type: ignore[arg-type]
     for name in ("bottleneck", "basic", "grouped", "preact")
     for mode in ("train", "eval")
 }
@@ -86,7 +87,7 @@ def test_catalogue() -> None:
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
-def test_fault_can_strike_a_narrow_network(name: str) -> None:
+def test_fault_can_strike_a_small_network(name: str) -> None:
     assert first_case(name) is not None
 
 
@@ -280,8 +281,8 @@ def test_matrix_of_nothing_is_an_error() -> None:
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, page = tmp_path / "faults.json", tmp_path / "faults.md"
-    narrow = ["--model", "narrow_basic", "--mode", "train"]
-    done = run(["faults", "missing mask", "no affine part", *narrow, "--json", str(path), "--markdown", str(page)])
+    small = ["--model", "small_basic", "--mode", "train"]
+    done = run(["faults", "missing mask", "no affine part", *small, "--json", str(path), "--markdown", str(page)])
     shown = capsys.readouterr().out
     assert done == 0, shown
     assert "missing mask" in shown
@@ -307,7 +308,7 @@ def test_command_says_what_it_cannot_do(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_a_missed_fault_fails_the_command(capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["low bit flipped in an activation", "--model", "narrow_basic", "--mode", "train", "--engine", "torch"]
+    arguments = ["low bit flipped in an activation", "--model", "small_basic", "--mode", "train", "--engine", "torch"]
     assert run(["faults", *arguments, "-q"]) == 1
     assert "missed: low bit flipped" in capsys.readouterr().out.replace("\n", " ")
 

@@ -10,12 +10,11 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from lucid.backends import backend_for  # noqa: E402
-from oracle.architecture import ARCHITECTURES, Architecture  # noqa: E402
+from oracle.architecture import ARCHITECTURES, SMALL, Architecture  # noqa: E402
 from oracle.case import Case, seeded_uniform  # noqa: E402
 from oracle.compare import LayerVerdict, SubjectVerdict  # noqa: E402
 from oracle.errors import UsageError  # noqa: E402
 from oracle.exact import Feed, expected  # noqa: E402
-from oracle.faults.matrix import NARROW  # noqa: E402
 from oracle.layer import Layer, layers_of  # noqa: E402
 from oracle.local import LocalTruth, judge_local, local_check, local_checks  # noqa: E402
 from oracle.mirror.torch_twin import ResNet, layers  # noqa: E402
@@ -23,13 +22,14 @@ from oracle.rounding import ROUNDINGS, chain, mean_square, plain_chain, round_to
 from oracle.subjects import Subject, find_subject  # noqa: E402
 from oracle.trace import Recorder, Trace  # noqa: E402
 
+KINDS = [name.removeprefix("small_") for name in SMALL]
 DEEP = Architecture(
     "narrow_deep", "basic", (1, 1, 1, 1), num_classes=10, stem_width=8, stem_type="deep", channels=(8, 8, 16, 16)
 )
 
 
 def case_of(name: str, mode: str, seed: int = 0, source: str = "seeded") -> Case:
-    architecture = DEEP if name == "deep" else NARROW[name]
+    architecture = DEEP if name == "deep" else SMALL[f"small_{name}"]
     return Case(architecture, mode, source, 64, 2, seed)  # type: ignore[arg-type]
 
 
@@ -64,7 +64,7 @@ def test_layers_are_those_of_the_twin(name: str) -> None:
             ), layer.name
 
 
-@pytest.mark.parametrize("name", [*NARROW, "deep"])
+@pytest.mark.parametrize("name", [*KINDS, "deep"])
 def test_layers_take_what_the_twin_feeds_them(name: str) -> None:
     case = case_of(name, "eval")
     trace = find_subject("torch").trace(case)
@@ -86,7 +86,7 @@ def test_layers_take_what_the_twin_feeds_them(name: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
-@pytest.mark.parametrize("name", [*NARROW, "deep"])
+@pytest.mark.parametrize("name", [*KINDS, "deep"])
 def test_exact_results_are_pytorchs_in_float64(name: str, mode: str) -> None:
     """Every output, gradient and statistic, to a few unit roundoffs of float64."""
     case = case_of(name, mode)
@@ -166,7 +166,7 @@ HEALTHY = ["torch", "torch:no-onednn", "torch:channels_last", "lucid"]
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
-@pytest.mark.parametrize("name", [*NARROW, "deep", "photo", "reference"])
+@pytest.mark.parametrize("name", [*KINDS, "deep", "photo", "reference"])
 def test_healthy_subjects_agree(name: str, mode: str) -> None:
     case = (
         case_of("basic", mode, source="photo") if name == "photo" else case_of(name.replace("reference", "deep"), mode)

@@ -112,17 +112,17 @@ def pytest_in(suite: Path, *arguments: str) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
-        ("-m not.wrong --oracle-require", 0, "12 tensors in line, in 1 tests"),
+        ("-m not.wrong --oracle-require=1", 0, "12 tensors in line, in 1 tests"),
         ("-m not.wrong --oracle-require=12", 0, "12 tensors in line"),
         ("-m not.wrong --oracle-require=13", 1, "12 tensors were compared, at least 13 are required"),
-        ("-k skipped --oracle-require", 1, "verified too little"),
+        ("-k skipped --oracle-require=1", 1, "verified too little"),
         ("-k skipped", 0, "1 skipped"),
-        ("-k nothing_to_do --oracle-require", 1, "verified too little"),
-        ("-k no_such_test --oracle-require", 1, "verified too little"),
-        ("-k test_wrong --oracle-require", 1, "0 tensors were compared"),
-        ("--collect-only --oracle-require", 0, "4 tests collected"),
-        ("-k right -n 2 --oracle-require", 0, "12 tensors in line"),
-        ("-k skipped -n 2 --oracle-require", 1, "verified too little"),
+        ("-k nothing_to_do --oracle-require=1", 1, "verified too little"),
+        ("-k no_such_test --oracle-require=1", 1, "verified too little"),
+        ("-k test_wrong --oracle-require=1", 1, "0 tensors were compared"),
+        ("--collect-only --oracle-require=1", 0, "4 tests collected"),
+        ("-k right -n 2 --oracle-require=1", 0, "12 tensors in line"),
+        ("-k skipped -n 2 --oracle-require=1", 1, "verified too little"),
     ],
 )
 def test_a_run_that_compared_too_little_is_red(suite: Path, arguments: str, status: int, words: str) -> None:

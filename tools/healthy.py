@@ -20,11 +20,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from oracle.architecture import ARCHITECTURES, find_architecture
+from oracle.architecture import ARCHITECTURES, SMALL, find_architecture
 from oracle.case import SEEDED, Case
 from oracle.compare import SubjectVerdict
 from oracle.faults.bench import Bench
-from oracle.faults.matrix import NARROW
 from oracle.subjects import Subject, find_subject
 from oracle.trace import write_whole
 from oracle.verdict import versions
@@ -72,7 +71,7 @@ def subjects_of(case: Case, names: Sequence[str]) -> list[Subject]:
 def sweep(arguments: argparse.Namespace) -> Iterator[tuple[Case, Sequence[str]]]:
     """The cases, and who runs them."""
     for seed in range(arguments.seeds):
-        for architecture in NARROW.values():
+        for architecture in SMALL.values():
             for mode in ("eval", "train"):
                 case = Case(architecture, mode, SEEDED, 64, 2, seed)
                 yield (
@@ -90,7 +89,7 @@ def check(case: Case, names: Sequence[str], tally: Tally) -> None:
     for subject in subjects_of(case, names):
         if subject.precision not in benches:
             truth = next(iter(benches.values())).truth if benches else None
-            keep = case.architecture in NARROW.values()
+            keep = case.architecture in SMALL.values()
             benches[subject.precision] = Bench(case, subject.precision, truth, keep=keep)
         bench = benches[subject.precision]
         tally.add(case, bench.free(subject, subject.trace(case)))
@@ -117,8 +116,8 @@ def main() -> int:
     """Run the sweep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="where to write the record")
-    parser.add_argument("--seeds", type=int, default=10, help="of the narrow networks")
-    parser.add_argument("--compiled", type=int, default=1, help="seeds of the narrow networks that torch.compile runs")
+    parser.add_argument("--seeds", type=int, default=10, help="of the small networks")
+    parser.add_argument("--compiled", type=int, default=1, help="seeds of the small networks that torch.compile runs")
     parser.add_argument("--models", nargs="*", default=list(ARCHITECTURES), help="full models, all ten by default")
     parser.add_argument("--size", type=int, default=64, help="height and width of the full models' images")
     parser.add_argument("--least", type=int, default=500, help="checks that have to be made")

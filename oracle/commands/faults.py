@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from oracle.architecture import find_architecture
+from oracle.architecture import SMALL, find_architecture
 from oracle.case import SEEDED, Case, Mode
 from oracle.commands.progress import progress
 from oracle.errors import UsageError
@@ -32,7 +32,7 @@ CAUGHT, NAMED = 0.99, 0.95
     "models",
     multiple=True,
     metavar="MODEL",
-    help="Into which models: narrow ones (narrow_basic, narrow_bottleneck, narrow_preact, narrow_grouped; the default "
+    help="Into which models: small ones (small_basic, small_bottleneck, small_preact, small_grouped; the default "
     "is all of these), or any of the ten. May be repeated.",
 )
 @click.option("--image-size", type=click.IntRange(min=32), default=64, show_default=True, metavar="PIXELS")
@@ -107,13 +107,9 @@ def _run(
     repeats: int,
     seed: int,
 ) -> Any:
-    from oracle.faults.matrix import NARROW, run_matrix
+    from oracle.faults.matrix import run_matrix
 
-    narrow = {architecture.name: architecture for architecture in NARROW.values()}
-    if models:
-        found = [narrow[name] if name in narrow else find_architecture(name) for name in models]
-    else:
-        found = list(narrow.values())
+    found = [find_architecture(name) for name in models or SMALL]
     modes: tuple[Mode, ...] = ("eval", "train") if mode == "both" else (mode,)  # type: ignore[assignment]
     cases = [Case(each, one, SEEDED, image_size, 2) for each in found for one in modes]
     engines: Any = ("torch", "lucid") if engine == "both" else (engine,)

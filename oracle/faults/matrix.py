@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from oracle.architecture import Architecture
+from oracle.architecture import SMALL
 from oracle.case import SEEDED, Case, Mode
 from oracle.compare import SubjectVerdict
 from oracle.errors import UsageError
@@ -29,15 +29,6 @@ from oracle.subjects import Subject, find_subject
 from oracle.trace import Trace
 
 Progress = Callable[[str], None]
-
-_SIZES: dict[str, Any] = {"layers": (2, 2, 2, 1), "num_classes": 10, "stem_width": 16, "channels": (16, 24, 32, 48)}
-# Narrow networks of each kind of block, of which one run takes a fraction of a second.
-NARROW: dict[str, Architecture] = {
-    "basic": Architecture("narrow_basic", "basic", **_SIZES),
-    "bottleneck": Architecture("narrow_bottleneck", "bottleneck", **_SIZES),
-    "preact": Architecture("narrow_preact", "preact", **_SIZES),
-    "grouped": Architecture("narrow_grouped", "bottleneck", cardinality=2, **_SIZES),
-}
 
 
 @dataclass(frozen=True)
@@ -261,8 +252,8 @@ def _outcome_to_dict(outcome: Outcome) -> dict[str, Any]:
 def matrix_cases(
     modes: Iterable[Mode] = ("eval", "train"), size: int = 64, batch: int = 2, seed: int = 0
 ) -> list[Case]:
-    """The narrow networks' cases."""
-    return [Case(architecture, mode, SEEDED, size, batch, seed) for architecture in NARROW.values() for mode in modes]
+    """The small networks' cases."""
+    return [Case(architecture, mode, SEEDED, size, batch, seed) for architecture in SMALL.values() for mode in modes]
 
 
 def run_matrix(
