@@ -51,8 +51,8 @@ class Trace:
         self.consumers: dict[str, tuple[str, ...]] = {}
 
     def record(self, kind: Kind, name: str, array: np.ndarray) -> None:
-        """Append one tensor, in the usual order of its dimensions in memory: what is computed from a trace, and the order
-        in which NumPy and PyTorch sum, never depends on how a subject laid it out.
+        """Append one tensor, in the usual order of its dimensions in memory: the order in which NumPy and PyTorch sum
+        must not depend on how a subject laid it out.
 
         Raises:
             ValueError: the kind is unknown, or the name was recorded before.
