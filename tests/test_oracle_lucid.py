@@ -26,15 +26,15 @@ from oracle.trace import Kind, Recorder
 from oracle.verdict import check, run_case
 
 SIZES: dict[str, Any] = {"layers": (2, 2, 2, 1), "num_classes": 10, "stem_width": 8, "channels": (8, 16, 24, 32)}
-SMALL = {
-    "basic": Architecture("small_basic", "basic", **SIZES),
-    "bottleneck": Architecture("small_bottleneck", "bottleneck", **SIZES),
-    "preact": Architecture("small_preact", "preact", **SIZES),
-    "wide": Architecture("small_wide", "bottleneck", base_width=128, **SIZES),
-    "grouped": Architecture("small_grouped", "bottleneck", cardinality=2, **SIZES),
-    "deep stem": Architecture("small_deep", "basic", stem_type="deep", **SIZES),
-    "no projection": Architecture("small_plain", "basic", **{**SIZES, "channels": (8, 8, 8, 8)}),
-    "grey": Architecture("small_grey", "basic", in_channels=1, **SIZES),
+TINY = {
+    "basic": Architecture("tiny_basic", "basic", **SIZES),
+    "bottleneck": Architecture("tiny_bottleneck", "bottleneck", **SIZES),
+    "preact": Architecture("tiny_preact", "preact", **SIZES),
+    "wide": Architecture("tiny_wide", "bottleneck", base_width=128, **SIZES),
+    "grouped": Architecture("tiny_grouped", "bottleneck", cardinality=2, **SIZES),
+    "deep stem": Architecture("tiny_deep", "basic", stem_type="deep", **SIZES),
+    "no projection": Architecture("tiny_plain", "basic", **{**SIZES, "channels": (8, 8, 8, 8)}),
+    "grey": Architecture("tiny_grey", "basic", in_channels=1, **SIZES),
 }
 
 
@@ -50,9 +50,9 @@ def verdict_of(subject: str | Subject, architecture: Architecture, mode: str, si
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 @pytest.mark.parametrize("mode", ["eval", "train"])
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", TINY)
 def test_lucid_agrees(name: str, mode: str, precision: str, backend: str) -> None:
-    verdict = verdict_of(f"lucid:{backend}:{precision}", SMALL[name], mode)
+    verdict = verdict_of(f"lucid:{backend}:{precision}", TINY[name], mode)
     assert verdict.agrees, verdict.sentence()
     kinds = {layer.kind for layer in verdict.layers}
     expected: set[Kind] = {"activation"}
@@ -62,26 +62,26 @@ def test_lucid_agrees(name: str, mode: str, precision: str, backend: str) -> Non
 
 
 @pytest.mark.parametrize("options", ["", ":unoptimized"])
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", TINY)
 def test_onnx_runtime_agrees(name: str, options: str) -> None:
     pytest.importorskip("onnxruntime")
-    verdict = verdict_of(f"onnxruntime{options}", SMALL[name], "eval")
+    verdict = verdict_of(f"onnxruntime{options}", TINY[name], "eval")
     assert verdict.agrees, verdict.sentence()
 
 
 def test_odd_sizes_agree() -> None:
-    verdict = verdict_of("lucid", SMALL["bottleneck"], "train", size=75)
+    verdict = verdict_of("lucid", TINY["bottleneck"], "train", size=75)
     assert verdict.agrees, verdict.sentence()
 
 
 def test_check_as_a_library() -> None:
     pytest.importorskip("onnxruntime")
     steps: list[str] = []
-    verdict = check(SMALL["basic"], ["lucid", "onnxruntime"], size=64, views=["free"], progress=steps.append)
+    verdict = check(TINY["basic"], ["lucid", "onnxruntime"], size=64, views=["free"], progress=steps.append)
     assert verdict.agrees, verdict.sentences()
     assert [(case.case.name, [each.subject for each in case.subjects]) for case in verdict.cases] == [
-        ("small_basic-eval", ["lucid", "onnxruntime"]),
-        ("small_basic-train", ["lucid"]),
+        ("tiny_basic-eval", ["lucid", "onnxruntime"]),
+        ("tiny_basic-train", ["lucid"]),
     ]
     assert [step for step in steps if "lucid, free" in step]
     assert verdict.to_dict()["agrees"] is True
@@ -140,7 +140,7 @@ def swapped_strides(model: Any) -> None:
     [(one_weight, "layer2.1.conv2"), (another_eps, "layer3.0.bn2"), (swapped_strides, "layer2.0.conv1")],
 )
 def test_forward_fault_in_lucid_is_named(fault: Callable[[Any], None], layer: str, mode: str) -> None:
-    verdict = verdict_of(Spoiled(fault), SMALL["bottleneck"], mode)
+    verdict = verdict_of(Spoiled(fault), TINY["bottleneck"], mode)
     assert verdict.first_forward is not None, verdict.sentence()
     assert verdict.first_forward.name == layer, verdict.sentence()
 
@@ -155,7 +155,7 @@ class Unmasked(LucidSubject):
 
 
 def test_missing_relu_mask_in_lucid_is_named() -> None:
-    verdict = verdict_of(Unmasked(), SMALL["basic"], "train")
+    verdict = verdict_of(Unmasked(), TINY["basic"], "train")
     assert verdict.first_forward is None, verdict.sentence()
     assert verdict.first_backward is not None
     # The last block's own ReLU is the first that the backward pass meets: what it sums is wrong.
@@ -166,7 +166,7 @@ def test_missing_relu_mask_in_lucid_is_named() -> None:
 def test_a_fault_of_the_engine_itself_leaves_no_truth(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(elementwise.Relu, "backward", lambda self, be, dy: (dy,))
     with pytest.raises(UsageError, match=r"first in the gradient of the output of layer4\.0\.downsample\.1 .*no truth"):
-        verdict_of("torch", SMALL["basic"], "train")
+        verdict_of("torch", TINY["basic"], "train")
     with pytest.raises(UsageError, match="has another digest than the golden"):
         check("resnet_18", ["torch"], mode="train", views=["free"])
 
