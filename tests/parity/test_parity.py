@@ -43,7 +43,9 @@ SUBJECTS: dict[str, tuple[tuple[Mode, ...], tuple[str, ...]]] = {
     "onnxruntime:unoptimized": (("eval",), QUICK),
     "onnxruntime:fused": (("eval",), QUICK),
 }
-# What takes minutes a model is run on these alone.
+# Who runs every model; the other subjects run one of each kind of block, and what takes minutes a model, less.
+EVERY = ("lucid:threads=1", "lucid:plan", "torch", "onnxruntime")
+KINDS = ("resnet_18", "resnet_50", "resnet_200")
 ONLY: dict[str, tuple[str, ...]] = {"torch:compile": ("resnet_18", "resnet_50"), "torch:bfloat16": QUICK}
 
 
@@ -53,7 +55,7 @@ def matrix() -> list[Any]:
     for model in ARCHITECTURES:
         for mode in MODES:
             for subject, (modes, quick) in SUBJECTS.items():
-                if mode not in modes or model not in ONLY.get(subject, (model,)):
+                if mode not in modes or model not in ONLY.get(subject, KINDS) and subject not in EVERY:
                     continue
                 case = f"{model}-{mode}"
                 marks = [pytest.mark.xdist_group(case)] if importlib.util.find_spec("xdist") else []
