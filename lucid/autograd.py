@@ -225,7 +225,7 @@ def _observe(node: Function, arrived: _Pending) -> None:
         # The array goes on through the walk, where it may end as another tensor's gradient: keep a copy.
         kept = arrived.array.copy()
         if tensor.grad is not None:
-            kept = backend_for(tensor.device).binary("add", tensor.grad.data, kept)
+            kept = backend_for(tensor.device).binary("add", tensor.grad._array, kept)
         tensor.grad = wrap(kept, tensor.device)
 
 
@@ -244,7 +244,7 @@ def _run_hooks(hooks: dict[int, Callable[[Tensor], Tensor | None]], arrived: _Pe
                 f"a gradient hook returned {_describe(replaced)}; may return None or a {dtype} Tensor of shape {shape} "
                 f"on {device!r}"
             )
-        arrived.array = replaced.data
+        arrived.array = replaced._array
 
 
 def _describe(value: Any) -> str:
@@ -262,6 +262,6 @@ def _give(leaf: Tensor, pending: _Pending) -> None:
         _run_hooks(leaf._hooks, pending, leaf.device)
     if leaf.grad is not None:
         check_devices("backward, adding to grad", leaf, leaf.grad)
-        leaf.grad = wrap(backend_for(leaf.device).binary("add", leaf.grad.data, pending.array), leaf.device)
+        leaf.grad = wrap(backend_for(leaf.device).binary("add", leaf.grad._array, pending.array), leaf.device)
     else:
         leaf.grad = wrap(pending.array if pending.owned else pending.array.copy(), leaf.device)

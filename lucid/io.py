@@ -159,7 +159,7 @@ def _is_array(value: Any) -> bool:
 
 
 def _storable(name: str, value: Any) -> np.ndarray[Any, Any]:
-    array = to_numpy(value.data) if isinstance(value, Tensor) else value
+    array = to_numpy(value._array) if isinstance(value, Tensor) else value
     try:
         dtype = as_dtype(array.dtype)
     except TypeError as error:

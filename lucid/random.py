@@ -180,7 +180,7 @@ class Generator:
                 raise ValueError(f"probs: got {probs}; may be 0 to 1")
             p = be.number(probs, float64)
         else:
-            p = as_tensor(probs, dtype=float64, device=where).data
+            p = as_tensor(probs, dtype=float64, device=where)._array
             refuse_where(be, ~((p >= 0) & (p <= 1)).reshape(-1), p.reshape(-1), _no_probability)
         shape = tuple(p.shape) if size is None else _shape(size)
         count = math.prod(shape)

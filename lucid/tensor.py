@@ -9,6 +9,7 @@ values says so.
 from __future__ import annotations
 
 import builtins
+import itertools
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
@@ -54,15 +55,14 @@ class Tensor:
                 [6., 8.]])
     """
 
-    data: Any
-    """The backend's array. Assigning to it, or writing into it, is not tracked by differentiation."""
+    _array: Any
     device: str = "cpu"
     grad: Tensor | None = None
     _requires_grad: bool = False
     _keep_grad: bool = False
     _node: Any = None
     _hooks: dict[int, Any] | None = None
-    _version: list[int] | None = None
+    _version: list[Any] | None = None
 
     __array_priority__ = 1000  # ndarray + Tensor is the tensor's operation
     __hash__ = object.__hash__
@@ -76,7 +76,7 @@ class Tensor:
         device: str | None = None,
     ) -> None:
         device = check_device(device)
-        self.data = _array(data, dtype or get_default_dtype(), device, copy=True)
+        self._array = _array(data, dtype or get_default_dtype(), device, copy=True)
         if device != "cpu":
             self.device = device
         if requires_grad:
@@ -87,28 +87,39 @@ class Tensor:
     # -- what it is --------------------------------------------------------------------------------------------------
 
     @property
+    def data(self) -> Any:
+        """The backend's array. Assigning to it, or writing into it, is not tracked by differentiation."""
+        self._hand_out()
+        return self._array
+
+    @data.setter
+    def data(self, array: Any) -> None:
+        self._array = array
+        self._hand_out()
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """The length of each axis."""
-        return self.data.shape
+        return self._array.shape
 
     @property
     def ndim(self) -> int:
         """The number of axes."""
-        return self.data.ndim
+        return self._array.ndim
 
     @property
     def size(self) -> int:
         """The number of elements."""
-        return self.data.size
+        return self._array.size
 
     def numel(self) -> int:
         """The number of elements."""
-        return self.data.size
+        return self._array.size
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """The element type."""
-        return self.data.dtype
+        return self._array.dtype
 
     @property
     def is_leaf(self) -> bool:
@@ -122,8 +133,8 @@ class Tensor:
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
-        if value and self.data.dtype.kind != "f":
-            raise RuntimeError(f"requires_grad: only float tensors have gradients, this one is {self.data.dtype}")
+        if value and self._array.dtype.kind != "f":
+            raise RuntimeError(f"requires_grad: only float tensors have gradients, this one is {self._array.dtype}")
         if self._node is not None and not value:
             raise RuntimeError(
                 "requires_grad: may be changed on leaves only; use .detach() for a tensor without history"
@@ -162,7 +173,7 @@ class Tensor:
 
     def is_contiguous(self) -> bool:
         """Whether its memory is in row-major order without gaps."""
-        return self.data.flags.c_contiguous
+        return self._array.flags.c_contiguous
 
     # -- differentiation ---------------------------------------------------------------------------------------------
 
@@ -190,17 +201,17 @@ class Tensor:
             )
         xp = backend_for(self.device).xp
         if gradient is None:
-            if self.data.size != 1:
+            if self._array.size != 1:
                 raise RuntimeError(
                     f"backward: a tensor of shape {self.shape} needs a gradient of that shape; "
                     "only a single element needs none"
                 )
-            array = xp.ones_like(self.data)
+            array = xp.ones_like(self._array)
         else:
             if isinstance(gradient, Tensor):
                 check_devices("backward", self, gradient)
-            array = _array(gradient, getattr(gradient, "dtype", self.data.dtype), self.device, copy=False)
-            if array.shape != self.data.shape or array.dtype != self.data.dtype:
+            array = _array(gradient, getattr(gradient, "dtype", self._array.dtype), self.device, copy=False)
+            if array.shape != self._array.shape or array.dtype != self._array.dtype:
                 raise RuntimeError(
                     f"gradient: got {array.dtype} of shape {array.shape}; must be {self.dtype} of shape {self.shape}"
                 )
@@ -246,7 +257,8 @@ class Tensor:
         Its history is not tracked. Reading values, here as in ``item``, ``tolist``, ``bool`` and ``print``, is what
         waits for a GPU; nothing else does.
         """
-        return to_numpy(self.data)
+        self._hand_out()
+        return to_numpy(self._array)
 
     def item(self) -> Any:
         """The only element as a Python number.
@@ -254,16 +266,17 @@ class Tensor:
         Raises:
             ValueError: there are several, or none.
         """
-        if self.data.size != 1:
+        if self._array.size != 1:
             raise ValueError(f"item: a tensor of shape {self.shape} has {self.size} elements; must have one")
-        return to_numpy(self.data).item()
+        return to_numpy(self._array).item()
 
     def tolist(self) -> Any:
         """The values as nested lists of Python numbers, or a number if there are no axes."""
-        return to_numpy(self.data).tolist()
+        return to_numpy(self._array).tolist()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
-        array = to_numpy(self.data)
+        self._hand_out()
+        array = to_numpy(self._array)
         if dtype is not None and array.dtype != dtype:
             if copy is False:
                 raise ValueError(f"a {array.dtype} tensor is no {dtype} array without a copy")
@@ -271,10 +284,11 @@ class Tensor:
         return array.copy() if copy else array
 
     def __dlpack__(self, **kwargs: Any) -> Any:
-        return self.data.__dlpack__(**kwargs)
+        self._hand_out()
+        return self._array.__dlpack__(**kwargs)
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return self.data.__dlpack_device__()
+        return self._array.__dlpack_device__()
 
     def __float__(self) -> builtins.float:
         return builtins.float(self.item())
@@ -283,32 +297,32 @@ class Tensor:
         return int(self.item())
 
     def __bool__(self) -> bool:
-        if self.data.size != 1:
+        if self._array.size != 1:
             raise ValueError(f"the truth of a tensor of shape {self.shape} is ambiguous; use .any() or .all()")
-        return bool(to_numpy(self.data).item())
+        return bool(to_numpy(self._array).item())
 
     def __index__(self) -> int:
-        if self.data.dtype.kind not in "iub" or self.data.size != 1:
+        if self._array.dtype.kind not in "iub" or self._array.size != 1:
             raise TypeError(
                 f"only an integer tensor of one element is an index; got {self.dtype} of shape {self.shape}"
             )
-        return int(to_numpy(self.data).item())
+        return int(to_numpy(self._array).item())
 
     def __len__(self) -> int:
-        if self.data.ndim == 0:
+        if self._array.ndim == 0:
             raise TypeError("a tensor without axes has no length")
-        return self.data.shape[0]
+        return self._array.shape[0]
 
     def __iter__(self) -> Iterator[Tensor]:
         return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
-        text = np.array2string(to_numpy(self.data), separator=", ", prefix="tensor(", threshold=1000)
-        if self.data.size == 0:
+        text = np.array2string(to_numpy(self._array), separator=", ", prefix="tensor(", threshold=1000)
+        if self._array.size == 0:
             text = f"[], shape={self.shape}"
         parts = [text]
-        if self.data.dtype not in (get_default_dtype(), np.dtype(np.int64), np.dtype(np.bool_)):
-            parts.append(f"dtype={self.data.dtype}")
+        if self._array.dtype not in (get_default_dtype(), np.dtype(np.int64), np.dtype(np.bool_)):
+            parts.append(f"dtype={self._array.dtype}")
         if self.device != "cpu":
             parts.append(f"device={self.device!r}")
         if self._node is not None:
@@ -320,7 +334,7 @@ class Tensor:
     _repr_name = "tensor"
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if self.data.ndim == 0 else format(str(self), spec)
+        return format(self.item(), spec) if self._array.ndim == 0 else format(str(self), spec)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if self._node is not None:
@@ -328,7 +342,7 @@ class Tensor:
         copy = type(self).__new__(type(self))
         memo[id(self)] = copy
         copy.__dict__.update(self.__dict__)
-        copy.data = self.data.copy()
+        copy._array = self._array.copy()
         copy.grad = None if self.grad is None else self.grad.__deepcopy__(memo)
         copy._hooks = copy._version = None
         return copy
@@ -420,33 +434,43 @@ class Tensor:
                     "because the gradient would be lost; use lucid.where or lucid.concatenate, or detach it"
                 )
             check_devices("setitem", self, value)
-            value = value.data
+            value = value._array
         elif self.device != "cpu" and not isinstance(value, bool | int | float | np.generic):
             value = move(np.asarray(value), self.device)
-        if self.data.dtype.kind == "f":
+        if self._array.dtype.kind == "f":
             be = backend_for(self.device)
             if isinstance(value, bool | int | float | np.generic):
-                value = be.number(value, self.data.dtype)  # type: ignore[arg-type]
-            elif getattr(value, "dtype", self.data.dtype) != self.data.dtype:
-                value = be.convert(value, self.data.dtype)
-        self.data[index] = value
+                value = be.number(value, self._array.dtype)  # type: ignore[arg-type]
+            elif getattr(value, "dtype", self._array.dtype) != self._array.dtype:
+                value = be.convert(value, self._array.dtype)
+        self._array[index] = value
         self._changed()
         return self
 
     def _changed(self) -> None:
         """Note that the values were changed in place."""
-        self._version_cell()[0] += 1
+        self._version_cell()[0] = next(_versions)
 
-    def _version_cell(self) -> list[int]:
-        """The counter of changes in place that the tensor shares with its views."""
+    def _version_cell(self) -> list[Any]:
+        """What the tensor shares with its views: a number that no other state of any tensor has, new after each change
+        in place; and whether somebody outside lucid has seen the array, and may change it without telling."""
         cell = self._version
         if cell is None:
-            cell = self._version = [0]
+            cell = self._version = [next(_versions), False]
         return cell
+
+    def _hand_out(self) -> None:
+        """Note that the array is seen outside lucid."""
+        self._version_cell()[1] = True
+
+    def _stamp(self) -> int | None:
+        """A number that stands for the values as they are; None where only looking at them tells."""
+        version, seen = self._version_cell()
+        return None if seen else version
 
     def _share_version(self, source: Tensor, array: Any, xp: Any) -> None:
         """Become a view of ``source`` where memory is shared with its array: a change of one then changes the other."""
-        if self.data.base is not None and xp.may_share_memory(self.data, array):
+        if self._array is array or (self._array.base is not None and xp.may_share_memory(self._array, array)):
             self._version = source._version_cell()
 
     # -- operators ---------------------------------------------------------------------------------------------------
@@ -707,13 +731,14 @@ class Tensor:
 def wrap(array: Any, device: str = "cpu") -> Tensor:
     """A tensor around a backend's array, without copying or checking."""
     out = _new(Tensor)
-    out.data = array
+    out._array = array
     if device != "cpu":
         out.device = device
     return out
 
 
 _new = Tensor.__new__
+_versions = itertools.count()  # of tensors' states
 
 
 def tensor(
@@ -759,7 +784,9 @@ def as_tensor(data: Any, dtype: Any = None, device: str | None = None) -> Tensor
     device = data.device if device is None and isinstance(data, Tensor) else check_device(device)
     if isinstance(data, Tensor) and data.device == device and (dtype is None or data.dtype == as_dtype(dtype)):
         return data
-    return wrap(_array(data, dtype, device, copy=False), device)
+    out = wrap(_array(data, dtype, device, copy=False), device)
+    out._hand_out()  # the array's owner may write into it
+    return out
 
 
 to_tensor = as_tensor
@@ -793,7 +820,9 @@ def from_dlpack(source: Any) -> Tensor:
     device = _DLPACK_DEVICES[kind]
     array = backend_for(device).xp.from_dlpack(source)
     as_dtype(array.dtype)
-    return wrap(array, device)
+    out = wrap(array, device)
+    out._hand_out()
+    return out
 
 
 _DLPACK_DEVICES = {1: "cpu", 2: "gpu", 3: "cpu", 13: "gpu"}  # memory of the host and the device, pinned, and managed
@@ -802,7 +831,7 @@ _DLPACK_DEVICES = {1: "cpu", 2: "gpu", 3: "cpu", 13: "gpu"}  # memory of the hos
 def _array(data: Any, dtype: Any, device: str, copy: bool) -> Any:
     """``data`` as an array of ``device`` in a dtype of lucid."""
     if isinstance(data, Tensor):
-        data = data.data
+        data = data._array
     typed = hasattr(data, "dtype")  # an array, of whatever library, has a dtype to keep
     there = typed and device != "cpu" and isinstance(data, backend_for(device).xp.ndarray)
     array = data if there else _numpy(to_numpy(data) if typed else data)
@@ -843,7 +872,7 @@ def _plain_index(name: str, x: Tensor, index: Any) -> Any:
 def _plain_part(name: str, x: Tensor, part: Any) -> Any:
     if isinstance(part, Tensor):
         check_devices(name, x, part)
-        return part.data
+        return part._array
     if x.device != "cpu" and isinstance(part, list | np.ndarray):
         return move(np.asarray(part), x.device)
     return part

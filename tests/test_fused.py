@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
+from support.backends import on
 from support.bits import bits
 
 import lucid
@@ -87,30 +91,92 @@ def test_a_module_of_ones_own_is_called(backend: str) -> None:
         assert not model(images(1, 4)).numpy().any()
 
 
-@pytest.mark.parametrize("where", ["data", "numpy", "view", "step"])
-def test_weights_written_behind_lucids_back_count(backend: str, where: str) -> None:
+def _step(conv: nn.Conv2d, _: Any) -> None:
+    conv.weight.grad = lucid.ones_like(conv.weight)
+    lucid.optim.SGD([conv.weight], lr=0.1).step()
+
+
+def _write(array: Any, value: float = 3.0) -> None:
+    array[..., 0, 0, 0] = value
+
+
+def _shared(conv: nn.Conv2d) -> np.ndarray:
+    """Make the weight share memory with an array that its owner keeps."""
+    owned = np.array(conv.weight.tolist(), np.float32)
+    conv.weight = nn.Parameter(owned)
+    return owned
+
+
+def _to_and_fro(conv: nn.Conv2d, _: Any) -> None:
+    conv.double()
+    _write(conv.weight.data)
+    conv.float()
+
+
+# Every way to change a weight: what is taken of the model before it runs, and how the weight is changed after.
+CHANGES: dict[str, tuple[Callable[[nn.Conv2d], Any], Callable[[nn.Conv2d, Any], Any]]] = {
+    "data": (lambda conv: None, lambda conv, _: _write(conv.weight.data)),
+    "data taken before": (lambda conv: conv.weight.data, lambda conv, array: _write(array)),
+    "data of a view": (lambda conv: conv.weight.swapaxes(2, 3).data, lambda conv, array: _write(array)),
+    "data of a detached view": (lambda conv: conv.weight.detach()[5:].data, lambda conv, array: _write(array)),
+    "other data": (lambda conv: None, lambda conv, _: setattr(conv.weight, "data", conv.weight.data + 1)),
+    "numpy": (lambda conv: conv.weight.numpy()[5], lambda conv, array: array.__setitem__(..., array[::-1].copy())),
+    "asarray": (lambda conv: np.asarray(conv.weight), lambda conv, array: _write(array)),
+    "dlpack": (lambda conv: None, lambda conv, _: _write(np.from_dlpack(conv.weight))),
+    "the array it is made of": (_shared, lambda conv, array: _write(array)),
+    "item": (lambda conv: None, lambda conv, _: _write(conv.weight)),
+    "item of a view": (lambda conv: conv.weight.swapaxes(2, 3), lambda conv, view: _write(view)),
+    "item of a detached tensor": (lambda conv: conv.weight.detach(), lambda conv, other: _write(other)),
+    "copy_": (lambda conv: None, lambda conv, _: conv.weight.copy_(conv.weight + 1)),
+    "zero_": (lambda conv: None, lambda conv, _: conv.weight.zero_()),
+    "init": (lambda conv: None, lambda conv, _: nn.init.kaiming_normal_(conv.weight)),
+    "load_state_dict": (
+        lambda conv: {name: value + 1 for name, value in conv.state_dict().items()},
+        lambda conv, state: conv.load_state_dict(state),
+    ),
+    "the state's tensor": (lambda conv: conv.state_dict()["weight"], lambda conv, tensor: _write(tensor)),
+    "another parameter of its memory": (lambda conv: nn.Parameter(conv.weight), lambda conv, other: _write(other)),
+    "another parameter": (lambda conv: None, lambda conv, _: setattr(conv, "weight", nn.Parameter(conv.weight + 1))),
+    "step": (lambda conv: None, _step),
+    "to and fro": (lambda conv: None, _to_and_fro),
+}
+
+
+@pytest.mark.parametrize("how", CHANGES)
+def test_a_changed_weight_counts(backend: str, how: str) -> None:
     """Packed weights are kept from call to call; every way to change a weight must be noticed."""
+    if lucid.get_default_device() != "cpu" and how in ("numpy", "asarray", "dlpack", "the array it is made of"):
+        pytest.skip("this memory is not shared with a GPU's")
+    prepare, change = CHANGES[how]
+    lucid.manual_seed(7)
     conv, norm = nn.Conv2d(33, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64)
     model = nn.Sequential(conv, norm, nn.ReLU()).eval()
     x = lucid.tensor(np.random.default_rng(5).standard_normal((2, 33, 6, 6)).astype(np.float32))
-    if where in ("numpy", "view") and not np.shares_memory(conv.weight.numpy(), conv.weight.numpy()):
-        pytest.skip("numpy() copies from this backend's memory, so nothing can be written through it")
-    view = conv.weight.numpy()[5]
     with lucid.no_grad():
+        taken = prepare(conv)
         before = model(x).numpy().copy()
-        if where == "data":
-            conv.weight.data[0, 0, 0, 0] += 1
-        elif where == "numpy":
-            conv.weight.numpy()[:, 3] *= 2
-        elif where == "view":
-            view[...] = view[::-1].copy()
-        else:
-            conv.weight.grad = lucid.ones_like(conv.weight)
-            lucid.optim.SGD([conv.weight], lr=0.1).step()
+        assert bits(model(x).numpy()) == bits(before)
+        change(conv, taken)
         after = model(x).numpy()
         expected = lucid.relu(norm(conv(x))).numpy()
     assert bits(after) == bits(expected)
     assert bits(after) != bits(before)
+
+
+def test_weights_that_nobody_else_has_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    native = pytest.importorskip("lucid.backends.native")
+    looked: list[int] = []
+    find = native._native.fingerprint
+    monkeypatch.setattr(native._native, "fingerprint", lambda array: looked.append(1) or find(array))
+    with on("native"), lucid.no_grad():
+        conv = nn.Conv2d(33, 64, 3, padding=1, bias=False)
+        model = nn.Sequential(conv, nn.BatchNorm2d(64), nn.ReLU()).eval()
+        model(lucid.zeros(1, 33, 4, 4))
+        copy.deepcopy(model)(lucid.zeros(1, 33, 4, 4))
+        assert not looked
+        conv.weight.numpy()
+        model(lucid.zeros(1, 33, 4, 4))
+        assert looked
 
 
 def test_several_threads_share_a_model(backend: str) -> None:

@@ -172,8 +172,11 @@ class Backend(ABC):
         norm: tuple[Array | None, Array | None, Array, Array, float],
         residual: Array | None,
         relu: bool,
+        stamp: int | None = None,
     ) -> Array:
-        """``conv2d``, then ``batch_norm_eval`` with ``norm = (gamma, beta, mean, var, eps)``, sum and ReLU."""
+        """``conv2d``, then ``batch_norm_eval`` with ``norm = (gamma, beta, mean, var, eps)``, sum and ReLU.
+
+        ``stamp`` is a number that the weight's array has had since its values last changed, where that is known."""
         return self.norm_act_eval(self.conv2d(x, weight, bias, *geometry), *norm, residual, relu)
 
     def norm_act_eval(

@@ -169,22 +169,23 @@ class NativePlan:
 class _Panels:
     """Weights as the micro-kernel reads them, kept as long as the array that they were made of lives.
 
-    Nothing tells when somebody writes into an array, so each use compares the fingerprint of the weight's bytes with
-    that of the bytes that were packed.
+    A stamp tells that nobody wrote into the array since. Where there is none, because somebody outside lucid has the
+    array too, each use compares the fingerprint of the weight's bytes with that of the bytes that were packed.
     """
 
     def __init__(self) -> None:
-        self._kept: dict[
-            int, tuple[Any, tuple[Any, ...], Array]
-        ] = {}  # by id: a weak reference, what they belong to, they
+        # By id: a weak reference, what they belong to, they.
+        self._kept: dict[int, tuple[Any, tuple[Any, ...], Array]] = {}
         self._lock = threading.Lock()
 
-    def of(self, weight: Array, sizes: list[int]) -> tuple[Array, bool]:
+    def of(self, weight: Array, sizes: list[int], stamp: int | None) -> tuple[Array, bool]:
         """The panels of ``weight``, ``(O, C/groups, KH, KW)``, and True; or, of a small one, the weight as stored."""
         stored = np.ascontiguousarray(weight.transpose(_WEIGHT_STORED))
         if stored.size < _LARGE:
             return stored, False
-        made_of = (_native.fingerprint(stored), _native.isa(), sizes[-1])  # the panels depend on these alone
+        # The panels depend on these alone.
+        values = _native.fingerprint(stored) if stamp is None else ("stamp", stamp)
+        made_of = (values, _native.isa(), sizes[-1])
         key = id(weight)
         with self._lock:
             kept = self._kept.get(key)
@@ -443,11 +444,12 @@ class NativeBackend(Backend):
         norm: tuple[Array | None, Array | None, Array, Array, float],
         residual: Array | None,
         relu: bool,
+        stamp: int | None = None,
     ) -> Array:
         stored, y, sizes = self._conv_result(x, weight.shape, *geometry)
         gamma, beta, mean, var = (_dense(a) for a in norm[:4])
         more = None if residual is None else _images(residual)
-        panels, packed = self._panels.of(weight, sizes)
+        panels, packed = self._panels.of(weight, sizes, stamp)
         _native.conv_norm(
             sizes, _images(x), panels, packed, _dense(bias), gamma, beta, mean, var, float(norm[4]), more, relu, stored
         )

@@ -96,7 +96,7 @@ class InferencePlan:
         if self._model is not None:
             return _eager(self._model, x)
         with self._lock:
-            return wrap(self._plan.run(x.data, self.output_shape), self._device)
+            return wrap(self._plan.run(x._array, self.output_shape), self._device)
 
     def __repr__(self) -> str:
         return (

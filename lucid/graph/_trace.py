@@ -116,15 +116,15 @@ class _GraphTracer:
     def _meet(self, tensor: Tensor, name: str, claimed: bool) -> _Traced:
         traced = _Traced(tensor, name, claimed)
         self._known[id(tensor)] = traced
-        if isinstance(tensor.data, Hollow):
-            self._known.setdefault(id(tensor.data), traced)
+        if isinstance(tensor._array, Hollow):
+            self._known.setdefault(id(tensor._array), traced)
         return traced
 
     def _operand(self, tensor: Tensor) -> _Traced:
-        known = self._known.get(id(tensor)) or self._known.get(id(tensor.data))
+        known = self._known.get(id(tensor)) or self._known.get(id(tensor._array))
         if known is not None:
             return known
-        if isinstance(tensor.data, Hollow):
+        if isinstance(tensor._array, Hollow):
             raise RuntimeError(
                 f"{self._scopes[-1][0] or 'the model'}: its forward computes with a tensor's array (.data, .numpy()) "
                 "behind lucid's back, which cannot be traced; use lucid's operations"

@@ -73,7 +73,7 @@ class _OwnThread:
 
     def record(self, function: Function, inputs: tuple[Tensor | None, ...], output: Tensor) -> None:
         if self._own():
-            output.data = hollow(output.shape, output.dtype)  # NumPy makes real arrays of hollow ones here and there
+            output._array = hollow(output.shape, output.dtype)  # NumPy makes real arrays of hollow ones here and there
             self._watcher.record(function, inputs, output)
 
     def enter(self, module: Any) -> None:

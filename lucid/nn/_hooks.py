@@ -33,7 +33,7 @@ class _Joint(Function):
     def backward(self, be: Any, _marker: Any) -> tuple[Any, ...]:
         arrived, self.slots = self.slots, [None] * len(self.slots)
         shown = self.observe(tuple(None if g is None else wrap(g, self.device) for g in arrived))
-        return tuple(None if g is None else g.data for g in shown)
+        return tuple(None if g is None else g._array for g in shown)
 
 
 class _Arm(Function):
@@ -58,7 +58,7 @@ def _through(tensors: list[Tensor], observe: Callable[[Gradients], Gradients]) -
     joint = _Joint(tensors, observe)
     passed = []
     for slot, tensor in enumerate(tensors):
-        out = wrap(tensor.data, tensor.device)
+        out = wrap(tensor._array, tensor.device)
         out._version = tensor._version_cell()
         out._requires_grad = True
         out._node = _Arm(joint, slot)

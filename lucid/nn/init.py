@@ -88,7 +88,7 @@ def _fan(tensor: Tensor, mode: str) -> int:
 
 
 def _write(tensor: Tensor, values: Any) -> Tensor:
-    tensor.data[...] = values
+    tensor._array[...] = values
     tensor._changed()
     return tensor
 
@@ -133,7 +133,7 @@ def uniform(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator
     if _skip.active:
         return tensor
     source = generator or default_generator
-    return _write(tensor, source.uniform(a, b, tensor.shape, tensor.dtype, tensor.device).data)
+    return _write(tensor, source.uniform(a, b, tensor.shape, tensor.dtype, tensor.device)._array)
 
 
 def normal(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> Tensor:
@@ -150,7 +150,7 @@ def normal(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Gener
     if _skip.active:
         return tensor
     source = generator or default_generator
-    return _write(tensor, source.normal(mean, std, tensor.shape, tensor.dtype, tensor.device).data)
+    return _write(tensor, source.normal(mean, std, tensor.shape, tensor.dtype, tensor.device)._array)
 
 
 def constant(tensor: Tensor, val: float) -> Tensor:

@@ -448,7 +448,7 @@ class Module:
             raise RuntimeError(f"the state does not fit {type(self).__name__}, which is unchanged:\n  {listed}")
         for name, value in new.items():
             tensor = own[name]
-            tensor.data[...] = value.data if value.device == tensor.device else move(value.data, tensor.device)
+            tensor._array[...] = value._array if value.device == tensor.device else move(value._array, tensor.device)
             tensor._changed()
         return IncompatibleKeys(missing, unexpected)
 
@@ -483,7 +483,7 @@ class _Converter:
 
     def __call__(self, tensor: Tensor) -> None:
         if tensor.dtype.kind == "f" and tensor.dtype != self.dtype:
-            tensor.data = backend_for(tensor.device).convert(tensor.data, self.dtype)
+            tensor._array = backend_for(tensor.device).convert(tensor._array, self.dtype)
             tensor._version = None
 
 
@@ -495,7 +495,7 @@ class _Mover:
 
     def __call__(self, tensor: Tensor) -> None:
         if tensor.device != self.device:
-            tensor.data = move(tensor.data, self.device)
+            tensor._array = move(tensor._array, self.device)
             tensor.device = self.device
             tensor._version = None
 

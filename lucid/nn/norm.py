@@ -90,8 +90,8 @@ class BatchNorm2d(Module):
         """Let everything begin anew."""
         self.reset_running_stats()
         if self.weight is not None and self.bias is not None:
-            self.weight.data[...] = 1
-            self.bias.data[...] = 0
+            self.weight._array[...] = 1
+            self.bias._array[...] = 0
             self.weight._changed()
             self.bias._changed()
 
@@ -127,7 +127,7 @@ class BatchNorm2d(Module):
             momentum = 1.0 / (int(batches) + 1) if batches is not None else 0.0
         y = function(input, mean, var, self.weight, self.bias, training, momentum, self.eps, *more)
         if batches is not None:
-            batches.data += 1
+            batches._array += 1
             batches._changed()
         return y
 

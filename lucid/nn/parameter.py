@@ -29,7 +29,7 @@ class Parameter(Tensor):
 
     def __init__(self, data: Any, requires_grad: bool = True, dtype: Any = None, device: str | None = None) -> None:
         source = as_tensor(data, dtype=dtype, device=device)
-        self.data = source.data
+        self._array = source._array
         if source.device != "cpu":
             self.device = source.device
         self._version = source._version_cell()
@@ -57,7 +57,7 @@ class Buffer(Tensor):
 
     def __init__(self, data: Any, persistent: bool = True, dtype: Any = None, device: str | None = None) -> None:
         source = as_tensor(data, dtype=dtype, device=device)
-        self.data = source.data
+        self._array = source._array
         if source.device != "cpu":
             self.device = source.device
         self._version = source._version_cell()
@@ -72,5 +72,5 @@ def empty_weight(*shape: int, dtype: Any = None, device: str | None = None) -> P
     """
     stored = empty(*shape[2:], shape[1], shape[0], dtype=dtype, device=device)
     kernel_axes = range(len(shape) - 2)
-    shaped = stored.data.transpose(len(shape) - 1, len(shape) - 2, *kernel_axes)
+    shaped = stored._array.transpose(len(shape) - 1, len(shape) - 2, *kernel_axes)
     return Parameter(wrap(shaped, stored.device))

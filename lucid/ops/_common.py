@@ -29,7 +29,7 @@ def operands(name: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
         a = _operand(name, a, b)
     if not isinstance(b, Tensor):
         b = _operand(name, b, a)
-    x, y = a.data, b.data
+    x, y = a._array, b._array
     if x.dtype is not y.dtype and x.dtype != y.dtype:
         a, b = _promote(name, a, b)
     if x.ndim and y.ndim and x.shape != y.shape:
@@ -44,7 +44,7 @@ def _operand(name: str, value: Any, other: Any) -> Tensor:
     if isinstance(value, bool | int | float):
         if not isinstance(other, Tensor):
             return as_tensor(value)
-        return wrap(number(other, value, _scalar_dtype(value, other.data.dtype)), other.device)
+        return wrap(number(other, value, _scalar_dtype(value, other._array.dtype)), other.device)
     if isinstance(value, np.ndarray) or hasattr(value, "__array__"):
         return as_tensor(value, device=other.device if isinstance(other, Tensor) else None)
     raise TypeError(f"{name}: got {type(value).__name__} as an operand; may be a tensor, an array or a number")
@@ -129,7 +129,7 @@ def floating(x: Any) -> Tensor:
     """``x`` as a float tensor: integers are converted to the default dtype."""
     if not isinstance(x, Tensor):
         x = as_tensor(x)
-    return x if x.data.dtype.kind == "f" else x.astype(get_default_dtype())
+    return x if x._array.dtype.kind == "f" else x.astype(get_default_dtype())
 
 
 __all__ = [

@@ -77,7 +77,7 @@ class Function:
     device: str = "cpu"
     hooks: dict[int, Any] | None = None
     keeper: Any = None
-    versions: list[tuple[list[int], int]] | None = None
+    versions: list[tuple[list[Any], int]] | None = None
 
     def attrs(self) -> dict[str, Any]:
         """The attributes named in ``params``, for the tracer."""
@@ -119,7 +119,7 @@ def apply(function: Function, *inputs: Any) -> Tensor:
             continue
         if not isinstance(tensor, Tensor):
             return apply(function, *_as_tensors(inputs))
-        array = tensor.data
+        array = tensor._array
         arrays.append(array)
         if array.dtype is not dtype or tensor.device != device:
             if device is not None or array.dtype.num >= _FLOAT16:
@@ -160,9 +160,7 @@ def _record(function: Function, inputs: tuple[Any, ...], out: Tensor) -> None:
         for i in function.keeps:
             kept = out if i < 0 else inputs[i]
             if kept is not None:
-                cell = kept._version
-                if cell is None:
-                    cell = kept._version = [0]
+                cell = kept._version_cell()
                 versions.append((cell, cell[0]))
 
 
@@ -175,7 +173,7 @@ def _check(function: Function, inputs: tuple[Any, ...]) -> None:
     """Raise unless all inputs are on one device, and the float ones of one dtype that lucid computes with."""
     tensors = [t for t in inputs if t is not None]
     check_devices(function.name, *tensors)
-    floats = [] if function.any_dtype else [t.data.dtype for t in tensors if t.data.dtype.kind == "f"]
+    floats = [] if function.any_dtype else [t._array.dtype for t in tensors if t._array.dtype.kind == "f"]
     for dtype in floats:
         if dtype.num >= _FLOAT16:
             raise TypeError(f"{function.name}: got a {dtype} tensor; may be float32 or float64 (convert with .astype)")

@@ -97,7 +97,7 @@ def settle(
         input, padding = _named_padding(
             input, weight, padding, pair("stride", stride, 1), pair("dilation", dilation, 1)
         )
-    shapes = input.data.shape, weight.data.shape, None if bias is None else bias.data.shape
+    shapes = input._array.shape, weight._array.shape, None if bias is None else bias._array.shape
     return input, cached(_geometry, *shapes, stride, padding, dilation, groups)
 
 

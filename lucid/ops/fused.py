@@ -54,16 +54,17 @@ class Conv2dNormAct(Function):
     name = "conv2d_norm_act"
     differentiable = False
 
-    def __init__(self, geometry: Any, eps: float, relu: bool) -> None:
+    def __init__(self, geometry: Any, eps: float, relu: bool, stamp: int | None) -> None:
         self.geometry = geometry
         self.eps = eps
         self.relu = relu
+        self.stamp = stamp
 
     def forward(
         self, be: Backend, x: Any, weight: Any, bias: Any, gamma: Any, beta: Any, mean: Any, var: Any, residual: Any
     ) -> Any:
         norm = gamma, beta, be.convert(mean, float64), be.convert(var, float64), self.eps
-        return be.conv2d_norm(x, weight, bias, self.geometry, norm, residual, self.relu)
+        return be.conv2d_norm(x, weight, bias, self.geometry, norm, residual, self.relu, self.stamp)
 
 
 def norm_act(
@@ -83,7 +84,7 @@ def norm_act(
     Raises:
         ValueError: as ``batch_norm``; a residual of another shape.
     """
-    _check_residual(residual, input.data.shape)
+    _check_residual(residual, input._array.shape)
     function = NormAct(training, momentum, eps, relu)
     return run(function, input, weight, bias, running_mean, running_var, residual)
 
@@ -110,14 +111,14 @@ def conv2d_norm_act(
         ValueError: as ``conv2d`` and ``norm_act``.
     """
     input, geometry = settle(input, weight, bias, stride, padding, dilation, groups)
-    shape = input.data.shape
-    out = shape[0], weight.data.shape[0], *output_size("conv2d", shape, weight.data.shape[2:], *geometry[:3])
+    shape = input._array.shape
+    out = shape[0], weight._array.shape[0], *output_size("conv2d", shape, weight._array.shape[2:], *geometry[:3])
     check_channels(out, running_mean, running_var, gamma, beta)
     _check_residual(residual, out)
-    function = Conv2dNormAct(geometry, eps, relu)
+    function = Conv2dNormAct(geometry, eps, relu, weight._stamp())
     return apply(function, input, weight, bias, gamma, beta, running_mean, running_var, residual)
 
 
 def _check_residual(residual: Tensor | None, shape: tuple[int, ...]) -> None:
-    if residual is not None and residual.data.shape != shape:
+    if residual is not None and residual._array.shape != shape:
         raise ValueError(f"residual: got shape {residual.shape}; must be {shape}")

@@ -57,7 +57,7 @@ def log_softmax(input: Tensor, axis: int = -1) -> Tensor:
         >>> lucid.nn.functional.log_softmax(lucid.tensor([0.0, 0.0]))
         tensor([-0.6931472, -0.6931472])
     """
-    if input.data.dtype.kind != "f":
+    if input._array.dtype.kind != "f":
         raise TypeError(f"log_softmax: got a {input.dtype} tensor; may be float32 or float64 (convert with .astype)")
     return apply(LogSoftmax(one_axis("log_softmax", axis, input.ndim)), input)
 
@@ -154,11 +154,11 @@ def _rows(
     classes = shape[1] if len(shape) > 1 else shape[0]
     if weight is not None and weight.shape != (classes,):
         raise ValueError(f"weight: got shape {weight.shape}; must be ({classes},), one for each class")
-    flat = _checked_targets(backend_for(target.device), target.data.reshape(-1), classes, ignore_index)
+    flat = _checked_targets(backend_for(target.device), target._array.reshape(-1), classes, ignore_index)
     if len(shape) > 2:
         input = transpose(input, (0, *range(2, len(shape)), 1))
     rows = input if input.ndim == 2 else reshape(input, (flat.shape[0], classes))
-    return rows, wrap(flat.astype("int64", copy=False), target.device) if flat is not target.data else target
+    return rows, wrap(flat.astype("int64", copy=False), target.device) if flat is not target._array else target
 
 
 def _check_reduction(reduction: str) -> None:

@@ -92,7 +92,7 @@ def run(
     *residual: Tensor | None,
 ) -> Tensor:
     """Check the operands, apply the function, let the running statistics follow."""
-    shape = input.data.shape
+    shape = input._array.shape
     require_image("batch_norm", shape)
     check_channels(shape, running_mean, running_var, weight, bias)
     count = shape[0] * shape[2] * shape[3]
@@ -108,7 +108,7 @@ def run(
             (running_var, function.var, count / (count - 1)),
         ):
             if running is not None:
-                be.running_update(running.data, statistic, factor, function.momentum)
+                be.running_update(running._array, statistic, factor, function.momentum)
                 running._changed()
     return y
 
@@ -117,7 +117,7 @@ def check_channels(shape: tuple[int, ...], *values: Tensor | None) -> None:
     """Raise unless statistics and coefficients are one for each channel of an image of ``shape``."""
     channels = shape[1:2]
     for value in values:
-        if value is not None and value.data.shape != channels:
+        if value is not None and value._array.shape != channels:
             raise ValueError(
                 f"batch_norm: input of shape {shape} has {shape[1]} channels; running_mean, running_var, weight, bias "
                 f"must have shape {channels}, one of them has {value.shape}"

@@ -95,7 +95,7 @@ def max_pool2d(
         >>> lucid.nn.functional.max_pool2d(x, 2).tolist()
         [[[[5.0, 7.0], [13.0, 15.0]]]]
     """
-    geometry = cached(_windows, "max_pool2d", input.data.shape, kernel_size, stride, padding, dilation, ceil_mode)
+    geometry = cached(_windows, "max_pool2d", input._array.shape, kernel_size, stride, padding, dilation, ceil_mode)
     kernel, step, around, apart, output = geometry
     function = MaxPool2d(kernel, step, around, apart, ceil_mode, output)
     y = apply(function, input)
@@ -185,7 +185,7 @@ def avg_pool2d(
         >>> lucid.nn.functional.avg_pool2d(x, 2).tolist()
         [[[[2.5, 4.5], [10.5, 12.5]]]]
     """
-    geometry = cached(_windows, "avg_pool2d", input.data.shape, kernel_size, stride, padding, 1, ceil_mode)
+    geometry = cached(_windows, "avg_pool2d", input._array.shape, kernel_size, stride, padding, 1, ceil_mode)
     kernel, step, around, _, output = geometry
     return apply(AvgPool2d(kernel, step, around, ceil_mode, count_include_pad, output), input)
 
@@ -228,7 +228,7 @@ def adaptive_avg_pool2d(input: Tensor, output_size: int | tuple[int | None, int 
         >>> lucid.nn.functional.adaptive_avg_pool2d(x, 1).tolist()
         [[[[7.5]]]]
     """
-    shape = input.data.shape
+    shape = input._array.shape
     require_image("adaptive_avg_pool2d", shape)
     if isinstance(output_size, tuple | list):
         sides = tuple(n if o is None else o for n, o in zip(shape[2:], output_size, strict=False))

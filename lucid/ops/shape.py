@@ -541,7 +541,7 @@ def cast(x: Operand, dtype: Any) -> Tensor:
     """
     x = as_tensor(x)
     chosen = as_dtype(dtype)
-    return x if x.data.dtype == chosen else apply(Cast(chosen), x)
+    return x if x._array.dtype == chosen else apply(Cast(chosen), x)
 
 
 class ToDevice(Function):

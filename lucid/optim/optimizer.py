@@ -172,5 +172,5 @@ def _follow(param: Tensor, state: dict[str, Any]) -> None:
     for name, value in state.items():
         if isinstance(value, Tensor) and (value.device != param.device or (value.ndim and value.dtype != param.dtype)):
             dtype = param.dtype if value.ndim else value.dtype
-            data = value.data if value.dtype == dtype else backend_for(value.device).convert(value.data, dtype)
+            data = value._array if value.dtype == dtype else backend_for(value.device).convert(value._array, dtype)
             state[name] = wrap(move(data, param.device), param.device)

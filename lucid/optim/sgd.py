@@ -76,11 +76,11 @@ class SGD(Optimizer):
         velocity = state.get("momentum_buffer")
         first = velocity is None
         if first and momentum:
-            velocity = state["momentum_buffer"] = wrap(be.xp.empty_like(param.data), param.device)
+            velocity = state["momentum_buffer"] = wrap(be.xp.empty_like(param._array), param.device)
         be.sgd_step(
-            param.data,
-            param.grad.data,  # type: ignore[union-attr]
-            velocity.data if velocity is not None and momentum else None,
+            param._array,
+            param.grad._array,  # type: ignore[union-attr]
+            velocity._array if velocity is not None and momentum else None,
             first,
             float(group["lr"]),
             float(momentum),
