@@ -38,10 +38,38 @@ struct Job {
     std::atomic<int64_t> next{0};
 };
 
+// A sleeping thread may be woken on the processor of the thread that wakes it, although another is idle; the two then take
+// turns for milliseconds, until the scheduler balances. So it is kept off that processor until it runs.
+class Aside {
+  public:
+    void step(pthread_t thread, int processor) {
+        if (stepped_ || processor < 0 || pthread_getaffinity_np(thread, sizeof usual_, &usual_) != 0) return;
+        cpu_set_t others = usual_;
+        CPU_CLR(processor, &others);
+        stepped_ = CPU_COUNT(&others) > 0 && CPU_COUNT(&others) < CPU_COUNT(&usual_) &&
+                   pthread_setaffinity_np(thread, sizeof others, &others) == 0;
+    }
+
+    void back() {
+        if (stepped_) pthread_setaffinity_np(pthread_self(), sizeof usual_, &usual_);
+        stepped_ = false;
+    }
+
+  private:
+    cpu_set_t usual_;
+    bool stepped_ = false;
+};
+
+struct Worker {
+    std::thread thread;
+    Aside aside;
+    bool asleep = false;
+};
+
 class Pool {
   public:
-    explicit Pool(int threads) {
-        for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+    explicit Pool(int threads) : workers_(size_t(threads - 1)) {
+        for (auto& worker : workers_) worker.thread = std::thread([this, &worker] { work(worker); });
     }
 
     ~Pool() {
@@ -51,7 +79,7 @@ class Pool {
             generation_.fetch_add(1);
         }
         wake_.notify_all();
-        for (auto& worker : workers_) worker.join();
+        for (auto& worker : workers_) worker.thread.join();
     }
 
     // False if another thread is using the pool.
@@ -60,6 +88,8 @@ class Pool {
         if (!owner.owns_lock()) return false;
         {
             std::lock_guard<std::mutex> lock(mutex_);
+            for (auto& worker : workers_)
+                if (worker.asleep) worker.aside.step(worker.thread.native_handle(), sched_getcpu());
             busy_.store(int(workers_.size()));
             job_ = &job;
             generation_.fetch_add(1);
@@ -81,7 +111,7 @@ class Pool {
         for (int64_t i; (i = job.next.fetch_add(1)) < job.tasks;) job.fn(job.context, i);
     }
 
-    void work() {
+    void work(Worker& self) {
         uint64_t seen = 0;
         for (;;) {
             const auto start = std::chrono::steady_clock::now();
@@ -93,7 +123,10 @@ class Pool {
             Job* job;
             {
                 std::unique_lock<std::mutex> lock(mutex_);
+                self.asleep = true;
                 wake_.wait(lock, [&] { return generation_.load() != seen; });
+                self.asleep = false;
+                self.aside.back();
                 seen = generation_.load();
                 if (stop_) return;
                 job = job_;
@@ -103,7 +136,7 @@ class Pool {
         }
     }
 
-    std::vector<std::thread> workers_;
+    std::vector<Worker> workers_;
     std::mutex owner_;
     std::mutex mutex_;
     std::condition_variable wake_;
