@@ -22,6 +22,21 @@ Plan<T>::Plan(const Kernels<T>& kernels, int64_t arena_elements)
     : kernels_(kernels), arena_(allocate<T>(arena_elements)) {}
 
 template <class T>
+T* Plan<T>::room_for_weights(int64_t elements) {
+    constexpr int64_t LINE = CACHE_LINE / sizeof(T), CHUNK = 16 * HUGE_PAGE / sizeof(T);
+    elements = (elements + LINE - 1) / LINE * LINE;
+    if (elements > room_) {
+        const int64_t size = elements > CHUNK ? elements : CHUNK;  // what is never touched costs nothing
+        weights_.push_back(allocate<T>(size));
+        size_ = size;
+        room_ = size;
+    }
+    T* const room = weights_.back().get() + size_ - room_;
+    room_ -= elements;
+    return room;
+}
+
+template <class T>
 void Plan<T>::to_channels_last(int64_t n, int64_t channels, int64_t pixels, int64_t x, int64_t y) {
     steps_.push_back([=] {
         const T* from = at(x);
@@ -37,10 +52,8 @@ void Plan<T>::to_channels_last(int64_t n, int64_t channels, int64_t pixels, int6
 template <class T>
 void Plan<T>::conv(const Conv& s, int64_t x, const T* weight, const T* bias, Norm norm, int64_t residual, bool relu,
                    int64_t y) {
-    Memory<T> packed = allocate<T>(kernels_.packed_weight_size(s));
-    kernels_.pack_weight(s, weight, packed.get());
-    const T* panels = packed.get();
-    weights_.push_back(std::move(packed));
+    T* const panels = room_for_weights(kernels_.packed_weight_size(s));
+    kernels_.pack_weight(s, weight, panels);
     steps_.push_back([=] {
         Epilogue<T> e;
         e.bias = bias;

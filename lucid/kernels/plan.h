@@ -51,7 +51,10 @@ class Plan {
 
     const Kernels<T>& kernels_;
     Memory<T> arena_;
-    std::vector<Memory<T>> weights_;  // packed for the micro-kernel
+    // Packed weights lie close together, so that small ones share huge pages too.
+    T* room_for_weights(int64_t elements);
+    std::vector<Memory<T>> weights_;
+    int64_t size_ = 0, room_ = 0;  // of the last of them, and what is left of it
     std::vector<std::function<void()>> steps_;
     T *input_ = nullptr, *output_ = nullptr;  // of the run in progress
 };
