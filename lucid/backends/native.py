@@ -51,6 +51,11 @@ def _same_layout(a: Array, b: Array) -> bool:
 
 def _images(x: Array) -> Array:
     """``x`` of shape (N, C, H, W) as a dense (N, H, W, C) array."""
+    if x.size >= _LARGE and x.flags.c_contiguous and x.shape[1] > 1:
+        n, c, h, w = x.shape
+        images = _empty((n, h, w, c), x.dtype)
+        _native.swap_axes(n, c, h * w, x, images)
+        return images
     return np.ascontiguousarray(x.transpose(_CHANNELS_LAST))
 
 

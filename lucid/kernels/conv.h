@@ -5,6 +5,7 @@
 #include "gemm.h"
 #include "kernels.h"
 #include "memory.h"
+#include "transpose.h"
 
 namespace lucid {
 namespace LUCID_ISA {
@@ -333,18 +334,6 @@ struct InputGradSource {
         return {buffer};
     }
 };
-
-// (rows, columns) with row pitch `from_pitch` to (columns, rows), in squares that stay in the cache.
-template <class T>
-static void transpose(const T* from, int64_t from_pitch, int64_t rows, int64_t columns, T* to, int64_t to_pitch) {
-    constexpr int64_t B = 16;
-    for (int64_t r0 = 0; r0 < rows; r0 += B)
-        for (int64_t c0 = 0; c0 < columns; c0 += B) {
-            const int64_t r1 = smaller(rows, r0 + B), c1 = smaller(columns, c0 + B);
-            for (int64_t c = c0; c < c1; ++c)
-                for (int64_t r = r0; r < r1; ++r) to[c * to_pitch + r] = from[r * from_pitch + c];
-        }
-}
 
 // The weights that a class sees, as panels of its B: row (tap, co), column ci.
 template <class T>

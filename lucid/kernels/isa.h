@@ -8,6 +8,7 @@
 #include "norm.h"
 #include "pointwise.h"
 #include "pool.h"
+#include "transpose.h"
 
 namespace lucid {
 namespace LUCID_ISA {
@@ -17,6 +18,7 @@ constexpr Kernels<T> kernels() {
     return {unary<T>,
             binary<T>,
             power<T>,
+            swap_axes<T>,
             reduce<T>,
             matmul<T>,
             conv<T>,

@@ -50,6 +50,8 @@ struct Kernels {
     void (*unary)(Unary op, int64_t n, const T* x, T* y);
     void (*binary)(Binary op, int64_t n, const T* a, const T* b, T* y);
     void (*power)(int64_t n, const T* x, double exponent, T* y);
+    // x is (n, rows, columns), y (n, columns, rows)
+    void (*swap_axes)(int64_t n, int64_t rows, int64_t columns, const T* x, T* y);
     // x is (outer, terms, inner); y is (outer, inner)
     void (*reduce)(Reduce op, int64_t outer, int64_t terms, int64_t inner, const T* x, T* y);
     // (batch, m, k) by (batch, k, n); a stride of 0 repeats an operand

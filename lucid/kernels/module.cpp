@@ -174,6 +174,9 @@ NB_MODULE(_lucid_native, m) {
     m.def("power", [](In x, double exponent, Out y) {
         LUCID_RUN(x, kernels.power(int64_t(x.size()), in<T>(x), exponent, out<T>(y)));
     });
+    m.def("swap_axes", [](int64_t n, int64_t rows, int64_t columns, In x, Out y) {
+        LUCID_RUN(x, kernels.swap_axes(n, rows, columns, in<T>(x), out<T>(y)));
+    });
     m.def("reduce", [](int op, int64_t outer, int64_t terms, int64_t inner, In x, Out y) {
         LUCID_RUN(x, kernels.reduce(Reduce(op), outer, terms, inner, in<T>(x), out<T>(y)));
     });

@@ -38,15 +38,7 @@ T* Plan<T>::room_for_weights(int64_t elements) {
 
 template <class T>
 void Plan<T>::to_channels_last(int64_t n, int64_t channels, int64_t pixels, int64_t x, int64_t y) {
-    steps_.push_back([=] {
-        const T* from = at(x);
-        T* to = at(y);
-        parallel_range(n * pixels, 4096, [&](int64_t begin, int64_t end) {
-            for (int64_t i = begin; i < end; ++i)
-                for (int64_t c = 0; c < channels; ++c)
-                    to[i * channels + c] = from[(i / pixels * channels + c) * pixels + i % pixels];
-        });
-    });
+    steps_.push_back([=] { kernels_.swap_axes(n, channels, pixels, at(x), at(y)); });
 }
 
 template <class T>
