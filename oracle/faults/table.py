@@ -40,16 +40,28 @@ def rows(matrix: Matrix) -> Iterator[Row]:
         outcomes = [each for each in matrix.outcomes if each.fault == name]
         if not outcomes:
             continue
-        live = [each for each in outcomes if each.changed]
-        yield Row(
-            fault.category,
-            name,
-            len(outcomes),
-            len(outcomes) - len(live),
-            {view: _share(live, view) for view in VIEWS},
-            f"{sum(each.is_caught for each in live)}/{len(live)}",
-            f"{sum(each.is_named for each in live)}/{len(live)}",
-        )
+        yield _row(fault.category, name, outcomes)
+
+
+def _row(category: str, name: str, outcomes: Sequence[Outcome]) -> Row:
+    live = [each for each in outcomes if each.changed]
+    return Row(
+        category,
+        name,
+        len(outcomes),
+        len(outcomes) - len(live),
+        {view: _share(live, view) for view in VIEWS},
+        f"{sum(each.is_caught for each in live)}/{len(live)}",
+        f"{sum(each.is_named for each in live)}/{len(live)}",
+    )
+
+
+def categories(matrix: Matrix) -> Iterator[Row]:
+    """One row for all faults of a category; their number stands for the name."""
+    for category in dict.fromkeys(fault.category for fault in CATALOGUE.values()):
+        outcomes = [each for each in matrix.outcomes if each.category == category]
+        if outcomes:
+            yield _row(category, f"{len({each.fault for each in outcomes})} faults", outcomes)
 
 
 def summary(matrix: Matrix) -> list[str]:
@@ -115,20 +127,20 @@ def print_matrix(matrix: Matrix, console: Console, *, table: bool = True) -> Non
 
 
 def to_markdown(matrix: Matrix) -> str:
-    """The same as Markdown.
+    """The same as Markdown: by category, in sentences, the misses, and every fault.
 
     Example:
         >>> print(to_markdown(Matrix([])).splitlines()[0])
         | | fault | tried | inert | free | local | exact | caught | named |
     """
-    lines = [
-        "| | fault | tried | inert | " + " | ".join(VIEWS) + " | caught | named |",
-        "|---|---|" + "---:|" * (4 + len(VIEWS)),
-    ]
-    for row in rows(matrix):
-        views = " | ".join(row.views.values())
-        lines.append(
-            f"| {row.category} | {row.fault} | {row.tried} | {row.inert} | {views} | {row.caught} | {row.named} |"
-        )
-    lines += ["", *summary(matrix), "", *(f"- {sentence}" for sentence in misses(matrix))]
+    lines = [*_markdown(categories(matrix)), "", *summary(matrix), ""]
+    lines += [*(f"- {sentence}" for sentence in misses(matrix)), "", *_markdown(rows(matrix))]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _markdown(table: Iterator[Row]) -> Iterator[str]:
+    yield "| | fault | tried | inert | " + " | ".join(VIEWS) + " | caught | named |"
+    yield "|---|---|" + "---:|" * (4 + len(VIEWS))
+    for row in table:
+        views = " | ".join(row.views.values())
+        yield f"| {row.category} | {row.fault} | {row.tried} | {row.inert} | {views} | {row.caught} | {row.named} |"
