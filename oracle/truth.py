@@ -207,7 +207,7 @@ class Truth:
             return LayerVerdict(*key, "stored", "shape", note=_shapes(array, golden.shape(key)))
         if not all_finite(array):
             return LayerVerdict(*key, "stored", "not finite", note=count_not_finite(array))
-        allowed, scale = golden.budget(key, precision), golden.norm(key) or 1.0
+        allowed, scale = golden.budget(key, precision).granted(), golden.norm(key) or 1.0
         with np.errstate(over="ignore", invalid="ignore"):
             apart = sketch(golden.name, key, array) - golden.projections(key)
             error = math.sqrt(float(np.dot(apart, apart)) / max(1, array.size)) / scale
