@@ -323,11 +323,11 @@ def test_whole_matrix() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["eval", "train"])
-def test_whole_matrix_of_resnet_50(mode: str) -> None:
-    from oracle.architecture import find_architecture
-
-    case = Case(find_architecture("resnet_50"), mode, "seeded", 64, 2, 0)  # type: ignore[arg-type]
-    matrix = run_matrix([case], engines=("torch",))
-    assert matrix.caught_share >= 0.98, misses(matrix)  # one engine, without the exact view: a low bit is missed
+def test_every_fifth_fault_in_resnet_50() -> None:
+    case = Case(find_architecture("resnet_50"), "train", "seeded", 64, 2, 0)
+    matrix = run_matrix(
+        [case], [name for name in list(CATALOGUE)[::5] if name not in BELOW_ROUNDING], engines=("torch",)
+    )
+    assert len(matrix.live) > 15
+    assert matrix.caught_share >= 0.98, misses(matrix)
     assert matrix.named_share >= 0.95, misses(matrix)
