@@ -51,8 +51,7 @@ class Trace:
         self.consumers: dict[str, tuple[str, ...]] = {}
 
     def record(self, kind: Kind, name: str, array: np.ndarray) -> None:
-        """Append one tensor, in the usual order of its dimensions in memory: the order in which NumPy and PyTorch sum
-        must not depend on how a subject laid it out.
+        """Append one tensor.
 
         Raises:
             ValueError: the kind is unknown, or the name was recorded before.
@@ -61,10 +60,15 @@ class Trace:
             raise ValueError(f"kind: got {kind!r}; may be one of {', '.join(KINDS)}")
         if (kind, name) in self._tensors:
             raise ValueError(f"name: {kind} {name!r} is recorded twice")
-        self._tensors[kind, name] = np.asarray(array, order="C")
+        self._tensors[kind, name] = array
 
     def __getitem__(self, key: Key) -> np.ndarray:
-        return self._tensors[key]
+        """The tensor, in the usual order of its dimensions in memory: the order in which NumPy and PyTorch sum must not
+        depend on how a subject laid it out. (Recording does not wait for that.)"""
+        array = self._tensors[key]
+        if not array.flags.c_contiguous:
+            array = self._tensors[key] = np.ascontiguousarray(array)
+        return array
 
     def replace(self, key: Key, array: np.ndarray) -> None:
         """Keep the same values in another array.

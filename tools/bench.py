@@ -4,6 +4,7 @@
     python tools/bench.py --models resnet_50 --work eval:1  # one row
     python tools/bench.py --layers resnet_50 --batch 8      # every distinct convolution, forward and backward
     python tools/bench.py --overhead                        # what one small operation costs
+    python tools/bench.py --tracing                         # what tracing every layer costs
 
 Every subject lives in a process of its own, which gives its peak memory; the rounds of all subjects alternate, so that
 a noisy neighbour harms all of them, and medians are compared. The SGEMM limit is a large matrix product of PyTorch's,
@@ -409,6 +410,46 @@ def overhead_rows() -> list[dict[str, Any]]:
     ]
 
 
+def tracing_row(model: str, rounds: int) -> dict[str, Any]:
+    """The golden's train step as it is, and with every activation and gradient kept."""
+    import lucid
+    from lucid import optim
+    from lucid.nn.functional import cross_entropy
+    from oracle.architecture import find_architecture
+    from oracle.case import standard_case
+    from oracle.subjects.lucid_engine import LucidSubject, make_model
+    from oracle.trace import Trace
+
+    class Latest:
+        """Records into the trace of the step at hand."""
+
+        trace = Trace()
+
+        def record(self, *tensor: Any) -> None:
+            self.trace.record(*tensor)
+
+    case, subject, latest = standard_case(find_architecture(model), "train"), LucidSubject(), Latest()
+    image, labels = lucid.tensor(case.input), lucid.tensor(case.labels)
+    plain, traced = make_model(case).train(), make_model(case).train()
+    subject.watch(traced, latest)
+    steps = [optim.SGD(network.parameters(), lr=1e-3, momentum=0.9) for network in (plain, traced)]
+
+    def run_plain() -> None:
+        steps[0].zero_grad()
+        cross_entropy(plain(image), labels).backward()
+        steps[0].step()
+
+    def run_traced() -> None:
+        latest.trace = Trace()
+        steps[1].zero_grad()
+        subject.backward(case, traced, traced(image), latest)
+        steps[1].step()
+
+    ours = [(median_time(run_plain, 1), median_time(run_traced, 1)) for _ in range(rounds)]
+    plain_s, traced_s = (statistics.median(times) for times in zip(*ours, strict=True))
+    return {"model": model, "plain_s": plain_s, "traced_s": traced_s, "tensors": len(latest.trace)}
+
+
 def machine(threads: int) -> dict[str, Any]:
     import _lucid_native as _native
 
@@ -434,6 +475,7 @@ def main() -> None:
     parser.add_argument("--layers", metavar="MODEL", help="single convolutions of this model instead")
     parser.add_argument("--batch", type=int, default=8, help="for --layers")
     parser.add_argument("--overhead", action="store_true", help="the cost of one small operation instead")
+    parser.add_argument("--tracing", action="store_true", help="what the oracle's tracing costs a train step instead")
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
@@ -445,6 +487,11 @@ def main() -> None:
         rows = overhead_rows()
         for row in rows:
             print(f"{row['operation']:22s} lucid {row['lucid_us']:7.2f} us   torch {row['torch_us']:7.2f} us")
+    elif arguments.tracing:
+        rows = [tracing_row(model, arguments.rounds) for model in arguments.models]
+        for row in rows:
+            times = f"{1e3 * row['plain_s']:.1f} ms, traced {1e3 * row['traced_s']:.1f} ms"
+            print(f"{row['model']}: {times}, {row['traced_s'] / row['plain_s']:.2f} times, {row['tensors']} tensors")
     else:
         rows = network_rows(arguments)
         show_networks(rows)

@@ -71,14 +71,20 @@ class LucidSubject(Subject):
             if self._plan:
                 recorder.record("activation", "fc", lucid.compile(model, image)(image).numpy())
                 return
-            for name, module in layers(model):
-                module.register_forward_hook(_layer_hook(recorder, name))
+            self.watch(model, recorder)
             with contextlib.nullcontext() if case.mode == "train" else lucid.no_grad():
                 logits = model(image)
                 if case.mode == "train":
-                    self._backward(case, model, logits, recorder)
+                    self.backward(case, model, logits, recorder)
 
-    def _backward(self, case: Case, model: nn.Module, logits: Tensor, recorder: Recorder) -> None:
+    @staticmethod
+    def watch(model: nn.Module, recorder: Recorder) -> None:
+        """Record every layer's output, and its gradient when that is complete."""
+        for name, module in layers(model):
+            module.register_forward_hook(_layer_hook(recorder, name))
+
+    def backward(self, case: Case, model: nn.Module, logits: Tensor, recorder: Recorder) -> None:
+        """The loss and the gradients, recorded."""
         loss = self.loss_of(model)(logits, lucid.tensor(case.labels, device=self.device))
         recorder.record("loss", "loss", loss.numpy())
         loss.backward()
