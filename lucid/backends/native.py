@@ -51,12 +51,13 @@ def _same_layout(a: Array, b: Array) -> bool:
 
 def _images(x: Array) -> Array:
     """``x`` of shape (N, C, H, W) as a dense (N, H, W, C) array."""
-    if x.size >= _LARGE and x.flags.c_contiguous and x.shape[1] > 1:
-        n, c, h, w = x.shape
-        images = _empty((n, h, w, c), x.dtype)
-        _native.swap_axes(n, c, h * w, x, images)
-        return images
-    return np.ascontiguousarray(x.transpose(_CHANNELS_LAST))
+    images = x.transpose(_CHANNELS_LAST)
+    if images.flags.c_contiguous or x.size < _LARGE or not x.flags.c_contiguous:
+        return np.ascontiguousarray(images)
+    n, c, h, w = x.shape
+    images = _empty((n, h, w, c), x.dtype)
+    _native.swap_axes(n, c, h * w, x, images)
+    return images
 
 
 def _dense(x: Array | None) -> Array | None:
@@ -185,17 +186,18 @@ class _Panels:
 
     def of(self, weight: Array, sizes: list[int], stamp: int | None) -> tuple[Array, bool]:
         """The panels of ``weight``, ``(O, C/groups, KH, KW)``, and True; or, of a small one, the weight as stored."""
-        stored = np.ascontiguousarray(weight.transpose(_WEIGHT_STORED))
+        stored = weight.transpose(_WEIGHT_STORED)
         if stored.size < _LARGE:
-            return stored, False
-        # The panels depend on these alone.
-        values = _native.fingerprint(stored) if stamp is None else ("stamp", stamp)
+            return np.ascontiguousarray(stored), False
+        # The panels depend on these alone. (With a stamp, a weight of another order is copied only to be packed.)
+        values = _native.fingerprint(np.ascontiguousarray(stored)) if stamp is None else ("stamp", stamp)
         made_of = (values, _native.isa(), sizes[-1])
         key = id(weight)
         with self._lock:
             kept = self._kept.get(key)
             if kept is not None and kept[0]() is weight and kept[1] == made_of:
                 return kept[2], True
+        stored = np.ascontiguousarray(stored)
         panels = _empty((_native.packed_weight_size(sizes, stored),), weight.dtype)
         _native.pack_weight(sizes, stored, panels)
         with self._lock:
@@ -403,12 +405,13 @@ class NativeBackend(Backend):
         rows, channels = _rows(images)
         mean, var = np.empty(channels), np.empty(channels)
         _native.batch_norm_stats(rows, channels, images, mean, var)
-        return self._norm_act(images, gamma, beta, mean, var, eps, residual, relu), mean, var
+        x = images.transpose(_CHANNELS_FIRST)
+        return self.norm_act_eval(x, gamma, beta, mean, var, eps, residual, relu), mean, var
 
     def batch_norm_eval(
         self, x: Array, gamma: Array | None, beta: Array | None, mean: Array, var: Array, eps: float
     ) -> Array:
-        return self._norm_act(_images(x), gamma, beta, mean, var, eps, None, False)
+        return self.norm_act_eval(x, gamma, beta, mean, var, eps, None, False)
 
     def norm_act_eval(
         self,
@@ -421,19 +424,7 @@ class NativeBackend(Backend):
         residual: Array | None,
         relu: bool,
     ) -> Array:
-        return self._norm_act(_images(x), gamma, beta, mean, var, eps, residual, relu)
-
-    @staticmethod
-    def _norm_act(
-        images: Array,
-        gamma: Array | None,
-        beta: Array | None,
-        mean: Array,
-        var: Array,
-        eps: float,
-        residual: Array | None,
-        relu: bool,
-    ) -> Array:
+        images = _images(x)
         y = _empty(images.shape, images.dtype)
         gamma, beta, mean, var = (_dense(a) for a in (gamma, beta, mean, var))
         more = None if residual is None else _images(residual)

@@ -26,12 +26,11 @@ T* Plan<T>::room_for_weights(int64_t elements) {
     constexpr int64_t LINE = CACHE_LINE / sizeof(T), CHUNK = 16 * HUGE_PAGE / sizeof(T);
     elements = (elements + LINE - 1) / LINE * LINE;
     if (elements > room_) {
-        const int64_t size = elements > CHUNK ? elements : CHUNK;  // what is never touched costs nothing
-        weights_.push_back(allocate<T>(size));
-        size_ = size;
-        room_ = size;
+        room_ = elements > CHUNK ? elements : CHUNK;  // what is never touched costs nothing
+        weights_.push_back(allocate<T>(room_));
     }
-    T* const room = weights_.back().get() + size_ - room_;
+    const Memory<T>& last = weights_.back();
+    T* const room = last.get() + last.get_deleter().bytes / sizeof(T) - room_;
     room_ -= elements;
     return room;
 }

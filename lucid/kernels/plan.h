@@ -54,7 +54,7 @@ class Plan {
     // Packed weights lie close together, so that small ones share huge pages too.
     T* room_for_weights(int64_t elements);
     std::vector<Memory<T>> weights_;
-    int64_t size_ = 0, room_ = 0;  // of the last of them, and what is left of it
+    int64_t room_ = 0;  // elements left in the last of them
     std::vector<std::function<void()>> steps_;
     T *input_ = nullptr, *output_ = nullptr;  // of the run in progress
 };
