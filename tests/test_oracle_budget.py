@@ -54,6 +54,14 @@ def test_healthy_subjects_stay_within(block: str, mode: str, seed: int) -> None:
     assert "PyTorch float64 agrees" in verdict.truth
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_the_compiled_network_stays_within(mode: str) -> None:
+    verdict = run_case(case_of("basic", mode), [find_subject("torch:compile")])
+    assert [subject.view for subject in verdict.subjects] == ["free"]
+    assert verdict.agrees, [subject.sentence() for subject in verdict.subjects]
+
+
 def test_budgets_follow_the_precision() -> None:
     case = case_of()
     truth = find_subject("lucid:float64").trace(case)

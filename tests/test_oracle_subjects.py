@@ -57,7 +57,6 @@ def errors(subject: Subject, truth: Trace, mode: Mode) -> dict[Key, float]:
         ("torch:device=cpu:cpu", 1e-4),
         ("torch:bfloat16", 0.5),
         ("torch:float16", 0.1),
-        pytest.param("torch:compile", 1e-4, marks=pytest.mark.slow),
     ],
 )
 def test_every_guise_runs_the_whole_case(text: str, limit: float, mode: Mode, truths: dict[Mode, Trace]) -> None:
@@ -65,7 +64,7 @@ def test_every_guise_runs_the_whole_case(text: str, limit: float, mode: Mode, tr
     before = torch.get_num_threads(), lucid.get_num_threads(), torch._C._get_mkldnn_enabled()
     found = subject.trace(CASES[mode])
     assert (torch.get_num_threads(), lucid.get_num_threads(), torch._C._get_mkldnn_enabled()) == before
-    assert set(found) == set(truths[mode])
+    assert set(found) == {key for key in truths[mode] if key[0] in subject.kinds}
     forward = [each for key, each in errors(subject, truths[mode], mode).items() if key[0] == "activation"]
     assert max(forward) < limit
     assert subject.label == text
@@ -86,25 +85,6 @@ def test_what_fuses_hands_over_its_output_alone(text: str, truths: dict[Mode, Tr
     found = errors(subject, truths["eval"], "eval")
     assert list(found) == [("activation", "fc")]
     assert found["activation", "fc"] < 1e-4
-
-
-def test_the_compiled_run_has_whole_gradients_of_shared_outputs(truths: dict[Mode, Trace]) -> None:
-    """The zeros that take a compiled run's gradients see all consumers; here without the compiler, for speed."""
-    from oracle.subjects import pytorch
-
-    subject = find_subject("torch:float64:compile")
-    trace = Trace()
-    original, torch.compile = torch.compile, lambda model: model  # type: ignore[assignment]
-    try:
-        with subject.settings():  # type: ignore[attr-defined]
-            model = subject.build(CASES["train"])  # type: ignore[attr-defined]
-            image = torch.from_numpy(CASES["train"].input).double()
-            pytorch._run_compiled(model, image, torch.from_numpy(CASES["train"].labels), trace)
-    finally:
-        torch.compile = original
-    assert set(trace) == set(truths["train"])
-    for key in trace:
-        assert np.allclose(trace[key], truths["train"][key], rtol=1e-9, atol=1e-14), key
 
 
 @pytest.mark.parametrize(

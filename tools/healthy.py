@@ -5,7 +5,9 @@
 Narrow networks with many seeds, then the ten models with one: PyTorch with and without oneDNN, with one and two
 threads, channels last, in bfloat16 and float16, compiled; ONNX Runtime at each level of optimisation. Every pair of a
 subject and a view that it has is one check. The exit status is 1 if any was flagged, or if fewer than --least were
-made. The record says how much of their budgets the healthy subjects used.
+made. The record says how much of their budgets the healthy subjects used. A sweep may be made in parts:
+
+    python tools/healthy.py --seeds 0 --models resnet_1001 --add old.json --json new.json
 """
 
 from __future__ import annotations
@@ -42,11 +44,13 @@ class Tally:
         used: by subject, mode and view, the largest share of any budget that was used.
         count: by the same, how many checks.
         flagged: one sentence for each false alarm.
+        seconds: that earlier runs took.
     """
 
     used: dict[str, float] = field(default_factory=dict)
     count: dict[str, int] = field(default_factory=dict)
     flagged: list[str] = field(default_factory=list)
+    seconds: float = 0.0
 
     def add(self, case: Case, verdict: SubjectVerdict) -> None:
         """Count one check."""
@@ -56,6 +60,21 @@ class Tally:
         self.used[key] = max(self.used.get(key, 0.0), *known, 0.0)
         if not verdict.agrees:
             self.flagged.append(f"{case.name} seed {case.seed} size {case.size}: {verdict.sentence()}")
+
+    def add_record(self, path: Path) -> None:
+        """Count the checks of an earlier run too.
+
+        Raises:
+            ValueError: it was made with other versions: the two are no one sweep.
+        """
+        made = json.loads(path.read_text())
+        if made["versions"] != versions():
+            raise ValueError(f"--add: {path} was made with {made['versions']}, and this is {versions()}")
+        self.seconds += made["seconds"]
+        self.flagged += made["flagged"]
+        for key, of in made["subjects"].items():
+            self.count[key] = self.count.get(key, 0) + of["checks"]
+            self.used[key] = max(self.used.get(key, 0.0), of["largest share of a budget"])
 
     @property
     def checks(self) -> int:
@@ -103,13 +122,19 @@ def record(tally: Tally, seconds: float) -> dict[str, Any]:
         "format": "lucid-oracle healthy 1",
         "checks": tally.checks,
         "flagged": tally.flagged,
-        "seconds": round(seconds, 1),
+        "seconds": round(tally.seconds + seconds, 1),
         "versions": versions(),
         "subjects": {
             key: {"checks": tally.count[key], "largest share of a budget": round(tally.used[key], 3)}
             for key in sorted(tally.count)
         },
     }
+
+
+def write(path: Path | None, tally: Tally, start: float) -> None:
+    """Write the record as it is by now."""
+    if path is not None:
+        write_whole(path, (json.dumps(record(tally, time.perf_counter() - start), indent=1) + "\n").encode())
 
 
 def main() -> int:
@@ -119,23 +144,25 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=10, help="of the small networks")
     parser.add_argument("--compiled", type=int, default=1, help="seeds of the small networks that torch.compile runs")
     parser.add_argument("--models", nargs="*", default=list(ARCHITECTURES), help="full models, all ten by default")
+    parser.add_argument("--subjects", nargs="*", help="of those that would run a case, these alone")
+    parser.add_argument("--add", nargs="*", type=Path, default=[], help="records of earlier runs, counted too")
     parser.add_argument("--size", type=int, default=64, help="height and width of the full models' images")
     parser.add_argument("--least", type=int, default=500, help="checks that have to be made")
     arguments = parser.parse_args()
     start, tally = time.perf_counter(), Tally()
+    for path in arguments.add:
+        tally.add_record(path)
     for case, names in sweep(arguments):
         before, flagged = tally.checks, len(tally.flagged)
-        check(case, names, tally)
+        check(case, [name for name in names if arguments.subjects is None or name in arguments.subjects], tally)
         print(
             f"{case.name} seed {case.seed}: {tally.checks - before} checks, {len(tally.flagged) - flagged} flagged",
             flush=True,
         )
         for sentence in tally.flagged[flagged:]:
             print(f"  {sentence}", flush=True)
-        if arguments.json is not None:
-            write_whole(
-                arguments.json, (json.dumps(record(tally, time.perf_counter() - start), indent=1) + "\n").encode()
-            )
+        write(arguments.json, tally, start)
+    write(arguments.json, tally, start)
     print(f"{tally.checks} checks of healthy subjects, {len(tally.flagged)} flagged")
     return 0 if not tally.flagged and tally.checks >= arguments.least else 1
 

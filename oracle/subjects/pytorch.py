@@ -34,7 +34,8 @@ class TorchSubject(Subject):
       alone; in ``float32`` it is switched off there, though PyTorch's own convolutions have it on);
     - device: ``cpu``, ``cuda``, ``mps``, ``xpu``, each with a number if there are several (``torch:cuda:1``), or
       ``device=NAME``, anything that ``torch.device`` takes;
-    - ``eager`` or ``compile`` (torch.compile, with every layer's output kept);
+    - ``eager`` or ``compile`` (torch.compile of the whole network, with every layer's output kept; of the gradients
+      it hands over the parameters' alone);
     - ``contiguous`` or ``channels_last``;
     - ``onednn`` or ``no-onednn``, on the CPU two healthy implementations that round in different orders;
     - ``threads=N``.
@@ -62,6 +63,8 @@ class TorchSubject(Subject):
             raise UsageError(f"subject: {self.label}: tf32 is what CUDA devices have; on {self.device} it is float32")
         self._compile = chosen["how"] == "compile"
         self.layered = not self._compile
+        if self._compile:
+            self.kinds = ("activation", "loss", "parameter_gradient")
         self.layout = torch.channels_last if chosen["layout"] == "channels_last" else torch.contiguous_format
         self._onednn = chosen["convolutions"] == "onednn"
         self._threads = positive("torch", "threads", named["threads"]) if "threads" in named else None
@@ -152,50 +155,20 @@ def _backward(model: nn.Module, logits: Tensor, labels: Tensor, recorder: Record
 
 
 def _run_compiled(model: nn.Module, image: Tensor, labels: Tensor | None, recorder: Recorder) -> None:
-    """As `_run_eager`, in one graph: outputs are returned, and gradients taken by zeros that are added to them.
+    """As `_run_eager`, in one graph that returns every layer's output beside the logits.
 
-    A hook that leaves the graph would cut it into single layers, and nothing would be left to fuse.
+    A hook that leaves the graph would cut it into single layers, and nothing would be left to fuse. For the same reason
+    the gradients of the outputs are not asked for: what takes them changes what the compiler does to the backward pass.
     """
     outputs: dict[str, Tensor] = {}
-    probes: dict[str, Tensor] = {}
-
-    def keep(name: str, output: Tensor) -> Tensor:
-        if name in probes:
-            output = output + probes[name]
-        outputs[name] = output
-        return output
-
-    if labels is not None:
-        probes = _probes(model, image)
     for name, module in layers(model):
-        module.register_forward_hook(lambda _module, _inputs, output, name=name: keep(name, output))
+        module.register_forward_hook(lambda _module, _inputs, output, name=name: outputs.update({name: output}))
     with torch.set_grad_enabled(labels is not None):
         logits = torch.compile(model)(image)
         for name, output in outputs.items():
             recorder.record("activation", name, to_numpy(output))
         if labels is not None:
             _backward(model, logits, labels, recorder)
-    for name, probe in probes.items():
-        if probe.grad is not None:
-            recorder.record("activation_gradient", name, to_numpy(probe.grad))
-
-
-def _probes(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
-    """A zero of the shape of every layer's output, whose gradient is that output's."""
-    shapes: dict[str, torch.Size] = {}
-    handles = [
-        module.register_forward_hook(lambda _module, _inputs, output, name=name: shapes.update({name: output.shape}))
-        for name, module in layers(model)
-    ]
-    state = {name: value.clone() for name, value in model.named_buffers()}  # the run moves the running statistics
-    with torch.no_grad():
-        model(image)
-        for name, value in model.named_buffers():
-            value.copy_(state[name])
-    for handle in handles:
-        handle.remove()
-    zeros = {name: torch.zeros(shape, dtype=image.dtype, device=image.device) for name, shape in shapes.items()}
-    return {name: zero.requires_grad_(True) for name, zero in zeros.items()}
 
 
 def _seen(recorder: Recorder, name: str, output: Tensor) -> None:
