@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -223,3 +224,30 @@ def test_memory_is_used_again_and_given_back() -> None:
         assert lucid.relu(lucid.zeros((1, 64, 128, 128))).numpy().ctypes.data == address
     assert lucid.empty_cache() >= 4 * 64 * 128 * 128
     assert lucid.empty_cache() == 0
+
+
+def test_the_same_sizes_again_take_the_same_places() -> None:
+    """Also where sizes differ, and what is given back in another order becomes one block again."""
+    native = pytest.importorskip("_lucid_native")
+    gc.collect()
+    rng = np.random.default_rng(5)
+    sizes = [int(size) for size in rng.integers(1 << 14, 3 << 20, 40)]
+
+    def step(seed: int) -> list[int]:
+        order = np.random.default_rng(seed).permutation(len(sizes))
+        arrays, places = [], []
+        for i, size in enumerate(sizes):
+            arrays.append(native.empty([size], False))
+            arrays[-1][:] = i
+            places.append(arrays[-1].ctypes.data)
+            if i % 7 == 6:
+                arrays[i - 3] = None  # an intermediate value
+        assert all((array == i).all() for i, array in enumerate(arrays) if array is not None)
+        for i in order:
+            arrays[i] = None
+        return places
+
+    first = step(0)
+    assert all(step(seed) == first for seed in range(1, 4))
+    largest = native.empty([2 * max(sizes)], False)  # more than any block that was given back
+    assert largest.ctypes.data < max(first)

@@ -1,6 +1,6 @@
-// Memory for results. What an array gives back is kept and handed out again: the pages of a new mapping cost more than many
-// kernels that fill them. The store holds results and unused memory of at most a quarter more than results alone have taken,
-// or 256 MiB.
+// Memory for results. What an array gives back is kept and handed out again, whole or in parts, from the lowest address on: the
+// pages of a new mapping cost more than many kernels that fill them. The store holds results and unused memory of at most a
+// quarter more than results alone have taken, or 256 MiB.
 #pragma once
 
 #include <cstddef>
