@@ -188,9 +188,18 @@ def _walk(root: Function, gradient: Any, retain_graph: bool, leaves: dict[int, t
         arrived = pending.pop(node)
         if node.hooks or node.keeper is not None:
             _observe(node, arrived)
-        grads = node.run_backward(backend_for(node.device), arrived.array)
+        be, summed = backend_for(node.device), False
+        if node.adds:
+            there = _there(node, pending)
+            summed = there is not None
+            grads = node.run_backward(be, arrived.array, there.array if there is not None else None)
+        else:
+            grads = node.run_backward(be, arrived.array)
         del arrived
         edges, fresh = node.edges, node.fresh
+        if summed:
+            there.array, there.owned = grads[0], True
+            edges, grads = edges[1:], grads[1:]
         if not retain_graph:
             node.release()
         for edge, grad in zip(edges, grads, strict=False):  # type: ignore[arg-type]
@@ -212,6 +221,14 @@ def _walk(root: Function, gradient: Any, retain_graph: bool, leaves: dict[int, t
             there.owned = True
         del grads, node, edges
         grad = edge = there = known = None
+
+
+def _there(node: Function, pending: dict[Function, _Pending]) -> _Pending | None:
+    """What has arrived at a node's first input from elsewhere."""
+    from lucid.ops._function import Function
+
+    first = node.edges[0] if node.edges else None
+    return pending.get(first) if isinstance(first, Function) else None
 
 
 def _observe(node: Function, arrived: _Pending) -> None:

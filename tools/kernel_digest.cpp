@@ -102,7 +102,7 @@ void convolutions(const Kernels<T>& k, Digest& digest) {
         k.pack_weight(s, w.data(), panels.data());
         k.conv(s, x.data(), panels.data(), true, e, again.data());
         digest.add(again);
-        k.conv_input_grad(s, dy.data(), w.data(), dx.data());
+        k.conv_input_grad(s, dy.data(), w.data(), i % 2 ? x.data() : nullptr, dx.data());
         k.conv_weight_grad(s, dy.data(), x.data(), dw.data());
         digest.add(y);
         digest.add(dx);
@@ -137,7 +137,7 @@ void normalisations(const Kernels<T>& k, Digest& digest) {
         k.batch_norm_apply(rows, c, x.data(), gamma.data(), beta.data(), mean.data(), var.data(), 1e-5,
                            joins ? dy.data() : nullptr, relu, y.data());
         k.batch_norm_grad(rows, c, dy.data(), x.data(), relu ? y.data() : nullptr, gamma.data(), mean.data(), var.data(),
-                          1e-5, i % 2, dx.data(), joins ? arrived.data() : nullptr, dgamma.data(), dbeta.data());
+                          1e-5, i % 2, i % 3 ? x.data() : nullptr, dx.data(), joins ? arrived.data() : nullptr, dgamma.data(), dbeta.data());
         digest.add(arrived);
         digest.add(mean);
         digest.add(var);

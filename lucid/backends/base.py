@@ -216,11 +216,32 @@ class Backend(ABC):
         eps: float,
         training: bool,
         residual: bool,
+        there: Array | None = None,
     ) -> tuple[Array, Array, Array, Array | None]:
-        """``(dx, dgamma, dbeta)`` and, if ``residual``, its gradient; ``y`` is the result where a ReLU made it."""
+        """``(dx, dgamma, dbeta)`` and, if ``residual``, its gradient; ``y`` is the result where a ReLU made it.
+
+        ``dx`` is added to ``there``, if that is given.
+        """
         if y is not None:
             dy = self.binary("relu_grad", dy, y)
-        return (*self.batch_norm_grad(dy, x, gamma, mean, var, eps, training), dy if residual else None)
+        dx, dgamma, dbeta = self.batch_norm_grad(dy, x, gamma, mean, var, eps, training)
+        dx = dx if there is None else self.binary("add", there, dx)
+        return dx, dgamma, dbeta, dy if residual else None
+
+    def conv2d_input_grad_onto(
+        self,
+        there: Array,
+        dy: Array,
+        weight: Array,
+        stride: Pair,
+        padding: Pair,
+        dilation: Pair,
+        groups: int,
+    ) -> Array:
+        """``there + conv2d_input_grad(dy, weight, there.shape, ...)``."""
+        return self.binary(
+            "add", there, self.conv2d_input_grad(dy, weight, there.shape, stride, padding, dilation, groups)
+        )
 
     # -- pooling: section 8 ------------------------------------------------------------------------------------------
 

@@ -369,10 +369,32 @@ class NativeBackend(Backend):
         dilation: Pair,
         groups: int,
     ) -> Array:
+        return self._conv2d_input_grad(dy, weight, input_shape, (stride, padding, dilation, groups), None)
+
+    def conv2d_input_grad_onto(
+        self,
+        there: Array,
+        dy: Array,
+        weight: Array,
+        stride: Pair,
+        padding: Pair,
+        dilation: Pair,
+        groups: int,
+    ) -> Array:
+        return self._conv2d_input_grad(dy, weight, there.shape, (stride, padding, dilation, groups), _images(there))
+
+    def _conv2d_input_grad(
+        self,
+        dy: Array,
+        weight: Array,
+        input_shape: tuple[int, ...],
+        geometry: tuple[Pair, Pair, Pair, int],
+        there: Array | None,
+    ) -> Array:
         stored, dx = _new_images(input_shape, dy.dtype)
-        sizes = self._conv_sizes(input_shape, dy.shape, weight.shape[2:], stride, padding, dilation, groups)
+        sizes = self._conv_sizes(input_shape, dy.shape, weight.shape[2:], *geometry)
         weight = np.ascontiguousarray(weight.transpose(_WEIGHT_STORED))
-        _native.conv_input_grad(sizes, _images(dy), weight, stored)
+        _native.conv_input_grad(sizes, _images(dy), weight, there, stored)
         return dx
 
     def conv2d_weight_grad(
@@ -467,6 +489,7 @@ class NativeBackend(Backend):
         eps: float,
         training: bool,
         residual: bool,
+        there: Array | None = None,
     ) -> tuple[Array, Array, Array, Array | None]:
         images = _images(x)
         rows, channels = _rows(images)
@@ -487,6 +510,7 @@ class NativeBackend(Backend):
             var,
             float(eps),
             training,
+            None if there is None else _images(there),
             dx,
             arrived,
             dgamma,

@@ -354,7 +354,10 @@ static void pack_class(const Conv& s, const T* weight, int64_t group, const Axis
 }
 
 template <class T>
-static void conv_input_grad(const Conv& s, const T* dy, const T* weight, T* dx) {
+static void conv_input_grad(const Conv& s, const T* dy, const T* weight, const T* there, T* dx) {
+    Epilogue<T> e;
+    e.residual = there;
+    e.output = dx;
     const int64_t og = s.o / s.groups, cg = s.c / s.groups;
     const Packed<T> panels(packed_size<T>(s.kh * s.kw * og, cg));
     for (int64_t g = 0; g < s.groups; ++g)
@@ -364,7 +367,7 @@ static void conv_input_grad(const Conv& s, const T* dy, const T* weight, T* dx) 
                 const Axis horizontal = residue_class(rw, s.w, s.stride_w, s.pad_w, s.dilation_w, s.kw);
                 pack_class(s, weight, g, vertical, horizontal, panels.values);
                 const int64_t pixels = s.n * vertical.count * horizontal.count, k = vertical.taps * horizontal.taps * og;
-                contract(Operand<T>{pixels, cg, k, panels.values, PACKED, pixels, {}},
+                contract(Operand<T>{pixels, cg, k, panels.values, PACKED, pixels, e},
                          InputGradSource<T>{s, dy, dx, g, vertical, horizontal});
             }
 }

@@ -61,7 +61,8 @@ struct Kernels {
     void (*conv)(const Conv&, const T* x, const T* weight, bool packed, const Epilogue<T>&, T* y);
     int64_t (*packed_weight_size)(const Conv&);
     void (*pack_weight)(const Conv&, const T* weight, T* to);
-    void (*conv_input_grad)(const Conv&, const T* dy, const T* weight, T* dx);
+    // dx, plus `there` unless it is null
+    void (*conv_input_grad)(const Conv&, const T* dy, const T* weight, const T* there, T* dx);
     void (*conv_weight_grad)(const Conv&, const T* dy, const T* x, T* dweight);
     // x is (rows, channels); mean and var are float64
     void (*batch_norm_stats)(int64_t rows, int64_t channels, const T* x, double* mean, double* var);
@@ -74,10 +75,11 @@ struct Kernels {
     // y = (x - mean) * scale + shift by columns, and the rest as above
     void (*normalize)(int64_t rows, int64_t channels, const T* x, const T* mean, const T* scale, const T* shift,
                       const T* residual, bool relu, T* y);
-    // behind a relu, y is its result (else null); `arrived` (or null) takes the gradient that came through it
+    // behind a relu, y is its result (else null); `arrived` (or null) takes the gradient that came through it; dx has `there`
+    // (or null) added
     void (*batch_norm_grad)(int64_t rows, int64_t channels, const T* dy, const T* x, const T* y, const T* gamma,
-                            const double* mean, const double* var, double eps, bool training, T* dx, T* arrived,
-                            T* dgamma, T* dbeta);
+                            const double* mean, const double* var, double eps, bool training, const T* there, T* dx,
+                            T* arrived, T* dgamma, T* dbeta);
     void (*max_pool)(const Pool&, const T* x, T* y, int32_t* index);  // index may be null
     void (*max_pool_grad)(const Pool&, const T* dy, const int32_t* index, T* dx);
     void (*avg_pool)(const Pool&, const T* x, T* y);

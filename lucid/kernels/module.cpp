@@ -191,10 +191,11 @@ NB_MODULE(_lucid_native, m) {
         const Optional b(bias);
         LUCID_RUN(x, Epilogue<T> e; e.bias = b.get<T>(); kernels.conv(s, in<T>(x), in<T>(weight), false, e, out<T>(y)));
     }, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg());
-    m.def("conv_input_grad", [](const Sizes& sizes, In dy, In weight, Out dx) {
+    m.def("conv_input_grad", [](const Sizes& sizes, In dy, In weight, nb::handle there, Out dx) {
         const Conv s = conv_of(sizes);
-        LUCID_RUN(dy, kernels.conv_input_grad(s, in<T>(dy), in<T>(weight), out<T>(dx)));
-    });
+        const Optional onto(there);
+        LUCID_RUN(dy, kernels.conv_input_grad(s, in<T>(dy), in<T>(weight), onto.get<T>(), out<T>(dx)));
+    }, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg());
     m.def("conv_weight_grad", [](const Sizes& sizes, In dy, In x, Out dweight) {
         const Conv s = conv_of(sizes);
         LUCID_RUN(dy, kernels.conv_weight_grad(s, in<T>(dy), in<T>(x), out<T>(dweight)));
@@ -240,15 +241,16 @@ NB_MODULE(_lucid_native, m) {
         return nb::bytes(reinterpret_cast<const char*>(words), sizeof words);
     });
     m.def("batch_norm_grad", [](int64_t rows, int64_t channels, In dy, In x, nb::handle y, nb::handle gamma, In mean,
-                                In var, double eps, bool training, Out dx, nb::object arrived, Out dgamma, Out dbeta) {
-        const Optional g(gamma), after(y);
+                                In var, double eps, bool training, nb::handle there, Out dx, nb::object arrived, Out dgamma,
+                                Out dbeta) {
+        const Optional g(gamma), after(y), onto(there);
         Out also;
         if (!arrived.is_none()) also = nb::cast<Out>(arrived);
         LUCID_RUN(x, kernels.batch_norm_grad(rows, channels, in<T>(dy), in<T>(x), after.get<T>(), g.get<T>(),
-                                             in<double>(mean), in<double>(var), eps, training, out<T>(dx),
+                                             in<double>(mean), in<double>(var), eps, training, onto.get<T>(), out<T>(dx),
                                              also.is_valid() ? out<T>(also) : nullptr, out<T>(dgamma), out<T>(dbeta)));
     }, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(),
-       nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg());
+       nb::arg(), nb::arg().none(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg());
 
     m.def("max_pool", [](const Sizes& sizes, In x, Out y, Out index) {
         const Pool s = pool_of(sizes, false, false);

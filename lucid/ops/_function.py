@@ -64,6 +64,8 @@ class Function:
     """Whether the result may share memory with the first input."""
     fresh: bool = True
     """Whether ``backward`` returns arrays of its own alone: not ``dy``, no view of it, not one array twice."""
+    adds: ClassVar[bool] = False
+    """Whether ``backward`` takes a third argument, which it adds its first input's gradient to: what is there, or None."""
     keeps: tuple[int, ...] = ()
     """Which inputs' arrays (-1: the result's) ``saved`` may hold, and must not change before the backward pass."""
 
@@ -83,7 +85,7 @@ class Function:
         """The attributes named in ``params``, for the tracer."""
         return {name: getattr(self, name) for name in self.params}
 
-    def run_backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+    def run_backward(self, be: Backend, dy: Any, *there: Any) -> tuple[Any, ...]:
         """``backward``, after checking that what was saved is still there and unchanged."""
         if self.edges is None:
             raise RuntimeError(
@@ -96,7 +98,7 @@ class Function:
                     raise RuntimeError(
                         f"a tensor that the backward pass of {self.name} needs was changed in place after it was used"
                     )
-        return self.backward(be, dy)
+        return self.backward(be, dy, *there)
 
     def release(self) -> None:
         """Drop what was saved and the links to earlier nodes; the node cannot run backward again."""

@@ -16,6 +16,7 @@ __all__ = ["conv2d"]
 class Conv2d(Function):
     name = "conv2d"
     params = ("stride", "padding", "dilation", "groups")
+    adds = True
     keeps = (0, 1)
 
     def __init__(self, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> None:
@@ -30,12 +31,19 @@ class Conv2d(Function):
             self.saved = (x if needs[1] else None, weight if needs[0] else None, x.shape, weight.shape)
         return be.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
-    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+    def backward(self, be: Backend, dy: Any, there: Any) -> tuple[Any, ...]:
         x, weight, x_shape, weight_shape = self.saved  # type: ignore[misc]
         needs_x, needs_weight, needs_bias = self.needs  # type: ignore[misc]
         geometry = self.stride, self.padding, self.dilation, self.groups
+        dx = None
+        if needs_x:
+            dx = (
+                be.conv2d_input_grad(dy, weight, x_shape, *geometry)
+                if there is None
+                else be.conv2d_input_grad_onto(there, dy, weight, *geometry)
+            )
         return (
-            be.conv2d_input_grad(dy, weight, x_shape, *geometry) if needs_x else None,
+            dx,
             be.conv2d_weight_grad(dy, x, weight_shape, *geometry) if needs_weight else None,
             be.reduce("sum", dy, (0, 2, 3), False) if needs_bias else None,
         )

@@ -22,6 +22,8 @@ __all__ = ["conv2d_norm_act", "norm_act"]
 class NormAct(BatchNorm):
     """``relu(batch_norm(x) + residual)``; the residual may be None, and ``relu`` says whether there is one."""
 
+    adds = True
+
     def __init__(self, training: bool, momentum: float, eps: float, relu: bool) -> None:
         super().__init__(training, momentum, eps)
         self.relu = relu
@@ -37,12 +39,12 @@ class NormAct(BatchNorm):
         self.saved = (x, gamma, y if self.relu else None)
         return y
 
-    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+    def backward(self, be: Backend, dy: Any, there: Any) -> tuple[Any, ...]:  # type: ignore[override]
         x, gamma, y = self.saved  # type: ignore[misc]
         needs = self.needs or ()
         wanted = needs[5]
         dx, dgamma, dbeta, dresidual = be.norm_act_grad(
-            dy, x, y, gamma, self.mean, self.var, self.eps, self.training, wanted
+            dy, x, y, gamma, self.mean, self.var, self.eps, self.training, wanted, there
         )
         grads = (dx, dgamma, dbeta, None, None, dresidual)
         return tuple([grad if need else None for grad, need in zip(grads, needs, strict=True)])

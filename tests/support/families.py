@@ -94,7 +94,11 @@ def conv2d_input_grad(rng: np.random.Generator) -> Call:
     options, x_shape, w_shape, y_shape = convolution(rng)
     dtype, special = dtype_of(rng), share_of_specials(rng)
     dy, w = values(rng, y_shape, dtype, special), values(rng, w_shape, dtype, special)
-    return lambda be: be.conv2d_input_grad(dy, w, x_shape, **options)
+    there = values(rng, x_shape, dtype, special)
+    return lambda be: (
+        be.conv2d_input_grad(dy, w, x_shape, **options),
+        be.conv2d_input_grad_onto(there, dy, w, **options),
+    )
 
 
 @family
@@ -131,13 +135,14 @@ def norm_act(rng: np.random.Generator) -> Call:
     residual = values(rng, shape, dtype, special) if rng.random() < 0.5 else None
     relu, training = bool(rng.random() < 0.7), bool(rng.random() < 0.6)
     mean, var = rng.standard_normal(channels), rng.random(channels) + 0.1
+    there = values(rng, shape, dtype, special) if rng.random() < 0.5 else None
 
     def call(be: Backend) -> Any:
         stored = be.norm_act_eval(x, gamma, beta, mean, var, 1e-5, residual, relu)
         y, m, v = be.norm_act_train(x, gamma, beta, 1e-5, residual, relu)
         after = (y if training else stored) if relu else None
         statistics = (m, v) if training else (mean, var)
-        grads = be.norm_act_grad(dy, x, after, gamma, *statistics, 1e-5, training, residual is not None)
+        grads = be.norm_act_grad(dy, x, after, gamma, *statistics, 1e-5, training, residual is not None, there)
         return (stored, y, m, v, *grads[: 3 if residual is None else 4])
 
     return call
