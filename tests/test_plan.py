@@ -8,7 +8,8 @@ from support.bits import bits
 
 import lucid
 from lucid import nn
-from lucid.graph import compile
+from lucid.graph import compile, trace
+from lucid.graph._plan import _Layout, fuse
 from lucid.models import ResNet
 from lucid.models.blocks import BasicBlock, Bottleneck, PreActBottleneck
 
@@ -54,6 +55,36 @@ def assert_plan_is_eager(model: nn.Module, x: lucid.Tensor) -> None:
         got = plan(x).numpy()
         assert (got.dtype, got.shape) == (expected.dtype, expected.shape)
         assert bits(got) == bits(expected)
+
+
+class Residual(nn.Module):
+    """``relu(conv(body(x)) + shortcut(x))``, the last contraction of ``terms`` terms."""
+
+    def __init__(self, terms: int, reads_again: str) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, terms, 3, padding=1)
+        self.shortcut = nn.Conv2d(3, terms if reads_again == "input" else 40, 1)
+        self.last = nn.Conv2d(terms, terms if reads_again == "input" else 40, 1)
+        self.reads_again = reads_again
+
+    def forward(self, x: lucid.Tensor) -> lucid.Tensor:
+        shortcut = self.shortcut(x)
+        y = lucid.relu(self.last(shortcut if self.reads_again == "input" else self.first(x)) + shortcut)
+        return y + shortcut if self.reads_again == "later" else y + y
+
+
+@pytest.mark.parametrize("reads_again", ["never", "later", "input"])
+@pytest.mark.parametrize("terms", [64, 256, 257])
+def test_a_sum_may_take_its_residuals_place(terms: int, reads_again: str) -> None:
+    lucid.manual_seed(4)
+    model, x = Residual(terms, reads_again).eval(), images(2, 3, 9, 13)
+    assert_plan_is_eager(model, x)
+    graph = trace(model, x)
+    steps = fuse(graph)
+    places = _Layout(graph, steps, 256).places
+    (added,) = [step for step in steps if step.residual is not None]
+    shares = places[added.output] == places[added.residual]
+    assert shares == (terms <= 256 and reads_again == "never")
 
 
 @pytest.mark.parametrize("batch", [1, 3])

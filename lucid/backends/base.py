@@ -340,6 +340,9 @@ class Backend(ABC):
 
     # -- inference plans ---------------------------------------------------------------------------------------------
 
+    terms_in_place: int = 0
+    """The longest contraction in a plan whose result may lie where its residual does, if nobody reads that again."""
+
     def plan(self, elements: int, dtype: Any) -> Any:
         """A new plan over an arena of ``elements`` values, to be told its steps by ``lucid.graph.compile``; or None.
 

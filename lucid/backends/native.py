@@ -673,5 +673,7 @@ class NativeBackend(Backend):
 
     # -- inference plans ---------------------------------------------------------------------------------------------
 
+    terms_in_place = _native.SEGMENT  # a longer one keeps its sum so far in the result
+
     def plan(self, elements: int, dtype: Any) -> NativePlan:
         return NativePlan(elements, dtype)

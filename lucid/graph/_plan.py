@@ -73,7 +73,7 @@ class InferencePlan:
         self._lock = threading.Lock()
         steps = fuse(graph)
         self.steps = [str(step) for step in steps]
-        layout = _Layout(graph, steps)
+        layout = _Layout(graph, steps, backend.terms_in_place)
         self.arena_bytes = layout.elements * self.dtype.itemsize
         self._plan = backend.plan(layout.elements, self.dtype)
         self._model = None
@@ -204,9 +204,13 @@ def _takes_residual(graph: Graph, node: Node, maker: dict[str, int], own: Any) -
 
 
 class _Layout:
-    """The offset of every value: values that live at the same time do not overlap."""
+    """The offset of every value: values that live at the same time do not overlap.
 
-    def __init__(self, graph: Graph, steps: list[Step]) -> None:
+    But for a residual that nobody reads again: the sum takes its place, where the contraction has at most
+    ``terms_in_place`` terms, so that no element is written before the residual's is read.
+    """
+
+    def __init__(self, graph: Graph, steps: list[Step], terms_in_place: int = 0) -> None:
         self.places: dict[str, int] = {}
         self.elements = 0
         last_use = {name: index for index, step in enumerate(steps) for name in step.inputs()}
@@ -215,7 +219,17 @@ class _Layout:
         self._place(live, self.staged, prod(_shape(graph, graph.inputs[0])))
         last_use[self.staged] = last_use.get(graph.inputs[0], 0)
         for index, step in enumerate(steps):
-            self._place(live, step.output, prod(_shape(graph, step.output)))
+            over = step.residual
+            if (
+                over in self.places
+                and last_use[over] == index
+                and over not in (step.node.inputs[0], *graph.outputs)
+                and prod(_shape(graph, step.node.inputs[1])[1:]) <= terms_in_place
+            ):
+                self.places[step.output] = self.places[over]
+                live[:] = [(offset, end, step.output if name == over else name) for offset, end, name in live]
+            else:
+                self._place(live, step.output, prod(_shape(graph, step.output)))
             live[:] = [entry for entry in live if last_use.get(entry[2], index) > index or entry[2] == step.output]
 
     def _place(self, live: list[tuple[int, int, str]], name: str, size: int) -> None:

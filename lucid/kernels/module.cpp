@@ -11,6 +11,7 @@
 
 #include "kernels.h"
 #include "memory.h"
+#include "order.h"
 #include "plan.h"
 #include "threads.h"
 
@@ -300,6 +301,7 @@ NB_MODULE(_lucid_native, m) {
         LUCID_RUN(values, kernels.index_add(int64_t(values.size()), in<int64_t>(index), in<T>(values), out<T>(y)));
     });
 
+    m.attr("SEGMENT") = SEGMENT;
     define_plan<float>(m, "PlanFloat32");
     define_plan<double>(m, "PlanFloat64");
 
