@@ -52,17 +52,31 @@ inline V load_as(const T* p) {
         return load(p);
 }
 
-// The epilogue of an element at address `c`: the same roundings that the operations behind the contraction would apply
-// one by one, while the value is still in registers. `V` is a vector or one value.
+// What an epilogue has for the columns from `column` on. `V` is a vector or one value.
+template <class V>
+struct OfColumns {
+    V bias{}, mean{}, scale{}, shift{};
+
+    template <class T>
+    OfColumns(const Epilogue<T>& e, int64_t column) {
+        if (e.bias) bias = load_as<V>(e.bias + column);
+        if (!e.scale) return;
+        mean = load_as<V>(e.mean + column);
+        scale = load_as<V>(e.scale + column);
+        shift = load_as<V>(e.shift + column);
+    }
+};
+
+// The epilogue of what lies at address `c`: the same roundings that the operations behind the contraction would apply
+// one by one, while the value is still in registers.
 template <class V, class T>
-inline V finish(const Epilogue<T>& e, V value, int64_t column, const T* c) {
-    if (e.bias) value = value + load_as<V>(e.bias + column);
+inline V finish(const Epilogue<T>& e, const OfColumns<V>& of, V value, const T* c) {
+    if (e.bias) value = value + of.bias;
     if (e.scale) {
-        const V centred = value - load_as<V>(e.mean + column);
         if constexpr (sizeof(V) == sizeof(T))
-            value = fma1(centred, e.scale[column], e.shift[column]);
+            value = fma1(value - of.mean, of.scale, of.shift);
         else
-            value = fma(centred, load(e.scale + column), load(e.shift + column));
+            value = fma(value - of.mean, of.scale, of.shift);
     }
     if (e.residual) value = value + load_as<V>(e.residual + (c - e.output));
     if (e.relu) value = value <= V{} ? V{} : value;
@@ -191,6 +205,28 @@ template <class T, int MR, int NV, int COUNT, class A>
     } while (COUNT && (count -= COUNT) > 0);
 }
 
+// rows[i][column ..] = s[i], or += s[i], and then the epilogue.
+template <class T, int NV>
+[[gnu::noinline]] static void finish_rows(const Vec<T> (*sum)[NV], int count, T* const* rows, int64_t column, bool add,
+                                          const Epilogue<T>& epilogue) {
+    const Epilogue<T> e = epilogue;  // of our own: no store can change it, so that it stays in registers
+    if constexpr (NV == 1) {
+        const OfColumns<Vec<T>> of(e, column);
+        for (int i = 0; i < count; ++i) {
+            T* const c = rows[i] + column;
+            store(c, finish(e, of, add ? load(c) + sum[i][0] : sum[i][0], c));
+        }
+    } else {
+        static_assert(NV == 2);
+        const OfColumns<Vec<T>> first(e, column), second(e, column + LANES<T>);
+        for (int i = 0; i < count; ++i) {
+            T* const c = rows[i] + column;
+            store(c, finish(e, first, add ? load(c) + sum[i][0] : sum[i][0], c));
+            store(c + LANES<T>, finish(e, second, add ? load(c + LANES<T>) + sum[i][1] : sum[i][1], c + LANES<T>));
+        }
+    }
+}
+
 // One segment of one tile: rows[i][column ..] = s, or += s, and then the epilogue if there is one.
 template <class T, int MR, int NV, class A>
 static void micro_kernel(A a, const T* b, int64_t ldb, int length, T* const* rows, int64_t column, int columns, bool add,
@@ -211,15 +247,13 @@ static void micro_kernel(A a, const T* b, int64_t ldb, int length, T* const* row
         run_kernel<T, MR, NV, 0>(a, b + whole * ldb, ldb, whole, length - whole, ahead.run, whole == 0, sum);
 
     if (columns == NV * LANES<T>) {
+        if (epilogue) return finish_rows<T, NV>(sum, MR, rows, column, add, *epilogue);
 #pragma GCC unroll 16
         for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 4
             for (int v = 0; v < NV; ++v) {
                 T* c = rows[i] + column + v * LANES<T>;
-                Vec<T> value = sum[i][v];
-                if (add) value = load(c) + value;
-                if (epilogue) value = finish(*epilogue, value, column + v * LANES<T>, c);
-                store(c, value);
+                store(c, add ? load(c) + sum[i][v] : sum[i][v]);
             }
         return;
     }
@@ -230,7 +264,7 @@ static void micro_kernel(A a, const T* b, int64_t ldb, int length, T* const* row
         for (int n = 0; n < columns; ++n) {
             T value = tile[n];
             if (add) value = c[n] + value;
-            if (epilogue) value = finish(*epilogue, value, column + n, c + n);
+            if (epilogue) value = finish(*epilogue, OfColumns<T>(*epilogue, column + n), value, c + n);
             c[n] = value;
         }
     }
@@ -380,7 +414,7 @@ static void contract(const Operand<T>& p, const Source& source) {
     if (p.m <= 0 || p.n <= 0) return;
     if (p.k <= 0) {
         for (int64_t m = 0; m < p.m; ++m)
-            for (int64_t n = 0; n < p.n; ++n) source.row(m)[n] = finish(p.epilogue, T(0), n, source.row(m) + n);
+            for (int64_t n = 0; n < p.n; ++n) source.row(m)[n] = finish(p.epilogue, OfColumns<T>(p.epilogue, n), T(0), source.row(m) + n);
         return;
     }
     const int64_t panels = (p.n + NR - 1) / NR;
@@ -454,7 +488,7 @@ static void contract(const Operand<T>& p, const Source& source) {
                     const T* g = group_sum + m * width;
                     for (int64_t n = 0; n < width; ++n) {
                         const T value = c[n] + g[n];
-                        c[n] = end_of_sum ? finish(p.epilogue, value, column0 + n, c + n) : value;
+                        c[n] = end_of_sum ? finish(p.epilogue, OfColumns<T>(p.epilogue, column0 + n), value, c + n) : value;
                     }
                 }
             }

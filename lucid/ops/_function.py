@@ -65,7 +65,9 @@ class Function:
     fresh: bool = True
     """Whether ``backward`` returns arrays of its own alone: not ``dy``, no view of it, not one array twice."""
     adds: ClassVar[bool] = False
-    """Whether ``backward`` takes a third argument, which it adds its first input's gradient to: what is there, or None."""
+    """Whether ``backward`` takes a third argument: what is there already of its first input's gradient, or None.
+
+    It returns the sum."""
     keeps: tuple[int, ...] = ()
     """Which inputs' arrays (-1: the result's) ``saved`` may hold, and must not change before the backward pass."""
 
