@@ -188,16 +188,12 @@ def _walk(root: Function, gradient: Any, retain_graph: bool, leaves: dict[int, t
         arrived = pending.pop(node)
         if node.hooks or node.keeper is not None:
             _observe(node, arrived)
-        be, summed = backend_for(node.device), False
-        if node.adds:
-            there = _there(node, pending)
-            summed = there is not None
-            grads = node.run_backward(be, arrived.array, there.array if there is not None else None)
-        else:
-            grads = node.run_backward(be, arrived.array)
-        del arrived
+        there = _there(node, pending) if node.adds else None
+        onto = (None if there is None else there.array,) if node.adds else ()
+        grads = node.run_backward(backend_for(node.device), arrived.array, *onto)
+        del arrived, onto
         edges, fresh = node.edges, node.fresh
-        if summed:
+        if there is not None and edges is not None:
             there.array, there.owned = grads[0], True
             edges, grads = edges[1:], grads[1:]
         if not retain_graph:

@@ -224,7 +224,7 @@ class _Layout:
                 over in self.places
                 and last_use[over] == index
                 and over not in (step.node.inputs[0], *graph.outputs)
-                and prod(_shape(graph, step.node.inputs[1])[1:]) <= terms_in_place
+                and _terms(graph, step) <= terms_in_place
             ):
                 self.places[step.output] = self.places[over]
                 live[:] = [(offset, end, step.output if name == over else name) for offset, end, name in live]
@@ -242,6 +242,13 @@ class _Layout:
         self.places[name] = start
         live.append((start, start + size, name))
         self.elements = max(self.elements, start + size)
+
+
+def _terms(graph: Graph, step: Step) -> int:
+    """How many products a convolution adds for an element of its result."""
+    weight = step.node.inputs[1]
+    assert weight is not None
+    return prod(_shape(graph, weight)[1:])
 
 
 def _shape(graph: Graph, name: str) -> tuple[int, ...]:
