@@ -32,12 +32,6 @@ struct RowBuffer {
     alignas(LINE) T values[Tile::MR * ROW_PITCH];
 };
 
-// Where element `i` would lie, also if it is outside the array: for prefetches alone.
-template <class T>
-inline const void* address(const T* p, int64_t i) {
-    return reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(p) + uintptr_t(i) * sizeof(T));
-}
-
 // -- forward: rows are output pixels, k is (kh, kw, ci), columns are output channels ---------------------------------
 
 template <class T>
@@ -57,7 +51,8 @@ struct ForwardSource {
 
     T* row(int64_t m) const { return y + m * s.o + group * (s.o / s.groups); }
 
-    void ahead(int64_t m0, int64_t rows, int64_t k0, Ahead& ahead) const {
+    void ahead(const Piece& piece, Ahead& ahead) const {
+        const auto [m0, rows, k0, length] = piece;
         const int64_t tap = k0 / group_channels, ci = k0 % group_channels;
         int64_t ow = m0 % s.ow, oh = m0 / s.ow % s.oh, n = m0 / (s.ow * s.oh);
         for (int64_t i = 0; i < rows; ++i) {
@@ -74,7 +69,8 @@ struct ForwardSource {
         }
     }
 
-    Rows<T> tile(int64_t m0, int rows, int64_t k0, int length, int64_t, Buffer& memory) const {
+    Rows<T> tile(const Piece& piece, const Piece&, int64_t, Buffer& memory) const {
+        const auto [m0, rows, k0, length] = piece;
         T* const buffer = memory.values;
         int64_t ow = m0 % s.ow, oh = m0 / s.ow % s.oh, n = m0 / (s.ow * s.oh);
         for (int i = 0; i < rows; ++i) {
@@ -196,9 +192,10 @@ struct ThinSource {
 
     T* row(int64_t m) const { return y + m * s.o; }
 
-    void ahead(int64_t, int64_t, int64_t, Ahead&) const {}
+    void ahead(const Piece&, Ahead&) const {}
 
-    Windows<T> tile(int64_t m0, int, int64_t k0, int length, int64_t, Buffer& buffer) const {
+    Windows<T> tile(const Piece& piece, const Piece&, int64_t, Buffer& buffer) const {
+        const int64_t m0 = piece.m0, k0 = piece.k0, length = piece.length;
         if (k0 != buffer.k0)
             for (int k = 0; k < length; ++k)
                 buffer.at[k] = x + (k0 + k) / (s.kw * s.c) * s.dilation_h * s.w * s.c + (k0 + k) % (s.kw * s.c);
@@ -299,7 +296,8 @@ struct InputGradSource {
         return dx + ((n * s.h + h) * s.w + w) * s.c + group * (s.c / s.groups);
     }
 
-    void ahead(int64_t m0, int64_t rows, int64_t k0, Ahead& ahead) const {
+    void ahead(const Piece& piece, Ahead& ahead) const {
+        const auto [m0, rows, k0, length] = piece;
         const int64_t og = s.o / s.groups, tap = k0 / og, co = k0 % og;
         for (int64_t i = 0; i < rows; ++i) {
             const int64_t m = m0 + i;
@@ -310,7 +308,8 @@ struct InputGradSource {
         }
     }
 
-    Rows<T> tile(int64_t m0, int rows, int64_t k0, int length, int64_t, Buffer& memory) const {
+    Rows<T> tile(const Piece& piece, const Piece&, int64_t, Buffer& memory) const {
+        const auto [m0, rows, k0, length] = piece;
         T* const buffer = memory.values;
         const int64_t og = s.o / s.groups;
         for (int i = 0; i < rows; ++i) {
@@ -376,17 +375,20 @@ static void conv_input_grad(const Conv& s, const T* dy, const T* weight, const T
 
 // A tap here is a run of rows that lie side by side in the image at any pixel: the channels of one (kh, kw), or, where the
 // input has few channels, all (kw, ci) of one kh. No tile crosses from one tap to the next, so that the micro-kernel can
-// read A where it lies, through the addresses of a segment's pixels. A tile that is read often is copied first: pixels of
-// many channels lie so that their lines drive each other out of the cache.
+// read A where it lies, through the addresses of a segment's pixels. A tile that is read often is copied first, and sooner
+// where pixels lie a multiple of 4 KiB apart, so that their lines drive each other out of the first-level cache.
 template <class T>
 struct WeightGradSource {
     static constexpr bool BY_PIXEL = true;
     using Kind = Pixels<T>;
     static constexpr int PITCH = 16;
-    static constexpr int64_t USES_WORTH_COPYING = 4;
-    struct Buffer {
-        const T* at[SEGMENT];
+    static constexpr int64_t USES_WORTH_COPYING = 16, IF_ALIASED = 4;
+    struct Addresses {
+        const T* at[SEGMENT] = {};
         int64_t tap = -1, k0 = -1;  // what they are the addresses of
+    };
+    struct Buffer {
+        Addresses of[2];  // this tile's and the next one's
         const T* copied_at[SEGMENT];
         alignas(LINE) T copied[SEGMENT * PITCH];
 
@@ -404,28 +406,36 @@ struct WeightGradSource {
 
     T* row(int64_t m) const { return dweight + m * s.o + group * (s.o / s.groups); }
 
-    void ahead(int64_t, int64_t, int64_t, Ahead&) const {}
+    void ahead(const Piece&, Ahead&) const {}
 
-    Pixels<T> tile(int64_t m0, int rows, int64_t k0, int length, int64_t uses, Buffer& buffer) const {
-        const int64_t tap = m0 / tap_rows, row0 = m0 % tap_rows;
-        if (tap != buffer.tap || k0 != buffer.k0) find(tap, k0, length, buffer);
-        if (uses < USES_WORTH_COPYING) return {buffer.at, row0};
+    Pixels<T> tile(const Piece& piece, const Piece& next, int64_t uses, Buffer& buffer) const {
+        const int64_t row0 = piece.m0 % tap_rows, next_row0 = next.m0 % tap_rows;
+        const Addresses& here = find(piece, nullptr, buffer);
+        const Addresses& there = find(next, &here, buffer);
+        // The line in which the next tile ends; if it begins in another, that is the last one of this tile.
+        const int64_t there_offset = smaller(next_row0 + PITCH, tap_rows) - 1;
+        const bool aliased = s.stride_w * s.c * int64_t(sizeof(T)) % 4096 == 0;
+        if (uses < (aliased ? IF_ALIASED : USES_WORTH_COPYING)) return {here.at, row0, there.at, there_offset};
         const bool wide = row0 + PITCH <= tap_rows;  // a whole line of the pixel's channels is there to be read
-        for (int k = 0; k < length; ++k) {
-            const T* from = buffer.at[k] + row0;
+        for (int k = 0; k < piece.length; ++k) {
+            const T* from = here.at[k] + row0;
             T* to = buffer.copied + k * PITCH;
-            __builtin_prefetch(address(from, LINE / int(sizeof(T))), 0, 3);  // the next tile's
             if (wide)
                 for (int v = 0; v < PITCH; v += LANES<T>) store(to + v, load(from + v));
             else
-                for (int i = 0; i < rows; ++i) to[i] = from[i];
+                for (int i = 0; i < piece.rows; ++i) to[i] = from[i];
         }
-        return {buffer.copied_at, 0};
+        return {buffer.copied_at, 0, there.at, there_offset};
     }
 
-    void find(int64_t tap, int64_t k0, int length, Buffer& buffer) const {
-        buffer.tap = tap;
-        buffer.k0 = k0;
+    // The addresses of a piece's pixels, in place of others than those to `keep`.
+    const Addresses& find(const Piece& piece, const Addresses* keep, Buffer& buffer) const {
+        const int64_t tap = piece.m0 / tap_rows, k0 = piece.k0, length = piece.length;
+        for (const Addresses& known : buffer.of)
+            if (known.tap == tap && known.k0 == k0) return known;
+        Addresses& found = buffer.of[keep == &buffer.of[0]];
+        found.tap = tap;
+        found.k0 = k0;
         const int64_t kh = whole_rows ? tap : tap / s.kw, kw = whole_rows ? 0 : tap % s.kw;
         const int64_t dh = kh * s.dilation_h - s.pad_h, dw = kw * s.dilation_w - s.pad_w;
         int64_t ow = k0 % s.ow, oh = k0 / s.ow % s.oh, n = k0 / (s.ow * s.oh);
@@ -436,7 +446,7 @@ struct WeightGradSource {
             const int64_t ih = oh * s.stride_h + dh, stop = smaller(s.ow, ow + length - k);
             const bool inside = ih >= 0 && ih < s.h;
             const int64_t from = inside ? smaller(stop, larger(ow, first)) : stop, until = larger(from, smaller(stop, end));
-            const T** at = buffer.at + k - ow;
+            const T** at = found.at + k - ow;
             for (int64_t i = ow; i < from; ++i) at[i] = zeros;
             const T* pixel = x + (inside ? ((n * s.h + ih) * s.w + from * s.stride_w + dw) * s.c + group * group_channels : 0);
             for (int64_t i = from; i < until; ++i, pixel += s.stride_w * s.c) at[i] = pixel;
@@ -448,6 +458,7 @@ struct WeightGradSource {
                 ++n;
             }
         }
+        return found;
     }
 };
 
@@ -481,11 +492,13 @@ struct MatrixSource {
 
     T* row(int64_t m) const { return y + m * n; }
 
-    void ahead(int64_t m0, int64_t rows, int64_t k0, Ahead& ahead) const {
+    void ahead(const Piece& piece, Ahead& ahead) const {
+        const auto [m0, rows, k0, length] = piece;
         for (int64_t i = 0; i < rows; ++i) ahead.row(i, a + (m0 + i) * k + k0);
     }
 
-    Rows<T> tile(int64_t m0, int rows, int64_t k0, int length, int64_t, Buffer& memory) const {
+    Rows<T> tile(const Piece& piece, const Piece&, int64_t, Buffer& memory) const {
+        const auto [m0, rows, k0, length] = piece;
         for (int i = 0; i < rows; ++i) copy_values(memory.values + i * ROW_PITCH, a + (m0 + i) * k + k0, length);
         return {memory.values};
     }

@@ -98,8 +98,14 @@ constexpr int PANEL = Tile::NV * LANES<T>;
 constexpr int64_t PACKED = -1;
 
 // What will be read next, brought near while the micro-kernel computes: in each run of k, RUN / 2 lines of each of two rows
-// of A and RUN lines of B. An address that is nobody's is harmless in a prefetch.
+// of A (or lines of pixels, see Pixels) and RUN lines of B. An address that is nobody's is harmless in a prefetch.
 constexpr int LINE = 64;
+
+// Where element `i` would lie, also if it is outside the array: for prefetches alone.
+template <class T>
+inline const void* address(const T* p, int64_t i) {
+    return reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(p) + uintptr_t(i) * sizeof(T));
+}
 
 struct Ahead {
     struct Near {
@@ -122,6 +128,22 @@ struct Ahead {
             run[i].b = from + i < until ? static_cast<const char*>(p) + (from + i) * bytes : nobody();
     }
 
+    // The same of `width` columns of the next segment's rows, which are not packed yet: whole chunks of them.
+    template <class T>
+    void rows_of_b(const T* p, int64_t ldb, int64_t width, int64_t rows, int64_t part, int64_t parts) {
+        constexpr int64_t chunk = RUN * LINE / int64_t(sizeof(T));
+        if (width == ldb) {  // one stream
+            width *= rows;
+            rows = 1;
+        }
+        const int64_t in_row = width / chunk, chunks = in_row * rows;
+        const int64_t from = chunks * part / parts, until = chunks * (part + 1) / parts;
+        for (int64_t i = 0; i < SEGMENT / RUN; ++i) {
+            const int64_t c = from + i;
+            run[i].b = c < until ? reinterpret_cast<const char*>(p + c / in_row * ldb + c % in_row * chunk) : nobody();
+        }
+    }
+
   private:
     static const char* nobody() {
         alignas(LINE) static const char lines[RUN * LINE] = {};
@@ -131,18 +153,37 @@ struct Ahead {
 
 // Where the micro-kernel finds A. Element (i, k) of the tile is `element(column(k), i)`: in a copy of the tile; or, where A is
 // an image whose pixels are the contraction's index, in the pixel k; or, where rows are windows that overlap, `pitch` apart.
+inline void next_row(const Ahead::Near& next, int64_t line, int u) {
+    __builtin_prefetch(next.a[u % 2] + line + u / 2 * LINE, 0, 2);
+}
+
 template <class T>
 struct Rows {
     const T* at;
     const T* column(int k) const { return at + k; }
     T element(const T* column, int i) const { return column[i * ROW_PITCH]; }
+    void near(const Ahead::Near& next, int64_t line, int, int u) const { next_row(next, line, u); }
 };
 template <class T>
 struct Pixels {
     const T* const* at;
     int64_t offset;
+    const T* const* next;  // and where the next tile will find it
+    int64_t next_offset;
     const T* column(int k) const { return at[k] + offset; }
     T element(const T* column, int i) const { return column[i]; }
+    void near(const Ahead::Near&, int64_t, int k, int u) const {
+        if (u % 2 == 0) __builtin_prefetch(address(next[k], next_offset), 0, 2);
+    }
+    // The first micro-kernel of a tile asks for the next one's even pixels, the second for the odd ones.
+    void asked(bool first) {
+        if (first) {
+            ++next;
+        } else {
+            next = at;
+            next_offset = offset;
+        }
+    }
 };
 template <class T>
 struct Windows {
@@ -150,6 +191,7 @@ struct Windows {
     int64_t offset, pitch;
     const T* column(int k) const { return at[k] + offset; }
     T element(const T* column, int i) const { return column[i * pitch]; }
+    void near(const Ahead::Near& next, int64_t line, int, int u) const { next_row(next, line, u); }
 };
 
 // Runs of one tile from k on: sum[i][v] = r, or += r, for each. COUNT terms a run where that is known beforehand, else one
@@ -175,7 +217,7 @@ template <class T, int MR, int NV, int COUNT, class A>
                 for (int v = 0; v < NV; ++v) bv[v] = load(b + v * LANES<T>);
                 const T* const column = a.column(k + j + u);
                 if (COUNT) {
-                    __builtin_prefetch(near->a[u % 2] + line + u / 2 * LINE, 0, 2);
+                    a.near(*near, line, k + j + u, u);
                     __builtin_prefetch(near->b + 2 * line + u * LINE, 0, 2);
                 }
 #pragma GCC unroll 16
@@ -401,11 +443,19 @@ struct Scratch {
 // Packing a block costs as much as about this many tiles of rows would lose by reading it where it lies.
 constexpr int64_t TILES_WORTH_PACKING = 3;
 
+// One tile of A in one segment.
+struct Piece {
+    int64_t m0;
+    int rows;
+    int64_t k0;
+    int length;
+};
+
 // `Source` says where A comes from and C goes:
 //     Kind                                                  Rows, Pixels or Windows: how the micro-kernel finds A
 //     Buffer                                                what a task keeps for it
-//     Kind tile(m0, rows, k0, length, uses, Buffer&) const  A of one tile in one segment, which so many micro-kernels read
-//     void ahead(m0, rows, k0, Ahead&) const                the chunks that such a tile will read, where that can be told
+//     Kind tile(Piece, next, uses, Buffer&) const           A of one tile in one segment, which so many micro-kernels read
+//     void ahead(Piece, Ahead&) const                       the chunks that such a tile will read, where that can be told
 //     T* row(m) const                                       address of C[m, 0]
 template <class T, class Source>
 static void contract(const Operand<T>& p, const Source& source) {
@@ -445,6 +495,10 @@ static void contract(const Operand<T>& p, const Source& source) {
         T* group_sum = nullptr;
         if (segments > GROUP) group_sum = static_cast<T*>(std::malloc(size_t(height * width) * sizeof(T)));
 
+        const auto piece_of = [&](int64_t tile, int64_t segment) -> Piece {
+            const int64_t m0 = tiles.start(tile), k0 = segment * SEGMENT;
+            return {m0, int(tiles.start(tile + 1) - m0), k0, int(smaller<int64_t>(SEGMENT, p.k - k0))};
+        };
         Ahead ahead;
         ahead.nothing();
         for (int64_t segment = 0; segment < segments; ++segment) {
@@ -456,14 +510,17 @@ static void contract(const Operand<T>& p, const Source& source) {
                 pack_segment(length, p.n, p.b + k0 * p.ldb, p.ldb, packed_from, end_panel, block);
             const Epilogue<T>* epilogue = end_of_sum && !beside && p.epilogue.any() ? &p.epilogue : nullptr;
             for (int64_t tile = first_tile; tile < end_tile; ++tile) {
-                const int64_t m0 = tiles.start(tile);
-                const int mr = int(tiles.start(tile + 1) - m0);
-                const typename Source::Kind a = source.tile(m0, mr, k0, length, end_panel - first_panel, buffer);
+                const Piece piece = piece_of(tile, segment);
+                const Piece next = tile + 1 < end_tile ? piece_of(tile + 1, segment)
+                                   : end_of_sum        ? piece
+                                                       : piece_of(first_tile, segment + 1);
+                const int64_t m0 = piece.m0;
+                const int mr = piece.rows;
+                typename Source::Kind a = source.tile(piece, next, end_panel - first_panel, buffer);
                 for (int i = 0; i < mr; ++i)
                     rows[i] = beside ? group_sum + (m0 + i - row0) * width - column0 : source.row(m0 + i);
                 const auto wide = pick_kernel<T, Tile::NV, typename Source::Kind>(mr);
-                if (tile + 1 < end_tile)
-                    source.ahead(tiles.start(tile + 1), tiles.start(tile + 2) - tiles.start(tile + 1), k0, ahead);
+                if (tile + 1 < end_tile) source.ahead(next, ahead);
                 for (int64_t panel = first_panel; panel < end_panel; ++panel) {
                     const int64_t n0 = panel * NR;
                     const int columns = int(smaller<int64_t>(NR, p.n - n0));
@@ -472,13 +529,22 @@ static void contract(const Operand<T>& p, const Source& source) {
                                  : in_block ? block + (panel - packed_from) * SEGMENT * NR
                                             : p.b + k0 * p.ldb + n0;
                     const int64_t ldb = by_caller || in_block ? NR : p.ldb;
-                    // A caller's panel goes on behind this segment: each tile brings its share of the next one near.
-                    if (by_caller && !end_of_sum) ahead.panel(b + SEGMENT * NR, tile - first_tile, end_tile - first_tile);
+                    // Each micro-kernel brings its share of the next segment of B near: a caller's panel goes on behind this one.
+                    if (by_caller && !end_of_sum)
+                        ahead.panel(b + SEGMENT * NR, tile - first_tile, end_tile - first_tile);
+                    else if (BY_PIXEL && here && !end_of_sum)
+                        ahead.rows_of_b(p.b + (k0 + SEGMENT) * p.ldb + column0, p.ldb, width,
+                                        smaller<int64_t>(SEGMENT, p.k - k0 - SEGMENT),
+                                        (tile - first_tile) * (end_panel - first_panel) + panel - first_panel,
+                                        (end_tile - first_tile) * (end_panel - first_panel));
                     if (Tile::NV > 1 && columns <= LANES<T>)
                         pick_kernel<T, 1, typename Source::Kind>(mr)(a, b, ldb, length, rows, n0, columns, add, epilogue, ahead);
                     else
                         wide(a, b, ldb, length, rows, n0, columns, add, epilogue, ahead);
-                    if (panel == first_panel) ahead.no_rows();
+                    if constexpr (BY_PIXEL)
+                        a.asked(panel == first_panel);
+                    else if (panel == first_panel)
+                        ahead.no_rows();
                 }
             }
             ahead.nothing();
