@@ -163,6 +163,17 @@ class Backend(ABC):
 
     # -- what networks do in a row, where a backend can spare passes over memory; the bits are those of one by one ----
 
+    def conv2d_add(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        geometry: tuple[Pair, Pair, Pair, int],
+        residual: Array,
+    ) -> Array:
+        """``conv2d(x, weight, bias, *geometry) + residual``."""
+        return self.binary("add", self.conv2d(x, weight, bias, *geometry), residual)
+
     def conv2d_norm(
         self,
         x: Array,

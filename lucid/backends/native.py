@@ -343,8 +343,20 @@ class NativeBackend(Backend):
     def conv2d(
         self, x: Array, weight: Array, bias: Array | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
     ) -> Array:
-        stored, y, sizes = self._conv_result(x, weight.shape, stride, padding, dilation, groups)
-        _native.conv(sizes, _images(x), np.ascontiguousarray(weight.transpose(_WEIGHT_STORED)), _dense(bias), stored)
+        return self.conv2d_add(x, weight, bias, (stride, padding, dilation, groups), None)
+
+    def conv2d_add(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        geometry: tuple[Pair, Pair, Pair, int],
+        residual: Array | None,
+    ) -> Array:
+        stored, y, sizes = self._conv_result(x, weight.shape, *geometry)
+        weight = np.ascontiguousarray(weight.transpose(_WEIGHT_STORED))
+        more = None if residual is None else _images(residual)
+        _native.conv(sizes, _images(x), weight, _dense(bias), more, stored)
         return y
 
     @classmethod

@@ -187,11 +187,12 @@ NB_MODULE(_lucid_native, m) {
         LUCID_RUN(a, Epilogue<T> e; e.bias = c.get<T>();
                   kernels.matmul(batch, rows, columns, k, in<T>(a), a_stride, in<T>(b), b_stride, e, out<T>(y)));
     }, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg());
-    m.def("conv", [](const Sizes& sizes, In x, In weight, nb::handle bias, Out y) {
+    m.def("conv", [](const Sizes& sizes, In x, In weight, nb::handle bias, nb::handle residual, Out y) {
         const Conv s = conv_of(sizes);
-        const Optional b(bias);
-        LUCID_RUN(x, Epilogue<T> e; e.bias = b.get<T>(); kernels.conv(s, in<T>(x), in<T>(weight), false, e, out<T>(y)));
-    }, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg());
+        const Optional b(bias), r(residual);
+        LUCID_RUN(x, Epilogue<T> e; e.bias = b.get<T>(); e.residual = r.get<T>();
+                  kernels.conv(s, in<T>(x), in<T>(weight), false, e, out<T>(y)));
+    }, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg());
     m.def("conv_input_grad", [](const Sizes& sizes, In dy, In weight, nb::handle there, Out dx) {
         const Conv s = conv_of(sizes);
         const Optional onto(there);

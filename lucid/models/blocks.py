@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import lucid.nn.functional as F
 from lucid import Tensor, nn
-from lucid.nn._fused import conv_norm_act, norm_act
+from lucid.nn._fused import conv_add, conv_norm_act, norm_act
 
 __all__ = ["BasicBlock", "Bottleneck", "PreActBottleneck"]
 
@@ -177,11 +177,13 @@ class PreActBottleneck(nn.Module):
         activated = norm_act(self.bn1, self.relu1, x)
         y = conv_norm_act(self.conv1, self.bn2, self.relu2, activated)
         y = conv_norm_act(self.conv2, self.bn3, self.relu3, y)
-        y = self.conv3(y)
-        if self.se is not None:
-            y = self.se(y)
-        shortcut = x if self.downsample is None else self.downsample(activated)
-        return y + shortcut
+
+        def shortcut() -> Tensor:
+            return x if self.downsample is None else self.downsample(activated)
+
+        if self.se is None:
+            return conv_add(self.conv3, y, shortcut)
+        return self.se(self.conv3(y)) + shortcut()
 
 
 def _join(block: BasicBlock | Bottleneck, conv: nn.Conv2d, norm: nn.BatchNorm2d, y: Tensor, x: Tensor) -> Tensor:

@@ -15,10 +15,10 @@ from lucid.nn.conv import Conv2d
 from lucid.nn.module import Module
 from lucid.nn.norm import BatchNorm2d
 from lucid.ops import _function, relu
-from lucid.ops.fused import conv2d_norm_act
+from lucid.ops.fused import conv2d_add, conv2d_norm_act
 from lucid.tensor import Tensor
 
-__all__ = ["chain", "conv_norm_act", "norm_act"]
+__all__ = ["chain", "conv_add", "conv_norm_act", "norm_act"]
 
 
 def unwatched(*modules: Module | None) -> bool:
@@ -47,6 +47,15 @@ def norm_act(
     assert isinstance(norm, BatchNorm2d)
     residual = None if shortcut is None else shortcut()
     return norm.normalize(x, relu=act is not None or relu_after, residual=residual)
+
+
+def conv_add(conv: Module, x: Tensor, shortcut: Callable[[], Tensor]) -> Tensor:
+    """``conv(x) + shortcut()``."""
+    if not unwatched(conv):
+        return _finish(None, conv(x), shortcut, False)
+    assert isinstance(conv, Conv2d)
+    residual = shortcut()
+    return conv2d_add(x, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups, residual)
 
 
 def conv_norm_act(

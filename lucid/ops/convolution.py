@@ -26,14 +26,18 @@ class Conv2d(Function):
         self.groups = groups
 
     def forward(self, be: Backend, x: Any, weight: Any, bias: Any) -> Any:
-        needs = self.needs
-        if needs is not None:  # each array is kept for the other's gradient
-            self.saved = (x if needs[1] else None, weight if needs[0] else None, x.shape, weight.shape)
+        self.save(x, weight)
         return be.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+
+    def save(self, x: Any, weight: Any) -> None:
+        """Keep each array for the other's gradient."""
+        needs = self.needs
+        if needs is not None:
+            self.saved = (x if needs[1] else None, weight if needs[0] else None, x.shape, weight.shape)
 
     def backward(self, be: Backend, dy: Any, there: Any) -> tuple[Any, ...]:
         x, weight, x_shape, weight_shape = self.saved  # type: ignore[misc]
-        needs_x, needs_weight, needs_bias = self.needs  # type: ignore[misc]
+        needs_x, needs_weight, needs_bias = self.needs[:3]  # type: ignore[index]
         geometry = self.stride, self.padding, self.dilation, self.groups
         dx = None
         if needs_x:

@@ -12,11 +12,11 @@ from lucid.backends import Backend
 from lucid.dtypes import float64
 from lucid.ops._function import Function, apply
 from lucid.ops._window import output_size
-from lucid.ops.convolution import settle
+from lucid.ops.convolution import Conv2d, settle
 from lucid.ops.normalization import BatchNorm, check_channels, run
 from lucid.tensor import Tensor
 
-__all__ = ["conv2d_norm_act", "norm_act"]
+__all__ = ["conv2d_add", "conv2d_norm_act", "norm_act"]
 
 
 class NormAct(BatchNorm):
@@ -48,6 +48,21 @@ class NormAct(BatchNorm):
         )
         grads = (dx, dgamma, dbeta, None, None, dresidual)
         return tuple([grad if need else None for grad, need in zip(grads, needs, strict=True)])
+
+
+class Conv2dAdd(Conv2d):
+    """``conv2d(x) + residual``."""
+
+    name = "conv2d_add"
+    fresh = False  # the residual's gradient is dy itself
+
+    def forward(self, be: Backend, x: Any, weight: Any, bias: Any, residual: Any) -> Any:  # type: ignore[override]
+        self.save(x, weight)
+        geometry = self.stride, self.padding, self.dilation, self.groups
+        return be.conv2d_add(x, weight, bias, geometry, residual)
+
+    def backward(self, be: Backend, dy: Any, there: Any) -> tuple[Any, ...]:
+        return (*super().backward(be, dy, there), dy if self.needs[3] else None)  # type: ignore[index]
 
 
 class Conv2dNormAct(Function):
@@ -89,6 +104,27 @@ def norm_act(
     _check_residual(residual, input._array.shape)
     function = NormAct(training, momentum, eps, relu)
     return run(function, input, weight, bias, running_mean, running_var, residual)
+
+
+def conv2d_add(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+    residual: Tensor,
+) -> Tensor:
+    """``conv2d`` of the first seven arguments, plus ``residual``, which has the shape of the result.
+
+    Raises:
+        ValueError: as ``conv2d``; a residual of another shape.
+    """
+    input, geometry = settle(input, weight, bias, stride, padding, dilation, groups)
+    x, w = input._array.shape, weight._array.shape
+    _check_residual(residual, (x[0], w[0], *output_size("conv2d", x, w[2:], *geometry[:3])))
+    return apply(Conv2dAdd(*geometry), input, weight, bias, residual)
 
 
 def conv2d_norm_act(

@@ -82,11 +82,13 @@ def convolution(rng: np.random.Generator) -> tuple[dict[str, Any], tuple[int, ..
 
 @family
 def conv2d(rng: np.random.Generator) -> Call:
-    options, x_shape, w_shape, _ = convolution(rng)
+    options, x_shape, w_shape, y_shape = convolution(rng)
     dtype, special = dtype_of(rng), share_of_specials(rng)
     x, w = values(rng, x_shape, dtype, special), values(rng, w_shape, dtype, special)
     bias = values(rng, w_shape[:1], dtype) if rng.random() < 0.5 else None
-    return lambda be: be.conv2d(x, w, bias, **options)
+    residual = values(rng, y_shape, dtype, special)
+    geometry = options["stride"], options["padding"], options["dilation"], options["groups"]
+    return lambda be: (be.conv2d(x, w, bias, **options), be.conv2d_add(x, w, bias, geometry, residual))
 
 
 @family
