@@ -75,15 +75,26 @@ static void max_pool_grad(const Pool& s, const T* dy, const int32_t* index, T* d
         const int64_t n = task / strips, strip = task % strips;
         const int64_t c0 = s.c * strip / strips, c1 = s.c * (strip + 1) / strips;
         T* image = dx + n * s.h * s.w * s.c;
-        for (int64_t i = 0; i < s.h * s.w; ++i)
-            for (int64_t c = c0; c < c1; ++c) image[i * s.c + c] = T(0);
-        for (int64_t o = n * s.oh * s.ow; o < (n + 1) * s.oh * s.ow; ++o)
-            for (int64_t c = c0; c < c1; ++c) {
-                const int64_t at = index[o * s.c + c];
-                if (at < 0) continue;
-                T& to = image[at * s.c + c];
-                to = to + dy[o * s.c + c];
-            }
+        // Pixels become zero shortly before something is added to them: then they are still in the cache.
+        int64_t zeroed = 0;
+        const auto zero_until = [&](int64_t end) {
+            for (; zeroed < end; ++zeroed)
+                for (int64_t c = c0; c < c1; ++c) image[zeroed * s.c + c] = T(0);
+        };
+        for (int64_t row = n * s.oh; row < (n + 1) * s.oh; ++row) {
+            int32_t last = -1;
+            for (int64_t o = row * s.ow; o < (row + 1) * s.ow; ++o)
+                for (int64_t c = c0; c < c1; ++c) last = larger(last, index[o * s.c + c]);
+            zero_until(last + 1);
+            for (int64_t o = row * s.ow; o < (row + 1) * s.ow; ++o)
+                for (int64_t c = c0; c < c1; ++c) {
+                    const int64_t at = index[o * s.c + c];
+                    if (at < 0) continue;
+                    T& to = image[at * s.c + c];
+                    to = to + dy[o * s.c + c];
+                }
+        }
+        zero_until(s.h * s.w);
     });
 }
 
