@@ -251,8 +251,9 @@ def test_control_c(capsys, monkeypatch):
 def test_a_signal_while_it_writes(tmp_path, number):
     """A real process, stopped while its temporary file is there."""
     script = (
-        "import time, sys, lucid.onnx._write as w\n"
+        "import signal, time, lucid.onnx._write as w\n"
         "from lucid.onnx.cli import main\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it\n"
         "from lucid import models, nn\n"
         "w.os.fsync = lambda descriptor: time.sleep(60)\n"
         "models.registry._factories['line'] = lambda: nn.Sequential(nn.Conv2d(3, 4, 1))\n"
