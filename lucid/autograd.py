@@ -188,10 +188,9 @@ def _walk(root: Function, gradient: Any, retain_graph: bool, leaves: dict[int, t
         arrived = pending.pop(node)
         if node.hooks or node.keeper is not None:
             _observe(node, arrived)
-        there = _there(node, pending) if node.adds else None
-        onto = (None if there is None else there.array,) if node.adds else ()
-        grads = node.run_backward(backend_for(node.device), arrived.array, *onto)
-        del arrived, onto
+        there = _there(node, pending)
+        grads = node.run_backward(backend_for(node.device), arrived.array, None if there is None else there.array)
+        del arrived
         edges, fresh = node.edges, node.fresh
         if there is not None and edges is not None:
             there.array, there.owned = grads[0], True
@@ -220,10 +219,10 @@ def _walk(root: Function, gradient: Any, retain_graph: bool, leaves: dict[int, t
 
 
 def _there(node: Function, pending: dict[Function, _Pending]) -> _Pending | None:
-    """What has arrived at a node's first input from elsewhere."""
+    """What has arrived at a node's first input from elsewhere, if the node can add to it."""
     from lucid.ops._function import Function
 
-    first = node.edges[0] if node.edges else None
+    first = node.edges[0] if node.adds and node.edges else None
     return pending.get(first) if isinstance(first, Function) else None
 
 

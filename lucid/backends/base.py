@@ -244,15 +244,10 @@ class Backend(ABC):
         there: Array,
         dy: Array,
         weight: Array,
-        stride: Pair,
-        padding: Pair,
-        dilation: Pair,
-        groups: int,
+        geometry: tuple[Pair, Pair, Pair, int],
     ) -> Array:
-        """``there + conv2d_input_grad(dy, weight, there.shape, ...)``."""
-        return self.binary(
-            "add", there, self.conv2d_input_grad(dy, weight, there.shape, stride, padding, dilation, groups)
-        )
+        """``there + conv2d_input_grad(dy, weight, there.shape, *geometry)``."""
+        return self.binary("add", there, self.conv2d_input_grad(dy, weight, there.shape, *geometry))
 
     # -- pooling: section 8 ------------------------------------------------------------------------------------------
 

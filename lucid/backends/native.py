@@ -388,12 +388,9 @@ class NativeBackend(Backend):
         there: Array,
         dy: Array,
         weight: Array,
-        stride: Pair,
-        padding: Pair,
-        dilation: Pair,
-        groups: int,
+        geometry: tuple[Pair, Pair, Pair, int],
     ) -> Array:
-        return self._conv2d_input_grad(dy, weight, there.shape, (stride, padding, dilation, groups), _images(there))
+        return self._conv2d_input_grad(dy, weight, there.shape, geometry, _images(there))
 
     def _conv2d_input_grad(
         self,

@@ -210,7 +210,7 @@ class _Layout:
     ``terms_in_place`` terms, so that no element is written before the residual's is read.
     """
 
-    def __init__(self, graph: Graph, steps: list[Step], terms_in_place: int = 0) -> None:
+    def __init__(self, graph: Graph, steps: list[Step], terms_in_place: int) -> None:
         self.places: dict[str, int] = {}
         self.elements = 0
         last_use = {name: index for index, step in enumerate(steps) for name in step.inputs()}

@@ -57,6 +57,7 @@ template <class V>
 struct OfColumns {
     V bias{}, mean{}, scale{}, shift{};
 
+    OfColumns() = default;
     template <class T>
     OfColumns(const Epilogue<T>& e, int64_t column) {
         if (e.bias) bias = load_as<V>(e.bias + column);
@@ -252,21 +253,15 @@ template <class T, int NV>
 [[gnu::noinline]] static void finish_rows(const Vec<T> (*sum)[NV], int count, T* const* rows, int64_t column, bool add,
                                           const Epilogue<T>& epilogue) {
     const Epilogue<T> e = epilogue;  // of our own: no store can change it, so that it stays in registers
-    if constexpr (NV == 1) {
-        const OfColumns<Vec<T>> of(e, column);
-        for (int i = 0; i < count; ++i) {
-            T* const c = rows[i] + column;
-            store(c, finish(e, of, add ? load(c) + sum[i][0] : sum[i][0], c));
+    OfColumns<Vec<T>> of[NV];
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) of[v] = {e, column + v * LANES<T>};
+    for (int i = 0; i < count; ++i)
+#pragma GCC unroll 4
+        for (int v = 0; v < NV; ++v) {
+            T* const c = rows[i] + column + v * LANES<T>;
+            store(c, finish(e, of[v], add ? load(c) + sum[i][v] : sum[i][v], c));
         }
-    } else {
-        static_assert(NV == 2);
-        const OfColumns<Vec<T>> first(e, column), second(e, column + LANES<T>);
-        for (int i = 0; i < count; ++i) {
-            T* const c = rows[i] + column;
-            store(c, finish(e, first, add ? load(c) + sum[i][0] : sum[i][0], c));
-            store(c + LANES<T>, finish(e, second, add ? load(c + LANES<T>) + sum[i][1] : sum[i][1], c + LANES<T>));
-        }
-    }
 }
 
 // One segment of one tile: rows[i][column ..] = s, or += s, and then the epilogue if there is one.

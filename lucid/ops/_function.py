@@ -87,7 +87,7 @@ class Function:
         """The attributes named in ``params``, for the tracer."""
         return {name: getattr(self, name) for name in self.params}
 
-    def run_backward(self, be: Backend, dy: Any, *there: Any) -> tuple[Any, ...]:
+    def run_backward(self, be: Backend, dy: Any, there: Any) -> tuple[Any, ...]:
         """``backward``, after checking that what was saved is still there and unchanged."""
         if self.edges is None:
             raise RuntimeError(
@@ -100,7 +100,7 @@ class Function:
                     raise RuntimeError(
                         f"a tensor that the backward pass of {self.name} needs was changed in place after it was used"
                     )
-        return self.backward(be, dy, *there)
+        return self.backward(be, dy, there) if self.adds else self.backward(be, dy)
 
     def release(self) -> None:
         """Drop what was saved and the links to earlier nodes; the node cannot run backward again."""

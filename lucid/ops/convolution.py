@@ -44,7 +44,7 @@ class Conv2d(Function):
             dx = (
                 be.conv2d_input_grad(dy, weight, x_shape, *geometry)
                 if there is None
-                else be.conv2d_input_grad_onto(there, dy, weight, *geometry)
+                else be.conv2d_input_grad_onto(there, dy, weight, geometry)
             )
         return (
             dx,

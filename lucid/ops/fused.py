@@ -121,9 +121,8 @@ def conv2d_add(
     Raises:
         ValueError: as ``conv2d``; a residual of another shape.
     """
-    input, geometry = settle(input, weight, bias, stride, padding, dilation, groups)
-    x, w = input._array.shape, weight._array.shape
-    _check_residual(residual, (x[0], w[0], *output_size("conv2d", x, w[2:], *geometry[:3])))
+    input, geometry, out = _settle(input, weight, bias, stride, padding, dilation, groups)
+    _check_residual(residual, out)
     return apply(Conv2dAdd(*geometry), input, weight, bias, residual)
 
 
@@ -148,13 +147,20 @@ def conv2d_norm_act(
     Raises:
         ValueError: as ``conv2d`` and ``norm_act``.
     """
-    input, geometry = settle(input, weight, bias, stride, padding, dilation, groups)
-    shape = input._array.shape
-    out = shape[0], weight._array.shape[0], *output_size("conv2d", shape, weight._array.shape[2:], *geometry[:3])
+    input, geometry, out = _settle(input, weight, bias, stride, padding, dilation, groups)
     check_channels(out, running_mean, running_var, gamma, beta)
     _check_residual(residual, out)
     function = Conv2dNormAct(geometry, eps, relu, weight._stamp())
     return apply(function, input, weight, bias, gamma, beta, running_mean, running_var, residual)
+
+
+def _settle(
+    input: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int
+) -> tuple[Tensor, Any, tuple[int, ...]]:
+    """Input and geometry as `settle` says, and the shape of the result."""
+    input, geometry = settle(input, weight, bias, stride, padding, dilation, groups)
+    x, w = input._array.shape, weight._array.shape
+    return input, geometry, (x[0], w[0], *output_size("conv2d", x, w[2:], *geometry[:3]))
 
 
 def _check_residual(residual: Tensor | None, shape: tuple[int, ...]) -> None:

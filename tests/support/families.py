@@ -80,6 +80,11 @@ def convolution(rng: np.random.Generator) -> tuple[dict[str, Any], tuple[int, ..
     return options, (n, groups * cg, *size), (groups * og, cg, *kernel), (n, groups * og, *out)
 
 
+def geometry_of(options: dict[str, Any]) -> tuple[Any, Any, Any, int]:
+    """What the fused forms take as one argument."""
+    return options["stride"], options["padding"], options["dilation"], options["groups"]
+
+
 @family
 def conv2d(rng: np.random.Generator) -> Call:
     options, x_shape, w_shape, y_shape = convolution(rng)
@@ -87,7 +92,7 @@ def conv2d(rng: np.random.Generator) -> Call:
     x, w = values(rng, x_shape, dtype, special), values(rng, w_shape, dtype, special)
     bias = values(rng, w_shape[:1], dtype) if rng.random() < 0.5 else None
     residual = values(rng, y_shape, dtype, special)
-    geometry = options["stride"], options["padding"], options["dilation"], options["groups"]
+    geometry = geometry_of(options)
     return lambda be: (be.conv2d(x, w, bias, **options), be.conv2d_add(x, w, bias, geometry, residual))
 
 
@@ -97,9 +102,10 @@ def conv2d_input_grad(rng: np.random.Generator) -> Call:
     dtype, special = dtype_of(rng), share_of_specials(rng)
     dy, w = values(rng, y_shape, dtype, special), values(rng, w_shape, dtype, special)
     there = values(rng, x_shape, dtype, special)
+    geometry = geometry_of(options)
     return lambda be: (
-        be.conv2d_input_grad(dy, w, x_shape, **options),
-        be.conv2d_input_grad_onto(there, dy, w, **options),
+        be.conv2d_input_grad(dy, w, x_shape, *geometry),
+        be.conv2d_input_grad_onto(there, dy, w, geometry),
     )
 
 
@@ -121,7 +127,7 @@ def conv2d_norm(rng: np.random.Generator) -> Call:
     bias, gamma, beta = (values(rng, channels, dtype) if rng.random() < 0.5 else None for _ in range(3))
     norm = (gamma, beta, rng.standard_normal(channels), rng.random(channels) + 0.1, 1e-5)
     residual = values(rng, y_shape, dtype, special) if rng.random() < 0.5 else None
-    geometry = options["stride"], options["padding"], options["dilation"], options["groups"]
+    geometry = geometry_of(options)
     relu = bool(rng.random() < 0.5)
     return lambda be: be.conv2d_norm(x, w, bias, geometry, norm, residual, relu)
 
