@@ -100,6 +100,8 @@ def place(be: Backend, array: Any) -> Any:
     array = to_numpy(array)
     if xp is np:
         return array
+    if array.ndim == 0:  # CuPy takes -0.0 without axes for 0.0
+        return xp.asarray(array.reshape(1)).reshape(())
     order = dense_order(array)
     if order is None:
         return xp.asarray(np.ascontiguousarray(array))

@@ -156,6 +156,16 @@ MADE: dict[str, Callable[..., lucid.Tensor]] = {
 }
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("zero", [0.0, -0.0])
+def test_a_zero_without_axes_keeps_its_sign(gpu: str, zero: float, dtype: type) -> None:
+    for opposite in (-zero, zero):  # a library that knows scalars by value would mix them up
+        x = lucid.tensor(np.array(opposite, dtype)).to("gpu")
+        assert x.shape == ()
+        assert np.signbit(x.cpu().numpy()) == np.signbit(opposite)
+        assert np.signbit(lucid.tensor(np.array(opposite, dtype), device="gpu").cpu().numpy()) == np.signbit(opposite)
+
+
 @pytest.mark.parametrize("name", MADE)
 def test_whatever_is_made_has_the_same_bits_there(gpu: str, name: str) -> None:
     results = []

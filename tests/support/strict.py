@@ -4,8 +4,9 @@
 TypeError, as CuPy's arrays do. Every reading of a value (which on a GPU waits for all that was asked of it), and every
 copy to the "device", is counted. So what runs on it touches arrays through ``backend.xp`` and the kernels alone, and
 the count says where it would wait. Its array library takes float32 subnormals for zero, as CuPy's kernels do, wherever
-it computes, compares or converts: what needs those bits has to ask the backend. The kernels underneath are those of the
-fastest backend here (``strict``), or CUDA's, emulated (``strict_cuda``), so the bits are the law's.
+it computes, compares or converts, and loses the sign of a zero without axes on the way to the "device", as CuPy does:
+what needs those bits has to ask the backend. The kernels underneath are those of the fastest backend here (``strict``),
+or CUDA's, emulated (``strict_cuda``), so the bits are the law's.
 """
 
 from __future__ import annotations
@@ -252,7 +253,10 @@ def _asarray(value: Any, dtype: Any = None) -> StrictArray:
     if isinstance(value, StrictArray):
         return value if dtype is None or value.dtype == dtype else value.astype(dtype)
     _note("uploads")
-    return StrictArray(np.array(value, dtype, order="C"))  # a NumPy array's memory order is lost on the way
+    array = np.array(value, dtype, order="C")  # a NumPy array's memory order is lost on the way
+    if array.ndim == 0 and array.dtype.kind == "f":
+        array += 0.0  # and so is the sign of a zero without axes: CuPy knows scalars by their value
+    return StrictArray(array)
 
 
 def _asnumpy(value: StrictArray) -> np.ndarray:
