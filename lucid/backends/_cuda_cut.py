@@ -88,9 +88,9 @@ class Tile(NamedTuple):
 # The last two columns are estimates from registers and instruction counts; they choose, they do not change a result.
 TILES = {
     4: (
-        Tile("LARGE", 128, 128, 256, 1, 0.85),
-        Tile("NARROW", 128, 64, 128, 2, 0.80),
-        Tile("SMALL", 64, 64, 128, 3, 0.70),
+        Tile("LARGE", 128, 128, 256, 1, 0.53),
+        Tile("NARROW", 128, 64, 128, 2, 0.52),
+        Tile("SMALL", 64, 64, 128, 3, 0.50),
     ),
     8: (Tile("SMALL", 64, 64, 256, 1, 0.70),),
 }

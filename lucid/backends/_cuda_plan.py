@@ -104,7 +104,9 @@ class CudaPlan:
 
     def norm(self, rows: int, channels: int, x: int, norm: Norm, relu: bool, y: int) -> None:
         parts, shape = tuple(self._kept(part) for part in norm), (rows, channels)
-        self._steps.append(lambda: self._kernels._normalize_to(self._at(x, shape), parts, relu, self._at(y, shape)))
+        self._steps.append(
+            lambda: self._kernels._normalize_to(self._at(x, shape), parts, None, relu, self._at(y, shape))
+        )
 
     def max_pool(
         self,

@@ -57,6 +57,7 @@ _COMPARISON = {
 _REDUCTION = {name: np.int32(code) for code, name in enumerate(("none", "sum", "mean"))}
 
 THREADS = 256  # of a block, where a kernel does not say otherwise
+SMALL_BLOCK = 64  # where threads are few and each has much to do: they spread over more multiprocessors
 MOST_GRID = 65535  # of a grid's second and third size
 BLOCKS_A_MULTIPROCESSOR = 32  # where a thread takes more than one element
 
@@ -416,6 +417,42 @@ class CudaBackend(Backend):
     def conv2d(
         self, x: Array, weight: Array, bias: Array | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
     ) -> Array:
+        return self._conv2d(x, weight, bias, (stride, padding, dilation, groups))
+
+    def conv2d_add(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        geometry: tuple[Pair, Pair, Pair, int],
+        residual: Array,
+    ) -> Array:
+        return self._conv2d(x, weight, bias, geometry, residual=residual)
+
+    def conv2d_norm(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        geometry: tuple[Pair, Pair, Pair, int],
+        norm: tuple[Array | None, Array | None, Array, Array, float],
+        residual: Array | None,
+        relu: bool,
+        stamp: int | None = None,
+    ) -> Array:
+        return self._conv2d(x, weight, bias, geometry, self._coefficients(x.dtype, *norm), residual, relu)
+
+    def _conv2d(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        geometry: tuple[Pair, Pair, Pair, int],
+        norm: tuple[Array | None, ...] = (None, None, None),
+        residual: Array | None = None,
+        relu: bool = False,
+    ) -> Array:
+        stride, padding, dilation, _ = geometry
         n, _, h, w = x.shape
         o, _, kh, kw = weight.shape
         oh = (h + 2 * padding[0] - dilation[0] * (kh - 1) - 1) // stride[0] + 1
@@ -423,8 +460,10 @@ class CudaBackend(Backend):
         stored, y = self._new_images((n, o, oh, ow), x.dtype)
         if y.size:
             weight = self.xp.ascontiguousarray(weight.transpose(_WEIGHT_STORED))
-            epilogue = Epilogue(self._dense(bias))
-            self._conv(self._images(x), weight, stored, (stride, padding, dilation, groups), epilogue)
+            added = None if residual is None else self._images(residual)
+            mean, scale, shift = norm
+            epilogue = Epilogue(self._dense(bias), mean, scale, shift, added, relu)
+            self._conv(self._images(x), weight, stored, geometry, epilogue)
         return y
 
     def _conv(
@@ -478,9 +517,29 @@ class CudaBackend(Backend):
         dilation: Pair,
         groups: int,
     ) -> Array:
+        return self._input_grad(dy, weight, input_shape, (stride, padding, dilation, groups), NO_EPILOGUE)
+
+    def conv2d_input_grad_onto(
+        self,
+        there: Array,
+        dy: Array,
+        weight: Array,
+        geometry: tuple[Pair, Pair, Pair, int],
+    ) -> Array:
+        return self._input_grad(dy, weight, there.shape, geometry, Epilogue(residual=self._images(there)))
+
+    def _input_grad(
+        self,
+        dy: Array,
+        weight: Array,
+        input_shape: tuple[int, ...],
+        geometry: tuple[Pair, Pair, Pair, int],
+        epilogue: Epilogue,
+    ) -> Array:
         stored, dx = self._new_images(input_shape, dy.dtype)
         if not dx.size:
             return dx
+        stride, padding, dilation, groups = geometry
         images = self._images(dy)
         weight = self.xp.ascontiguousarray(weight.transpose(_WEIGHT_STORED))
         (n, h, w, c), (_, oh, ow, o), (kh, kw, cg, _) = stored.shape, images.shape, weight.shape
@@ -496,6 +555,7 @@ class CudaBackend(Backend):
                     weight,
                     stored,
                     ((og, o), (og, o), (cg, c)),
+                    epilogue,
                     m=n * down.pixels * across.pixels,
                     n=cg,
                     k=down.taps * across.taps * og,
@@ -589,63 +649,110 @@ class CudaBackend(Backend):
     def batch_norm_train(
         self, x: Array, gamma: Array | None, beta: Array | None, eps: float
     ) -> tuple[Array, Array, Array]:
+        return self.norm_act_train(x, gamma, beta, eps, None, False)
+
+    def norm_act_train(
+        self, x: Array, gamma: Array | None, beta: Array | None, eps: float, residual: Array | None, relu: bool
+    ) -> tuple[Array, Array, Array]:
         xp, images = self.xp, self._images(x)
         rows, channels = self._rows(images)
         mean, var = xp.empty(channels, np.float64), xp.empty(channels, np.float64)
         coefficients = tuple(xp.empty((3, channels), x.dtype))
         if channels:
-            segments = ceil_div(rows, SEGMENT)
-            parts = xp.empty((2, segments, channels), np.float64)
-            if rows:
-                grid = self._blocks(segments * channels)
-                self._run("norm.cu", "batch_norm_stats", x.dtype, grid, rows, channels, images, parts)
+            parts = self._segment_sums("batch_norm_stats", images)
             given = rows, channels, images, parts, self._dense(gamma), self._dense(beta), float(eps)
             grid = self._blocks(channels * 8)
             self._run("norm.cu", "batch_norm_stats_end", x.dtype, grid, *given, mean, var, *coefficients)
-        return self._normalize(images, coefficients), mean, var
+        return self._normalize(images, coefficients, residual, relu), mean, var
+
+    def _segment_sums(self, kernel: str, images: Array, *others: Array | None) -> Array:
+        """Two float64 sums for each segment of each channel: (2, segments, channels)."""
+        rows, channels = self._rows(images)
+        segments = ceil_div(rows, SEGMENT)
+        parts = self.xp.empty((2, segments, channels), np.float64)
+        if parts.size:
+            grid = ceil_div(segments * channels, SMALL_BLOCK), 1, 1
+            self._run("norm.cu", kernel, images.dtype, grid, rows, channels, images, *others, parts, block=SMALL_BLOCK)
+        return parts
 
     def batch_norm_eval(
         self, x: Array, gamma: Array | None, beta: Array | None, mean: Array, var: Array, eps: float
     ) -> Array:
-        channels = x.shape[1]
-        coefficients = tuple(self.xp.empty((3, channels), x.dtype))
+        return self.norm_act_eval(x, gamma, beta, mean, var, eps, None, False)
+
+    def norm_act_eval(
+        self,
+        x: Array,
+        gamma: Array | None,
+        beta: Array | None,
+        mean: Array,
+        var: Array,
+        eps: float,
+        residual: Array | None,
+        relu: bool,
+    ) -> Array:
+        coefficients = self._coefficients(x.dtype, gamma, beta, mean, var, eps)
+        return self._normalize(self._images(x), coefficients, residual, relu)
+
+    def _coefficients(
+        self, dtype: Any, gamma: Array | None, beta: Array | None, mean: Array, var: Array, eps: float
+    ) -> tuple[Array, ...]:
+        """Mean, scale and shift of stored statistics, in the operand's dtype."""
+        channels = mean.size
+        coefficients = tuple(self.xp.empty((3, channels), dtype))
         if channels:
             given = channels, *(self._dense(a) for a in (gamma, beta, mean, var)), float(eps)
-            self._run("norm.cu", "batch_norm_coefficients", x.dtype, self._blocks(channels), *given, *coefficients)
-        return self._normalize(self._images(x), coefficients)
+            self._run("norm.cu", "batch_norm_coefficients", dtype, self._blocks(channels), *given, *coefficients)
+        return coefficients
 
-    def _normalize(self, images: Array, coefficients: tuple[Array, ...]) -> Array:
+    def _normalize(self, images: Array, coefficients: tuple[Array, ...], residual: Array | None, relu: bool) -> Array:
         y = self.xp.empty_like(images)
         rows = self._rows(images)
-        self._normalize_to(images.reshape(rows), coefficients, False, y.reshape(rows))
+        added = None if residual is None else self._images(residual)
+        self._normalize_to(images.reshape(rows), coefficients, added, relu, y.reshape(rows))
         return y.transpose(_CHANNELS_FIRST)
 
-    def _normalize_to(self, x: Array, coefficients: tuple[Array | None, ...], relu: bool, y: Array) -> None:
+    def _normalize_to(
+        self, x: Array, coefficients: tuple[Array | None, ...], residual: Array | None, relu: bool, y: Array
+    ) -> None:
         if y.size:
-            arguments = *x.shape, x, *coefficients, relu, y
+            arguments = *x.shape, x, *coefficients, residual, relu, y
             self._run("norm.cu", "normalize", y.dtype, self._blocks(ceil_div(y.size, 4)), *arguments)
 
     def batch_norm_grad(
         self, dy: Array, x: Array, gamma: Array | None, mean: Array, var: Array, eps: float, training: bool
     ) -> tuple[Array, Array, Array]:
+        return self.norm_act_grad(dy, x, None, gamma, mean, var, eps, training, False)[:3]
+
+    def norm_act_grad(
+        self,
+        dy: Array,
+        x: Array,
+        y: Array | None,
+        gamma: Array | None,
+        mean: Array,
+        var: Array,
+        eps: float,
+        training: bool,
+        residual: bool,
+        there: Array | None = None,
+    ) -> tuple[Array, Array, Array, Array | None]:
         xp, images, gradient = self.xp, self._images(x), self._images(dy)
+        after, before = (None if a is None else self._images(a) for a in (y, there))
         rows, channels = self._rows(images)
         dx, dgamma, dbeta = xp.empty_like(images), xp.empty(channels, x.dtype), xp.empty(channels, x.dtype)
+        masked = xp.empty_like(images) if residual and y is not None else None
         if channels:
             gamma, mean, var = (self._dense(a) for a in (gamma, mean, var))
-            segments = ceil_div(rows, SEGMENT)
-            parts = xp.empty((2, segments, channels), np.float64)
-            if rows:
-                grid = self._blocks(segments * channels)
-                given = rows, channels, gradient, images, mean, parts
-                self._run("norm.cu", "batch_norm_grad_sums", x.dtype, grid, *given)
+            parts = self._segment_sums("batch_norm_grad_sums", images, gradient, after, mean)
             coefficients = tuple(xp.empty((4, channels), x.dtype))
             arguments = rows, channels, parts, gamma, mean, var, float(eps), *coefficients, dgamma, dbeta
             self._run("norm.cu", "batch_norm_grad_end", x.dtype, self._blocks(channels * 8), *arguments)
         if dx.size:
-            arguments = rows, channels, bool(training), gradient, images, *coefficients, dx
+            arguments = rows, channels, bool(training), gradient, images, after, before, *coefficients, dx, masked
             self._run("norm.cu", "batch_norm_grad", x.dtype, self._blocks(ceil_div(dx.size, 4)), *arguments)
-        return dx.transpose(_CHANNELS_FIRST), dgamma, dbeta
+        dresidual = None if not residual else dy if masked is None else masked.transpose(_CHANNELS_FIRST)
+        return dx.transpose(_CHANNELS_FIRST), dgamma, dbeta, dresidual
 
     # -- pooling -----------------------------------------------------------------------------------------------------
 

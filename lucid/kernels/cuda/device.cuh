@@ -57,17 +57,23 @@ DEVICE bool aligned(const void* p) { return reinterpret_cast<uint64_t>(p) % size
 DEVICE int64_t first_index() { return int64_t(blockIdx.x) * blockDim.x + threadIdx.x; }
 DEVICE int64_t index_step() { return int64_t(gridDim.x) * blockDim.x; }
 
-// use(load(0)), use(load(1)), .. in order; AT_ONCE values are on their way from memory at a time. What a thread loads is worth
-// nothing until it is there, so a loop that loads and adds in turn would wait for each.
+// use(load(0)), use(load(1)), .. in order; while AT_ONCE values are used, as many more are on their way from memory. What a
+// thread loads is worth nothing until it is there, so a loop that loads and adds in turn would wait for each.
 template <int AT_ONCE, class V, class Load, class Use>
 DEVICE void in_batches(int64_t count, const Load& load, const Use& use) {
-    V value[AT_ONCE];
+    V now[AT_ONCE], next[AT_ONCE];
     int64_t t = 0;
+    if (count >= AT_ONCE)
+#pragma unroll
+        for (int i = 0; i < AT_ONCE; ++i) next[i] = load(i);
     for (; t + AT_ONCE <= count; t += AT_ONCE) {
 #pragma unroll
-        for (int i = 0; i < AT_ONCE; ++i) value[i] = load(t + i);
+        for (int i = 0; i < AT_ONCE; ++i) now[i] = next[i];
+        if (t + 2 * AT_ONCE <= count)
 #pragma unroll
-        for (int i = 0; i < AT_ONCE; ++i) use(value[i]);
+            for (int i = 0; i < AT_ONCE; ++i) next[i] = load(t + AT_ONCE + i);
+#pragma unroll
+        for (int i = 0; i < AT_ONCE; ++i) use(now[i]);
     }
     for (; t < count; ++t) use(load(t));
 }

@@ -4,10 +4,10 @@
 // TM by TN elements of the tile, and holds two sums of each in registers: the run's and the segment's.
 //
 //     for each BK of k:                     the next BK are brought from device memory to registers meanwhile
-//         for each k of them:               fma into the run's sums, from the tiles in shared memory
+//         for each k of them:               fma into the run's sums, while the next k's factors come from shared memory;
+//                                           before the last, the next BK go to its other half, and a barrier
 //         at the end of a run:              segment += run
 //         at the end of a segment:          group += segment, in device memory (it stays in the cache)
-//         the next BK go to the other half of shared memory; barrier
 //
 // Where all of k is one chunk, the group's sum is the result, and the last segment's end applies the epilogue. Else each group
 // of segments has its slots: one for its first chunk, which adds up as above, and one for each segment of its other chunks;
@@ -94,7 +94,8 @@ DEVICE int64_t row_offset(const Contraction& c, int64_t m) {
 
 enum TileName { LARGE, NARROW, SMALL };
 
-constexpr int BK = 16;  // divides a run
+constexpr int BK = 16;     // divides a run
+constexpr int UNROLL = 8;  // of BK; even, and not so many that the loop outgrows the cache of instructions
 
 template <TileName NAME>
 struct Tile {
@@ -136,18 +137,18 @@ struct AlongK {
     static constexpr int ROW_THREADS = BK / V, ROW_STEP = THREADS / ROW_THREADS;
     static_assert(THREADS % ROW_THREADS == 0 && Values::COUNT * ROW_STEP == BX, "every thread has as many");
 
-    const T* row[Values::COUNT];
+    const T* next[Values::COUNT];              // what the next load reads of each row
     int h0[Values::COUNT], w0[Values::COUNT];  // where the row lies in the image; far outside if there is no such row
     unsigned inside;                           // a bit for each row that this tap meets
-    int64_t offset;                            // from the start of a row to the next load
     int channel, tap_h, tap_w;
     int taps_h, taps_w, depth, step_h, step_w, height, width;
     int64_t tap_pitch_h, tap_pitch_w;
-    int k_lane, x_lane;
+    int k_lane, x_lane, place;  // the last: in the tile in shared memory
 
     DEVICE void start(int k0) {
         k_lane = int(threadIdx.x) % ROW_THREADS;
         x_lane = int(threadIdx.x) / ROW_THREADS;
+        place = k_lane * V * Values::PITCH + x_lane;
         const int k = k0 + k_lane * V;
         channel = k % larger(depth, 1);
         const int tap = k / larger(depth, 1);
@@ -155,9 +156,11 @@ struct AlongK {
         tap_h = tap / larger(taps_w, 1);
     }
 
+    // From the start of a row to the first load.
+    DEVICE int64_t start_offset() const { return tap_h * tap_pitch_h + tap_w * tap_pitch_w + channel; }
+
     // What is the same for all channels of a tap.
     DEVICE void meet_tap() {
-        offset = tap_h * tap_pitch_h + tap_w * tap_pitch_w + channel;
         inside = 0;
         if (tap_h >= taps_h) return;
 #pragma unroll
@@ -183,13 +186,11 @@ struct AlongK {
         start(k0);
 #pragma unroll
         for (int i = 0; i < Values::COUNT; ++i) {
-            const int64_t x = x0 + x_lane + i * ROW_STEP;
-            const int place_w = int(x % c.rows_w);
-            const int64_t line = x / c.rows_w;
-            const int place_h = int(line % c.rows_h);
-            h0[i] = x < c.m ? int(place_h * c.stride_h + c.start_h) : -(1 << 30);
-            w0[i] = int(place_w * c.stride_w + c.start_w);
-            row[i] = a + ((line / c.rows_h * c.image_h + h0[i]) * c.image_w + w0[i]) * c.image_pitch;
+            const unsigned x = unsigned(x0) + x_lane + i * ROW_STEP;  // m is below 2^31: a division of 64 bits is a long one
+            const unsigned line = x / unsigned(c.rows_w), image = line / unsigned(c.rows_h);
+            h0[i] = x < unsigned(c.m) ? int(line % unsigned(c.rows_h) * c.stride_h + c.start_h) : -(1 << 30);
+            w0[i] = int(x % unsigned(c.rows_w) * c.stride_w + c.start_w);
+            next[i] = a + ((image * c.image_h + h0[i]) * c.image_w + w0[i]) * c.image_pitch + start_offset();
         }
         meet_tap();
     }
@@ -201,7 +202,7 @@ struct AlongK {
         for (int i = 0; i < Values::COUNT; ++i) {
             const int64_t x = x0 + x_lane + i * ROW_STEP;
             h0[i] = x < rows ? 0 : -1;
-            row[i] = from + x * pitch;
+            next[i] = from + x * pitch + start_offset();
         }
         meet_tap();
     }
@@ -210,18 +211,24 @@ struct AlongK {
 #pragma unroll
         for (int i = 0; i < Values::COUNT; ++i) {
             if (inside >> i & 1)
-                read_values<V>(values.value[i], row[i] + offset);
+                read_values<V>(values.value[i], next[i]);
             else
                 no_values<V>(values.value[i]);
+            next[i] += BK;
         }
         channel += BK;
-        offset += BK;
         if (channel < depth || tap_h >= taps_h) return;
-        for (; channel >= depth && tap_h < taps_h; channel -= depth)
+        int64_t way = 0;  // from the end of one tap's channels to the start of the next's
+        for (; channel >= depth && tap_h < taps_h; channel -= depth) {
+            way += tap_pitch_w - depth;
             if (++tap_w == taps_w) {
                 tap_w = 0;
                 ++tap_h;
+                way += tap_pitch_h - taps_w * tap_pitch_w;
             }
+        }
+#pragma unroll
+        for (int i = 0; i < Values::COUNT; ++i) next[i] += way;
         meet_tap();
     }
 
@@ -230,7 +237,7 @@ struct AlongK {
         for (int i = 0; i < Values::COUNT; ++i)
 #pragma unroll
             for (int j = 0; j < V; ++j)
-                shared[(k_lane * V + j) * Values::PITCH + x_lane + i * ROW_STEP] = values.value[i][j];
+                shared[place + j * Values::PITCH + i * ROW_STEP] = values.value[i][j];
     }
 };
 
@@ -241,11 +248,10 @@ struct AcrossK {
     static constexpr int ROW_THREADS = BX / V, K_STEP = THREADS / ROW_THREADS;
     static_assert(THREADS % ROW_THREADS == 0 && Values::COUNT * K_STEP == BK, "every thread has as many");
 
-    const T* from;
+    const T* from;  // of a matrix: what the next load reads first
     int64_t pitch;
-    bool exists;
-    int k, k_end;  // of the first value of the next load
-    int k_lane, x_lane;
+    int k, k_end;  // of the first value of the next load; where there is no column, none is before the end
+    int k_lane, x_lane, place;  // the last: in the tile in shared memory
     // IMAGE: k is (image, h, w); a column lies at h * stride_h + h0, w * stride_w + w0 of it.
     int h0, w0, stride_h, stride_w, height, width, rows_h, rows_w;
     int64_t image_values;
@@ -255,23 +261,23 @@ struct AcrossK {
     DEVICE void start(int k0, int end, int64_t x0, int64_t columns) {
         k_lane = int(threadIdx.x) / ROW_THREADS;
         x_lane = int(threadIdx.x) % ROW_THREADS * V;
+        place = k_lane * Values::PITCH + x_lane;
         k = k0 + k_lane;
-        k_end = end;
-        exists = x0 + x_lane < columns;
+        k_end = x0 + x_lane < columns ? end : 0;
     }
 
     DEVICE void start_matrix(const T* matrix, int64_t columns, int64_t matrix_pitch, int64_t x0, int k0, int end) {
         start(k0, end, x0, columns);
         pitch = matrix_pitch;
-        from = matrix + x0 + x_lane;
+        from = matrix + x0 + x_lane + k * pitch;
     }
 
     // A of a weight gradient: column m is (tap_h, tap_w, channel).
     DEVICE void start_image(const Contraction& c, const T* a, int64_t x0, int k0, int end) {
         start(k0, end, x0, c.m);
-        const int64_t x = x0 + x_lane, tap = x / c.depth;
-        h0 = int(tap / c.taps_w * c.step_h + c.start_h);
-        w0 = int(tap % c.taps_w * c.step_w + c.start_w);
+        const unsigned x = unsigned(x0) + x_lane, tap = x / unsigned(c.depth);
+        h0 = int(tap / unsigned(c.taps_w) * c.step_h + c.start_h);
+        w0 = int(tap % unsigned(c.taps_w) * c.step_w + c.start_w);
         stride_h = int(c.stride_h);
         stride_w = int(c.stride_w);
         height = int(c.image_h);
@@ -280,7 +286,7 @@ struct AcrossK {
         rows_w = int(c.rows_w);
         pitch = c.image_pitch;
         image_values = c.image_h * c.image_w * c.image_pitch;
-        from = a + x % c.depth;
+        from = a + x % unsigned(c.depth);
 #pragma unroll
         for (int i = 0; i < Values::COUNT; ++i) {
             const int at = k + i * K_STEP;
@@ -294,7 +300,7 @@ struct AcrossK {
 #pragma unroll
         for (int i = 0; i < Values::COUNT; ++i) {
             const int at = k + i * K_STEP;
-            bool here = exists && at < k_end;
+            bool here = at < k_end;
             const T* source;
             if (IMAGE) {
                 const int h = place_h[i] * stride_h + h0, w = place_w[i] * stride_w + w0;
@@ -313,7 +319,7 @@ struct AcrossK {
                     image[i] += image_values;
                 }
             } else {
-                source = from + at * pitch;
+                source = from + i * K_STEP * pitch;
             }
             if (here)
                 read_values<V>(values.value[i], source);
@@ -321,12 +327,13 @@ struct AcrossK {
                 no_values<V>(values.value[i]);
         }
         k += BK;
+        if (!IMAGE) from += BK * pitch;
     }
 
     DEVICE void store(const Values& values, T* shared) const {
 #pragma unroll
         for (int i = 0; i < Values::COUNT; ++i) {
-            T* to = shared + (k_lane + i * K_STEP) * Values::PITCH + x_lane;
+            T* to = shared + place + i * K_STEP * Values::PITCH;
             if (V == 1)
                 to[0] = values.value[i][0];
             else
@@ -401,13 +408,15 @@ DEVICE void contract(const Contraction& c, const T* a, const T* b, T* y, T* slot
     constexpr int PITCH_A = LoaderA::Values::PITCH, PITCH_B = LoaderB::Values::PITCH;
     __shared__ Pack shared_a[2][BK * PITCH_A / L], shared_b[2][BK * PITCH_B / L];
 
-    const int64_t tiles_n = (c.n + BN - 1) / BN, tiles_m = (c.m + BM - 1) / BM;
-    const int64_t tile = int64_t(blockIdx.x) % (tiles_n * tiles_m), chunk = int64_t(blockIdx.x) / (tiles_n * tiles_m);
-    const int64_t m0 = tile / tiles_n * BM, n0 = tile % tiles_n * BN;
+    const unsigned tiles_n = unsigned(c.n + BN - 1) / BN, tiles_m = unsigned(c.m + BM - 1) / BM;
+    const unsigned tile = blockIdx.x % (tiles_n * tiles_m), chunk = blockIdx.x / (tiles_n * tiles_m);
+    const int64_t m0 = int64_t(tile / tiles_n) * BM, n0 = int64_t(tile % tiles_n) * BN;
 
-    // A warp has 4 by 8 threads; a thread has rows and columns in packs, so that a warp reads 16 bytes side by side.
+    // A warp has 4 by 8 threads; a thread has rows and columns in packs. Neighbouring threads share a row or a column, in
+    // this arrangement, so that half a warp's packs are read from shared memory at once.
     const int lane = int(threadIdx.x) % 32, warp = int(threadIdx.x) / 32;
-    const int thread_n = warp % (Shape::ACROSS / 8) * 8 + lane % 8, thread_m = warp / (Shape::ACROSS / 8) * 4 + lane / 8;
+    const int thread_n = warp % (Shape::ACROSS / 8) * 8 + lane / 2 % 8;
+    const int thread_m = warp / (Shape::ACROSS / 8) * 4 + lane / 16 * 2 + lane % 2;
 
     const int segments = int((c.k + SEGMENT - 1) / SEGMENT);
     const int s0 = int(chunk * c.chunk), s1 = smaller(segments, int(s0 + c.chunk));
@@ -433,18 +442,31 @@ DEVICE void contract(const Contraction& c, const T* a, const T* b, T* y, T* slot
             load_a.store(values_a, shared_a[to][0].v);
             load_b.store(values_b, shared_b[to][0].v);
         };
-        const Pack *from_a, *from_b;  // of this thread, in the half that is read
-        const auto multiply = [&](int kk, bool first) {
-            Pack pa[TM / L], pb[TN / L];
+        Pack pa[2][TM / L], pb[2][TN / L];  // the factors of one k and of the next
+        const auto fetch = [&](int to, int kk) {
+            const Pack* from_a = shared_a[half] + thread_m + kk * (PITCH_A / L);
+            const Pack* from_b = shared_b[half] + thread_n + kk * (PITCH_B / L);
 #pragma unroll
-            for (int i = 0; i < TM / L; ++i) pa[i] = from_a[kk * PITCH_A / L + i * (BM / TM)];
+            for (int i = 0; i < TM / L; ++i) pa[to][i] = from_a[i * (BM / TM)];
 #pragma unroll
-            for (int j = 0; j < TN / L; ++j) pb[j] = from_b[kk * PITCH_B / L + j * (BN / TN)];
+            for (int j = 0; j < TN / L; ++j) pb[to][j] = from_b[j * (BN / TN)];
+        };
+        // To and fro, so that each fma shares a factor with the one before: registers are read in two banks, and of three
+        // operands that do not come from the fma before, two are in one bank.
+        const auto multiply = [&](int from) {
 #pragma unroll
             for (int i = 0; i < TM; ++i)
 #pragma unroll
-                for (int j = 0; j < TN; ++j)
-                    run[i][j] = fma(pa[i / L].v[i % L], pb[j / L].v[j % L], first ? T(0) : run[i][j]);
+                for (int step = 0; step < TN; ++step) {
+                    const int j = i % 2 ? TN - 1 - step : step;
+                    run[i][j] = fma(pa[from][i / L].v[i % L], pb[from][j / L].v[j % L], run[i][j]);
+                }
+        };
+        const auto begin_run = [&] {
+#pragma unroll
+            for (int i = 0; i < TM; ++i)
+#pragma unroll
+                for (int j = 0; j < TN; ++j) run[i][j] = T(0);
         };
         // -0 + r is r, so that the first run needs no case of its own.
         const auto begin_segment = [&] {
@@ -495,49 +517,52 @@ DEVICE void contract(const Contraction& c, const T* a, const T* b, T* y, T* slot
         };
 
         begin_segment();
+        begin_run();
         __syncthreads();  // of the batch before, all have read what is now overwritten
         if (k_begin < k_end) {
             bring();
             put(0);
         }
         __syncthreads();
+        fetch(0, 0);
         int k = k_begin;
         do {  // once even for a sum of no terms
             const bool more = k + BK < k_end;
             if (more) bring();
-            from_a = shared_a[half] + thread_m;
-            from_b = shared_b[half] + thread_n;
             if (k + BK <= k_end) {
-                if (k % RUN == 0)
-                    multiply(0, true);
-                else
-                    multiply(0, false);
-#pragma unroll
-                for (int kk = 1; kk < BK; ++kk) multiply(kk, false);
-            } else {
-#pragma unroll
-                for (int i = 0; i < TM; ++i)
-#pragma unroll
-                    for (int j = 0; j < TN; ++j) run[i][j] = k % RUN == 0 ? T(0) : run[i][j];
 #pragma unroll 1
-                for (int kk = 0; kk < k_end - k; ++kk) multiply(kk, false);
+                for (int kk = 0; kk < BK; kk += UNROLL)
+#pragma unroll
+                    for (int u = 0; u < UNROLL; ++u) {
+                        if (u + 1 < UNROLL || kk + UNROLL < BK) {
+                            fetch((u + 1) % 2, kk + u + 1);
+                        } else if (more) {
+                            half ^= 1;
+                            put(half);
+                            __syncthreads();
+                            fetch((u + 1) % 2, 0);
+                        }
+                        multiply(u % 2);
+                    }
+            } else {
+#pragma unroll 1
+                for (int kk = 0; kk < k_end - k; ++kk) {
+                    fetch(0, kk);
+                    multiply(0);
+                }
             }
-            if ((k + BK) % RUN == 0 || !more) {
+            k += BK;
+            if (k % RUN == 0 || !more) {
 #pragma unroll
                 for (int i = 0; i < TM; ++i)
 #pragma unroll
                     for (int j = 0; j < TN; ++j) sum[i][j] = sum[i][j] + run[i][j];
-                if ((k + BK) % SEGMENT == 0 || !more) {
-                    segment_ends(k / SEGMENT);
+                begin_run();
+                if (k % SEGMENT == 0 || !more) {
+                    segment_ends((k - BK) / SEGMENT);
                     begin_segment();
                 }
             }
-            if (more) {
-                half ^= 1;
-                put(half);
-                __syncthreads();
-            }
-            k += BK;
         } while (k < k_end);
     }
 }

@@ -7,21 +7,25 @@ namespace lucid {
 namespace {
 
 constexpr int NORM_THREADS = 256;
+constexpr int ROWS_AT_ONCE = 64 / sizeof(T);  // of a thread that sums, which holds as many more
 constexpr int CHANNELS = 32, GROUPS_AT_ONCE = NORM_THREADS / CHANNELS;  // of a block that adds segments
 
 // What a row holds at a channel.
 struct Row {
-    T x, dy;
+    T x, dy, y;
 };
 
+// A ReLU's gradient, of section 5.
+DEVICE T relu_grad(T dy, T y) { return y <= T(0) ? T(0) : dy; }
+
 // parts[q][segment][channel] = the sums of the terms q of a row: load(r, c) brings it, terms(row, c, out) makes them.
-template <class Load, class Terms>
+template <class Row, class Load, class Terms>
 DEVICE void sum_segments(int64_t rows, int64_t channels, double* parts, const Load& load, const Terms& terms) {
     const int64_t segments = (rows + SEGMENT - 1) / SEGMENT;
     for (int64_t at = first_index(); at < segments * channels; at += index_step()) {
         const int64_t c = at % channels, r0 = at / channels * SEGMENT;
         double sum[2] = {0.0, 0.0};
-        in_batches<16, Row>(
+        in_batches<ROWS_AT_ONCE, Row>(
             smaller<int64_t>(SEGMENT, rows - r0), [&](int64_t r) { return load(r0 + r, c); },
             [&](const Row& row) {
                 double term[2];
@@ -38,6 +42,9 @@ DEVICE void sum_segments(int64_t rows, int64_t channels, double* parts, const Lo
 template <class Finish>
 DEVICE void add_segments(int64_t rows, int64_t channels, const double* parts, const Finish& finish) {
     __shared__ double group_sum[2][GROUPS_AT_ONCE][CHANNELS];
+    struct Pair {
+        double v[2];
+    };
     const int64_t segments = (rows + SEGMENT - 1) / SEGMENT, groups = (segments + GROUP - 1) / GROUP;
     const int column = threadIdx.x % CHANNELS, lane = threadIdx.x / CHANNELS;
     for (int64_t c0 = int64_t(blockIdx.x) * CHANNELS; c0 < channels; c0 += int64_t(gridDim.x) * CHANNELS) {
@@ -45,15 +52,19 @@ DEVICE void add_segments(int64_t rows, int64_t channels, const double* parts, co
         double total[2] = {0.0, 0.0};
         for (int64_t g0 = 0; g0 < groups; g0 += GROUPS_AT_ONCE) {
             const int64_t first = (g0 + lane) * GROUP, members = smaller<int64_t>(segments - first, GROUP);
-            if (c < channels && first < segments)
-                for (int q = 0; q < 2; ++q) {
-                    const double* from = parts + q * segments * channels + c;
-                    double sum = from[first * channels];
-                    in_batches<8, double>(
-                        members - 1, [&](int64_t j) { return from[(first + 1 + j) * channels]; },
-                        [&](double s) { sum = sum + s; });
-                    group_sum[q][lane][column] = sum;
-                }
+            if (c < channels && first < segments) {
+                const double *from = parts + first * channels + c, *others = from + segments * channels;
+                double sum[2] = {from[0], others[0]};
+                in_batches<8, Pair>(
+                    members - 1,
+                    [&](int64_t j) {
+                        return Pair{{from[(j + 1) * channels], others[(j + 1) * channels]}};
+                    },
+                    [&](const Pair& p) {
+                        for (int q = 0; q < 2; ++q) sum[q] = sum[q] + p.v[q];
+                    });
+                for (int q = 0; q < 2; ++q) group_sum[q][lane][column] = sum[q];
+            }
             __syncthreads();
             if (lane == 0 && c < channels)
                 for (int64_t g = g0; g < smaller<int64_t>(groups, g0 + GROUPS_AT_ONCE); ++g)
@@ -99,11 +110,11 @@ DEVICE Pack pack_at(const T* p, int64_t i) {
 }  // namespace
 
 KERNEL(batch_norm_stats, NORM_THREADS, int64_t rows, int64_t channels, const T* x, double* parts) {
-    sum_segments(
-        rows, channels, parts, [=](int64_t r, int64_t c) { return Row{x[r * channels + c], T(0)}; },
-        [=](const Row& row, int64_t c, double* term) {
+    sum_segments<T>(
+        rows, channels, parts, [=](int64_t r, int64_t c) { return x[r * channels + c]; },
+        [=](T value, int64_t c, double* term) {
             const double first = double(x[c]), pivot = first - first == 0.0 ? first : 0.0;
-            const double d = double(row.x) - pivot;
+            const double d = double(value) - pivot;
             term[0] = d;
             term[1] = d * d;
         });
@@ -133,30 +144,42 @@ KERNEL(batch_norm_coefficients, NORM_THREADS, int64_t channels, const T* gamma, 
     }
 }
 
+// The residual may be null.
 KERNEL(normalize, NORM_THREADS, int64_t rows, int64_t channels, const T* x, const T* m, const T* k, const T* shift,
-       bool relu, T* y) {
-    const auto value = [=](T from, T mean, T scale, T offset) {
-        const T v = fma(from - mean, scale, offset);
+       const T* residual, bool relu, T* y) {
+    const auto value = [=](T from, T mean, T scale, T offset, T more) {
+        T v = fma(from - mean, scale, offset);
+        if (residual) v = v + more;
         return relu && v <= T(0) ? T(0) : v;
     };
-    const bool packs = channels % Pack::LANES == 0 && aligned(x) && aligned(y) && aligned(m) && aligned(k) && aligned(shift);
+    const bool packs = channels % Pack::LANES == 0 && aligned(x) && aligned(y) && aligned(m) && aligned(k) &&
+                       aligned(shift) && aligned(residual);
     if (packs)
         each_element(rows, channels / Pack::LANES, [=](int64_t i, int64_t c) {
             Pack p = pack_at(x, i);
+            const Pack more = residual ? pack_at(residual, i) : Pack{};
             const Pack mean = pack_at(m, c), scale = pack_at(k, c), offset = pack_at(shift, c);
-            for (int j = 0; j < Pack::LANES; ++j) p.v[j] = value(p.v[j], mean.v[j], scale.v[j], offset.v[j]);
+            for (int j = 0; j < Pack::LANES; ++j)
+                p.v[j] = value(p.v[j], mean.v[j], scale.v[j], offset.v[j], more.v[j]);
             reinterpret_cast<Pack*>(y)[i] = p;
         });
     else
-        each_element(rows, channels, [=](int64_t i, int64_t c) { y[i] = value(x[i], m[c], k[c], shift[c]); });
+        each_element(rows, channels, [=](int64_t i, int64_t c) {
+            y[i] = value(x[i], m[c], k[c], shift[c], residual ? residual[i] : T(0));
+        });
 }
 
-KERNEL(batch_norm_grad_sums, NORM_THREADS, int64_t rows, int64_t channels, const T* dy, const T* x, const double* mean,
-       double* parts) {
-    sum_segments(
-        rows, channels, parts, [=](int64_t r, int64_t c) { return Row{x[r * channels + c], dy[r * channels + c]}; },
+// y, here and below, is what the ReLU behind the normalisation made, or null where there is none.
+KERNEL(batch_norm_grad_sums, NORM_THREADS, int64_t rows, int64_t channels, const T* x, const T* dy, const T* y,
+       const double* mean, double* parts) {
+    sum_segments<Row>(
+        rows, channels, parts,
+        [=](int64_t r, int64_t c) {
+            const int64_t i = r * channels + c;
+            return Row{x[i], dy[i], y ? y[i] : T(1)};
+        },
         [=](const Row& row, int64_t c, double* term) {
-            const double g = double(row.dy);
+            const double g = double(relu_grad(row.dy, row.y));
             term[0] = g;
             term[1] = g * (double(row.x) - mean[c]);
         });
@@ -176,24 +199,35 @@ KERNEL(batch_norm_grad_end, NORM_THREADS, int64_t rows, int64_t channels, const 
     });
 }
 
-KERNEL(batch_norm_grad, NORM_THREADS, int64_t rows, int64_t channels, bool training, const T* dy, const T* x, const T* m,
-       const T* k, const T* b, const T* e, T* dx) {
-    const auto value = [=](T gradient, T from, T mean, T scale, T slope, T rest) {
-        return training ? fma(gradient, scale, fma(from - mean, slope, rest)) : gradient * scale;
+// dx is added to `there`, and what goes to the residual is kept in dresidual, where these are not null.
+KERNEL(batch_norm_grad, NORM_THREADS, int64_t rows, int64_t channels, bool training, const T* dy, const T* x, const T* y,
+       const T* there, const T* m, const T* k, const T* b, const T* e, T* dx, T* dresidual) {
+    const auto value = [=](T gradient, T from, T mean, T scale, T slope, T rest, T before) {
+        const T d = training ? fma(gradient, scale, fma(from - mean, slope, rest)) : gradient * scale;
+        return there ? before + d : d;
     };
-    const bool packs = channels % Pack::LANES == 0 && aligned(dy) && aligned(x) && aligned(dx) && aligned(m) &&
-                       aligned(k) && aligned(b) && aligned(e);
+    const bool packs = channels % Pack::LANES == 0 && aligned(dy) && aligned(x) && aligned(y) && aligned(there) &&
+                       aligned(dx) && aligned(dresidual) && aligned(m) && aligned(k) && aligned(b) && aligned(e);
     if (packs)
         each_element(rows, channels / Pack::LANES, [=](int64_t i, int64_t c) {
             Pack p = pack_at(dy, i);
-            const Pack from = pack_at(x, i), mean = pack_at(m, c), scale = pack_at(k, c), slope = pack_at(b, c), rest = pack_at(e, c);
+            const Pack from = pack_at(x, i), before = there ? pack_at(there, i) : Pack{};
+            const Pack mean = pack_at(m, c), scale = pack_at(k, c), slope = pack_at(b, c), rest = pack_at(e, c);
+            if (y) {
+                const Pack after = pack_at(y, i);
+                for (int j = 0; j < Pack::LANES; ++j) p.v[j] = relu_grad(p.v[j], after.v[j]);
+            }
+            if (dresidual) reinterpret_cast<Pack*>(dresidual)[i] = p;
             for (int j = 0; j < Pack::LANES; ++j)
-                p.v[j] = value(p.v[j], from.v[j], mean.v[j], scale.v[j], slope.v[j], rest.v[j]);
+                p.v[j] = value(p.v[j], from.v[j], mean.v[j], scale.v[j], slope.v[j], rest.v[j], before.v[j]);
             reinterpret_cast<Pack*>(dx)[i] = p;
         });
     else
-        each_element(rows, channels,
-                     [=](int64_t i, int64_t c) { dx[i] = value(dy[i], x[i], m[c], k[c], b[c], e[c]); });
+        each_element(rows, channels, [=](int64_t i, int64_t c) {
+            const T gradient = y ? relu_grad(dy[i], y[i]) : dy[i];
+            if (dresidual) dresidual[i] = gradient;
+            dx[i] = value(gradient, x[i], m[c], k[c], b[c], e[c], there ? there[i] : T(0));
+        });
 }
 
 }  // namespace lucid
