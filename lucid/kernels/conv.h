@@ -32,100 +32,131 @@ struct RowBuffer {
     alignas(LINE) T values[Tile::MR * ROW_PITCH];
 };
 
+// A pixel of a grid of images, and then its neighbours in order: divisions happen once.
+struct Walk {
+    int64_t width, height, w, h, n;
+
+    Walk(int64_t m, int64_t width_, int64_t height_)
+        : width(width_), height(height_), w(m % width), h(m / width % height), n(m / (width * height)) {}
+
+    void next() {
+        if (++w < width) return;
+        w = 0;
+        if (++h < height) return;
+        h = 0;
+        ++n;
+    }
+};
+
+// An image of `pitch` values a pixel.
+struct Image {
+    int64_t height, width, pitch;
+};
+
+struct Tap {
+    int64_t h, w;
+};
+
+// What a segment of k, which is (tap, channel), takes of an image around a pixel: runs of channels that lie side by side.
+// Found once for all pixels. Where all taps are inside, runs that adjoin are copied as one.
+template <class T>
+struct Around {
+    struct Run {
+        Tap tap;
+        int64_t offset;  // from the pixel's first value
+        int length;
+    };
+    int64_t k0 = -1;
+    int count, adjoined_count;
+    Run run[SEGMENT], adjoined[SEGMENT];
+    Tap least, most;
+
+    // `tap_at(t)` says where tap t meets the image.
+    template <class TapAt>
+    void settle(int64_t k0_, int length, int64_t channels, const Image& image, const TapAt& tap_at) {
+        if (k0_ == k0) return;
+        k0 = k0_;
+        count = adjoined_count = 0;
+        int64_t t = k0 / channels, channel = k0 % channels;
+        for (int left = length; left > 0; ++t, channel = 0) {
+            const int taken = int(smaller<int64_t>(left, channels - channel));
+            const Tap tap = tap_at(t);
+            const Run r{tap, (tap.h * image.width + tap.w) * image.pitch + channel, taken};
+            if (count == 0) least = most = tap;
+            least = {smaller(least.h, tap.h), smaller(least.w, tap.w)};
+            most = {larger(most.h, tap.h), larger(most.w, tap.w)};
+            Run& before = adjoined[larger(adjoined_count - 1, 0)];
+            if (count > 0 && before.offset + before.length == r.offset)
+                before.length += taken;
+            else
+                adjoined[adjoined_count++] = r;
+            run[count++] = r;
+            left -= taken;
+        }
+    }
+
+    // `values` are the image's first; the pixel (h, w) may lie outside.
+    void copy(const T* values, const Image& image, int64_t h, int64_t w, T* to) const {
+        const int64_t pixel = (h * image.width + w) * image.pitch;
+        if (h + least.h >= 0 && h + most.h < image.height && w + least.w >= 0 && w + most.w < image.width) {
+            for (int i = 0; i < adjoined_count; to += adjoined[i++].length)
+                copy_values(to, values + (pixel + adjoined[i].offset), adjoined[i].length);
+            return;
+        }
+        for (int i = 0; i < count; to += run[i++].length) {
+            const Run& r = run[i];
+            const int64_t ih = h + r.tap.h, iw = w + r.tap.w;
+            if (ih < 0 || ih >= image.height || iw < 0 || iw >= image.width)
+                zero_values(to, r.length);
+            else
+                copy_values(to, values + (pixel + r.offset), r.length);
+        }
+    }
+};
+
+template <class T>
+struct AroundBuffer : RowBuffer<T> {
+    Around<T> around;
+};
+
 // -- forward: rows are output pixels, k is (kh, kw, ci), columns are output channels ---------------------------------
 
 template <class T>
 struct ForwardSource {
     static constexpr bool BY_PIXEL = false;
     using Kind = Rows<T>;
-    using Buffer = RowBuffer<T>;
+    using Buffer = AroundBuffer<T>;
     const Conv& s;
     const T* x;
     T* y;
-    int64_t group, group_channels;
-    bool whole_rows;  // (kw, ci) of one kernel row lie side by side in the image
+    int64_t group, channels;
+    Image image;
 
     ForwardSource(const Conv& shape, const T* x_, T* y_, int64_t g)
-        : s(shape), x(x_), y(y_), group(g), group_channels(shape.c / shape.groups),
-          whole_rows(shape.groups == 1 && shape.dilation_w == 1) {}
+        : s(shape), x(x_), y(y_), group(g), channels(shape.c / shape.groups), image{shape.h, shape.w, shape.c} {}
 
-    T* row(int64_t m) const { return y + m * s.o + group * (s.o / s.groups); }
+    void rows(const Piece& piece, T** to) const {
+        for (int i = 0; i < piece.rows; ++i) to[i] = y + (piece.m0 + i) * s.o + group * (s.o / s.groups);
+    }
+
+    Tap tap_at(int64_t tap) const { return {tap / s.kw * s.dilation_h, tap % s.kw * s.dilation_w}; }
 
     void ahead(const Piece& piece, Ahead& ahead) const {
-        const auto [m0, rows, k0, length] = piece;
-        const int64_t tap = k0 / group_channels, ci = k0 % group_channels;
-        int64_t ow = m0 % s.ow, oh = m0 / s.ow % s.oh, n = m0 / (s.ow * s.oh);
-        for (int64_t i = 0; i < rows; ++i) {
-            const int64_t ih = oh * s.stride_h - s.pad_h + tap / s.kw * s.dilation_h;
-            const int64_t iw = ow * s.stride_w - s.pad_w + tap % s.kw * s.dilation_w;
-            ahead.row(i, address(x, ((n * s.h + ih) * s.w + iw) * s.c + group * group_channels + ci));
-            if (++ow == s.ow) {
-                ow = 0;
-                if (++oh == s.oh) {
-                    oh = 0;
-                    ++n;
-                }
-            }
+        const Tap tap = tap_at(piece.k0 / channels);
+        Walk p(piece.m0, s.ow, s.oh);
+        for (int i = 0; i < piece.rows; ++i, p.next()) {
+            const int64_t h = p.h * s.stride_h - s.pad_h + tap.h, w = p.w * s.stride_w - s.pad_w + tap.w;
+            ahead.row(i, address(x, ((p.n * s.h + h) * s.w + w) * s.c + group * channels + piece.k0 % channels));
         }
     }
 
-    Rows<T> tile(const Piece& piece, const Piece&, int64_t, Buffer& memory) const {
-        const auto [m0, rows, k0, length] = piece;
-        T* const buffer = memory.values;
-        int64_t ow = m0 % s.ow, oh = m0 / s.ow % s.oh, n = m0 / (s.ow * s.oh);
-        for (int i = 0; i < rows; ++i) {
-            const T* image = x + n * s.h * s.w * s.c;
-            const int64_t ih = oh * s.stride_h - s.pad_h, iw = ow * s.stride_w - s.pad_w;
-            if (whole_rows)
-                fill_by_rows(image, ih, iw, k0, length, buffer + i * ROW_PITCH);
-            else
-                fill_by_taps(image, ih, iw, k0, length, buffer + i * ROW_PITCH);
-            if (++ow == s.ow) {
-                ow = 0;
-                if (++oh == s.oh) {
-                    oh = 0;
-                    ++n;
-                }
-            }
-        }
-        return {buffer};
-    }
-
-    // Runs of one kernel row: offsets [j, j + run) of kw * c values that start at column iw of the image.
-    void fill_by_rows(const T* image, int64_t ih0, int64_t iw, int64_t k0, int length, T* to) const {
-        const int64_t row_values = s.kw * s.c;
-        const int64_t valid0 = larger<int64_t>(0, -iw) * s.c;
-        const int64_t valid1 = smaller(s.kw, s.w - iw) * s.c;  // may lie below valid0: nothing is inside
-        int64_t kh = k0 / row_values, j = k0 % row_values;
-        while (length > 0) {
-            const int64_t run = smaller<int64_t>(length, row_values - j);
-            const int64_t ih = ih0 + kh * s.dilation_h;
-            int64_t from = larger(j, valid0), until = smaller(j + run, valid1);
-            if (ih < 0 || ih >= s.h || from >= until) from = until = j + run;
-            zero_values(to, int(from - j));
-            copy_values(to + (from - j), image + (ih * s.w + iw) * s.c + from, int(until - from));
-            zero_values(to + (until - j), int(j + run - until));
-            to += run;
-            length -= int(run);
-            j = 0;
-            ++kh;
-        }
-    }
-
-    void fill_by_taps(const T* image, int64_t ih0, int64_t iw0, int64_t k0, int length, T* to) const {
-        int64_t tap = k0 / group_channels, ci = k0 % group_channels;
-        while (length > 0) {
-            const int run = int(smaller<int64_t>(length, group_channels - ci));
-            const int64_t ih = ih0 + tap / s.kw * s.dilation_h, iw = iw0 + tap % s.kw * s.dilation_w;
-            if (ih < 0 || ih >= s.h || iw < 0 || iw >= s.w)
-                zero_values(to, run);
-            else
-                copy_values(to, image + (ih * s.w + iw) * s.c + group * group_channels + ci, run);
-            to += run;
-            length -= run;
-            ci = 0;
-            ++tap;
-        }
+    Rows<T> tile(const Piece& piece, const Piece&, int64_t, Buffer& buffer) const {
+        buffer.around.settle(piece.k0, piece.length, channels, image, [&](int64_t t) { return tap_at(t); });
+        Walk p(piece.m0, s.ow, s.oh);
+        for (int i = 0; i < piece.rows; ++i, p.next())
+            buffer.around.copy(x + p.n * s.h * s.w * s.c + group * channels, image, p.h * s.stride_h - s.pad_h,
+                               p.w * s.stride_w - s.pad_w, buffer.values + i * ROW_PITCH);
+        return {buffer.values};
     }
 };
 
@@ -190,7 +221,9 @@ struct ThinSource {
     const T* x;
     T* y;
 
-    T* row(int64_t m) const { return y + m * s.o; }
+    void rows(const Piece& piece, T** to) const {
+        for (int i = 0; i < piece.rows; ++i) to[i] = y + (piece.m0 + i) * s.o;
+    }
 
     void ahead(const Piece&, Ahead&) const {}
 
@@ -282,55 +315,45 @@ template <class T>
 struct InputGradSource {
     static constexpr bool BY_PIXEL = false;
     using Kind = Rows<T>;
-    using Buffer = RowBuffer<T>;
+    using Buffer = AroundBuffer<T>;
     const Conv& s;
     const T* dy;
     T* dx;
-    int64_t group;
+    int64_t group, channels;  // channels: of dy, in the group
     const Axis &vertical, &horizontal;
+    Image image;
 
-    T* row(int64_t m) const {
-        const int64_t j = m % horizontal.count, i = m / horizontal.count % vertical.count;
-        const int64_t n = m / (horizontal.count * vertical.count);
-        const int64_t h = vertical.first + i * s.stride_h, w = horizontal.first + j * s.stride_w;
-        return dx + ((n * s.h + h) * s.w + w) * s.c + group * (s.c / s.groups);
+    InputGradSource(const Conv& shape, const T* dy_, T* dx_, int64_t g, const Axis& vertical_, const Axis& horizontal_)
+        : s(shape), dy(dy_), dx(dx_), group(g), channels(shape.o / shape.groups), vertical(vertical_),
+          horizontal(horizontal_), image{shape.oh, shape.ow, shape.o} {}
+
+    void rows(const Piece& piece, T** to) const {
+        Walk p(piece.m0, horizontal.count, vertical.count);
+        for (int i = 0; i < piece.rows; ++i, p.next()) {
+            const int64_t h = vertical.first + p.h * s.stride_h, w = horizontal.first + p.w * s.stride_w;
+            to[i] = dx + ((p.n * s.h + h) * s.w + w) * s.c + group * (s.c / s.groups);
+        }
+    }
+
+    Tap tap_at(int64_t tap) const {
+        return {vertical.offset(tap / horizontal.taps), horizontal.offset(tap % horizontal.taps)};
     }
 
     void ahead(const Piece& piece, Ahead& ahead) const {
-        const auto [m0, rows, k0, length] = piece;
-        const int64_t og = s.o / s.groups, tap = k0 / og, co = k0 % og;
-        for (int64_t i = 0; i < rows; ++i) {
-            const int64_t m = m0 + i;
-            const int64_t oh = m / horizontal.count % vertical.count + vertical.offset(tap / horizontal.taps);
-            const int64_t ow = m % horizontal.count + horizontal.offset(tap % horizontal.taps);
-            const int64_t n = m / (horizontal.count * vertical.count);
-            ahead.row(i, address(dy, ((n * s.oh + oh) * s.ow + ow) * s.o + group * og + co));
-        }
+        const Tap tap = tap_at(piece.k0 / channels);
+        Walk p(piece.m0, horizontal.count, vertical.count);
+        for (int i = 0; i < piece.rows; ++i, p.next())
+            ahead.row(i, address(dy, ((p.n * s.oh + p.h + tap.h) * s.ow + p.w + tap.w) * s.o + group * channels +
+                                         piece.k0 % channels));
     }
 
-    Rows<T> tile(const Piece& piece, const Piece&, int64_t, Buffer& memory) const {
-        const auto [m0, rows, k0, length] = piece;
-        T* const buffer = memory.values;
-        const int64_t og = s.o / s.groups;
-        for (int i = 0; i < rows; ++i) {
-            const int64_t m = m0 + i;
-            const int64_t jw = m % horizontal.count, jh = m / horizontal.count % vertical.count;
-            const T* image = dy + m / (horizontal.count * vertical.count) * s.oh * s.ow * s.o + group * og;
-            T* to = buffer + i * ROW_PITCH;
-            int64_t tap = k0 / og, co = k0 % og;
-            for (int left = length; left > 0; ++tap, co = 0) {
-                const int run = int(smaller<int64_t>(left, og - co));
-                const int64_t oh = jh + vertical.offset(tap / horizontal.taps);
-                const int64_t ow = jw + horizontal.offset(tap % horizontal.taps);
-                if (oh < 0 || oh >= s.oh || ow < 0 || ow >= s.ow)
-                    zero_values(to, run);
-                else
-                    copy_values(to, image + (oh * s.ow + ow) * s.o + co, run);
-                to += run;
-                left -= run;
-            }
-        }
-        return {buffer};
+    Rows<T> tile(const Piece& piece, const Piece&, int64_t, Buffer& buffer) const {
+        buffer.around.settle(piece.k0, piece.length, channels, image, [&](int64_t t) { return tap_at(t); });
+        Walk p(piece.m0, horizontal.count, vertical.count);
+        for (int i = 0; i < piece.rows; ++i, p.next())
+            buffer.around.copy(dy + p.n * s.oh * s.ow * s.o + group * channels, image, p.h, p.w,
+                               buffer.values + i * ROW_PITCH);
+        return {buffer.values};
     }
 };
 
@@ -367,7 +390,7 @@ static void conv_input_grad(const Conv& s, const T* dy, const T* weight, const T
                 pack_class(s, weight, g, vertical, horizontal, panels.values);
                 const int64_t pixels = s.n * vertical.count * horizontal.count, k = vertical.taps * horizontal.taps * og;
                 contract(Operand<T>{pixels, cg, k, panels.values, PACKED, pixels, e},
-                         InputGradSource<T>{s, dy, dx, g, vertical, horizontal});
+                         InputGradSource<T>(s, dy, dx, g, vertical, horizontal));
             }
 }
 
@@ -404,7 +427,9 @@ struct WeightGradSource {
     int64_t tap_rows;
     const T* zeros;  // tap_rows of them: what a pixel outside the image is
 
-    T* row(int64_t m) const { return dweight + m * s.o + group * (s.o / s.groups); }
+    void rows(const Piece& piece, T** to) const {
+        for (int i = 0; i < piece.rows; ++i) to[i] = dweight + (piece.m0 + i) * s.o + group * (s.o / s.groups);
+    }
 
     void ahead(const Piece&, Ahead&) const {}
 
@@ -490,7 +515,9 @@ struct MatrixSource {
     T* y;
     int64_t k, n;
 
-    T* row(int64_t m) const { return y + m * n; }
+    void rows(const Piece& piece, T** to) const {
+        for (int i = 0; i < piece.rows; ++i) to[i] = y + (piece.m0 + i) * n;
+    }
 
     void ahead(const Piece& piece, Ahead& ahead) const {
         const auto [m0, rows, k0, length] = piece;

@@ -139,9 +139,13 @@ struct Ahead {
         }
         const int64_t in_row = width / chunk, chunks = in_row * rows;
         const int64_t from = chunks * part / parts, until = chunks * (part + 1) / parts;
+        int64_t row = from / larger<int64_t>(in_row, 1), at = from - row * in_row;
         for (int64_t i = 0; i < SEGMENT / RUN; ++i) {
-            const int64_t c = from + i;
-            run[i].b = c < until ? reinterpret_cast<const char*>(p + c / in_row * ldb + c % in_row * chunk) : nobody();
+            run[i].b = from + i < until ? reinterpret_cast<const char*>(p + row * ldb + at * chunk) : nobody();
+            if (++at >= in_row) {
+                at = 0;
+                ++row;
+            }
         }
     }
 
@@ -451,15 +455,18 @@ struct Piece {
 //     Buffer                                                what a task keeps for it
 //     Kind tile(Piece, next, uses, Buffer&) const           A of one tile in one segment, which so many micro-kernels read
 //     void ahead(Piece, Ahead&) const                       the chunks that such a tile will read, where that can be told
-//     T* row(m) const                                       address of C[m, 0]
+//     void rows(Piece, T**) const                           the addresses of its rows of C
 template <class T, class Source>
 static void contract(const Operand<T>& p, const Source& source) {
     constexpr int NR = PANEL<T>;
     constexpr bool BY_PIXEL = Source::BY_PIXEL;
     if (p.m <= 0 || p.n <= 0) return;
     if (p.k <= 0) {
-        for (int64_t m = 0; m < p.m; ++m)
-            for (int64_t n = 0; n < p.n; ++n) source.row(m)[n] = finish(p.epilogue, OfColumns<T>(p.epilogue, n), T(0), source.row(m) + n);
+        for (int64_t m = 0; m < p.m; ++m) {
+            T* row;
+            source.rows({m, 1, 0, 0}, &row);
+            for (int64_t n = 0; n < p.n; ++n) row[n] = finish(p.epilogue, OfColumns<T>(p.epilogue, n), T(0), row + n);
+        }
         return;
     }
     const int64_t panels = (p.n + NR - 1) / NR;
@@ -490,10 +497,12 @@ static void contract(const Operand<T>& p, const Source& source) {
         T* group_sum = nullptr;
         if (segments > GROUP) group_sum = static_cast<T*>(std::malloc(size_t(height * width) * sizeof(T)));
 
-        const auto piece_of = [&](int64_t tile, int64_t segment) -> Piece {
-            const int64_t m0 = tiles.start(tile), k0 = segment * SEGMENT;
+        // A tile that starts at row m0, in a segment.
+        const auto piece_of = [&](int64_t tile, int64_t m0, int64_t segment) -> Piece {
+            const int64_t k0 = segment * SEGMENT;
             return {m0, int(tiles.start(tile + 1) - m0), k0, int(smaller<int64_t>(SEGMENT, p.k - k0))};
         };
+        Piece next = piece_of(first_tile, row0, 0);
         Ahead ahead;
         ahead.nothing();
         for (int64_t segment = 0; segment < segments; ++segment) {
@@ -505,15 +514,18 @@ static void contract(const Operand<T>& p, const Source& source) {
                 pack_segment(length, p.n, p.b + k0 * p.ldb, p.ldb, packed_from, end_panel, block);
             const Epilogue<T>* epilogue = end_of_sum && !beside && p.epilogue.any() ? &p.epilogue : nullptr;
             for (int64_t tile = first_tile; tile < end_tile; ++tile) {
-                const Piece piece = piece_of(tile, segment);
-                const Piece next = tile + 1 < end_tile ? piece_of(tile + 1, segment)
-                                   : end_of_sum        ? piece
-                                                       : piece_of(first_tile, segment + 1);
+                const Piece piece = next;
+                if (tile + 1 < end_tile)
+                    next = piece_of(tile + 1, piece.m0 + piece.rows, segment);
+                else if (!end_of_sum)
+                    next = piece_of(first_tile, row0, segment + 1);
                 const int64_t m0 = piece.m0;
                 const int mr = piece.rows;
                 typename Source::Kind a = source.tile(piece, next, end_panel - first_panel, buffer);
-                for (int i = 0; i < mr; ++i)
-                    rows[i] = beside ? group_sum + (m0 + i - row0) * width - column0 : source.row(m0 + i);
+                if (beside)
+                    for (int i = 0; i < mr; ++i) rows[i] = group_sum + (m0 + i - row0) * width - column0;
+                else
+                    source.rows(piece, rows);
                 const auto wide = pick_kernel<T, Tile::NV, typename Source::Kind>(mr);
                 if (tile + 1 < end_tile) source.ahead(next, ahead);
                 for (int64_t panel = first_panel; panel < end_panel; ++panel) {
@@ -545,7 +557,9 @@ static void contract(const Operand<T>& p, const Source& source) {
             ahead.nothing();
             if (beside && (end_of_sum || segment % GROUP == GROUP - 1)) {
                 for (int64_t m = 0; m < height; ++m) {
-                    T* c = source.row(row0 + m) + column0;
+                    T* row;
+                    source.rows({row0 + m, 1, 0, 0}, &row);
+                    T* c = row + column0;
                     const T* g = group_sum + m * width;
                     for (int64_t n = 0; n < width; ++n) {
                         const T value = c[n] + g[n];
