@@ -52,7 +52,9 @@ def _same_layout(a: Array, b: Array) -> bool:
 def _images(x: Array) -> Array:
     """``x`` of shape (N, C, H, W) as a dense (N, H, W, C) array."""
     images = x.transpose(_CHANNELS_LAST)
-    if images.flags.c_contiguous or x.size < _LARGE or not x.flags.c_contiguous:
+    if images.flags.c_contiguous:
+        return images
+    if x.size < _LARGE or not x.flags.c_contiguous:
         return np.ascontiguousarray(images)
     n, c, h, w = x.shape
     images = _empty((n, h, w, c), x.dtype)

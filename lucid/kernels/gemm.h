@@ -394,33 +394,35 @@ static void pack_panel(int64_t k, int64_t n, const T* b, int64_t ldb, int64_t co
     }
 }
 
+// The same of panels `first` .. `end` - 1, `pitch` values from one to the next. Some go side by side, so that more of a row
+// of B is read at a time.
+template <class T>
+static void pack_rows(int64_t k, int64_t n, const T* b, int64_t ldb, int64_t first, int64_t end, T* panels, int64_t pitch) {
+    constexpr int64_t NR = PANEL<T>, SIDE = 4;
+    int64_t panel = first;
+    for (; panel + SIDE <= end && (panel + SIDE) * NR <= n; panel += SIDE) {
+        T* to = panels + (panel - first) * pitch;
+        for (int64_t i = 0; i < k; ++i)
+            for (int64_t s = 0; s < SIDE; ++s)
+                for (int64_t j = 0; j < NR; j += LANES<T>)
+                    store(to + s * pitch + i * NR + j, load(b + i * ldb + (panel + s) * NR + j));
+    }
+    for (; panel < end; ++panel) pack_panel(k, n, b, ldb, panel * NR, panels + (panel - first) * pitch);
+}
+
 // All panels of B, one after the other: a B that is read many times lies better so, since a panel is then one stream.
 template <class T>
 static void pack_panels(int64_t k, int64_t n, const T* b, int64_t ldb, T* panels) {
-    parallel((n + PANEL<T> - 1) / PANEL<T>, [&](int64_t i) {
-        pack_panel(k, n, b, ldb, i * PANEL<T>, panels + i * k * PANEL<T>);
+    constexpr int64_t NR = PANEL<T>, ROWS = 64;
+    parallel((k + ROWS - 1) / ROWS, [&](int64_t i) {
+        const int64_t k0 = i * ROWS;
+        pack_rows(smaller(ROWS, k - k0), n, b + k0 * ldb, ldb, 0, (n + NR - 1) / NR, panels + k0 * NR, k * NR);
     });
 }
 
 template <class T>
 static int64_t packed_size(int64_t k, int64_t n) {
     return (n + PANEL<T> - 1) / PANEL<T> * k * PANEL<T>;
-}
-
-// Panels `first` .. `end` - 1 of one segment of B, each SEGMENT rows long. Some go side by side, so that more of a row of B is
-// read at a time.
-template <class T>
-static void pack_segment(int64_t length, int64_t n, const T* b, int64_t ldb, int64_t first, int64_t end, T* panels) {
-    constexpr int64_t NR = PANEL<T>, SIDE = 4;
-    int64_t panel = first;
-    for (; panel + SIDE <= end && (panel + SIDE) * NR <= n; panel += SIDE) {
-        T* to = panels + (panel - first) * SEGMENT * NR;
-        for (int64_t k = 0; k < length; ++k)
-            for (int64_t s = 0; s < SIDE; ++s)
-                for (int64_t j = 0; j < NR; j += LANES<T>)
-                    store(to + (s * SEGMENT + k) * NR + j, load(b + k * ldb + (panel + s) * NR + j));
-    }
-    for (; panel < end; ++panel) pack_panel(length, n, b, ldb, panel * NR, panels + (panel - first) * SEGMENT * NR);
 }
 
 // Memory of a thread for the block of B it works on; kept from task to task.
@@ -511,7 +513,7 @@ static void contract(const Operand<T>& p, const Source& source) {
             const bool add = segment % GROUP != 0, beside = segment >= GROUP;
             const bool end_of_sum = segment == segments - 1;
             if (block)
-                pack_segment(length, p.n, p.b + k0 * p.ldb, p.ldb, packed_from, end_panel, block);
+                pack_rows(length, p.n, p.b + k0 * p.ldb, p.ldb, packed_from, end_panel, block, SEGMENT * NR);
             const Epilogue<T>* epilogue = end_of_sum && !beside && p.epilogue.any() ? &p.epilogue : nullptr;
             for (int64_t tile = first_tile; tile < end_tile; ++tile) {
                 const Piece piece = next;
