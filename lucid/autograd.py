@@ -191,25 +191,25 @@ def _walk(root: Function, gradient: Any, retain_graph: bool, leaves: dict[int, t
         there = _there(node, pending)
         grads = node.run_backward(backend_for(node.device), arrived.array, None if there is None else there.array)
         del arrived
-        edges, fresh = node.edges, node.fresh
+        edges, lent, first = node.edges, node.lent, 0
         if there is not None and edges is not None:
             there.array, there.owned = grads[0], True
-            edges, grads = edges[1:], grads[1:]
+            edges, grads, first = edges[1:], grads[1:], 1
         if not retain_graph:
             node.release()
-        for edge, grad in zip(edges, grads, strict=False):  # type: ignore[arg-type]
+        for i, (edge, grad) in enumerate(zip(edges, grads, strict=False), first):  # type: ignore[arg-type]
             if edge is None or grad is None:
                 continue
             if isinstance(edge, Function):
                 there = pending.get(edge)
                 if there is None:
-                    pending[edge] = _Pending(grad, fresh)
+                    pending[edge] = _Pending(grad, i not in lent)
                     heappush(heap, (-edge.seq, edge))
                     continue
             else:
                 known = leaves.get(id(edge))
                 if known is None:
-                    leaves[id(edge)] = (edge, _Pending(grad, fresh))
+                    leaves[id(edge)] = (edge, _Pending(grad, i not in lent))
                     continue
                 there = known[1]
             there.array = backend_for(edge.device).binary("add", there.array, grad)
@@ -276,4 +276,4 @@ def _give(leaf: Tensor, pending: _Pending) -> None:
         check_devices("backward, adding to grad", leaf, leaf.grad)
         leaf.grad = wrap(backend_for(leaf.device).binary("add", leaf.grad._array, pending.array), leaf.device)
     else:
-        leaf.grad = wrap(pending.array if pending.owned else pending.array.copy(), leaf.device)
+        leaf.grad = wrap(pending.array if pending.owned else pending.array.copy("K"), leaf.device)

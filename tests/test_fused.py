@@ -67,6 +67,21 @@ def test_inference_has_the_bits_of_modules_one_by_one(backend: str, block: str) 
         assert bits(fused(images()).numpy()) == bits(plain(images()).numpy())
 
 
+@pytest.mark.parametrize("block", BLOCKS)
+def test_gradients_lie_in_memory_as_their_parameters_do(backend: str, block: str) -> None:
+    # Else every optimiser's step would copy them first.
+    if backend == "reference":
+        pytest.skip("its arrays lie as NumPy makes them")
+    with on(backend):
+        model = make(block)
+        nn.functional.cross_entropy(model(images()), lucid.tensor([0, 1, 4])).backward()
+        for name, parameter in model.named_parameters():
+            assert parameter.grad is not None
+            array, grad = parameter._array, parameter.grad._array
+            known = [(p, g) for n, p, g in zip(array.shape, array.strides, grad.strides, strict=True) if n > 1]
+            assert all(p == g for p, g in known), name
+
+
 def test_a_watched_module_is_called(backend: str) -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU()).eval()
     seen: list[int] = []

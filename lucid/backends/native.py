@@ -62,6 +62,16 @@ def _images(x: Array) -> Array:
     return images
 
 
+def _matrix(x: Array) -> Array:
+    """A matrix without gaps in row-major order."""
+    if x.size < _LARGE or x.flags.c_contiguous or not x.flags.f_contiguous:
+        return np.ascontiguousarray(x)
+    rows, columns = x.shape
+    matrix = _empty((rows, columns), x.dtype)
+    _native.swap_axes(1, columns, rows, x.T, matrix)
+    return matrix
+
+
 def _dense(x: Array | None) -> Array | None:
     """``x``, where there is one, without gaps."""
     return None if x is None else np.ascontiguousarray(x)
@@ -311,7 +321,7 @@ class NativeBackend(Backend):
 
         def operand(x: Array, rows: int, columns: int) -> tuple[Array, int]:
             if x.size == rows * columns:  # one matrix for the whole batch
-                return np.ascontiguousarray(x.reshape(rows, columns)), 0
+                return _matrix(x.reshape(rows, columns)), 0
             return np.ascontiguousarray(np.broadcast_to(x, (*leading, rows, columns))), rows * columns
 
         if y.size:
@@ -325,7 +335,7 @@ class NativeBackend(Backend):
         n = weight.shape[0]
         y = np.empty((m, n), x.dtype)
         if y.size:
-            _native.matmul(1, m, n, k, np.ascontiguousarray(x), 0, np.ascontiguousarray(weight.T), 0, _dense(bias), y)
+            _native.matmul(1, m, n, k, _matrix(x), 0, _matrix(weight.T), 0, _dense(bias), y)
         return y
 
     @staticmethod

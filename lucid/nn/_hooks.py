@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lucid.autograd import grad_enabled
-from lucid.ops._function import Function, _creation
+from lucid.ops._function import EVERY_INPUT, Function, _creation
 from lucid.tensor import Tensor, wrap
 
 Gradients = tuple[Tensor | None, ...]
@@ -21,7 +21,7 @@ class _Joint(Function):
     """Collects the gradients of ``tensors`` and shows them to ``observe``, which may return others."""
 
     name = "module_hook"
-    fresh = False
+    lent = EVERY_INPUT
 
     def __init__(self, tensors: list[Tensor], observe: Callable[[Gradients], Gradients]) -> None:
         self.observe = observe

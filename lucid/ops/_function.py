@@ -17,6 +17,7 @@ from lucid.tensor import Tensor, as_tensor, check_devices, wrap
 __all__ = ["Function", "Tracer", "apply", "set_tracer"]
 
 _creation = itertools.count(1)
+EVERY_INPUT = range(1 << 30)
 _FLOAT16 = 23  # NumPy's type number; float32 and float64 and all integers are below
 
 
@@ -62,8 +63,8 @@ class Function:
     """Whether it only moves or converts data, so that inputs need not be of one dtype that lucid computes with."""
     view: ClassVar[bool] = False
     """Whether the result may share memory with the first input."""
-    fresh: bool = True
-    """Whether ``backward`` returns arrays of its own alone: not ``dy``, no view of it, not one array twice."""
+    lent: range | tuple[int, ...] = ()
+    """The inputs whose gradient may be ``dy`` itself, a view of it, or an array that ``backward`` returns twice."""
     adds: ClassVar[bool] = False
     """Whether ``backward`` takes a third argument: what is there already of its first input's gradient, or None.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from lucid.backends import Backend
 from lucid.ops._common import broadcast_shape, floating, number, operands, unbroadcast
-from lucid.ops._function import Function, apply
+from lucid.ops._function import EVERY_INPUT, Function, apply
 from lucid.tensor import Operand, Tensor, as_tensor, wrap
 
 __all__ = [
@@ -66,7 +66,7 @@ def _unary(be: Backend, op: str, x: Any) -> Any:
 
 class Add(Function):
     name = "add"
-    fresh = False
+    lent = EVERY_INPUT
 
     def forward(self, be: Backend, a: Any, b: Any) -> Any:
         if self.needs is not None:
@@ -107,7 +107,7 @@ def add(a: Operand, b: Operand) -> Tensor:
 
 class Sub(Function):
     name = "sub"
-    fresh = False
+    lent = EVERY_INPUT
 
     def forward(self, be: Backend, a: Any, b: Any) -> Any:
         if self.needs is not None:

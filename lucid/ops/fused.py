@@ -28,7 +28,7 @@ class NormAct(BatchNorm):
         super().__init__(training, momentum, eps)
         self.relu = relu
         self.keeps = (0, 1, -1) if relu else (0, 1)
-        self.fresh = relu  # else the residual's gradient is dy itself
+        self.lent = () if relu else (5,)  # the residual's gradient is dy itself
 
     def forward(self, be: Backend, x: Any, gamma: Any, beta: Any, mean: Any, var: Any, residual: Any) -> Any:  # type: ignore[override]
         if self.training:
@@ -54,7 +54,7 @@ class Conv2dAdd(Conv2d):
     """``conv2d(x) + residual``."""
 
     name = "conv2d_add"
-    fresh = False  # the residual's gradient is dy itself
+    lent = (3,)  # the residual's gradient is dy itself
 
     def forward(self, be: Backend, x: Any, weight: Any, bias: Any, residual: Any) -> Any:  # type: ignore[override]
         self.save(x, weight)

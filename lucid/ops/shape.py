@@ -17,7 +17,7 @@ from lucid.backends import Backend
 from lucid.device import move
 from lucid.dtypes import as_dtype
 from lucid.ops._common import Shape, all_axes, broadcast_shape, one_axis, unbroadcast
-from lucid.ops._function import Function, apply
+from lucid.ops._function import EVERY_INPUT, Function, apply
 from lucid.tensor import Operand, Tensor, _plain_index, as_tensor
 
 __all__ = [
@@ -52,7 +52,7 @@ class Reshape(Function):
     name = "reshape"
     params = ("shape",)
     any_dtype = view = True
-    fresh = False
+    lent = EVERY_INPUT
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
@@ -179,7 +179,7 @@ class Transpose(Function):
     name = "transpose"
     params = ("axes",)
     any_dtype = view = True
-    fresh = False
+    lent = EVERY_INPUT
 
     def __init__(self, axes: Shape) -> None:
         self.axes = axes
@@ -249,7 +249,7 @@ class BroadcastTo(Function):
     name = "broadcast_to"
     params = ("shape",)
     any_dtype = view = True
-    fresh = False
+    lent = EVERY_INPUT
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
@@ -294,7 +294,7 @@ def broadcast_to(x: Operand, shape: Sequence[int]) -> Tensor:
 class Concatenate(Function):
     name = "concatenate"
     params = ("axis",)
-    fresh = False
+    lent = EVERY_INPUT
 
     def __init__(self, axis: int) -> None:
         self.axis = axis
@@ -412,7 +412,7 @@ class Pad(Function):
     name = "pad"
     params = ("widths", "value")
 
-    fresh = False
+    lent = EVERY_INPUT
 
     def __init__(self, widths: tuple[tuple[int, int], ...], value: float) -> None:
         self.widths = widths
