@@ -355,3 +355,25 @@ class Backend(ABC):
         Its methods are those of ``lucid.backends.native.NativePlan``. A backend without plans runs the model instead.
         """
         return None
+
+
+class FusedBackend(Backend):
+    """A backend with kernels for ``norm_act_train``, ``norm_act_eval`` and ``norm_act_grad``, which it defines.
+
+    Without a residual and a ReLU, they are batch normalisation.
+    """
+
+    def batch_norm_train(
+        self, x: Array, gamma: Array | None, beta: Array | None, eps: float
+    ) -> tuple[Array, Array, Array]:
+        return self.norm_act_train(x, gamma, beta, eps, None, False)
+
+    def batch_norm_eval(
+        self, x: Array, gamma: Array | None, beta: Array | None, mean: Array, var: Array, eps: float
+    ) -> Array:
+        return self.norm_act_eval(x, gamma, beta, mean, var, eps, None, False)
+
+    def batch_norm_grad(
+        self, dy: Array, x: Array, gamma: Array | None, mean: Array, var: Array, eps: float, training: bool
+    ) -> tuple[Array, Array, Array]:
+        return self.norm_act_grad(dy, x, None, gamma, mean, var, eps, training, False)[:3]

@@ -41,7 +41,7 @@ from lucid.backends._cuda_run import (
     options_for,
     structure,
 )
-from lucid.backends.base import Array, Backend, Pair, dense_order
+from lucid.backends.base import Array, FusedBackend, Pair, dense_order
 
 _UNARY = {
     name: np.int32(code)
@@ -102,7 +102,7 @@ def every_module() -> Iterator[tuple[str, tuple[str, ...]]]:
             yield "gemm.cu", options_for(Launch("gemm.cu", name, dtype, (1, 1, 1), 1, (), defines))
 
 
-class CudaBackend(Backend):
+class CudaBackend(FusedBackend):
     """See ``Backend``. Kernels run on CuPy's current stream, their memory is CuPy's pool's."""
 
     name = "cuda"
@@ -646,11 +646,6 @@ class CudaBackend(Backend):
         """Pixels and channels of a stored image batch."""
         return x.shape[0] * x.shape[1] * x.shape[2], x.shape[3]
 
-    def batch_norm_train(
-        self, x: Array, gamma: Array | None, beta: Array | None, eps: float
-    ) -> tuple[Array, Array, Array]:
-        return self.norm_act_train(x, gamma, beta, eps, None, False)
-
     def norm_act_train(
         self, x: Array, gamma: Array | None, beta: Array | None, eps: float, residual: Array | None, relu: bool
     ) -> tuple[Array, Array, Array]:
@@ -674,11 +669,6 @@ class CudaBackend(Backend):
             grid = ceil_div(segments * channels, SMALL_BLOCK), 1, 1
             self._run("norm.cu", kernel, images.dtype, grid, rows, channels, images, *others, parts, block=SMALL_BLOCK)
         return parts
-
-    def batch_norm_eval(
-        self, x: Array, gamma: Array | None, beta: Array | None, mean: Array, var: Array, eps: float
-    ) -> Array:
-        return self.norm_act_eval(x, gamma, beta, mean, var, eps, None, False)
 
     def norm_act_eval(
         self,
@@ -718,11 +708,6 @@ class CudaBackend(Backend):
         if y.size:
             arguments = *x.shape, x, *coefficients, residual, relu, y
             self._run("norm.cu", "normalize", y.dtype, self._blocks(ceil_div(y.size, 4)), *arguments)
-
-    def batch_norm_grad(
-        self, dy: Array, x: Array, gamma: Array | None, mean: Array, var: Array, eps: float, training: bool
-    ) -> tuple[Array, Array, Array]:
-        return self.norm_act_grad(dy, x, None, gamma, mean, var, eps, training, False)[:3]
 
     def norm_act_grad(
         self,

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from lucid.backends.base import Array, Backend, Pair, dense_order
+from lucid.backends.base import Array, FusedBackend, Pair, dense_order
 
 try:
     import _lucid_native as _native
@@ -220,7 +220,7 @@ class _Panels:
         self._kept.pop(key, None)  # without the lock, which this thread may hold while an array dies
 
 
-class NativeBackend(Backend):
+class NativeBackend(FusedBackend):
     """See ``Backend``; ``LUCID_ISA`` chooses the instruction set among those that the processor has."""
 
     name = "native"
@@ -436,11 +436,6 @@ class NativeBackend(Backend):
 
     # -- batch normalisation -----------------------------------------------------------------------------------------
 
-    def batch_norm_train(
-        self, x: Array, gamma: Array | None, beta: Array | None, eps: float
-    ) -> tuple[Array, Array, Array]:
-        return self.norm_act_train(x, gamma, beta, eps, None, False)
-
     def norm_act_train(
         self, x: Array, gamma: Array | None, beta: Array | None, eps: float, residual: Array | None, relu: bool
     ) -> tuple[Array, Array, Array]:
@@ -450,11 +445,6 @@ class NativeBackend(Backend):
         _native.batch_norm_stats(rows, channels, images, mean, var)
         x = images.transpose(_CHANNELS_FIRST)
         return self.norm_act_eval(x, gamma, beta, mean, var, eps, residual, relu), mean, var
-
-    def batch_norm_eval(
-        self, x: Array, gamma: Array | None, beta: Array | None, mean: Array, var: Array, eps: float
-    ) -> Array:
-        return self.norm_act_eval(x, gamma, beta, mean, var, eps, None, False)
 
     def norm_act_eval(
         self,
@@ -493,11 +483,6 @@ class NativeBackend(Backend):
             sizes, _images(x), panels, packed, _dense(bias), gamma, beta, mean, var, float(norm[4]), more, relu, stored
         )
         return y
-
-    def batch_norm_grad(
-        self, dy: Array, x: Array, gamma: Array | None, mean: Array, var: Array, eps: float, training: bool
-    ) -> tuple[Array, Array, Array]:
-        return self.norm_act_grad(dy, x, None, gamma, mean, var, eps, training, False)[:3]
 
     def norm_act_grad(
         self,

@@ -95,8 +95,9 @@ struct Around {
         }
     }
 
-    // `values` are the image's first; the pixel (h, w) may lie outside.
-    void copy(const T* values, const Image& image, int64_t h, int64_t w, T* to) const {
+    // `values` are the image's first; the pixel may lie outside.
+    void copy(const T* values, const Image& image, const Tap& at, T* to) const {
+        const auto [h, w] = at;
         const int64_t pixel = (h * image.width + w) * image.pitch;
         if (h + least.h >= 0 && h + most.h < image.height && w + least.w >= 0 && w + most.w < image.width) {
             for (int i = 0; i < adjoined_count; to += adjoined[i++].length)
@@ -114,49 +115,63 @@ struct Around {
     }
 };
 
-template <class T>
-struct AroundBuffer : RowBuffer<T> {
-    Around<T> around;
+// A of a convolution or of its input gradient: rows are pixels of a grid, and take what lies around a place of an image.
+// `Source` says where C's rows lie, and where a tap meets the image (`tap_at`).
+template <class T, class Source>
+struct AroundSource {
+    static constexpr bool BY_PIXEL = false;
+    using Kind = Rows<T>;
+    struct Buffer : RowBuffer<T> {
+        Around<T> around;
+    };
+    const T* values;  // the first of the group's channels
+    Image image;
+    int64_t channels;  // of the group
+    int64_t grid_w, grid_h;
+    int64_t stride_h, stride_w, start_h, start_w;  // the grid's pixel is at pixel * stride + start in the image
+
+    Tap place(const Walk& p) const { return {p.h * stride_h + start_h, p.w * stride_w + start_w}; }
+
+    const T* first_value(const Walk& p) const { return values + p.n * image.height * image.width * image.pitch; }
+
+    const Source& source() const { return static_cast<const Source&>(*this); }
+
+    void ahead(const Piece& piece, Ahead& ahead) const {
+        const Tap tap = source().tap_at(piece.k0 / channels);
+        const int64_t channel = piece.k0 % channels;
+        Walk p(piece.m0, grid_w, grid_h);
+        for (int i = 0; i < piece.rows; ++i, p.next()) {
+            const Tap at = place(p);
+            ahead.row(i, address(first_value(p), ((at.h + tap.h) * image.width + at.w + tap.w) * image.pitch + channel));
+        }
+    }
+
+    Rows<T> tile(const Piece& piece, const Piece&, int64_t, Buffer& buffer) const {
+        buffer.around.settle(piece.k0, piece.length, channels, image, [&](int64_t t) { return source().tap_at(t); });
+        Walk p(piece.m0, grid_w, grid_h);
+        for (int i = 0; i < piece.rows; ++i, p.next())
+            buffer.around.copy(first_value(p), image, place(p), buffer.values + i * ROW_PITCH);
+        return {buffer.values};
+    }
 };
 
 // -- forward: rows are output pixels, k is (kh, kw, ci), columns are output channels ---------------------------------
 
 template <class T>
-struct ForwardSource {
-    static constexpr bool BY_PIXEL = false;
-    using Kind = Rows<T>;
-    using Buffer = AroundBuffer<T>;
+struct ForwardSource : AroundSource<T, ForwardSource<T>> {
     const Conv& s;
-    const T* x;
-    T* y;
-    int64_t group, channels;
-    Image image;
+    T* y;  // the first of the group's channels
 
-    ForwardSource(const Conv& shape, const T* x_, T* y_, int64_t g)
-        : s(shape), x(x_), y(y_), group(g), channels(shape.c / shape.groups), image{shape.h, shape.w, shape.c} {}
-
-    void rows(const Piece& piece, T** to) const {
-        for (int i = 0; i < piece.rows; ++i) to[i] = y + (piece.m0 + i) * s.o + group * (s.o / s.groups);
-    }
+    ForwardSource(const Conv& shape, const T* x, T* y_, int64_t group)
+        : AroundSource<T, ForwardSource<T>>{x + group * (shape.c / shape.groups), {shape.h, shape.w, shape.c},
+                                            shape.c / shape.groups, shape.ow, shape.oh, shape.stride_h, shape.stride_w,
+                                            -shape.pad_h, -shape.pad_w},
+          s(shape), y(y_ + group * (shape.o / shape.groups)) {}
 
     Tap tap_at(int64_t tap) const { return {tap / s.kw * s.dilation_h, tap % s.kw * s.dilation_w}; }
 
-    void ahead(const Piece& piece, Ahead& ahead) const {
-        const Tap tap = tap_at(piece.k0 / channels);
-        Walk p(piece.m0, s.ow, s.oh);
-        for (int i = 0; i < piece.rows; ++i, p.next()) {
-            const int64_t h = p.h * s.stride_h - s.pad_h + tap.h, w = p.w * s.stride_w - s.pad_w + tap.w;
-            ahead.row(i, address(x, ((p.n * s.h + h) * s.w + w) * s.c + group * channels + piece.k0 % channels));
-        }
-    }
-
-    Rows<T> tile(const Piece& piece, const Piece&, int64_t, Buffer& buffer) const {
-        buffer.around.settle(piece.k0, piece.length, channels, image, [&](int64_t t) { return tap_at(t); });
-        Walk p(piece.m0, s.ow, s.oh);
-        for (int i = 0; i < piece.rows; ++i, p.next())
-            buffer.around.copy(x + p.n * s.h * s.w * s.c + group * channels, image, p.h * s.stride_h - s.pad_h,
-                               p.w * s.stride_w - s.pad_w, buffer.values + i * ROW_PITCH);
-        return {buffer.values};
+    void rows(const Piece& piece, T** to) const {
+        for (int i = 0; i < piece.rows; ++i) to[i] = y + (piece.m0 + i) * s.o;
     }
 };
 
@@ -233,8 +248,8 @@ struct ThinSource {
             for (int k = 0; k < length; ++k)
                 buffer.at[k] = x + (k0 + k) / (s.kw * s.c) * s.dilation_h * s.w * s.c + (k0 + k) % (s.kw * s.c);
         buffer.k0 = k0;
-        const int64_t ow = m0 % s.ow, oh = m0 / s.ow % s.oh, n = m0 / (s.ow * s.oh);
-        return {buffer.at, ((n * s.h + oh * s.stride_h) * s.w + ow * s.stride_w) * s.c, s.stride_w * s.c};
+        const Walk p(m0, s.ow, s.oh);
+        return {buffer.at, ((p.n * s.h + p.h * s.stride_h) * s.w + p.w * s.stride_w) * s.c, s.stride_w * s.c};
     }
 };
 
@@ -312,48 +327,26 @@ inline Axis residue_class(int64_t residue, int64_t size, int64_t stride, int64_t
 }
 
 template <class T>
-struct InputGradSource {
-    static constexpr bool BY_PIXEL = false;
-    using Kind = Rows<T>;
-    using Buffer = AroundBuffer<T>;
+struct InputGradSource : AroundSource<T, InputGradSource<T>> {
     const Conv& s;
-    const T* dy;
-    T* dx;
-    int64_t group, channels;  // channels: of dy, in the group
+    T* dx;  // the first of the group's channels
     const Axis &vertical, &horizontal;
-    Image image;
 
-    InputGradSource(const Conv& shape, const T* dy_, T* dx_, int64_t g, const Axis& vertical_, const Axis& horizontal_)
-        : s(shape), dy(dy_), dx(dx_), group(g), channels(shape.o / shape.groups), vertical(vertical_),
-          horizontal(horizontal_), image{shape.oh, shape.ow, shape.o} {}
-
-    void rows(const Piece& piece, T** to) const {
-        Walk p(piece.m0, horizontal.count, vertical.count);
-        for (int i = 0; i < piece.rows; ++i, p.next()) {
-            const int64_t h = vertical.first + p.h * s.stride_h, w = horizontal.first + p.w * s.stride_w;
-            to[i] = dx + ((p.n * s.h + h) * s.w + w) * s.c + group * (s.c / s.groups);
-        }
-    }
+    InputGradSource(const Conv& shape, const T* dy, T* dx_, int64_t group, const Axis& vertical_, const Axis& horizontal_)
+        : AroundSource<T, InputGradSource<T>>{dy + group * (shape.o / shape.groups), {shape.oh, shape.ow, shape.o},
+                                              shape.o / shape.groups, horizontal_.count, vertical_.count, 1, 1, 0, 0},
+          s(shape), dx(dx_ + group * (shape.c / shape.groups)), vertical(vertical_), horizontal(horizontal_) {}
 
     Tap tap_at(int64_t tap) const {
         return {vertical.offset(tap / horizontal.taps), horizontal.offset(tap % horizontal.taps)};
     }
 
-    void ahead(const Piece& piece, Ahead& ahead) const {
-        const Tap tap = tap_at(piece.k0 / channels);
+    void rows(const Piece& piece, T** to) const {
         Walk p(piece.m0, horizontal.count, vertical.count);
-        for (int i = 0; i < piece.rows; ++i, p.next())
-            ahead.row(i, address(dy, ((p.n * s.oh + p.h + tap.h) * s.ow + p.w + tap.w) * s.o + group * channels +
-                                         piece.k0 % channels));
-    }
-
-    Rows<T> tile(const Piece& piece, const Piece&, int64_t, Buffer& buffer) const {
-        buffer.around.settle(piece.k0, piece.length, channels, image, [&](int64_t t) { return tap_at(t); });
-        Walk p(piece.m0, horizontal.count, vertical.count);
-        for (int i = 0; i < piece.rows; ++i, p.next())
-            buffer.around.copy(dy + p.n * s.oh * s.ow * s.o + group * channels, image, p.h, p.w,
-                               buffer.values + i * ROW_PITCH);
-        return {buffer.values};
+        for (int i = 0; i < piece.rows; ++i, p.next()) {
+            const int64_t h = vertical.first + p.h * s.stride_h, w = horizontal.first + p.w * s.stride_w;
+            to[i] = dx + ((p.n * s.h + h) * s.w + w) * s.c;
+        }
     }
 };
 

@@ -463,10 +463,14 @@ static void contract(const Operand<T>& p, const Source& source) {
     constexpr int NR = PANEL<T>;
     constexpr bool BY_PIXEL = Source::BY_PIXEL;
     if (p.m <= 0 || p.n <= 0) return;
+    const auto row_of = [&](int64_t m) {
+        T* row;
+        source.rows({m, 1, 0, 0}, &row);
+        return row;
+    };
     if (p.k <= 0) {
         for (int64_t m = 0; m < p.m; ++m) {
-            T* row;
-            source.rows({m, 1, 0, 0}, &row);
+            T* const row = row_of(m);
             for (int64_t n = 0; n < p.n; ++n) row[n] = finish(p.epilogue, OfColumns<T>(p.epilogue, n), T(0), row + n);
         }
         return;
@@ -559,9 +563,7 @@ static void contract(const Operand<T>& p, const Source& source) {
             ahead.nothing();
             if (beside && (end_of_sum || segment % GROUP == GROUP - 1)) {
                 for (int64_t m = 0; m < height; ++m) {
-                    T* row;
-                    source.rows({row0 + m, 1, 0, 0}, &row);
-                    T* c = row + column0;
+                    T* c = row_of(row0 + m) + column0;
                     const T* g = group_sum + m * width;
                     for (int64_t n = 0; n < width; ++n) {
                         const T value = c[n] + g[n];
