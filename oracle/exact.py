@@ -8,12 +8,13 @@ each function below says which sums and roundings it counts.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from lucid.backends import Backend, backend_for
+from oracle.algorithms import of_images, of_pieces, tap_squares
 from oracle.layer import Layer
 from oracle.rounding import FUNCTION_ROUNDINGS, Deviation, Rounding, alike, chain, growth, mean_square, plain_chain
 from oracle.trace import Kind
@@ -121,6 +122,17 @@ def _contraction(
     return total, Deviation(own, rounding.operand**2 * total * total)
 
 
+def _over_images(
+    contract: Contraction, dy: Array, x: Array, terms: float, rounding: Rounding
+) -> tuple[Array, Deviation]:
+    """A contraction over the images of a batch, which may be added up in the storage type."""
+    total, deviation = _contraction(contract, dy, x, terms, rounding)
+    if not rounding.between:
+        return total, deviation
+    shares = [contract(dy[i : i + 1], x[i : i + 1]) for i in range(len(dy))]
+    return total, replace(deviation, own=deviation.own + of_images(shares, rounding))
+
+
 def _squares(contract: Contraction, a: Array, b: Array) -> Array:
     """The sums of squared products; in float32, scaled so that nothing underflows: variances need no more."""
     scale_a, scale_b = (float(np.abs(each).max(initial=0.0)) or 1.0 for each in (a, b))
@@ -142,15 +154,19 @@ def _conv(layer: Layer, feed: Feed, rounding: Rounding) -> Iterator[Expected]:
     dy = feed.gradient
     if dy is None:
         return
-    yield _input_gradient(
-        layer,
-        *_contraction(lambda a, b: be.conv2d_input_grad(a, b, x.shape, *geometry), dy, weight, fan_out, rounding),
+    dx, deviation = _contraction(
+        lambda a, b: be.conv2d_input_grad(a, b, x.shape, *geometry), dy, weight, fan_out, rounding
     )
+    if rounding.between and layer.kernel > 1:
+        squares = tap_squares(dy, weight, x.shape, layer.stride, layer.padding, layer.groups)
+        taps = (-(-layer.kernel // layer.stride)) ** 2  # that meet one pixel
+        deviation = replace(deviation, own=deviation.own + of_pieces(dx, squares, taps, rounding))
+    yield _input_gradient(layer, dx, deviation)
     pixels = dy.size // dy.shape[1]
     yield _parameter(
         layer,
         "weight",
-        *_contraction(lambda a, b: be.conv2d_weight_grad(a, b, weight.shape, *geometry), dy, x, pixels, rounding),
+        *_over_images(lambda a, b: be.conv2d_weight_grad(a, b, weight.shape, *geometry), dy, x, pixels, rounding),
     )
 
 
@@ -164,9 +180,10 @@ def _linear(layer: Layer, feed: Feed, rounding: Rounding) -> Iterator[Expected]:
     if dy is None:
         return
     yield _input_gradient(layer, *_contraction(lambda a, b: a @ b, dy, weight, weight.shape[0], rounding))
-    yield _parameter(layer, "weight", *_contraction(lambda a, b: a.T @ b, dy, x, dy.shape[0], rounding))
+    yield _parameter(layer, "weight", *_over_images(lambda a, b: a.T @ b, dy, x, dy.shape[0], rounding))
     magnitude = np.abs(dy).sum(0)
-    yield _parameter(layer, "bias", dy.sum(0), Deviation(plain_chain(rounding.sums, dy.shape[0], magnitude)))
+    own = plain_chain(rounding.sums, dy.shape[0], magnitude)
+    yield _parameter(layer, "bias", dy.sum(0), Deviation(own + of_images(list(dy), rounding)))
 
 
 # -- batch normalisation ----------------------------------------------------------------------------------------------
@@ -290,8 +307,9 @@ def _norm_gradients(
     shared = shared + np.square(sum_dyx / count) * (known.mean_error * known.scale**2 + xhat**2 * known.scale_error)
     shared = np.square(factor) * shared + dx * dx * known.scale_error
     yield _input_gradient(layer, dx, Deviation(own, shared))
-    yield _parameter(layer, "weight", sum_dyx.reshape(-1), Deviation(sum_dyx_error.reshape(-1)))
-    yield _parameter(layer, "bias", sum_dy.reshape(-1), Deviation(sum_dy_error.reshape(-1)))
+    for name, terms, error in (("weight", dy * xhat, sum_dyx_error), ("bias", dy, sum_dy_error)):
+        pieces = of_images(list(terms.sum((2, 3))), rounding)
+        yield _parameter(layer, name, terms.sum(axes), Deviation(error.reshape(-1) + pieces))
 
 
 # -- what selects, and what averages ----------------------------------------------------------------------------------

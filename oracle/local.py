@@ -21,13 +21,14 @@ from typing import Any
 import numpy as np
 
 from oracle.case import Case
-from oracle.compare import Budget, LayerVerdict, Precision, Status, SubjectVerdict, count_not_finite
+from oracle.compare import Budget, LayerVerdict, Status, SubjectVerdict, count_not_finite
 from oracle.driving import BlockRun, LayerRun, Layerwise
 from oracle.errors import UsageError
 from oracle.exact import Expected, Feed, expected, expected_arrivals, expected_sum
 from oracle.kind import describe
 from oracle.layer import IMAGE, Layer, layers_of
-from oracle.rounding import REACH, ROUNDINGS, limit, round_to
+from oracle.profile import profile_of
+from oracle.rounding import REACH, limit, round_to, rounding_of
 from oracle.subjects import Subject
 from oracle.trace import Kind, Trace
 
@@ -35,14 +36,14 @@ Array = np.ndarray[Any, Any]
 Progress = Callable[[str], None]
 
 
-def local_check(subject: Subject, truth: Trace, case: Case, precision: Precision) -> SubjectVerdict:
+def local_check(subject: Subject, truth: Trace, case: Case, precision: str) -> SubjectVerdict:
     """Drive ``subject`` through ``case`` layer by layer and judge every layer by itself.
 
     Args:
         subject: one that can be driven (its ``layerwise`` is not ``None``).
         truth: the case's truth in float64, every tensor.
         case: what is run.
-        precision: what the subject computes in.
+        precision: what the subject computes in, as `oracle.profile` spells it.
 
     Raises:
         UsageError: the subject cannot be driven layer by layer.
@@ -96,14 +97,15 @@ class LocalTruth:
         keep: whether to keep every layer's expectation for the next subject; it takes several times the truth's memory.
     """
 
-    def __init__(self, case: Case, truth: Trace, precision: Precision, *, keep: bool = False) -> None:
-        self.case, self.truth, self.precision = case, truth, precision
-        self.rounding = ROUNDINGS[precision]
+    def __init__(self, case: Case, truth: Trace, precision: str, *, keep: bool = False) -> None:
+        self.case, self.truth, self.profile = case, truth, profile_of(precision)
+        self.precision = str(self.profile)
+        self.rounding = rounding_of(self.profile)
         self.layers = [layer for layer in layers_of(case.architecture) if layer.op != "loss" or case.mode == "train"]
         self._kept: list[Step] | None = None
         self._keep = keep
         self._state = {
-            name: round_to(value, precision) for name, value in case.state.items() if value.dtype.kind == "f"
+            name: round_to(value, self.profile) for name, value in case.state.items() if value.dtype.kind == "f"
         }
 
     def steps(self) -> Iterator[Step]:
@@ -130,7 +132,7 @@ class LocalTruth:
             made = expected(layer, feed, self.rounding)
             if layer.block and feed.gradient is not None:
                 [gradient] = [each.exact for each in made if each.kind == "activation_gradient"]
-                handed[layer.name] = round_to(gradient, self.precision)
+                handed[layer.name] = round_to(gradient, self.profile)
             yield Step(layer, feed, [each for each in made if not self._needless(layer, each)], {}, {}, {})
 
     @staticmethod
@@ -139,11 +141,11 @@ class LocalTruth:
         return each.kind == "activation_gradient" and IMAGE in layer.inputs
 
     def _fed(self, name: str) -> Array:
-        return round_to(self.case.input if name == IMAGE else self.truth["activation", name], self.precision)
+        return round_to(self.case.input if name == IMAGE else self.truth["activation", name], self.profile)
 
     def _gradient(self, name: str) -> Array | None:
         key: tuple[Kind, str] = ("activation_gradient", name)
-        return round_to(self.truth[key], self.precision) if key in self.truth else None
+        return round_to(self.truth[key], self.profile) if key in self.truth else None
 
     def _feed(self, layer: Layer) -> Feed:
         prefix = f"{layer.name}."
@@ -184,7 +186,7 @@ class _Run:
         """Run and judge one layer."""
         start = time.perf_counter()
         try:
-            made = _drive(self._driven, step, truth.precision)
+            made = _drive(self._driven, step)
         except UsageError:
             raise
         except Exception as error:  # a subject is foreign code: whatever it raises is its verdict
@@ -207,7 +209,7 @@ class _Run:
 Made = dict[tuple[Kind, str, str], Array | None]
 
 
-def _drive(driven: Layerwise, step: Step, precision: Precision) -> Made:
+def _drive(driven: Layerwise, step: Step) -> Made:
     """Run one layer and sort what it made by kind, name and note, as `Expected` has them."""
     layer, feed = step.layer, step.feed
     if layer.op == "sum":

@@ -41,6 +41,7 @@ from oracle.golden import (
     sketch,
 )
 from oracle.layer import consumers, layers_of
+from oracle.profile import Profile, profile_of
 from oracle.trace import KINDS, Key, Kind, Trace
 
 Progress = Callable[[str], None]
@@ -73,7 +74,7 @@ class Truth:
         self.how = "" if golden is None else f"the golden of {golden.name} (law {golden.law}), stored"
         self._trace: Trace | None = None
         self._scales: dict[Key, float] = {}
-        self._budgets: dict[Precision, Mapping[Key, Budget]] = {}
+        self._budgets: dict[str, Mapping[Key, Budget]] = {}
 
     @property
     def trace(self) -> Trace:
@@ -157,30 +158,41 @@ class Truth:
             )
         self.how = f"lucid float64, made here; PyTorch float64 agrees, at most {worst.used:.0%} of its budget used"
 
-    def _budget_of_all(self, precision: Precision, trace: Trace, progress: Progress) -> Mapping[Key, Budget]:
+    def _budget_of_all(self, precision: str | Profile, trace: Trace, progress: Progress) -> Mapping[Key, Budget]:
         from oracle.budget import free_budget, in_float64
 
-        if precision == "float64":
+        profile = profile_of(precision)
+        if profile.base == "float64":
             single = self._budget_of_all("float32", trace, progress)
             return {key: in_float64(budget) for key, budget in single.items()}
-        if precision not in self._budgets:
-            self._budgets[precision] = free_budget(self.case, precision, truth=trace, progress=progress)
-        return self._budgets[precision]
+        name = str(profile)
+        if name not in self._budgets:
+            self._budgets[name] = free_budget(self.case, profile, truth=trace, progress=progress)
+        return self._budgets[name]
 
-    def budget(self, key: Key, precision: Precision) -> Budget:
-        """How far a healthy subject may be in a whole run."""
-        if self.golden is not None:
-            return self.golden.budget(key, precision)
-        return self._budget_of_all(precision, self.trace, lambda message: None)[key]
+    def budget(self, key: Key, precision: str | Profile) -> Budget:
+        """How far a healthy subject may be in a whole run.
+
+        A golden has the budgets of the base precisions; those of a profile with options come from disturbed runs here.
+        """
+        profile = profile_of(precision).in_mode(self.case.mode)
+        if self.golden is not None and not profile.options:
+            return self.golden.budget(key, profile.base)
+        return self._budget_of_all(profile, self.trace, lambda message: None)[key]
 
     def judge(self, view: View, precision: str) -> Callable[[Key, np.ndarray], LayerVerdict | Future[LayerVerdict]]:
         """What makes the verdict on one tensor, in one view."""
-        asked: Precision = precision  # type: ignore[assignment]
         if view == "exact":
             return lambda key, array: self._judge_exact(key, array, precision)
         if view == "stored":
-            return lambda key, array: self._judge_stored(key, array, asked)
-        return _Free(self, asked).judge
+            profile = profile_of(precision).in_mode(self.case.mode)
+            if profile.options:
+                raise UsageError(
+                    f"stored: the golden has budgets of the base precisions alone; {str(profile)!r} needs the truth "
+                    "computed again, in the view free"
+                )
+            return lambda key, array: self._judge_stored(key, array, profile.base)
+        return _Free(self, precision).judge
 
     def _judge_exact(self, key: Key, array: np.ndarray, precision: str) -> Future[LayerVerdict]:
         from oracle.digest import _pool
@@ -259,7 +271,7 @@ class _Known(Truth):
         self._trace, self._given = trace, budgets
         self._scales = {key: root_mean_square(trace[key]) for key in trace}
 
-    def budget(self, key: Key, precision: Precision) -> Budget:
+    def budget(self, key: Key, precision: str | Profile) -> Budget:
         return self._given[key]
 
 
@@ -270,7 +282,7 @@ class _Free:
     against the truth at the subject's decisions, which is computed when the first gradient comes.
     """
 
-    def __init__(self, truth: Truth, precision: Precision) -> None:
+    def __init__(self, truth: Truth, precision: str) -> None:
         self._truth, self._precision = truth, precision
         self._passed: dict[str, np.ndarray] = {}
         self._winners: np.ndarray | None = None
