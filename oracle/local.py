@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,13 +27,17 @@ from oracle.errors import UsageError
 from oracle.exact import Expected, Feed, expected, expected_arrivals, expected_sum
 from oracle.kind import describe
 from oracle.layer import IMAGE, Layer, layers_of
-from oracle.profile import profile_of
-from oracle.rounding import REACH, limit, round_to, rounding_of
+from oracle.profile import Profile, profile_of
+from oracle.rounding import REACH, Deviation, limit, round_to, rounding_of
 from oracle.subjects import Subject
 from oracle.trace import Kind, Trace
 
 Array = np.ndarray[Any, Any]
 Progress = Callable[[str], None]
+
+# Other profiles are tried for so many tensors of a subject that are over, by less than so many times their budget (an
+# element near zero may use many times its own where sums are kept in a format whose smallest numbers are large).
+HINTS, HINT_USED = 6, 1024.0
 
 
 def local_check(subject: Subject, truth: Trace, case: Case, precision: str) -> SubjectVerdict:
@@ -135,6 +139,13 @@ class LocalTruth:
                 handed[layer.name] = round_to(gradient, self.profile)
             yield Step(layer, feed, [each for each in made if not self._needless(layer, each)], {}, {}, {})
 
+    def expectations(self, step: Step, profile: Profile) -> list[Expected]:
+        """What a step should make under another profile of the same base."""
+        if step.layer.op == "sum":
+            return list(step.expected)
+        made = expected(step.layer, step.feed, rounding_of(profile))
+        return [each for each in made if not self._needless(step.layer, each)]
+
     @staticmethod
     def _needless(layer: Layer, each: Expected) -> bool:
         """Nobody asks for the gradient of the image."""
@@ -181,6 +192,7 @@ class _Run:
         self._backward: list[list[LayerVerdict]] = []
         self._failure = ""
         self._seconds = 0.0
+        self._hints = HINTS
 
     def take(self, step: Step, truth: LocalTruth) -> None:
         """Run and judge one layer."""
@@ -194,9 +206,33 @@ class _Run:
             self._failure = self._failure or f"{step.layer.name}: {told}"
             made = {}
         verdicts = _judged(step.expected, made, self._subject.kinds)
+        if self._hints and any(each.status == "over" for each in verdicts):
+            verdicts = self._hinted(step, made, verdicts, truth)
         self._forward += [each for each in verdicts if each.kind in ("activation", "loss")]
         self._backward.append([each for each in verdicts if each.kind not in ("activation", "loss")])
         self._seconds += time.perf_counter() - start
+
+    def _hinted(self, step: Step, made: Made, verdicts: list[LayerVerdict], truth: LocalTruth) -> list[LayerVerdict]:
+        """With the name of the profile that would allow what is over, where there is one: a hint, the status stays.
+
+        The options of a profile cost all of a tensor; what is over in a few channels alone is something else.
+        """
+        told = list(verdicts)
+        over = [i for i, each in enumerate(verdicts) if each.status == "over" and each.used < HINT_USED][: self._hints]
+        self._hints -= len(over)
+        for more in truth.profile.with_more() if over else ():
+            judged = _judged(truth.expectations(step, more), made, self._subject.kinds)
+            allowed = {(each.kind, each.name) for each in judged if each.agrees}
+            for place in over:
+                each = told[place]
+                if (
+                    each is verdicts[place]
+                    and (each.kind, each.name) in allowed
+                    and _everywhere(step.expected, made, each)
+                ):
+                    difference = "; ".join(filter(None, (each.difference, more.hint())))
+                    told[place] = replace(each, difference=difference)
+        return told
 
     def verdict(self, truth: LocalTruth) -> SubjectVerdict:
         """Forward in order, then backward from the last layer to the first."""
@@ -251,6 +287,22 @@ def _judged(wanted: Sequence[Expected], made: Made, kinds: Iterable[Kind]) -> li
     return list(verdicts.values())
 
 
+def _everywhere(wanted: Sequence[Expected], made: Made, verdict: LayerVerdict) -> bool:
+    """Whether the middle channel used at least an eighth of what the worst one used; true where there are none."""
+    for each in wanted:
+        array = made.get((each.kind, each.name, each.note))
+        if (each.kind, each.name) != (verdict.kind, verdict.name) or each.channel is None or array is None:
+            continue
+        squares, own, shared = (
+            _by_channel(part, each.exact.shape, each.channel)
+            for part in (np.square(array - each.exact), each.deviation.own, each.deviation.shared)
+        )
+        shares = np.sqrt(_shares(squares, own + shared))
+        if np.median(shares) < shares.max() / 8:
+            return False
+    return True
+
+
 def _badness(verdict: LayerVerdict) -> tuple[bool, float]:
     return not verdict.agrees, math.inf if math.isnan(verdict.used) else verdict.used
 
@@ -282,17 +334,18 @@ def _measured(wanted: Expected, array: Array, key: tuple[Kind, str]) -> LayerVer
     squares = np.square(difference)
     scale = math.sqrt(float(np.vdot(exact, exact)) / exact.size) if exact.size else 0.0
     scale = scale if scale > 0 else 1.0  # of an exact zero, deviations are absolute
-    found, own, shared = (_by_channel(each, exact.shape, axis) for each in (squares, deviation.own, deviation.shared))
+    parts = (squares, deviation.own, deviation.shared, np.square(deviation.bias))
+    found, own, shared, bias = (_by_channel(each, exact.shape, axis) for each in parts)
     count = squares.size / found.size
     error = math.sqrt(float(found.mean()))
-    budget = float(limit(own.mean(), shared.mean(), squares.size, found.size))
+    budget = float(limit(own.mean(), shared.mean(), squares.size, found.size)) + math.sqrt(float(bias.mean()))
     channel, used, allowed = None, math.nan, None
     if axis is not None:
-        allowed = limit(own, shared, count)
+        allowed = limit(own, shared, count) + np.sqrt(bias)
         shares = _shares(np.sqrt(found), allowed)
         channel = int(shares.argmax())
         used = float(shares[channel])
-    worst, largest_budget = _worst_element(squares, deviation.own, deviation.shared)
+    worst, largest_budget = _worst_element(np.abs(difference), deviation)
     largest = abs(float(difference.flat[worst]))
     over = error > budget or largest > largest_budget or used > 1.0
     status: Status = "over" if over else ("exact" if error == 0 else "within")
@@ -329,10 +382,10 @@ def _by_channel(values: Array | float, shape: tuple[int, ...], axis: int | None)
     return np.asarray(values.mean(tuple(each for each in range(len(shape)) if each != axis)))
 
 
-def _worst_element(squares: Array, own: Array | float, shared: Array | float) -> tuple[int, float]:
+def _worst_element(distance: Array, deviation: Deviation) -> tuple[int, float]:
     """Where the largest share of its own budget is used, and that budget."""
-    variance = own if np.ndim(shared) == 0 and shared == 0 else own + shared
-    if np.ndim(variance) == 0:
-        return int(squares.argmax()), (1 + REACH) * math.sqrt(float(variance))
-    worst = int(_shares(squares, variance).argmax())
-    return worst, (1 + REACH) * math.sqrt(float(np.broadcast_to(variance, squares.shape).flat[worst]))
+    allowed = (1 + REACH) * np.sqrt(deviation.own + deviation.shared) + deviation.bias
+    if np.ndim(allowed) == 0:
+        return int(distance.argmax()), float(allowed)
+    worst = int(_shares(distance, allowed).argmax())
+    return worst, float(np.broadcast_to(allowed, distance.shape).flat[worst])

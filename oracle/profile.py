@@ -138,6 +138,18 @@ class Profile:
         kept = (option for option in self.options if option != ONE_PASS and not option.startswith("sums in "))
         return Profile(self.base, tuple(kept))
 
+    def hint(self) -> str:
+        """What is said of a tensor that another profile flags and this one does not.
+
+        Example:
+            >>> profile_of("tf32, truncated").hint()[:60]
+            "within what 'tf32, truncated' allows: declare it if that is "
+        """
+        return (
+            f"within what {str(self)!r} allows: declare it if that is what this runtime does "
+            f'(--precision "{self}", or as the precision of a subject)'
+        )
+
     def with_more(self) -> list[Profile]:
         """This profile with one more option, for each that its base has.
 

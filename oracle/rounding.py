@@ -192,20 +192,22 @@ def alike(unit: float, repeats: Array, total: Array) -> Array:
 
 @dataclass(frozen=True)
 class Deviation:
-    """What a healthy result may deviate by: the variance of what is each element's own, and of what a channel shares.
+    """What a healthy result may deviate by: the variance of what is each element's own, the variance of what a channel
+    shares, and what the mean error may be, which no average takes away.
 
-    Both have the result's shape, or broadcast to it.
+    All have the result's shape, or broadcast to it.
     """
 
     own: Array | float
     shared: Array | float = 0.0
+    bias: Array | float = 0.0
 
     def stored(self, exact: Array, rounding: Rounding) -> Deviation:
         """With the rounding of the result itself, where that is coarser than the sums'."""
         own = self.own
         if rounding.store > rounding.sums:
             own = own + mean_square(rounding.store) * exact * exact
-        return Deviation(own + mean_square(rounding.least), self.shared)
+        return Deviation(own + mean_square(rounding.least), self.shared, self.bias)
 
 
 def limit(mean_own: Array, mean_shared: Array, own_count: float, shared_count: float = 1.0) -> Array:

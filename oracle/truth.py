@@ -7,8 +7,9 @@ PyTorch in float64, which shares no code with it, must agree within float64's ow
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -45,6 +46,9 @@ from oracle.profile import Profile, profile_of
 from oracle.trace import KINDS, Key, Kind, Trace
 
 Progress = Callable[[str], None]
+
+# A hint for a whole run: for so many tensors, of traces of so many numbers, and of what used so much of its budget.
+HINTS, HINT_SIZE, HINT_USED = 6, 2**25, 64.0
 
 
 def prepare(case: Case, directory: Path | None = None) -> Truth:
@@ -180,6 +184,37 @@ class Truth:
             return self.golden.budget(key, profile.base)
         return self._budget_of_all(profile, self.trace, lambda message: None)[key]
 
+    def hinted(self, layers: Sequence[LayerVerdict], view: View, precision: str) -> list[LayerVerdict]:
+        """The verdicts of a whole run; where one option more would allow all that is over, the first few say so.
+
+        Only where the disturbed runs of that profile take seconds, and where nothing is far over: a hint is cheap, and
+        never changes a status.
+        """
+        over = [layer for layer in layers if layer.observed and not layer.agrees]
+        if view != "free" or not over or any(layer.status != "over" for layer in over):
+            return list(layers)
+        size = sum(self.trace[key].size for key in self.trace)
+        if size > HINT_SIZE or max(layer.used for layer in over) > HINT_USED:
+            return list(layers)
+        profile = profile_of(precision).in_mode(self.case.mode)
+        gradients = all(layer.kind in ("activation_gradient", "parameter_gradient") for layer in over)
+        for more in profile.with_more():
+            plays = more.in_mode(self.case.mode) == more and (gradients or not more.sums_in_storage)
+            if plays and all(self._within(layer, profile, more) for layer in over):
+                told = {id(layer): replace(layer, difference=_joined(layer, more)) for layer in over[:HINTS]}
+                return [told.get(id(layer), layer) for layer in layers]
+        return list(layers)
+
+    def _within(self, layer: LayerVerdict, profile: Profile, more: Profile) -> bool:
+        """Whether another profile allows what was measured of a tensor."""
+        key = (layer.kind, layer.name)
+        before, allowed = self.budget(key, profile).granted(), self.budget(key, more).granted()
+        if layer.channel is not None and before.channel is not None and allowed.channel is not None:
+            found = layer.channel_share * before.channel[layer.channel]
+            if found > allowed.channel[layer.channel]:
+                return False
+        return layer.error <= allowed.rms and layer.largest <= allowed.largest
+
     def judge(self, view: View, precision: str) -> Callable[[Key, np.ndarray], LayerVerdict | Future[LayerVerdict]]:
         """What makes the verdict on one tensor, in one view."""
         if view == "exact":
@@ -228,6 +263,10 @@ class Truth:
         within = error <= budget and largest <= allowed.largest
         status = "within" if within else "over"
         return LayerVerdict(*key, "stored", status, error, budget, largest, allowed.largest)  # type: ignore[arg-type]
+
+
+def _joined(layer: LayerVerdict, more: Profile) -> str:
+    return "; ".join(filter(None, (layer.difference, more.hint())))
 
 
 def _shapes(array: np.ndarray, shape: tuple[int, ...]) -> str:
@@ -307,8 +346,6 @@ class _Free:
         if key[0] == "activation" and self._truth.case.mode == "train" and found.agrees:
             self._watch(key[1], array)
         if moved and found.agrees:
-            from dataclasses import replace
-
             found = replace(found, note=SIDE_NOTE.format(self.decided_otherwise))
         return found
 

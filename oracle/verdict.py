@@ -233,7 +233,7 @@ def look(subject: Subject, view: View, truth: Truth) -> SubjectVerdict:
         raise
     except Exception as error:  # a subject is foreign code: whatever it raises is its verdict, not the oracle's end
         failure = f"{type(error).__name__}: {error}"
-    layers = comparison.layers()
+    layers = truth.hinted(comparison.layers(), view, precision)
     seconds = time.perf_counter() - start
     return SubjectVerdict(subject.label, view, precision, layers, failure, seconds, truth.consumers)
 
@@ -274,8 +274,9 @@ def compare_trace(
     progress(f"{found.case.name}: {label}")
     comparison = Comparison(truth.keys(), view, truth.judge(view, precision), partial=True)
     trace.replay(comparison)
+    layers = truth.hinted(comparison.layers(), view, precision)
     seconds = time.perf_counter() - start
-    subject = SubjectVerdict(label, view, precision, comparison.layers(), "", seconds, truth.consumers)
+    subject = SubjectVerdict(label, view, precision, layers, "", seconds, truth.consumers)
     return Verdict([CaseVerdict(found.case, [subject], truth.loss, truth.how, seconds)], versions())
 
 

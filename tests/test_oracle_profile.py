@@ -14,15 +14,18 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from oracle.algorithms import transforms  # noqa: E402
 from oracle.architecture import SMALL  # noqa: E402
 from oracle.case import Case  # noqa: E402
 from oracle.driving import Array, BlockRun, LayerRun, Layerwise  # noqa: E402
 from oracle.errors import UsageError  # noqa: E402
+from oracle.faults.bench import Bench  # noqa: E402
 from oracle.layer import Layer  # noqa: E402
 from oracle.local import local_check  # noqa: E402
 from oracle.profile import Profile, options_of, profile_of, take_profile  # noqa: E402
 from oracle.rounding import ROUNDINGS, round_to, rounding_of  # noqa: E402
 from oracle.subjects import Subject, find_subject  # noqa: E402
+from oracle.subjects.pytorch import TorchSubject  # noqa: E402
 from oracle.trace import Recorder, Trace  # noqa: E402
 
 # -- how they are spelled ----------------------------------------------------------------------------------------------
@@ -201,3 +204,129 @@ def test_sums_in_the_storage_type_are_healthy_where_they_are_declared_and_only_t
     flagged = [layer for layer in local_check(summed, truth, case, base).layers if not layer.agrees]
     assert len(flagged) > 10
     assert {layer.kind for layer in flagged} == {"parameter_gradient"}
+
+
+class Arithmetic(torch.autograd.Function):
+    """A convolution, exact but for what is declared: factors as ``shorten`` takes them, results in float32."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, weight: Any, layer: Any, shorten: Any) -> Any:
+        x, weight = (shorten(each).double() for each in (x, weight))
+        ctx.save_for_backward(x, weight)
+        ctx.layer, ctx.shorten = layer, shorten
+        return torch.nn.functional.conv2d(x, weight, None, layer.stride, layer.padding, 1, layer.groups).float()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        x, weight = ctx.saved_tensors
+        dy = ctx.shorten(gradients[0]).double()
+        dx, dw, _ = torch.ops.aten.convolution_backward(
+            dy, x, weight, None, ctx.layer.stride, ctx.layer.padding, (1, 1), False, [0, 0], ctx.layer.groups,
+            [ctx.needs_input_grad[0], True, False],
+        )  # fmt: skip
+        return None if dx is None else dx.float(), dw.float(), None, None
+
+
+def cut_off(x: Any) -> Any:
+    """TF32 without rounding: the low 13 bits of a float32 are zero."""
+    return (x.detach().contiguous().view(torch.int32) & ~0x1FFF).view(torch.float32)
+
+
+def rounded(x: Any) -> Any:
+    """TF32, to nearest (halves away from zero, as the conversion instruction has it)."""
+    return cut_off((x.detach().contiguous().view(torch.int32) + 0x1000).view(torch.float32))
+
+
+class Winograd(torch.autograd.Function):
+    """A 3x3 convolution of stride 1 by F(m x m, 3 x 3) in float32, its input's gradient too; its weight's exact."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, weight: Any, layer: Any, m: int) -> Any:
+        ctx.save_for_backward(x, weight)
+        ctx.layer, ctx.m = layer, m
+        return torch.from_numpy(by_winograd(x.detach().numpy(), weight.detach().numpy(), 1, m, layer.groups))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        x, weight = ctx.saved_tensors
+        dy, groups = gradients[0].contiguous(), ctx.layer.groups
+        split = weight.reshape(groups, -1, *weight.shape[1:]).transpose(1, 2).flip(-1, -2)
+        turned = split.reshape(-1, split.shape[2], 3, 3).numpy()
+        dx = torch.from_numpy(by_winograd(dy.numpy(), turned, 1, ctx.m, groups))
+        dw = torch.ops.aten.convolution_backward(
+            dy.double(), x.double(), weight.double(), None, (1, 1), (1, 1), (1, 1), False, [0, 0], groups,
+            [False, True, False],
+        )[1]  # fmt: skip
+        return dx, dw.float(), None, None
+
+
+def by_winograd(x: np.ndarray, weight: np.ndarray, padding: int, m: int, groups: int = 1) -> np.ndarray:
+    """Winograd's algorithm in float32, the channels one after the other: tiles, transforms, products, and back."""
+    of = transforms(m)
+    a, g, b = (each.astype(np.float32) for each in (of.out, of.kernel, of.data))
+    height, width, size = x.shape[2] + 2 * padding - 2, x.shape[3] + 2 * padding - 2, len(b)
+    rows, columns = -(-height // m), -(-width // m)
+    high, wide = (rows - 1) * m + size, (columns - 1) * m + size
+    padded = np.zeros((*x.shape[:2], max(high, x.shape[2] + padding), max(wide, x.shape[3] + padding)), np.float32)
+    padded[:, :, padding : padding + x.shape[2], padding : padding + x.shape[3]] = x
+    result = np.zeros((len(x), len(weight), rows * m, columns * m), np.float32)
+    kernels = (g @ weight.astype(np.float32) @ g.T).reshape(groups, -1, weight.shape[1], size, size)
+    for i in range(rows):
+        for j in range(columns):
+            tile = padded[:, :, i * m : i * m + size, j * m : j * m + size]
+            data = (b @ tile @ b.T).reshape(len(x), groups, 1, -1, size, size)
+            total = np.zeros((len(x), groups, kernels.shape[1], size, size), np.float32)
+            for channel in range(weight.shape[1]):
+                total += data[:, :, :, channel] * kernels[None, :, :, channel]
+            piece = (a.T @ total @ a).reshape(len(x), -1, m, m)
+            result[:, :, i * m : (i + 1) * m, j * m : (j + 1) * m] = piece
+    return result[:, :, :height, :width]
+
+
+class Twin(TorchSubject):
+    """The twin in float32 whose convolutions are replaced, at a declared profile."""
+
+    def __init__(self, precision: str, replace: Any) -> None:
+        super().__init__("threads=1")
+        self.precision, self._replace = precision, replace
+        self.label = f"emulated {precision}"
+
+    def build(self, case: Case) -> Any:
+        model = super().build(case)
+        for module in model.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                module.forward = self._replace(module)  # type: ignore[method-assign]
+        return model
+
+
+def with_factors(shorten: Any) -> Any:
+    return lambda layer: lambda x: Arithmetic.apply(x, layer.weight, layer, shorten)
+
+
+def with_tiles(m: int) -> Any:
+    def replaced(layer: Any) -> Any:
+        if layer.kernel_size == (3, 3) and layer.stride == (1, 1):
+            return lambda x: Winograd.apply(x, layer.weight, layer, m)
+        return with_factors(lambda x: x)(layer)
+
+    return replaced
+
+
+EMULATED = {
+    "tf32": with_factors(rounded),
+    "tf32, truncated": with_factors(cut_off),
+    "float32, winograd 2x2": with_tiles(2),
+    "float32, winograd 4x4": with_tiles(4),
+    "float32, winograd 6x6": with_tiles(6),
+}
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+@pytest.mark.parametrize("precision", EMULATED)
+def test_what_is_declared_is_healthy_in_both_views(precision: str, mode: str) -> None:
+    case = Case(SMALL["small_basic"], mode, "seeded", 64, 2)  # type: ignore[arg-type]
+    subject = Twin(precision, EMULATED[precision])
+    bench = Bench(case, precision, keep=False)
+    for verdict in (bench.local(subject), bench.free(subject, subject.trace(case))):
+        assert verdict.agrees, verdict.sentence()
+        print(precision, mode, verdict.view, max(layer.used for layer in verdict.layers))

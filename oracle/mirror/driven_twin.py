@@ -16,12 +16,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from oracle.algorithms import of_pieces, tap_squares
+from oracle.algorithms import (
+    of_pieces,
+    tap_squares,
+    winograd_input_gradient,
+    winograd_output,
+    winograd_weight_gradient,
+)
 from oracle.case import Case
 from oracle.mirror.torch_twin import PreActBottleneck, Residual, layers, make_twin
 from oracle.profile import Profile, profile_of
 from oracle.rounding import Rounding
 from oracle.trace import Recorder
+
+Variances = Callable[[np.ndarray, np.ndarray, int, int, float, int], tuple[np.ndarray, np.ndarray]]
 
 # No tensor of a network comes near numbers as small as this.
 NEVER_REACHED = 2.0**-100
@@ -145,12 +153,30 @@ class Disturbance:
         return (ROUNDING * unit) ** 2
 
     def shorten(self, x: Tensor) -> Tensor:
-        """A factor of a contraction, as hardware that shortens factors takes it."""
-        return self.relative(x, self.roundoff.factors)
+        """A factor of a contraction, as hardware that shortens factors takes it.
+
+        Cut off, it loses between 0 and ``2 u`` of the power of two below it, in every run alike in the mean.
+        """
+        if not self.roundoff.truncated:
+            return self.relative(x, self.roundoff.factors)
+        _, exponent = torch.frexp(x)
+        lost = torch.from_numpy(self._generator.random(x.numel(), np.float32)).reshape(x.shape)
+        return x - torch.sign(x) * torch.ldexp(self.roundoff.factors * lost, exponent)
 
     def relative(self, x: Tensor, unit: float) -> Tensor:
         """``x`` with each element rounded by ``unit``."""
         return x if unit == 0.0 else x * (1 + self.values(tuple(x.shape)) * (unit * ROUNDING))
+
+    def variance(self, variance: Tensor, mean: Tensor, relative: Tensor, off: Tensor) -> Tensor:
+        """A batch's variance, from the relative error of a sum of squares and the error of the mean.
+
+        In one pass it is the mean of the squares less the square of the mean as it was found: the error is relative to
+        the squares, and the mean's enters twice. A runtime does not let it become negative; a quarter is left here.
+        """
+        if not self.roundoff.one_pass:
+            return variance * (1 + relative)
+        found = variance + (variance + mean.square()) * relative - 2 * mean * off
+        return torch.maximum(found, variance / 4)
 
     def of_images(self, shares: Sequence[Tensor]) -> Tensor | float:
         """The variance of adding the images' shares of a gradient where they are stored (`oracle.algorithms`)."""
@@ -167,6 +193,16 @@ class Disturbance:
         squares = tap_squares(dy.numpy(), weight.detach().numpy(), dx.shape, stride, padding, layer.groups)
         taps = (-(-weight.shape[2] // stride)) ** 2  # that meet one pixel
         return torch.as_tensor(of_pieces(dx.numpy(), squares, taps, self.roundoff.rounding))
+
+    def of_tiles(self, layer: nn.Conv2d, variances: Variances, a: Tensor, b: Tensor) -> Tensor | float:
+        """The variance of a convolution, or of one of its gradients, by Winograd's algorithm."""
+        usual = layer.kernel_size == (3, 3) and layer.stride == (1, 1) and layer.dilation == (1, 1)
+        if not self.roundoff.winograd or not usual:
+            return 0.0
+        given, padding = (a.detach().numpy(), b.detach().numpy()), int(layer.padding[0])
+        return torch.as_tensor(
+            sum(variances(*given, padding, self.roundoff.winograd, self.roundoff.sums, layer.groups))
+        )
 
     def chain(self, terms: float, squares: Tensor, total: Tensor | float) -> Tensor:
         """The variance of a sum of so many terms, from the sum of their squares and the square of the sum."""
@@ -196,7 +232,8 @@ class _Convolution(torch.autograd.Function):
         mean = _mean_square(x).reshape(layer.groups, -1)
         taps = weight.square().sum((2, 3)).reshape(layer.groups, -1, weight.shape[1])
         squares = torch.einsum("goi,gi->go", taps, mean).reshape(-1)
-        return disturb.store(y, math.prod(weight.shape[1:]), squares)
+        more = disturb.of_tiles(layer, winograd_output, x, weight)
+        return disturb.store(y, math.prod(weight.shape[1:]), squares, more)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -212,12 +249,14 @@ class _Convolution(torch.autograd.Function):
             skipped = math.prod(layer.stride)  # of the taps, a stride leaves one in so many for each pixel
             squares = torch.einsum("goi,go->gi", taps, mean.reshape(layer.groups, -1)).reshape(-1) / skipped
             terms = weight.shape[0] // layer.groups * math.prod(weight.shape[2:]) / skipped
-            dx = disturb.store(dx, terms, squares, disturb.of_taps(dx, dy, weight, layer))
+            more = disturb.of_tiles(layer, winograd_input_gradient, dy, weight)
+            dx = disturb.store(dx, terms, squares, more + disturb.of_taps(dx, dy, weight, layer))
         terms = dy.numel() // dy.shape[1]
         products = mean.reshape(layer.groups, -1, 1) * _mean_square(x).reshape(layer.groups, 1, -1)
         squares = (terms * products).reshape(1, -1, *[1] * (dw.ndim - 2))
         flat = dw.reshape(1, -1, *dw.shape[2:])
         more = disturb.of_images(_weight_gradients(dy, x, weight, layer) if disturb.roundoff.between else [])
+        more = more + disturb.of_tiles(layer, winograd_weight_gradient, dy, x)
         more = more if isinstance(more, float) else more.reshape(flat.shape)
         return dx, disturb.store(flat, terms, squares, more).reshape(dw.shape), None, None
 
@@ -247,8 +286,10 @@ class _Normalisation(torch.autograd.Function):
             variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
             of_mean = disturb.chain(count, count * variance, (count * mean).square()) / count**2
             of_variance = disturb.chain(count, 0.0 * variance, torch.ones_like(variance))
-            mean = mean + disturb.shared(len(mean), of_mean.sqrt())
-            variance = variance * (1 + disturb.shared(len(mean), of_variance.sqrt()))
+            off = disturb.shared(len(mean), of_mean.sqrt())
+            relative = disturb.shared(len(mean), of_variance.sqrt())
+            variance = disturb.variance(variance, mean, relative, off)
+            mean = mean + off
         rstd = 1 / torch.sqrt(variance + layer.eps)
         scale = gamma * rstd
         y = torch.addcmul(_wide(beta - mean * scale, x), x, _wide(scale, x))
