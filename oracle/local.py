@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,7 +28,7 @@ from oracle.errors import UsageError
 from oracle.exact import Expected, Feed, expected, expected_arrivals, expected_sum
 from oracle.kind import describe
 from oracle.layer import IMAGE, Layer, layers_of
-from oracle.profile import Profile, profile_of
+from oracle.profile import Profile, hint, profile_of
 from oracle.rounding import REACH, Deviation, limit, round_to, rounding_of
 from oracle.subjects import Subject
 from oracle.trace import Kind, Trace
@@ -35,9 +36,9 @@ from oracle.trace import Kind, Trace
 Array = np.ndarray[Any, Any]
 Progress = Callable[[str], None]
 
-# Other profiles are tried for so many tensors of a subject that are over, by less than so many times their budget (an
-# element near zero may use many times its own where sums are kept in a format whose smallest numbers are large).
-HINTS, HINT_USED = 6, 1024.0
+# Other profiles are tried on so many layers each way, the first ones that are over, by less than so many times their
+# budget (an element near zero may use many times its own where sums are kept in the storage type).
+HINTS, HINT_USED = 3, 4096.0
 
 
 def local_check(subject: Subject, truth: Trace, case: Case, precision: str) -> SubjectVerdict:
@@ -192,7 +193,9 @@ class _Run:
         self._backward: list[list[LayerVerdict]] = []
         self._failure = ""
         self._seconds = 0.0
-        self._hints = HINTS
+        # What the first tensors that are over came from: forward the first ones, backward (from the end) the last ones.
+        self._suspects: list[_Suspect] = []
+        self._late_suspects: deque[_Suspect] = deque(maxlen=HINTS)
 
     def take(self, step: Step, truth: LocalTruth) -> None:
         """Run and judge one layer."""
@@ -206,40 +209,39 @@ class _Run:
             self._failure = self._failure or f"{step.layer.name}: {told}"
             made = {}
         verdicts = _judged(step.expected, made, self._subject.kinds)
-        if self._hints and any(each.status == "over" for each in verdicts):
-            verdicts = self._hinted(step, made, verdicts, truth)
-        self._forward += [each for each in verdicts if each.kind in ("activation", "loss")]
-        self._backward.append([each for each in verdicts if each.kind not in ("activation", "loss")])
+        forward = [each for each in verdicts if each.kind in ("activation", "loss")]
+        backward = [each for each in verdicts if each.kind not in ("activation", "loss")]
+        self._forward += forward
+        self._backward.append(backward)
+        if len(self._suspects) < HINTS and any(map(_may_be_meant, forward)):
+            self._suspects.append(_Suspect(step, made, forward))
+        if any(map(_may_be_meant, backward)):
+            self._late_suspects.append(_Suspect(step, made, backward))
         self._seconds += time.perf_counter() - start
 
-    def _hinted(self, step: Step, made: Made, verdicts: list[LayerVerdict], truth: LocalTruth) -> list[LayerVerdict]:
-        """With the name of the profile that would allow what is over, where there is one: a hint, the status stays.
-
-        The options of a profile cost all of a tensor; what is over in a few channels alone is something else.
-        """
-        told = list(verdicts)
-        over = [i for i, each in enumerate(verdicts) if each.status == "over" and each.used < HINT_USED][: self._hints]
-        self._hints -= len(over)
-        for more in truth.profile.with_more() if over else ():
-            judged = _judged(truth.expectations(step, more), made, self._subject.kinds)
-            allowed = {(each.kind, each.name) for each in judged if each.agrees}
-            for place in over:
-                each = told[place]
-                if (
-                    each is verdicts[place]
-                    and (each.kind, each.name) in allowed
-                    and _everywhere(step.expected, made, each)
-                ):
-                    difference = "; ".join(filter(None, (each.difference, more.hint())))
-                    told[place] = replace(each, difference=difference)
+    def _hints(self, truth: LocalTruth) -> dict[int, str]:
+        """By identity of a verdict that is over, what it would take to allow it; the status stays as it is."""
+        told: dict[int, str] = {}
+        for suspect in (*self._suspects, *self._late_suspects):
+            for more in truth.profile.with_more():
+                judged = _judged(truth.expectations(suspect.step, more), suspect.made, self._subject.kinds)
+                allowed = {(each.kind, each.name) for each in judged if each.agrees}
+                for each in filter(_may_be_meant, suspect.verdicts):
+                    if id(each) not in told and (each.kind, each.name) in allowed and _everywhere(suspect, each):
+                        told[id(each)] = hint([more])
         return told
 
     def verdict(self, truth: LocalTruth) -> SubjectVerdict:
         """Forward in order, then backward from the last layer to the first."""
         backward = [each for verdicts in reversed(self._backward) for each in verdicts]
-        return SubjectVerdict(
-            self._subject.label, "local", truth.precision, [*self._forward, *backward], self._failure, self._seconds
-        )
+        told = self._hints(truth)
+        found = [
+            replace(each, difference="; ".join(filter(None, (each.difference, told[id(each)]))))
+            if id(each) in told
+            else each
+            for each in (*self._forward, *backward)
+        ]
+        return SubjectVerdict(self._subject.label, "local", truth.precision, found, self._failure, self._seconds)
 
 
 Made = dict[tuple[Kind, str, str], Array | None]
@@ -287,10 +289,26 @@ def _judged(wanted: Sequence[Expected], made: Made, kinds: Iterable[Kind]) -> li
     return list(verdicts.values())
 
 
-def _everywhere(wanted: Sequence[Expected], made: Made, verdict: LayerVerdict) -> bool:
-    """Whether the middle channel used at least an eighth of what the worst one used; true where there are none."""
-    for each in wanted:
-        array = made.get((each.kind, each.name, each.note))
+@dataclass(frozen=True)
+class _Suspect:
+    """A step some of whose tensors are over, kept until other profiles are tried on it."""
+
+    step: Step
+    made: Made
+    verdicts: Sequence[LayerVerdict]
+
+
+def _may_be_meant(verdict: LayerVerdict) -> bool:
+    return verdict.status == "over" and verdict.used < HINT_USED
+
+
+def _everywhere(suspect: _Suspect, verdict: LayerVerdict) -> bool:
+    """Whether the middle channel used at least an eighth of what the worst one used; true where there are none.
+
+    The options of a profile cost all of a tensor; what is over in a few channels alone is something else.
+    """
+    for each in suspect.step.expected:
+        array = suspect.made.get((each.kind, each.name, each.note))
         if (each.kind, each.name) != (verdict.kind, verdict.name) or each.channel is None or array is None:
             continue
         squares, own, shared = (

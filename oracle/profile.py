@@ -27,7 +27,7 @@ Options never change what a precision stores, and a profile without any is the b
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -138,18 +138,6 @@ class Profile:
         kept = (option for option in self.options if option != ONE_PASS and not option.startswith("sums in "))
         return Profile(self.base, tuple(kept))
 
-    def hint(self) -> str:
-        """What is said of a tensor that another profile flags and this one does not.
-
-        Example:
-            >>> profile_of("tf32, truncated").hint()[:60]
-            "within what 'tf32, truncated' allows: declare it if that is "
-        """
-        return (
-            f"within what {str(self)!r} allows: declare it if that is what this runtime does "
-            f'(--precision "{self}", or as the precision of a subject)'
-        )
-
     def with_more(self) -> list[Profile]:
         """This profile with one more option, for each that its base has.
 
@@ -162,6 +150,27 @@ class Profile:
             if not set(group) & set(self.options):
                 found += [_canonical(self.base, (*self.options, each)) for each in group if each not in _USUAL]
         return found
+
+
+def is_option(text: str) -> bool:
+    """Whether ``text`` alone is an option of some base precision, as where a list was split at its commas.
+
+    Example:
+        >>> is_option("Sums-in-float16"), is_option("float16")
+        (True, False)
+    """
+    return any(_plain(text) == _plain(option) for base in PRECISIONS for option in options_of(base))
+
+
+def hint(profiles: Sequence[Profile]) -> str:
+    """What is said of a tensor that the declared profile flags and these do not.
+
+    Example:
+        >>> hint([profile_of("tf32, truncated")])
+        "within what 'tf32, truncated' allows: declare it if that is what this runtime does (--precision)"
+    """
+    names = " or ".join(f"'{each}'" for each in profiles)
+    return f"within what {names} allows: declare it if that is what this runtime does (--precision)"
 
 
 def options_of(base: Precision) -> list[str]:

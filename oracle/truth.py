@@ -42,13 +42,15 @@ from oracle.golden import (
     sketch,
 )
 from oracle.layer import consumers, layers_of
-from oracle.profile import Profile, profile_of
+from oracle.profile import Profile, hint, profile_of
 from oracle.trace import KINDS, Key, Kind, Trace
 
 Progress = Callable[[str], None]
 
-# A hint for a whole run: for so many tensors, of traces of so many numbers, and of what used so much of its budget.
-HINTS, HINT_SIZE, HINT_USED = 6, 2**25, 64.0
+# A hint for a whole run: for so many tensors, where trace times profiles is at most so many numbers, where nothing used
+# more of its budget than this, and only for a profile whose budget is so many times wider (one differs a little from
+# one draw to the next).
+HINTS, HINT_COST, HINT_USED, HINT_WIDER = 6, 2**26, 64.0, 1.25
 
 
 def prepare(case: Case, directory: Path | None = None) -> Truth:
@@ -185,7 +187,7 @@ class Truth:
         return self._budget_of_all(profile, self.trace, lambda message: None)[key]
 
     def hinted(self, layers: Sequence[LayerVerdict], view: View, precision: str) -> list[LayerVerdict]:
-        """The verdicts of a whole run; where one option more would allow all that is over, the first few say so.
+        """The verdicts of a whole run; where one option more would allow all that is over, the first few say which.
 
         Only where the disturbed runs of that profile take seconds, and where nothing is far over: a hint is cheap, and
         never changes a status.
@@ -193,27 +195,35 @@ class Truth:
         over = [layer for layer in layers if layer.observed and not layer.agrees]
         if view != "free" or not over or any(layer.status != "over" for layer in over):
             return list(layers)
-        size = sum(self.trace[key].size for key in self.trace)
-        if size > HINT_SIZE or max(layer.used for layer in over) > HINT_USED:
-            return list(layers)
         profile = profile_of(precision).in_mode(self.case.mode)
         gradients = all(layer.kind in ("activation_gradient", "parameter_gradient") for layer in over)
-        for more in profile.with_more():
-            plays = more.in_mode(self.case.mode) == more and (gradients or not more.sums_in_storage)
-            if plays and all(self._within(layer, profile, more) for layer in over):
-                told = {id(layer): replace(layer, difference=_joined(layer, more)) for layer in over[:HINTS]}
-                return [told.get(id(layer), layer) for layer in layers]
-        return list(layers)
+        others = [more for more in profile.with_more() if more.in_mode(self.case.mode) == more]
+        others = [more for more in others if gradients or not more.sums_in_storage]
+        cost = sum(self.trace[key].size for key in self.trace) * len(others)
+        if cost > HINT_COST or max(layer.used for layer in over) > HINT_USED:
+            return list(layers)
+        found: list[Profile] = []
+        for more in others:
+            smaller = any(each.winograd for each in found) and more.winograd > 0
+            if not smaller and all(self._within(layer, profile, more) for layer in over):
+                found.append(more)
+        if not found:
+            return list(layers)
+        told = {
+            id(layer): replace(layer, difference="; ".join(filter(None, (layer.difference, hint(found)))))
+            for layer in over[:HINTS]
+        }
+        return [told.get(id(layer), layer) for layer in layers]
 
     def _within(self, layer: LayerVerdict, profile: Profile, more: Profile) -> bool:
-        """Whether another profile allows what was measured of a tensor."""
+        """Whether another profile allows what was measured of a tensor, and clearly more than the declared one."""
         key = (layer.kind, layer.name)
         before, allowed = self.budget(key, profile).granted(), self.budget(key, more).granted()
         if layer.channel is not None and before.channel is not None and allowed.channel is not None:
             found = layer.channel_share * before.channel[layer.channel]
             if found > allowed.channel[layer.channel]:
                 return False
-        return layer.error <= allowed.rms and layer.largest <= allowed.largest
+        return HINT_WIDER * before.rms <= allowed.rms >= layer.error and layer.largest <= allowed.largest
 
     def judge(self, view: View, precision: str) -> Callable[[Key, np.ndarray], LayerVerdict | Future[LayerVerdict]]:
         """What makes the verdict on one tensor, in one view."""
@@ -263,10 +273,6 @@ class Truth:
         within = error <= budget and largest <= allowed.largest
         status = "within" if within else "over"
         return LayerVerdict(*key, "stored", status, error, budget, largest, allowed.largest)  # type: ignore[arg-type]
-
-
-def _joined(layer: LayerVerdict, more: Profile) -> str:
-    return "; ".join(filter(None, (layer.difference, more.hint())))
 
 
 def _shapes(array: np.ndarray, shape: tuple[int, ...]) -> str:

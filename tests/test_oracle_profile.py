@@ -14,19 +14,28 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from oracle.algorithms import transforms  # noqa: E402
+from oracle.algorithms import (  # noqa: E402
+    of_images,
+    tap_squares,
+    transforms,
+    winograd_output,
+    winograd_weight_gradient,
+)
 from oracle.architecture import SMALL  # noqa: E402
 from oracle.case import Case  # noqa: E402
 from oracle.driving import Array, BlockRun, LayerRun, Layerwise  # noqa: E402
 from oracle.errors import UsageError  # noqa: E402
+from oracle.exact import Feed, expected  # noqa: E402
 from oracle.faults.bench import Bench  # noqa: E402
 from oracle.layer import Layer  # noqa: E402
-from oracle.local import local_check  # noqa: E402
+from oracle.local import judge_local, local_check  # noqa: E402
+from oracle.mirror.driven_twin import Disturbance, roundoff_of  # noqa: E402
 from oracle.profile import Profile, options_of, profile_of, take_profile  # noqa: E402
 from oracle.rounding import ROUNDINGS, round_to, rounding_of  # noqa: E402
 from oracle.subjects import Subject, find_subject  # noqa: E402
 from oracle.subjects.pytorch import TorchSubject  # noqa: E402
 from oracle.trace import Recorder, Trace  # noqa: E402
+from oracle.verdict import run_case  # noqa: E402
 
 # -- how they are spelled ----------------------------------------------------------------------------------------------
 
@@ -329,4 +338,211 @@ def test_what_is_declared_is_healthy_in_both_views(precision: str, mode: str) ->
     bench = Bench(case, precision, keep=False)
     for verdict in (bench.local(subject), bench.free(subject, subject.trace(case))):
         assert verdict.agrees, verdict.sentence()
-        print(precision, mode, verdict.view, max(layer.used for layer in verdict.layers))
+
+
+# -- hints -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["tf32, truncated", "float32, winograd 4x4", "float32, winograd 6x6"])
+def test_what_is_not_declared_is_over_and_named(precision: str) -> None:
+    case = Case(SMALL["small_basic"], "train", "seeded", 64, 2)
+    subject = Twin(profile_of(precision).base, EMULATED[precision])
+    verdict = local_check(subject, truth_of(case), case, subject.precision)
+    assert not verdict.agrees
+    for first in filter(None, (verdict.first_forward, verdict.first_backward)):
+        assert f"within what '{precision}' allows: declare it if" in first.difference
+    assert "(--precision)" in verdict.sentence()
+
+
+def test_sums_in_the_storage_type_are_named() -> None:
+    case = case_of("bottleneck")
+    verdict = local_check(Emulated("float16", ["images"]), truth_of(case), case, "float16")
+    assert verdict.first is not None
+    assert "within what 'float16, sums in float16' allows" in verdict.first.difference
+    assert verdict.first.status == "over"
+
+
+def test_a_whole_run_that_one_option_would_allow_says_which() -> None:
+    case = Case(SMALL["small_basic"], "eval", "seeded", 64, 2)
+    verdict = run_case(case, [Twin("tf32", EMULATED["tf32, truncated"])], views=["free"]).subjects[0]
+    assert not verdict.agrees
+    assert verdict.first is not None
+    assert "within what 'tf32, truncated' allows" in verdict.first.difference
+    assert run_case(case, [Twin("tf32, truncated", EMULATED["tf32, truncated"])]).agrees
+
+
+def test_a_fault_of_one_channel_is_not_taken_for_an_algorithm() -> None:
+    """One filter is a little wrong, by less than Winograd's algorithm may be: nothing is suggested."""
+    case = Case(SMALL["small_basic"], "eval", "seeded", 64, 2)
+
+    def slightly(layer: Any) -> Any:
+        def forward(x: Any) -> Any:
+            y = Arithmetic.apply(x, layer.weight, layer, lambda x: x)
+            if layer.kernel_size == (3, 3):
+                y[:, 3] *= 1 + 3e-6
+            return y
+
+        return forward
+
+    verdict = local_check(Twin("float32", slightly), truth_of(case), case, "float32")
+    over = [layer for layer in verdict.layers if not layer.agrees]
+    assert over
+    assert all(layer.channel == 3 for layer in over)
+    assert not any("allows" in layer.difference for layer in over)
+
+
+def test_a_gross_fault_gets_no_hint_and_costs_none() -> None:
+    case = Case(SMALL["small_basic"], "eval", "seeded", 64, 2)
+    wrong = Twin("float32", lambda layer: lambda x: 1.01 * Arithmetic.apply(x, layer.weight, layer, lambda x: x))
+    for verdict in run_case(case, [wrong]).subjects:
+        assert not verdict.agrees
+        assert "allows" not in verdict.sentence()
+
+
+def test_a_precision_that_is_none_is_said_of_a_subject_of_ones_own() -> None:
+    case = Case(SMALL["small_basic"], "eval", "seeded", 64, 2)
+    odd = Twin("float32", with_factors(lambda x: x))
+    odd.precision = "float32, sums in float16"
+    for view in ("free", "local"):
+        with pytest.raises(UsageError, match="after float32 may come one-pass variance"):
+            run_case(case, [odd], views=[view])  # type: ignore[list-item]
+    odd.precision = "Float32, Winograd-6x6"
+    assert [each.precision for each in run_case(case, [odd]).subjects] == ["float32, winograd 6x6"] * 2
+
+
+# -- what the options grant --------------------------------------------------------------------------------------------
+
+
+def two_means(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of each channel in one pass, one float32 sum after the other."""
+    values = np.moveaxis(x, 1, 0).reshape(x.shape[1], -1).astype(np.float32)
+    sums, squares = (np.cumsum(each, axis=1, dtype=np.float32)[:, -1] for each in (values, values * values))
+    count = np.float32(values.shape[1])
+    mean = sums / count
+    return mean, squares / count - mean * mean
+
+
+@pytest.mark.parametrize(("centre", "flagged"), [(0.0, False), (30.0, True), (200.0, True)])
+def test_one_pass_variance_is_granted_where_it_is_declared(centre: float, flagged: bool) -> None:
+    rng = np.random.default_rng(7)
+    x = (centre + rng.standard_normal((8, 16, 16, 16))).astype(np.float32)
+    mean, variance = two_means(x)
+    scale = 1 / np.sqrt(variance.astype(np.float64) + 1e-5)
+    y = ((x - mean.reshape(1, -1, 1, 1).astype(np.float64)) * scale.reshape(1, -1, 1, 1)).astype(np.float32)
+    ones, zeros = np.ones(16, np.float32), np.zeros(16, np.float32)
+    parameters = {"weight": ones, "bias": zeros, "running_mean": zeros, "running_var": ones}
+    feed = Feed((x,), None, parameters, np.zeros(1, np.int64), training=True)
+    agree = {
+        name: judge_local(expected(Layer("bn", "norm", ("x",)), feed, rounding_of(name))[0], y).agrees
+        for name in ("float32", "float32, one-pass variance")
+    }
+    assert agree == {"float32": not flagged, "float32, one-pass variance": True}
+
+
+def test_the_disturbed_variance_is_that_of_one_pass() -> None:
+    """The spread that the whole run's budget is made of, beside errors of sequential float32 sums."""
+    rng = np.random.default_rng(3)
+    x = (50.0 + rng.standard_normal((4, 64, 16, 16))).astype(np.float32)
+    exact = torch.from_numpy(x).double()
+    spread, mean = torch.var_mean(exact, (0, 2, 3), correction=0)
+    found = np.sqrt(np.mean((two_means(x)[1] / spread.numpy() - 1) ** 2))
+    disturbed = {}
+    for name in ("float32", "float32, one-pass variance"):
+        disturb = Disturbance(roundoff_of(name), np.random.default_rng(0))
+        off = disturb.shared(64, (disturb.chain(1024, 1024 * spread, (1024 * mean).square()) / 1024**2).sqrt())
+        relative = disturb.shared(64, disturb.chain(1024, 0.0 * spread, torch.ones_like(spread)).sqrt())
+        other = disturb.variance(spread, mean, relative, off)
+        disturbed[name] = float((other / spread - 1).square().mean().sqrt())
+    assert disturbed["float32"] < found / 50
+    assert found / 3 < disturbed["float32, one-pass variance"] < found * 30
+
+
+@pytest.mark.parametrize("m", [2, 4, 6])
+def test_winograds_error_stays_within_its_variance_and_near_it(m: int) -> None:
+    """Against the algorithm itself, forward; the transforms' construction against the convolution in float64."""
+    rng = np.random.default_rng(m)
+    x = np.maximum(rng.standard_normal((2, 32, 13, 14)) + 0.5, 0).astype(np.float32)
+    weight = (0.1 * rng.standard_normal((16, 16, 3, 3))).astype(np.float32)
+    wide = [torch.from_numpy(each).double() for each in (x, weight)]
+    exact = torch.nn.functional.conv2d(*wide, padding=1, groups=2).numpy()
+    own, shared = winograd_output(x, weight, 1, m, 2.0**-24, 2)
+    assert own.shape == shared.shape == exact.shape
+    found = np.sqrt(np.square(by_winograd(x, weight, 1, m, 2) - exact).mean())
+    model = np.sqrt((own + shared).mean())
+    assert 0.1 * model < found < model
+    of = transforms(m)
+    d, g = rng.standard_normal(m + 2), rng.standard_normal(3)
+    np.testing.assert_allclose(of.out.T @ ((of.kernel @ g) * (of.data @ d)), np.correlate(d, g, "valid"), atol=1e-12)
+
+
+def test_the_matrices_of_six_by_six() -> None:
+    """Those of the literature, up to the signs of rows."""
+    of = transforms(6)
+    assert np.abs(of.data[0]).tolist() == [1, 0, 5.25, 0, 5.25, 0, 1, 0]
+    assert np.abs(of.out[:, -1]).tolist() == [0, 1, 1, 32, 32, 1 / 32, 1 / 32, 1]
+    np.testing.assert_allclose(np.abs(of.kernel[1]), [2 / 9] * 3)
+
+
+def test_winograd_of_a_weights_gradient() -> None:
+    """The transposed algorithm in float32, against its variance."""
+    rng = np.random.default_rng(0)
+    x, dy = (rng.standard_normal((2, 8, 12, 12)).astype(np.float32) for _ in range(2))
+    of = transforms(6)
+    a, g, b = (each.astype(np.float32) for each in (of.out, of.kernel, of.data))
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    total = np.zeros((8, 8, 8, 8), np.float32)
+    for n, i, j in np.ndindex(2, 2, 2):
+        tile = b @ padded[n, :, 6 * i : 6 * i + 8, 6 * j : 6 * j + 8] @ b.T
+        total += (a @ dy[n, :, 6 * i : 6 * i + 6, 6 * j : 6 * j + 6] @ a.T)[:, None] * tile[None]
+    found = g.T @ total @ g
+    exact = np.zeros((8, 8, 3, 3))
+    for i, j in np.ndindex(3, 3):
+        exact[..., i, j] = np.einsum("nohw,nchw->oc", dy.astype(np.float64), padded[:, :, i : i + 12, j : j + 12])
+    model = np.sqrt(sum(winograd_weight_gradient(dy, x, 1, 6, 2.0**-24)).mean())  # type: ignore[union-attr]
+    assert 0.1 * model < np.sqrt(np.square(found - exact).mean()) < model
+
+
+@pytest.mark.parametrize("images", [2, 3, 8])
+def test_sums_between_images_stay_within_their_variance_in_any_order(images: int) -> None:
+    rng = np.random.default_rng(images)
+    shares = rng.standard_normal((images, 4096))
+    exact = shares.sum(0)
+    model = np.sqrt(np.mean(of_images(list(shares), rounding_of("float16, sums in float16"))))
+    for order in (shares, shares[::-1], shares[np.argsort(np.abs(shares).sum(1))]):
+        total = np.zeros(4096, np.float32)
+        for share in order:
+            total = round_to(total + round_to(share, "float16"), "float16")
+        assert 0.1 * model < np.sqrt(np.square(total - exact).mean()) < model
+    assert of_images(list(shares), rounding_of("float16")) == 0.0
+    assert of_images([shares[0]], rounding_of("float16, sums in float16")) == 0.0
+
+
+@pytest.mark.parametrize(("stride", "groups"), [(1, 1), (2, 1), (1, 2), (2, 2)])
+def test_the_taps_of_an_input_gradient(stride: int, groups: int) -> None:
+    """Squared tap by tap, beside convolutions whose kernel has one tap alone."""
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((6, 4 // groups, 3, 3))
+    shape = (2, 4, 9, 8)
+    window = torch.nn.functional.conv2d(torch.zeros(shape), torch.zeros(weight.shape), None, stride, 1, 1, groups)
+    dy = rng.standard_normal(tuple(window.shape))
+    wanted = np.zeros(shape)
+    for i, j in np.ndindex(3, 3):
+        one = np.zeros_like(weight)
+        one[..., i, j] = weight[..., i, j]
+        share = torch.ops.aten.convolution_backward(
+            torch.from_numpy(dy), torch.zeros(shape).double(), torch.from_numpy(one), None, (stride, stride), (1, 1),
+            (1, 1), False, [0, 0], groups, [True, False, False],
+        )[0]  # fmt: skip
+        wanted += share.numpy() ** 2
+    np.testing.assert_allclose(tap_squares(dy, weight, shape, stride, 1, groups), wanted, rtol=1e-12)
+
+
+@pytest.mark.parametrize("precision", ["tf32", "tf32, truncated"])
+def test_factors_are_shortened_as_declared(precision: str) -> None:
+    x = torch.from_numpy(np.random.default_rng(0).lognormal(0, 3, 100_000)).double()
+    found = Disturbance(roundoff_of(precision), np.random.default_rng(1)).shorten(-x) / -x - 1
+    assert float(found.abs().max()) < 2.0**-10
+    mean = float(found.mean()) / 2.0**-11
+    assert -1 < mean < -0.6 if "truncated" in precision else abs(mean) < 0.02
+    lost = (cut_off(x.float()).double() / x - 1)[x > 1e-6]
+    assert float(lost.mean()) / 2.0**-11 == pytest.approx(-0.72, abs=0.02)
