@@ -35,6 +35,7 @@ from oracle.rounding import ROUNDINGS, round_to, rounding_of  # noqa: E402
 from oracle.subjects import Subject, find_subject  # noqa: E402
 from oracle.subjects.pytorch import TorchSubject  # noqa: E402
 from oracle.trace import Recorder, Trace  # noqa: E402
+from oracle.truth import Truth, prepare  # noqa: E402
 from oracle.verdict import run_case  # noqa: E402
 
 # -- how they are spelled ----------------------------------------------------------------------------------------------
@@ -127,17 +128,22 @@ def test_the_profile_of_a_subject(text: str, precision: str) -> None:
 
 # -- emulated runtimes -------------------------------------------------------------------------------------------------
 
-_TRUTHS: dict[Case, Trace] = {}
+_TRUTHS: dict[Case, Truth] = {}
 
 
 def case_of(name: str, seed: int = 0) -> Case:
     return Case(SMALL[f"small_{name}"], "train", "seeded", 64, 4, seed)
 
 
-def truth_of(case: Case) -> Trace:
+def established(case: Case) -> Truth:
+    """The truth, made once for all tests of a case."""
     if case not in _TRUTHS:
-        _TRUTHS[case] = find_subject("lucid:float64").trace(case)
+        _TRUTHS[case] = prepare(case)
     return _TRUTHS[case]
+
+
+def truth_of(case: Case) -> Trace:
+    return established(case).trace
 
 
 class Emulated(Subject):
@@ -330,12 +336,11 @@ EMULATED = {
 }
 
 
-@pytest.mark.parametrize("mode", ["eval", "train"])
 @pytest.mark.parametrize("precision", EMULATED)
-def test_what_is_declared_is_healthy_in_both_views(precision: str, mode: str) -> None:
-    case = Case(SMALL["small_basic"], mode, "seeded", 64, 2)  # type: ignore[arg-type]
+def test_what_is_declared_is_healthy_in_both_views(precision: str) -> None:
+    case = Case(SMALL["small_basic"], "train", "seeded", 64, 2)
     subject = Twin(precision, EMULATED[precision])
-    bench = Bench(case, precision, keep=False)
+    bench = Bench(case, precision, established(case), keep=False)
     for verdict in (bench.local(subject), bench.free(subject, subject.trace(case))):
         assert verdict.agrees, verdict.sentence()
 
@@ -364,11 +369,13 @@ def test_sums_in_the_storage_type_are_named() -> None:
 
 def test_a_whole_run_that_one_option_would_allow_says_which() -> None:
     case = Case(SMALL["small_basic"], "eval", "seeded", 64, 2)
-    verdict = run_case(case, [Twin("tf32", EMULATED["tf32, truncated"])], views=["free"]).subjects[0]
+    verdict = run_case(
+        case, [Twin("tf32", EMULATED["tf32, truncated"])], views=["free"], truth=established(case)
+    ).subjects[0]
     assert not verdict.agrees
     assert verdict.first is not None
     assert "within what 'tf32, truncated' allows" in verdict.first.difference
-    assert run_case(case, [Twin("tf32, truncated", EMULATED["tf32, truncated"])]).agrees
+    assert run_case(case, [Twin("tf32, truncated", EMULATED["tf32, truncated"])], truth=established(case)).agrees
 
 
 def test_a_fault_of_one_channel_is_not_taken_for_an_algorithm() -> None:
@@ -394,7 +401,7 @@ def test_a_fault_of_one_channel_is_not_taken_for_an_algorithm() -> None:
 def test_a_gross_fault_gets_no_hint_and_costs_none() -> None:
     case = Case(SMALL["small_basic"], "eval", "seeded", 64, 2)
     wrong = Twin("float32", lambda layer: lambda x: 1.01 * Arithmetic.apply(x, layer.weight, layer, lambda x: x))
-    for verdict in run_case(case, [wrong]).subjects:
+    for verdict in run_case(case, [wrong], truth=established(case)).subjects:
         assert not verdict.agrees
         assert "allows" not in verdict.sentence()
 
@@ -405,9 +412,11 @@ def test_a_precision_that_is_none_is_said_of_a_subject_of_ones_own() -> None:
     odd.precision = "float32, sums in float16"
     for view in ("free", "local"):
         with pytest.raises(UsageError, match="after float32 may come one-pass variance"):
-            run_case(case, [odd], views=[view])  # type: ignore[list-item]
+            run_case(case, [odd], views=[view], truth=established(case))  # type: ignore[list-item]
     odd.precision = "Float32, Winograd-6x6"
-    assert [each.precision for each in run_case(case, [odd]).subjects] == ["float32, winograd 6x6"] * 2
+    assert [each.precision for each in run_case(case, [odd], truth=established(case)).subjects] == [
+        "float32, winograd 6x6"
+    ] * 2
 
 
 # -- what the options grant --------------------------------------------------------------------------------------------
