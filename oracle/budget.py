@@ -30,6 +30,7 @@ import numpy as np
 from oracle.case import Case
 from oracle.compare import Budget, Difference, Precision, channels, measure, root_mean_square
 from oracle.errors import UsageError
+from oracle.profile import Profile, profile_of
 from oracle.trace import Key, Kind, Trace
 
 # Healthy implementations round here and there otherwise than the model does. PyTorch in its various guises was measured
@@ -39,7 +40,7 @@ MARGIN = 2.0
 # One healthy tensor in so many may be flagged: 500 checks of 20,000 tensors leave one chance in a hundred for one
 # alarm.
 FALSE_ALARM = 1e-9
-SEEDS: dict[str, int] = {"float32": 3, "tf32": 2, "bfloat16": 2, "float16": 2}
+SEEDS: dict[Precision, int] = {"float32": 3, "tf32": 2, "bfloat16": 2, "float16": 2}
 
 # float32's errors are put in so many times too large, and what comes of them is divided by it again: with the
 # decisions fixed the response is in proportion, and the last bits of float64, in which machines and thread counts
@@ -54,7 +55,6 @@ NEIGHBOURS = 4
 # and variance 1/45, which is 2.5 degrees of freedom: a channel has no more.
 PATH_FREEDOM = 2.5
 
-DISTURBED: tuple[Precision, ...] = ("float32", "tf32", "bfloat16", "float16")
 Progress = Callable[[str], None]
 
 
@@ -144,7 +144,7 @@ def execution_names(case: Case) -> list[str]:
 
 def free_budget(
     case: Case,
-    precision: Precision,
+    precision: str | Profile,
     seeds: int | None = None,
     *,
     truth: Trace | None = None,
@@ -154,27 +154,27 @@ def free_budget(
 
     Args:
         case: what the subject runs.
-        precision: the subject's. In float64 the budget is that of float32 in proportion (and the truth is wrong as
-        much). seeds: how many disturbed runs; by default 3 in float32, 2 in the others.
+        precision: the subject's profile. In float64 the budget is that of float32 in proportion (and the truth is wrong
+            as much).
+        seeds: how many disturbed runs; by default 3 in float32, 2 in the others.
         truth: the case's truth, where it is at hand.
         progress: called with a sentence before each run.
 
     Raises:
         UsageError: the precision is unknown, or too few seeds.
     """
-    if precision == "float64":
+    profile = profile_of(precision)
+    if profile.base == "float64":
         single = free_budget(case, "float32", seeds, truth=truth, progress=progress)
         return {key: in_float64(budget) for key, budget in single.items()}
-    if precision not in DISTURBED:
-        raise UsageError(f"precision: got {precision!r}; may be float64, {', '.join(DISTURBED)}")
-    count = SEEDS[precision] if seeds is None else seeds
+    count = SEEDS[profile.base] if seeds is None else seeds
     if count < 2:
         raise UsageError(f"seeds: got {count}; must be at least 2, to see a spread")
     if truth is None:
         from oracle.subjects import find_subject
 
         truth = find_subject("torch:float64").trace(case)
-    return _from_spread(truth, _disturbed_runs(case, precision, count, truth, progress), precision)
+    return _from_spread(truth, _disturbed_runs(case, profile, count, truth, progress), profile.format.stored)
 
 
 def in_float64(budget: Budget) -> Budget:
@@ -190,31 +190,29 @@ def in_float64(budget: Budget) -> Budget:
 
 
 def _disturbed_runs(
-    case: Case, precision: Precision, count: int, truth: Trace, progress: Progress
+    case: Case, profile: Profile, count: int, truth: Trace, progress: Progress
 ) -> dict[Key, list[Difference]]:
-    from oracle.mirror.driven_twin import ROUNDOFF, Disturbance, run_driven
+    from oracle.mirror.driven_twin import Disturbance, roundoff_of, run_driven
 
-    magnified = MAGNIFIED.get(precision, 1.0)
-    roundoff = ROUNDOFF[precision].times(magnified)
+    magnified = MAGNIFIED.get(profile.base, 1.0)
+    roundoff = roundoff_of(profile).times(magnified)
     scales = {key: root_mean_square(truth[key]) for key in truth}
     spread = _Spread(truth, scales, magnified)
     decisions = decisions_of(truth, rectified_layers(case))
     for seed in range(count):
-        progress(f"{case.name}: {precision}, disturbed run {seed + 1} of {count}")
-        text = f"{case.architecture.name}/{case.mode}/{case.seed}/{precision}/{seed}"
+        progress(f"{case.name}: {profile}, disturbed run {seed + 1} of {count}")
+        text = f"{case.architecture.name}/{case.mode}/{case.seed}/{profile}/{seed}"
         key = int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "little")
         disturb = Disturbance(roundoff, np.random.Generator(np.random.SFC64(key)))
         run_driven(case, spread, decisions, disturb)  # type: ignore[arg-type]
     return spread.found
 
 
-def _from_spread(truth: Trace, found: Mapping[Key, Sequence[Difference]], precision: Precision) -> dict[Key, Budget]:
+def _from_spread(truth: Trace, found: Mapping[Key, Sequence[Difference]], stored: float) -> dict[Key, Budget]:
     from oracle.compare import execution_order
-    from oracle.mirror.driven_twin import ROUNDOFF
 
     order = execution_order(truth)
     freedom = _freedom(order, found)
-    stored = ROUNDOFF[precision].stored
     budgets = {}
     for key in order:
         runs = found[key]

@@ -139,7 +139,7 @@ class SubjectVerdict:
     Args:
         subject: its label.
         view: how it was looked at.
-        precision: the precision whose budget it was given.
+        precision: the profile whose budget it was given, in its canonical spelling.
         layers: forward, then backward.
         failure: why it could not finish, if it could not.
         seconds: how long it took.
@@ -148,7 +148,7 @@ class SubjectVerdict:
 
     subject: str
     view: View
-    precision: Precision
+    precision: str
     layers: Sequence[LayerVerdict]
     failure: str = ""
     seconds: float = 0.0

@@ -8,12 +8,20 @@ each function below says which sums and roundings it counts.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from lucid.backends import Backend, backend_for
+from oracle.algorithms import (
+    of_images,
+    of_pieces,
+    tap_squares,
+    winograd_input_gradient,
+    winograd_output,
+    winograd_weight_gradient,
+)
 from oracle.layer import Layer
 from oracle.rounding import FUNCTION_ROUNDINGS, Deviation, Rounding, alike, chain, growth, mean_square, plain_chain
 from oracle.trace import Kind
@@ -116,9 +124,34 @@ def _contraction(
     own = chain(rounding.sums, terms, total, squares)
     if not rounding.operand:
         return total, Deviation(own)
-    # An operand that is cut off, not rounded, is wrong to one side: all products lose together.
-    own = own + 2 * mean_square(rounding.operand) * squares
-    return total, Deviation(own, rounding.operand**2 * total * total)
+    return total, _of_operands(own, total, squares, rounding)
+
+
+def _of_operands(own: Array, total: Array, squares: Array, rounding: Rounding) -> Deviation:
+    """What it costs that the hardware shortens both operands (TF32).
+
+    Rounded, each product has two more errors of variance ``u**2 / 3`` of it; one of the operands is the same for all
+    elements of a channel (a weight, or the gradient of its output).
+
+    Cut off, an operand ``m * 2**e`` loses between 0 and ``2 u * 2**e``, which is ``u / m`` of it in the mean, and as
+    ``1 <= m < 2`` at most ``u``; about that mean the variance is ``E[4/3 (u/m)**2] - E[u/m]**2``, and whatever the
+    distribution of ``m``, at most ``u**2 / 3``. So the variances are the same, and all products lose together: the
+    result's mean error is up to ``2 u`` of it.
+    """
+    each = mean_square(rounding.operand) * squares
+    bias = 2 * rounding.operand * np.abs(total) if rounding.truncated else 0.0
+    return Deviation(own + each, each, bias)
+
+
+def _over_images(
+    contract: Contraction, dy: Array, x: Array, terms: float, rounding: Rounding
+) -> tuple[Array, Deviation]:
+    """A contraction over the images of a batch, which may be added up in the storage type."""
+    total, deviation = _contraction(contract, dy, x, terms, rounding)
+    if not rounding.between:
+        return total, deviation
+    shares = [contract(dy[i : i + 1], x[i : i + 1]) for i in range(len(dy))]
+    return total, replace(deviation, own=deviation.own + of_images(shares, rounding))
 
 
 def _squares(contract: Contraction, a: Array, b: Array) -> Array:
@@ -138,20 +171,39 @@ def _conv(layer: Layer, feed: Feed, rounding: Rounding) -> Iterator[Expected]:
     pair = (layer.kernel, layer.kernel)
     geometry = (layer.stride,) * 2, (layer.padding,) * 2, (1, 1), layer.groups
     fan_in, fan_out = weight[0].size, weight.shape[0] // layer.groups * pair[0] * pair[1]
-    yield _output(layer, *_contraction(lambda a, b: be.conv2d(a, b, None, *geometry), x, weight, fan_in, rounding))
+    tiles = rounding.winograd if layer.kernel == 3 and layer.stride == 1 else 0
+    of = layer.padding, tiles, rounding.sums, layer.groups
+
+    y, deviation = _contraction(lambda a, b: be.conv2d(a, b, None, *geometry), x, weight, fan_in, rounding)
+    yield _output(layer, y, _at_least(deviation, winograd_output(x, weight, *of)) if tiles else deviation)
     dy = feed.gradient
     if dy is None:
         return
+
+    dx, deviation = _contraction(
+        lambda a, b: be.conv2d_input_grad(a, b, x.shape, *geometry), dy, weight, fan_out, rounding
+    )
+    if rounding.between and layer.kernel > 1:
+        squares = tap_squares(dy, weight, x.shape, layer.stride, layer.padding, layer.groups)
+        taps = (-(-layer.kernel // layer.stride)) ** 2  # that meet one pixel
+        deviation = replace(deviation, own=deviation.own + of_pieces(dx, squares, taps, rounding))
     yield _input_gradient(
-        layer,
-        *_contraction(lambda a, b: be.conv2d_input_grad(a, b, x.shape, *geometry), dy, weight, fan_out, rounding),
+        layer, dx, _at_least(deviation, winograd_input_gradient(dy, weight, *of)) if tiles else deviation
     )
+
     pixels = dy.size // dy.shape[1]
-    yield _parameter(
-        layer,
-        "weight",
-        *_contraction(lambda a, b: be.conv2d_weight_grad(a, b, weight.shape, *geometry), dy, x, pixels, rounding),
+    dw, deviation = _over_images(
+        lambda a, b: be.conv2d_weight_grad(a, b, weight.shape, *geometry), dy, x, pixels, rounding
     )
+    yield _parameter(
+        layer, "weight", dw, _at_least(deviation, winograd_weight_gradient(dy, x, *of)) if tiles else deviation
+    )
+
+
+def _at_least(deviation: Deviation, variances: tuple[Array, Array]) -> Deviation:
+    """By one algorithm or another: a runtime that has two takes for each layer whichever is faster."""
+    own, shared = variances
+    return replace(deviation, own=np.maximum(deviation.own, own), shared=np.maximum(deviation.shared, shared))
 
 
 def _linear(layer: Layer, feed: Feed, rounding: Rounding) -> Iterator[Expected]:
@@ -160,13 +212,14 @@ def _linear(layer: Layer, feed: Feed, rounding: Rounding) -> Iterator[Expected]:
     total = product + bias
     # The bias is one term more: it starts the chain, or ends it.
     own = deviation.own + mean_square(rounding.sums) * (total * total + weight.shape[1] * bias * bias)
-    yield _output(layer, total, Deviation(own, deviation.shared))
+    yield _output(layer, total, replace(deviation, own=own))
     if dy is None:
         return
     yield _input_gradient(layer, *_contraction(lambda a, b: a @ b, dy, weight, weight.shape[0], rounding))
-    yield _parameter(layer, "weight", *_contraction(lambda a, b: a.T @ b, dy, x, dy.shape[0], rounding))
+    yield _parameter(layer, "weight", *_over_images(lambda a, b: a.T @ b, dy, x, dy.shape[0], rounding))
     magnitude = np.abs(dy).sum(0)
-    yield _parameter(layer, "bias", dy.sum(0), Deviation(plain_chain(rounding.sums, dy.shape[0], magnitude)))
+    own = plain_chain(rounding.sums, dy.shape[0], magnitude)
+    yield _parameter(layer, "bias", dy.sum(0), Deviation(own + of_images(list(dy), rounding)))
 
 
 # -- batch normalisation ----------------------------------------------------------------------------------------------
@@ -203,9 +256,16 @@ def _of_storing(rounding: Rounding) -> float:
 
 
 def _statistics(x: Array, feed: Feed, rounding: Rounding) -> _Statistics:
-    """The batch's mean is one plain sum. Its variance may be taken in two passes or in one (the mean of the squares
-    less the square of the mean), so its terms count as ``(x - mean)**2 + mean**2``. Both are results, which a low
-    precision may store in its own format (PyTorch does, where the parameters have that format)."""
+    """The batch's mean is one plain sum. Its variance is one of squared deviations from the mean: in two passes a chain
+    of terms that sum to it; by Welford's updates, whose means are those of the terms so far, worse by the square root
+    of ``1 + mean**2 / var`` (Chan, Golub and LeVeque, "Algorithms for computing the sample variance", 1983).
+
+    In one pass it is the mean of the squares less the square of the mean. Both are about ``mean**2`` and carry errors
+    of that size: the sum of squares is a chain of ``var + mean**2``, the square of the mean has twice the mean's error
+    and one rounding, and the difference one more.
+
+    Both statistics are results, which a low precision may store in its own format (PyTorch does, where the parameters
+    have that format)."""
     unit = mean_square(rounding.sums)
     stored = _of_storing(rounding)
     if feed.training:
@@ -214,11 +274,15 @@ def _statistics(x: Array, feed: Feed, rounding: Rounding) -> _Statistics:
         var = np.square(x - mean).mean((0, 2, 3), keepdims=True)
         magnitude = np.abs(x).sum((0, 2, 3), keepdims=True)
         mean_error = plain_chain(rounding.sums, count, magnitude) / count**2 + (unit + stored) * mean * mean
-        var_error = unit * (growth(count) + 3) * np.square(var + mean * mean) + stored * var * var
+        power = np.square(mean)
+        size = np.square(var + power) if rounding.one_pass else var * (var + power)
+        var_error = unit * (growth(count) + 3) * size + 3 * np.square(mean_error) + stored * var * var
+        if rounding.one_pass:
+            var_error = var_error + 4 * power * mean_error + unit * (np.square(power) + np.square(var))
         for repeated in (x.min((0, 2, 3), keepdims=True), x.max((0, 2, 3), keepdims=True)):
             repeats = np.maximum((x == repeated).sum((0, 2, 3), keepdims=True), 1)
             mean_error = mean_error + alike(rounding.sums, np.where(repeated == 0, 1, repeats), magnitude / count)
-            var_error = var_error + alike(rounding.sums, repeats, var + mean * mean)
+            var_error = var_error + alike(rounding.sums, repeats, np.sqrt(size))
     else:
         mean, var = _per_channel(feed.parameters["running_mean"]), _per_channel(feed.parameters["running_var"])
         mean_error = var_error = np.zeros_like(mean)
@@ -290,8 +354,9 @@ def _norm_gradients(
     shared = shared + np.square(sum_dyx / count) * (known.mean_error * known.scale**2 + xhat**2 * known.scale_error)
     shared = np.square(factor) * shared + dx * dx * known.scale_error
     yield _input_gradient(layer, dx, Deviation(own, shared))
-    yield _parameter(layer, "weight", sum_dyx.reshape(-1), Deviation(sum_dyx_error.reshape(-1)))
-    yield _parameter(layer, "bias", sum_dy.reshape(-1), Deviation(sum_dy_error.reshape(-1)))
+    for name, terms, error in (("weight", dy * xhat, sum_dyx_error), ("bias", dy, sum_dy_error)):
+        pieces = of_images(list(terms.sum((2, 3))), rounding)
+        yield _parameter(layer, name, terms.sum(axes), Deviation(error.reshape(-1) + pieces))
 
 
 # -- what selects, and what averages ----------------------------------------------------------------------------------

@@ -14,35 +14,41 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from oracle.case import Case
-from oracle.compare import Budget, LayerVerdict, Precision, Status, SubjectVerdict, count_not_finite
+from oracle.compare import Budget, LayerVerdict, Status, SubjectVerdict, count_not_finite
 from oracle.driving import BlockRun, LayerRun, Layerwise
 from oracle.errors import UsageError
 from oracle.exact import Expected, Feed, expected, expected_arrivals, expected_sum
 from oracle.kind import describe
 from oracle.layer import IMAGE, Layer, layers_of
-from oracle.rounding import REACH, ROUNDINGS, limit, round_to
+from oracle.profile import Profile, hint, profile_of
+from oracle.rounding import REACH, Deviation, limit, round_to, rounding_of
 from oracle.subjects import Subject
 from oracle.trace import Kind, Trace
 
 Array = np.ndarray[Any, Any]
 Progress = Callable[[str], None]
 
+# Other profiles are tried on so many layers each way, the first ones that are over, by less than so many times their
+# budget (an element near zero may use many times its own where sums are kept in the storage type).
+HINTS, HINT_USED = 3, 4096.0
 
-def local_check(subject: Subject, truth: Trace, case: Case, precision: Precision) -> SubjectVerdict:
+
+def local_check(subject: Subject, truth: Trace, case: Case, precision: str) -> SubjectVerdict:
     """Drive ``subject`` through ``case`` layer by layer and judge every layer by itself.
 
     Args:
         subject: one that can be driven (its ``layerwise`` is not ``None``).
         truth: the case's truth in float64, every tensor.
         case: what is run.
-        precision: what the subject computes in.
+        precision: what the subject computes in, as `oracle.profile` spells it.
 
     Raises:
         UsageError: the subject cannot be driven layer by layer.
@@ -96,14 +102,15 @@ class LocalTruth:
         keep: whether to keep every layer's expectation for the next subject; it takes several times the truth's memory.
     """
 
-    def __init__(self, case: Case, truth: Trace, precision: Precision, *, keep: bool = False) -> None:
-        self.case, self.truth, self.precision = case, truth, precision
-        self.rounding = ROUNDINGS[precision]
+    def __init__(self, case: Case, truth: Trace, precision: str, *, keep: bool = False) -> None:
+        self.case, self.truth, self.profile = case, truth, profile_of(precision)
+        self.precision = str(self.profile)
+        self.rounding = rounding_of(self.profile)
         self.layers = [layer for layer in layers_of(case.architecture) if layer.op != "loss" or case.mode == "train"]
         self._kept: list[Step] | None = None
         self._keep = keep
         self._state = {
-            name: round_to(value, precision) for name, value in case.state.items() if value.dtype.kind == "f"
+            name: round_to(value, self.profile) for name, value in case.state.items() if value.dtype.kind == "f"
         }
 
     def steps(self) -> Iterator[Step]:
@@ -130,8 +137,15 @@ class LocalTruth:
             made = expected(layer, feed, self.rounding)
             if layer.block and feed.gradient is not None:
                 [gradient] = [each.exact for each in made if each.kind == "activation_gradient"]
-                handed[layer.name] = round_to(gradient, self.precision)
+                handed[layer.name] = round_to(gradient, self.profile)
             yield Step(layer, feed, [each for each in made if not self._needless(layer, each)], {}, {}, {})
+
+    def expectations(self, step: Step, profile: Profile) -> list[Expected]:
+        """What a step should make under another profile of the same base."""
+        if step.layer.op == "sum":
+            return list(step.expected)
+        made = expected(step.layer, step.feed, rounding_of(profile))
+        return [each for each in made if not self._needless(step.layer, each)]
 
     @staticmethod
     def _needless(layer: Layer, each: Expected) -> bool:
@@ -139,11 +153,11 @@ class LocalTruth:
         return each.kind == "activation_gradient" and IMAGE in layer.inputs
 
     def _fed(self, name: str) -> Array:
-        return round_to(self.case.input if name == IMAGE else self.truth["activation", name], self.precision)
+        return round_to(self.case.input if name == IMAGE else self.truth["activation", name], self.profile)
 
     def _gradient(self, name: str) -> Array | None:
         key: tuple[Kind, str] = ("activation_gradient", name)
-        return round_to(self.truth[key], self.precision) if key in self.truth else None
+        return round_to(self.truth[key], self.profile) if key in self.truth else None
 
     def _feed(self, layer: Layer) -> Feed:
         prefix = f"{layer.name}."
@@ -179,12 +193,15 @@ class _Run:
         self._backward: list[list[LayerVerdict]] = []
         self._failure = ""
         self._seconds = 0.0
+        # What the first tensors that are over came from: forward the first ones, backward (from the end) the last ones.
+        self._suspects: list[_Suspect] = []
+        self._late_suspects: deque[_Suspect] = deque(maxlen=HINTS)
 
     def take(self, step: Step, truth: LocalTruth) -> None:
         """Run and judge one layer."""
         start = time.perf_counter()
         try:
-            made = _drive(self._driven, step, truth.precision)
+            made = _drive(self._driven, step)
         except UsageError:
             raise
         except Exception as error:  # a subject is foreign code: whatever it raises is its verdict
@@ -192,22 +209,45 @@ class _Run:
             self._failure = self._failure or f"{step.layer.name}: {told}"
             made = {}
         verdicts = _judged(step.expected, made, self._subject.kinds)
-        self._forward += [each for each in verdicts if each.kind in ("activation", "loss")]
-        self._backward.append([each for each in verdicts if each.kind not in ("activation", "loss")])
+        forward = [each for each in verdicts if each.kind in ("activation", "loss")]
+        backward = [each for each in verdicts if each.kind not in ("activation", "loss")]
+        self._forward += forward
+        self._backward.append(backward)
+        if len(self._suspects) < HINTS and any(map(_may_be_meant, forward)):
+            self._suspects.append(_Suspect(step, made, forward))
+        if any(map(_may_be_meant, backward)):
+            self._late_suspects.append(_Suspect(step, made, backward))
         self._seconds += time.perf_counter() - start
+
+    def _hints(self, truth: LocalTruth) -> dict[int, str]:
+        """By identity of a verdict that is over, what it would take to allow it; the status stays as it is."""
+        told: dict[int, str] = {}
+        for suspect in (*self._suspects, *self._late_suspects):
+            for more in truth.profile.with_more():
+                judged = _judged(truth.expectations(suspect.step, more), suspect.made, self._subject.kinds)
+                allowed = {(each.kind, each.name) for each in judged if each.agrees}
+                for each in filter(_may_be_meant, suspect.verdicts):
+                    if id(each) not in told and (each.kind, each.name) in allowed and _everywhere(suspect, each):
+                        told[id(each)] = hint([more])
+        return told
 
     def verdict(self, truth: LocalTruth) -> SubjectVerdict:
         """Forward in order, then backward from the last layer to the first."""
         backward = [each for verdicts in reversed(self._backward) for each in verdicts]
-        return SubjectVerdict(
-            self._subject.label, "local", truth.precision, [*self._forward, *backward], self._failure, self._seconds
-        )
+        told = self._hints(truth)
+        found = [
+            replace(each, difference="; ".join(filter(None, (each.difference, told[id(each)]))))
+            if id(each) in told
+            else each
+            for each in (*self._forward, *backward)
+        ]
+        return SubjectVerdict(self._subject.label, "local", truth.precision, found, self._failure, self._seconds)
 
 
 Made = dict[tuple[Kind, str, str], Array | None]
 
 
-def _drive(driven: Layerwise, step: Step, precision: Precision) -> Made:
+def _drive(driven: Layerwise, step: Step) -> Made:
     """Run one layer and sort what it made by kind, name and note, as `Expected` has them."""
     layer, feed = step.layer, step.feed
     if layer.op == "sum":
@@ -249,6 +289,38 @@ def _judged(wanted: Sequence[Expected], made: Made, kinds: Iterable[Kind]) -> li
     return list(verdicts.values())
 
 
+@dataclass(frozen=True)
+class _Suspect:
+    """A step some of whose tensors are over, kept until other profiles are tried on it."""
+
+    step: Step
+    made: Made
+    verdicts: Sequence[LayerVerdict]
+
+
+def _may_be_meant(verdict: LayerVerdict) -> bool:
+    return verdict.status == "over" and verdict.used < HINT_USED
+
+
+def _everywhere(suspect: _Suspect, verdict: LayerVerdict) -> bool:
+    """Whether the middle channel used at least an eighth of what the worst one used; true where there are none.
+
+    The options of a profile cost all of a tensor; what is over in a few channels alone is something else.
+    """
+    for each in suspect.step.expected:
+        array = suspect.made.get((each.kind, each.name, each.note))
+        if (each.kind, each.name) != (verdict.kind, verdict.name) or each.channel is None or array is None:
+            continue
+        squares, own, shared = (
+            _by_channel(part, each.exact.shape, each.channel)
+            for part in (np.square(array - each.exact), each.deviation.own, each.deviation.shared)
+        )
+        shares = np.sqrt(_shares(squares, own + shared))
+        if np.median(shares) < shares.max() / 8:
+            return False
+    return True
+
+
 def _badness(verdict: LayerVerdict) -> tuple[bool, float]:
     return not verdict.agrees, math.inf if math.isnan(verdict.used) else verdict.used
 
@@ -280,17 +352,18 @@ def _measured(wanted: Expected, array: Array, key: tuple[Kind, str]) -> LayerVer
     squares = np.square(difference)
     scale = math.sqrt(float(np.vdot(exact, exact)) / exact.size) if exact.size else 0.0
     scale = scale if scale > 0 else 1.0  # of an exact zero, deviations are absolute
-    found, own, shared = (_by_channel(each, exact.shape, axis) for each in (squares, deviation.own, deviation.shared))
+    parts = (squares, deviation.own, deviation.shared, np.square(deviation.bias))
+    found, own, shared, bias = (_by_channel(each, exact.shape, axis) for each in parts)
     count = squares.size / found.size
     error = math.sqrt(float(found.mean()))
-    budget = float(limit(own.mean(), shared.mean(), squares.size, found.size))
+    budget = float(limit(own.mean(), shared.mean(), squares.size, found.size)) + math.sqrt(float(bias.mean()))
     channel, used, allowed = None, math.nan, None
     if axis is not None:
-        allowed = limit(own, shared, count)
+        allowed = limit(own, shared, count) + np.sqrt(bias)
         shares = _shares(np.sqrt(found), allowed)
         channel = int(shares.argmax())
         used = float(shares[channel])
-    worst, largest_budget = _worst_element(squares, deviation.own, deviation.shared)
+    worst, largest_budget = _worst_element(np.abs(difference), deviation)
     largest = abs(float(difference.flat[worst]))
     over = error > budget or largest > largest_budget or used > 1.0
     status: Status = "over" if over else ("exact" if error == 0 else "within")
@@ -327,10 +400,10 @@ def _by_channel(values: Array | float, shape: tuple[int, ...], axis: int | None)
     return np.asarray(values.mean(tuple(each for each in range(len(shape)) if each != axis)))
 
 
-def _worst_element(squares: Array, own: Array | float, shared: Array | float) -> tuple[int, float]:
+def _worst_element(distance: Array, deviation: Deviation) -> tuple[int, float]:
     """Where the largest share of its own budget is used, and that budget."""
-    variance = own if np.ndim(shared) == 0 and shared == 0 else own + shared
-    if np.ndim(variance) == 0:
-        return int(squares.argmax()), (1 + REACH) * math.sqrt(float(variance))
-    worst = int(_shares(squares, variance).argmax())
-    return worst, (1 + REACH) * math.sqrt(float(np.broadcast_to(variance, squares.shape).flat[worst]))
+    allowed = (1 + REACH) * np.sqrt(deviation.own + deviation.shared) + deviation.bias
+    if np.ndim(allowed) == 0:
+        return int(distance.argmax()), float(allowed)
+    worst = int(_shares(distance, allowed).argmax())
+    return worst, float(np.broadcast_to(allowed, distance.shape).flat[worst])

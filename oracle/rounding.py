@@ -17,11 +17,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from oracle.compare import Precision
+from oracle.compare import PRECISIONS, Precision
+from oracle.profile import Profile, profile_of
 
 Array = np.ndarray[Any, Any]
 
@@ -49,28 +51,50 @@ class Rounding:
     Args:
         store: unit roundoff of a stored result.
         sums: unit roundoff of sums and of what happens between loading and storing.
-        operand: the largest relative error of a contraction's operand as the hardware takes it.
+        operand: unit roundoff of a contraction's operand as the hardware takes it.
         least: half the distance of the smallest stored numbers.
+        between: unit roundoff of partial sums between the images of a batch; 0 where those are kept as ``sums`` are.
+        truncated: whether operands are cut off instead of rounded.
+        one_pass: whether a batch's variance is the mean of the squares less the square of the mean.
+        winograd: side of the output tiles where 3x3 convolutions of stride 1 run by Winograd's algorithm, or 0.
     """
 
     store: float
     sums: float
     operand: float = 0.0
     least: float = 0.0
+    between: float = 0.0
+    truncated: bool = False
+    one_pass: bool = False
+    winograd: int = 0
 
 
-# The lower precisions add in float32; tensor cores cut partial sums off instead of rounding them (twice the error).
-# TF32 keeps 10 bits of an operand's fraction; some hardware rounds, some cuts off.
-ROUNDINGS: dict[Precision, Rounding] = {
-    "float64": Rounding(2.0**-53, 2.0**-53),
-    "float32": Rounding(2.0**-24, 2.0**-24, least=2.0**-150),
-    "tf32": Rounding(2.0**-24, 2.0**-23, operand=2.0**-10, least=2.0**-150),
-    "bfloat16": Rounding(2.0**-8, 2.0**-23, least=2.0**-134),
-    "float16": Rounding(2.0**-11, 2.0**-23, least=2.0**-25),
-}
+@lru_cache(64)
+def rounding_of(precision: str | Profile) -> Rounding:
+    """Where a profile rounds, as the local view counts it.
+
+    Example:
+        >>> rounding_of("float16, sums in float16").between == 2.0**-11
+        True
+    """
+    profile = profile_of(precision)
+    of = profile.format
+    return Rounding(
+        of.stored,
+        2 * of.sums if of.matrix_units else of.sums,
+        of.factors,
+        of.least,
+        of.stored if profile.sums_in_storage else 0.0,
+        profile.truncated,
+        profile.one_pass_variance,
+        profile.winograd,
+    )
 
 
-def round_to(array: Array, precision: Precision) -> Array:
+ROUNDINGS: dict[Precision, Rounding] = {base: rounding_of(base) for base in PRECISIONS}
+
+
+def round_to(array: Array, precision: str | Profile) -> Array:
     """The nearest numbers of a precision (ties to even), held in float64 for float64 and in float32 otherwise.
 
     Example:
@@ -78,14 +102,15 @@ def round_to(array: Array, precision: Precision) -> Array:
         >>> [float(round_to(third, name)[0]) for name in ("float32", "bfloat16", "float16")]
         [0.3333333432674408, 0.333984375, 0.333251953125]
     """
-    if precision == "float64":
+    base = profile_of(precision).base
+    if base == "float64":
         return np.asarray(array, np.float64)
     single = np.asarray(array, np.float32)
-    if precision == "float16":
+    if base == "float16":
         with np.errstate(over="ignore"):
             return single.astype(np.float16).astype(np.float32)
-    if precision == "bfloat16":
-        bits = np.ascontiguousarray(single).view(np.uint32)
+    if base == "bfloat16":
+        bits = np.asarray(single, order="C").view(np.uint32)  # keeps a scalar a scalar
         odd = (bits >> np.uint32(16)) & np.uint32(1)
         rounded = (bits + np.uint32(0x7FFF) + odd) & np.uint32(0xFFFF0000)
         return np.where(np.isfinite(single), rounded.view(np.float32), single)
@@ -167,20 +192,22 @@ def alike(unit: float, repeats: Array, total: Array) -> Array:
 
 @dataclass(frozen=True)
 class Deviation:
-    """What a healthy result may deviate by: the variance of what is each element's own, and of what a channel shares.
+    """What a healthy result may deviate by: the variance of what is each element's own, the variance of what a channel
+    shares, and what the mean error may be, which no average takes away.
 
-    Both have the result's shape, or broadcast to it.
+    All have the result's shape, or broadcast to it.
     """
 
     own: Array | float
     shared: Array | float = 0.0
+    bias: Array | float = 0.0
 
     def stored(self, exact: Array, rounding: Rounding) -> Deviation:
         """With the rounding of the result itself, where that is coarser than the sums'."""
         own = self.own
         if rounding.store > rounding.sums:
             own = own + mean_square(rounding.store) * exact * exact
-        return Deviation(own + mean_square(rounding.least), self.shared)
+        return Deviation(own + mean_square(rounding.least), self.shared, self.bias)
 
 
 def limit(mean_own: Array, mean_shared: Array, own_count: float, shared_count: float = 1.0) -> Array:

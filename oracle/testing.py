@@ -20,7 +20,7 @@ import numpy as np
 from oracle.errors import UsageError
 
 if TYPE_CHECKING:
-    from oracle.compare import Precision, SubjectVerdict
+    from oracle.compare import SubjectVerdict
     from oracle.golden import Golden
     from oracle.trace import Key, Trace
     from oracle.verdict import Verdict
@@ -42,7 +42,7 @@ class OutOfLineError(AssertionError):
 def assert_matches_golden(
     trace: Trace | Mapping[Any, Any] | str | Path,
     golden: str | Golden,
-    precision: Precision = "float32",
+    precision: str = "float32",
     *,
     stored: bool = False,
     directory: Path | None = None,
@@ -55,7 +55,8 @@ def assert_matches_golden(
             ``"parameter_gradient/layer1.0.conv1.weight"``, ``"loss"``. What it leaves out is not observed; it must hold
             something.
         golden: its name, such as ``"resnet_18-train"``.
-        precision: what the run was computed in; chooses the budget.
+        precision: what the run was computed in; chooses the budget. May have options, as `oracle.profile` spells them:
+            ``"float16, sums in float16"``.
         stored: judge by the golden's samples and projections alone, without computing the truth again.
         directory: where the goldens are, if they are not the project's.
 

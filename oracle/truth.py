@@ -7,8 +7,9 @@ PyTorch in float64, which shares no code with it, must agree within float64's ow
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -41,9 +42,15 @@ from oracle.golden import (
     sketch,
 )
 from oracle.layer import consumers, layers_of
+from oracle.profile import Profile, hint, profile_of
 from oracle.trace import KINDS, Key, Kind, Trace
 
 Progress = Callable[[str], None]
+
+# A hint for a whole run: for so many tensors, where trace times profiles is at most so many numbers, where nothing used
+# more of its budget than this, and only for a profile whose budget is so many times wider (one differs a little from
+# one draw to the next).
+HINTS, HINT_COST, HINT_USED, HINT_WIDER = 6, 2**26, 64.0, 1.25
 
 
 def prepare(case: Case, directory: Path | None = None) -> Truth:
@@ -73,7 +80,7 @@ class Truth:
         self.how = "" if golden is None else f"the golden of {golden.name} (law {golden.law}), stored"
         self._trace: Trace | None = None
         self._scales: dict[Key, float] = {}
-        self._budgets: dict[Precision, Mapping[Key, Budget]] = {}
+        self._budgets: dict[str, Mapping[Key, Budget]] = {}
 
     @property
     def trace(self) -> Trace:
@@ -157,30 +164,80 @@ class Truth:
             )
         self.how = f"lucid float64, made here; PyTorch float64 agrees, at most {worst.used:.0%} of its budget used"
 
-    def _budget_of_all(self, precision: Precision, trace: Trace, progress: Progress) -> Mapping[Key, Budget]:
+    def _budget_of_all(self, precision: str | Profile, trace: Trace, progress: Progress) -> Mapping[Key, Budget]:
         from oracle.budget import free_budget, in_float64
 
-        if precision == "float64":
+        profile = profile_of(precision)
+        if profile.base == "float64":
             single = self._budget_of_all("float32", trace, progress)
             return {key: in_float64(budget) for key, budget in single.items()}
-        if precision not in self._budgets:
-            self._budgets[precision] = free_budget(self.case, precision, truth=trace, progress=progress)
-        return self._budgets[precision]
+        name = str(profile)
+        if name not in self._budgets:
+            self._budgets[name] = free_budget(self.case, profile, truth=trace, progress=progress)
+        return self._budgets[name]
 
-    def budget(self, key: Key, precision: Precision) -> Budget:
-        """How far a healthy subject may be in a whole run."""
-        if self.golden is not None:
-            return self.golden.budget(key, precision)
-        return self._budget_of_all(precision, self.trace, lambda message: None)[key]
+    def budget(self, key: Key, precision: str | Profile) -> Budget:
+        """How far a healthy subject may be in a whole run.
+
+        A golden has the budgets of the base precisions; those of a profile with options come from disturbed runs here.
+        """
+        profile = profile_of(precision).in_mode(self.case.mode)
+        if self.golden is not None and not profile.options:
+            return self.golden.budget(key, profile.base)
+        return self._budget_of_all(profile, self.trace, lambda message: None)[key]
+
+    def hinted(self, layers: Sequence[LayerVerdict], view: View, precision: str) -> list[LayerVerdict]:
+        """The verdicts of a whole run; where one option more would allow all that is over, the first few say which.
+
+        Only where the disturbed runs of that profile take seconds, and where nothing is far over: a hint is cheap, and
+        never changes a status.
+        """
+        over = [layer for layer in layers if layer.observed and not layer.agrees]
+        if view != "free" or not over or any(layer.status != "over" for layer in over):
+            return list(layers)
+        profile = profile_of(precision).in_mode(self.case.mode)
+        gradients = all(layer.kind in ("activation_gradient", "parameter_gradient") for layer in over)
+        others = [more for more in profile.with_more() if more.in_mode(self.case.mode) == more]
+        others = [more for more in others if gradients or not more.sums_in_storage]
+        cost = sum(self.trace[key].size for key in self.trace) * len(others)
+        if cost > HINT_COST or max(layer.used for layer in over) > HINT_USED:
+            return list(layers)
+        found: list[Profile] = []
+        for more in others:
+            smaller = any(each.winograd for each in found) and more.winograd > 0
+            if not smaller and all(self._within(layer, profile, more) for layer in over):
+                found.append(more)
+        if not found:
+            return list(layers)
+        told = {
+            id(layer): replace(layer, difference="; ".join(filter(None, (layer.difference, hint(found)))))
+            for layer in over[:HINTS]
+        }
+        return [told.get(id(layer), layer) for layer in layers]
+
+    def _within(self, layer: LayerVerdict, profile: Profile, more: Profile) -> bool:
+        """Whether another profile allows what was measured of a tensor, and clearly more than the declared one."""
+        key = (layer.kind, layer.name)
+        before, allowed = self.budget(key, profile).granted(), self.budget(key, more).granted()
+        if layer.channel is not None and before.channel is not None and allowed.channel is not None:
+            found = layer.channel_share * before.channel[layer.channel]
+            if found > allowed.channel[layer.channel]:
+                return False
+        return HINT_WIDER * before.rms <= allowed.rms >= layer.error and layer.largest <= allowed.largest
 
     def judge(self, view: View, precision: str) -> Callable[[Key, np.ndarray], LayerVerdict | Future[LayerVerdict]]:
         """What makes the verdict on one tensor, in one view."""
-        asked: Precision = precision  # type: ignore[assignment]
         if view == "exact":
             return lambda key, array: self._judge_exact(key, array, precision)
         if view == "stored":
-            return lambda key, array: self._judge_stored(key, array, asked)
-        return _Free(self, asked).judge
+            profile = profile_of(precision).in_mode(self.case.mode)
+            if profile.options:
+                raise UsageError(
+                    f"stored: the golden has budgets of the base precisions alone; {str(profile)!r} needs the truth "
+                    "computed again, in the view free"
+                )
+            return lambda key, array: self._judge_stored(key, array, profile.base)
+        return _Free(self, precision).judge
 
     def _judge_exact(self, key: Key, array: np.ndarray, precision: str) -> Future[LayerVerdict]:
         from oracle.digest import _pool
@@ -259,7 +316,7 @@ class _Known(Truth):
         self._trace, self._given = trace, budgets
         self._scales = {key: root_mean_square(trace[key]) for key in trace}
 
-    def budget(self, key: Key, precision: Precision) -> Budget:
+    def budget(self, key: Key, precision: str | Profile) -> Budget:
         return self._given[key]
 
 
@@ -270,7 +327,7 @@ class _Free:
     against the truth at the subject's decisions, which is computed when the first gradient comes.
     """
 
-    def __init__(self, truth: Truth, precision: Precision) -> None:
+    def __init__(self, truth: Truth, precision: str) -> None:
         self._truth, self._precision = truth, precision
         self._passed: dict[str, np.ndarray] = {}
         self._winners: np.ndarray | None = None
@@ -295,8 +352,6 @@ class _Free:
         if key[0] == "activation" and self._truth.case.mode == "train" and found.agrees:
             self._watch(key[1], array)
         if moved and found.agrees:
-            from dataclasses import replace
-
             found = replace(found, note=SIDE_NOTE.format(self.decided_otherwise))
         return found
 

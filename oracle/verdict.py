@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from oracle.architecture import Architecture, find_architecture
 from oracle.case import SEEDED, Case, Mode, standard_shape
-from oracle.compare import Comparison, Precision, SubjectVerdict, View
+from oracle.compare import Comparison, SubjectVerdict, View
 from oracle.errors import UsageError
+from oracle.profile import profile_of
 from oracle.subjects import Subject, find_subject
 from oracle.trace import Trace
 
@@ -207,7 +208,7 @@ def _local(subjects: Sequence[Subject], truth: Truth, progress: Progress) -> dic
         group = [subject for subject in subjects if subject.precision == precision]
         progress(f"{truth.case.name}: {', '.join(subject.label for subject in group)}, local")
         start = time.perf_counter()
-        found = local_checks(group, LocalTruth(truth.case, truth.trace, precision))  # type: ignore[arg-type]
+        found = local_checks(group, LocalTruth(truth.case, truth.trace, precision))
         seconds = (time.perf_counter() - start) / len(group)
         for subject, verdict in zip(group, found, strict=True):
             verdicts[subject, "local"] = replace(verdict, seconds=seconds)
@@ -221,9 +222,9 @@ def look(subject: Subject, view: View, truth: Truth) -> SubjectVerdict:
         from oracle.local import local_check
 
         truth.recompute()
-        verdict = local_check(subject, truth.trace, truth.case, subject.precision)  # type: ignore[arg-type]
+        verdict = local_check(subject, truth.trace, truth.case, subject.precision)
         return replace(verdict, seconds=time.perf_counter() - start)
-    precision: Precision = subject.precision  # type: ignore[assignment]
+    precision = str(profile_of(subject.precision))
     judge_one, failure = truth.judge(view, precision), ""
     comparison = Comparison(truth.keys(subject.kinds), view, judge_one, partial=subject.partial)
     try:
@@ -232,7 +233,7 @@ def look(subject: Subject, view: View, truth: Truth) -> SubjectVerdict:
         raise
     except Exception as error:  # a subject is foreign code: whatever it raises is its verdict, not the oracle's end
         failure = f"{type(error).__name__}: {error}"
-    layers = comparison.layers()
+    layers = truth.hinted(comparison.layers(), view, precision)
     seconds = time.perf_counter() - start
     return SubjectVerdict(subject.label, view, precision, layers, failure, seconds, truth.consumers)
 
@@ -240,7 +241,7 @@ def look(subject: Subject, view: View, truth: Truth) -> SubjectVerdict:
 def compare_trace(
     trace: Trace,
     golden: str | Golden,
-    precision: Precision = "float32",
+    precision: str = "float32",
     *,
     label: str = "trace",
     stored: bool = False,
@@ -252,7 +253,7 @@ def compare_trace(
     Args:
         trace: the tensors.
         golden: the golden, or its name, such as ``"resnet_50-train"``.
-        precision: what they were computed in.
+        precision: what they were computed in, as `oracle.profile` spells it.
         label: what reports call them.
         stored: judge by the golden's samples and projections alone, without recomputing the truth.
         directory: where the goldens are, if not in the package.
@@ -264,7 +265,7 @@ def compare_trace(
     from oracle.golden import Golden
     from oracle.truth import Truth
 
-    start = time.perf_counter()
+    start, precision = time.perf_counter(), str(profile_of(precision))
     found = Golden.load(golden, directory) if isinstance(golden, str) else golden
     truth = Truth(found.case, found)
     view: View = "stored" if stored else "free"
@@ -273,8 +274,9 @@ def compare_trace(
     progress(f"{found.case.name}: {label}")
     comparison = Comparison(truth.keys(), view, truth.judge(view, precision), partial=True)
     trace.replay(comparison)
+    layers = truth.hinted(comparison.layers(), view, precision)
     seconds = time.perf_counter() - start
-    subject = SubjectVerdict(label, view, precision, comparison.layers(), "", seconds, truth.consumers)
+    subject = SubjectVerdict(label, view, precision, layers, "", seconds, truth.consumers)
     return Verdict([CaseVerdict(found.case, [subject], truth.loss, truth.how, seconds)], versions())
 
 

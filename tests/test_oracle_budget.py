@@ -14,6 +14,9 @@ from scipy import special, stats  # noqa: E402
 from oracle.architecture import Architecture  # noqa: E402
 from oracle.budget import (  # noqa: E402
     FALSE_ALARM,
+    SEEDS,
+    _inverse_trigamma,
+    _trigamma,
     decisions_of,
     f_quantile,
     free_budget,
@@ -78,8 +81,30 @@ def test_budgets_follow_the_precision() -> None:
 def test_what_cannot_be_budgeted() -> None:
     with pytest.raises(UsageError, match="precision: got 'int8'"):
         free_budget(case_of(), "int8")  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="seeds: got 1"):
+    with pytest.raises(UsageError, match="seeds: got 1; must be at least 2"):
         free_budget(case_of(), "float32", 1)
+
+
+def test_without_a_truth_the_budget_makes_its_own() -> None:
+    """PyTorch's float64 run stands in for lucid's: what is left apart is float64's rounding of the truth itself."""
+    case = case_of(mode="eval")
+    truth = find_subject("torch:float64").trace(case)
+    alone, given = free_budget(case, "float16", 2), free_budget(case, "float16", 2, truth=truth)
+    assert list(alone) == list(given)
+    for key, budget in alone.items():
+        assert (budget.rms, budget.largest) == (given[key].rms, given[key].largest), key
+    apart = free_budget(case, "float16", 2, truth=find_subject("lucid:float64").trace(case))
+    assert all(apart[key].rms == pytest.approx(alone[key].rms, rel=1e-6) for key in alone)
+
+
+def test_the_number_of_runs_may_be_given() -> None:
+    case, told = case_of(mode="eval"), []
+    truth = find_subject("torch:float64").trace(case)
+    free_budget(case, "tf32, truncated", 3, truth=truth, progress=told.append)
+    assert told == [f"{case.name}: tf32, truncated, disturbed run {run} of 3" for run in (1, 2, 3)]
+    told.clear()
+    free_budget(case, "tf32", truth=truth, progress=told.append)
+    assert len(told) == SEEDS["tf32"] == 2
 
 
 # -- decisions --------------------------------------------------------------------------------------------------------
@@ -161,6 +186,33 @@ def test_a_near_zero_that_goes_the_other_way_is_followed() -> None:
 @pytest.mark.parametrize(("a", "b", "x"), [(0.5, 0.5, 0.3), (2, 3, 0.9), (50, 0.5, 0.99), (300, 700, 0.2), (1, 1, 0.5)])
 def test_incomplete_beta(a: float, b: float, x: float) -> None:
     assert incomplete_beta(a, b, x) == pytest.approx(float(special.betainc(a, b, x)), rel=1e-10)
+
+
+@pytest.mark.parametrize(("a", "b", "x"), [(2.0, 3.0, 0.0), (2.0, 3.0, -1.0), (2.0, 3.0, 1.0), (2.0, 3.0, 1.5)])
+def test_incomplete_beta_at_its_ends(a: float, b: float, x: float) -> None:
+    assert incomplete_beta(a, b, x) == (1.0 if x >= 1.0 else 0.0)
+
+
+@pytest.mark.parametrize("x", [0.399, 0.4, 0.401, 1e-12, 1 - 1e-12])
+def test_incomplete_beta_on_both_sides_of_its_reflection(x: float) -> None:
+    """With ``a = 1, b = 2`` the function is ``1 - (1 - x)**2``; it is reflected above ``(a + 1) / (a + b + 2)``."""
+    assert incomplete_beta(1.0, 2.0, x) == pytest.approx(1 - (1 - x) ** 2, rel=1e-10)
+
+
+@pytest.mark.parametrize("first", [2.0 ** (n / 2) for n in range(25)])
+def test_f_quantile_on_its_whole_grid(first: float) -> None:
+    """Its bounds hold every quantile: ``1 / FALSE_ALARM`` draws of one over one degree of freedom are the farthest."""
+    for second in (2.0 ** (n / 2) for n in range(0, 25, 3)):
+        wanted = float(stats.f.isf(FALSE_ALARM, first, second))
+        assert f_quantile(first, second) == pytest.approx(wanted, rel=1e-6), second
+
+
+@pytest.mark.parametrize("value", [1e-6, 1e-3, 0.1, 0.5, 1.0, math.pi**2 / 6, 10.0, 1e4, 1e8])
+def test_inverse_trigamma(value: float) -> None:
+    """The series stops before ``1 / (42 x**7)``, at ``x`` of 10 at least; the halving ends at its last bits."""
+    x = _inverse_trigamma(value)
+    assert _trigamma(x) == pytest.approx(value, rel=1e-12)
+    assert _trigamma(x) == pytest.approx(float(special.polygamma(1, x)), rel=1e-12, abs=1 / (42 * 10**7))
 
 
 @pytest.mark.parametrize(("first", "second"), [(1, 4096), (2, 8), (16, 64), (256, 1024), (4096, 4096)])

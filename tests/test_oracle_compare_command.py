@@ -97,6 +97,56 @@ def test_the_budget_is_that_of_the_precision_that_was_claimed(tmp_path: Path) ->
     assert run(str(tmp_path / "trace.safetensors"), "--precision", "bfloat16") == cli.AGREES
 
 
+@pytest.mark.parametrize(
+    ("precision", "words"),
+    [
+        ("float33", "precision: got 'float33'; may be float64, float32, tf32, bfloat16, float16, and options"),
+        ("float16, truncated", "after float16 may come sums in float16, sums in float32, one-pass variance"),
+        ("float64, one-pass variance", "float64 has no options"),
+        ("float32, winograd 4x4, winograd 6x6", "exclude each other"),
+    ],
+)
+def test_a_precision_that_is_none_is_wrong_usage(
+    dump: Callable[..., Path], capsys: pytest.CaptureFixture[str], precision: str, words: str
+) -> None:
+    path = str(dump())
+    assert run(path, "--precision", precision) == cli.WRONG_USAGE
+    assert words in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(UsageError, match="precision: got"):
+        assert_matches_golden(path, NAME, precision)
+
+
+def test_options_of_a_precision_are_declared(
+    dump: Callable[..., Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Budgets that the golden has not are made from disturbed runs; from samples alone they cannot be."""
+    path, report = str(dump()), tmp_path / "verdict.json"
+    assert run(path, "--precision", "Float32, one-pass-variance", "--json", str(report)) == cli.AGREES
+    [subject] = json.loads(report.read_text())["cases"][0]["subjects"]
+    assert subject["precision"] == "float32, one-pass variance"
+    verdict = assert_matches_golden(path, NAME, "float32, one-pass variance").cases[0].subjects[0]
+    plain = assert_matches_golden(path, NAME).cases[0].subjects[0]
+    wider = [a.budget / b.budget for a, b in zip(verdict.layers, plain.layers, strict=True)]
+    assert max(wider) > 1.1
+    capsys.readouterr()
+    assert run(path, "--precision", "float32, one-pass variance", "--stored") == cli.WRONG_USAGE
+    assert "needs the truth computed again, in the view free" in " ".join(capsys.readouterr().err.split())
+    subject_text = f"file:{path}:bfloat16:sums-in-bfloat16"
+    assert find_subject(subject_text).precision == "bfloat16, sums in bfloat16"
+
+
+def test_options_that_play_no_part_in_an_eval_run_cost_nothing(tmp_path: Path) -> None:
+    """Sums of gradients and statistics of a batch: the golden's own budgets serve, in the stored view too."""
+    golden = Golden.load("narrow_basic-eval")
+    find_subject("torch:bfloat16").trace(golden.case).save(tmp_path / "trace.safetensors")
+    profile = "bfloat16, sums in bfloat16, one-pass variance"
+    for stored in (True, False):
+        found = assert_matches_golden(tmp_path / "trace.safetensors", golden, profile, stored=stored)
+        plain = assert_matches_golden(tmp_path / "trace.safetensors", golden, "bfloat16", stored=stored)
+        for a, b in zip(found.cases[0].subjects[0].layers, plain.cases[0].subjects[0].layers, strict=True):
+            assert a == b
+
+
 def test_a_transposed_tensor_is_of_another_shape(dump: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     path = dump(lambda key, array: array.transpose(0, 2, 3, 1) if key == FUSED else array)
     assert run(str(path)) == cli.DISAGREES

@@ -167,7 +167,7 @@ def test_the_subject_knows_its_mode_and_precision(tmp_path: Path) -> None:
     [
         ("file", "file takes a path"),
         ("file:float32", "file takes a path"),
-        ("file:x.npz:float16:float32", "file takes a path"),
+        ("file:x.npz:float16:float32", "'float32' is a second precision for file, which has float16"),
         ("file:missing.npz", "cannot read missing.npz"),
     ],
 )

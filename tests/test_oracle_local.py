@@ -149,6 +149,7 @@ def test_rounding_to_a_precision() -> None:
         np.testing.assert_array_equal(round_to(values, precision), theirs)  # type: ignore[arg-type]
         unit = ROUNDINGS[precision].store  # type: ignore[index]
         assert np.abs(theirs / values.astype(np.float32) - 1).max() <= unit * (1 + 1e-3)
+        assert round_to(np.array(1.0), precision).shape == ()
     assert np.isnan(round_to(np.array([np.nan]), "bfloat16")).all()
     assert mean_square(1.0) == pytest.approx(1 / 3)
 
@@ -181,9 +182,11 @@ def test_healthy_subjects_agree(name: str, mode: str) -> None:
 @pytest.mark.parametrize("mode", ["eval", "train"])
 @pytest.mark.parametrize("name", ["basic", "bottleneck", "preact"])
 def test_healthy_low_precision_agrees(name: str, mode: str, precision: str) -> None:
+    """PyTorch at what it declares: which sums it keeps in the storage type depends on the processor."""
     case = case_of(name, mode)
     subject = find_subject(f"torch:{precision}")
-    assert_healthy([local_check(subject, truth_of(case), case, precision)])  # type: ignore[arg-type]
+    assert subject.precision == f"{precision}, sums in {precision}"
+    assert_healthy([local_check(subject, truth_of(case), case, subject.precision)])
 
 
 def test_lower_precision_is_over_the_budget_of_a_higher() -> None:

@@ -11,6 +11,7 @@ from oracle.case import PHOTOGRAPH, SEEDED
 from oracle.commands.options import OutputConsole, report_options, require_writable
 from oracle.commands.progress import progress
 from oracle.errors import UsageError
+from oracle.profile import is_option
 from oracle.report import write_reports
 from oracle.report.terminal import print_verdict
 from oracle.verdict import DEFAULT_SUBJECTS, DEFAULT_VIEWS, check
@@ -103,7 +104,19 @@ def command(
 
 
 def _split(subjects: tuple[str, ...]) -> list[str]:
-    return [name.strip() for text in subjects for name in text.split(",") if name.strip()]
+    """The subjects' names; an option of a precision belongs to the one before.
+
+    Example:
+        >>> _split(("lucid,torch:float16, sums in float32",))
+        ['lucid', 'torch:float16, sums in float32']
+    """
+    names: list[str] = []
+    for name in (part.strip() for text in subjects for part in text.split(",")):
+        if names and is_option(name):
+            names[-1] += f", {name}"
+        elif name:
+            names.append(name)
+    return names
 
 
 def _with_backend(subjects: list[str], backend: str | None) -> list[str]:

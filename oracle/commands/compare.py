@@ -8,8 +8,9 @@ import click
 
 from oracle.commands.options import OutputConsole, report_options, require_writable
 from oracle.commands.progress import progress
-from oracle.compare import PRECISIONS, Precision
+from oracle.compare import PRECISIONS
 from oracle.errors import UsageError
+from oracle.profile import profile_of
 from oracle.report import write_reports
 from oracle.report.terminal import print_verdict
 
@@ -21,10 +22,11 @@ AGREES, DISAGREES = 0, 1
 @click.option("--golden", required=True, metavar="NAME", help="The case that was run, such as resnet_50-train.")
 @click.option(
     "--precision",
-    type=click.Choice(PRECISIONS),
     default="float32",
     show_default=True,
-    help="What the runtime computes in: whose budget it is given.",
+    metavar="NAME[, OPTION]...",
+    help=f"What the runtime computes in: whose budget it is given. {', '.join(PRECISIONS)}, and options such as "
+    "'float16, sums in float16' or 'float32, winograd 6x6'; a wrong one lists those that there are.",
 )
 @click.option(
     "--stored", is_flag=True, help="Judge by the golden's samples and projections; do not compute the truth again."
@@ -39,7 +41,7 @@ AGREES, DISAGREES = 0, 1
 def command(
     trace: Path,
     golden: str,
-    precision: Precision,
+    precision: str,
     stored: bool,
     directory: Path | None,
     json_path: Path | None,
@@ -57,6 +59,7 @@ def command(
     from oracle.subjects.file import FileSubject
     from oracle.verdict import compare_trace
 
+    profile_of(precision)  # an unknown one is said now
     require_writable(json=json_path, junit=junit_path, html=html_path)
     subject = FileSubject(str(trace))
     found = Golden.load(golden, directory)

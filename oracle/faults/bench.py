@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from oracle.case import Case
-from oracle.compare import Comparison, LayerVerdict, Precision, SubjectVerdict
+from oracle.compare import Comparison, LayerVerdict, SubjectVerdict
 from oracle.local import LocalTruth, local_checks
 from oracle.subjects import Subject
 from oracle.trace import Key, Trace
@@ -29,7 +29,7 @@ class Bench:
     """
 
     def __init__(
-        self, case: Case, precision: Precision = "float32", truth: Truth | None = None, *, keep: bool = True
+        self, case: Case, precision: str = "float32", truth: Truth | None = None, *, keep: bool = True
     ) -> None:
         self.case, self.precision = case, precision
         self.truth = prepare(case) if truth is None else truth

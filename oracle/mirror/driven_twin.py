@@ -8,17 +8,31 @@ tensor in proportion to itself; and the truth at *another* set of decisions is a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from oracle.algorithms import (
+    of_pieces,
+    tap_squares,
+    winograd_input_gradient,
+    winograd_output,
+    winograd_weight_gradient,
+)
 from oracle.case import Case
 from oracle.mirror.torch_twin import PreActBottleneck, Residual, layers, make_twin
+from oracle.profile import Profile, profile_of
+from oracle.rounding import Rounding
 from oracle.trace import Recorder
+
+Variances = Callable[[np.ndarray, np.ndarray, int, int, float, int], tuple[np.ndarray, np.ndarray]]
+
+# No tensor of a network comes near numbers as small as this.
+NEVER_REACHED = 2.0**-100
 
 # A rounding error is uniform in half a unit in the last place; relative to a result whose leading digits follow
 # Benford's law its root mean square is u * sqrt(1/3 * integral of 1 / (m^3 ln 2) over 1..2) = 0.425 u.
@@ -27,7 +41,7 @@ ROUNDING = math.sqrt(1 / 3 * (1 - 1 / 4) / (2 * math.log(2)))
 
 @dataclass(frozen=True)
 class Roundoff:
-    """Where a precision rounds, as unit roundoffs.
+    """Where a precision rounds, as unit roundoffs, and the choices of its profile.
 
     Args:
         stored: of every tensor that is written.
@@ -35,6 +49,10 @@ class Roundoff:
         sums: of the partial sums of a contraction or reduction.
         weights: of the parameters, where they are not float32.
         quantum: the spacing of the smallest numbers; 0 where no tensor comes near them.
+        between: of partial sums of a gradient's pieces, where those are kept in the storage type.
+        truncated: whether factors are cut off instead of rounded.
+        one_pass: whether a batch's variance is the mean of the squares less the square of the mean.
+        winograd: side of the tiles of Winograd's algorithm, or 0.
     """
 
     stored: float
@@ -42,18 +60,44 @@ class Roundoff:
     sums: float
     weights: float
     quantum: float = 0.0
+    between: float = 0.0
+    truncated: bool = False
+    one_pass: bool = False
+    winograd: int = 0
 
     def times(self, factor: float) -> Roundoff:
         """All of them larger."""
-        return Roundoff(*(factor * getattr(self, each.name) for each in fields(self)))
+        units = ("stored", "factors", "sums", "weights", "quantum", "between")
+        return replace(self, **{name: factor * getattr(self, name) for name in units})
+
+    @property
+    def rounding(self) -> Rounding:
+        """The same as the local view has it, for what both views compute alike."""
+        return Rounding(self.stored, self.sums, self.factors, self.quantum / 2, self.between)
 
 
-ROUNDOFF = {
-    "float32": Roundoff(2.0**-24, 0.0, 2.0**-24, 0.0),
-    "tf32": Roundoff(2.0**-24, 2.0**-11, 2.0**-24, 0.0),
-    "bfloat16": Roundoff(2.0**-8, 0.0, 2.0**-24, 2.0**-8),
-    "float16": Roundoff(2.0**-11, 0.0, 2.0**-24, 2.0**-11, 2.0**-24),
-}
+def roundoff_of(precision: str | Profile) -> Roundoff:
+    """Where a profile rounds in a whole run.
+
+    Example:
+        >>> roundoff_of("tf32") == Roundoff(2.0**-24, 2.0**-11, 2.0**-24, 0.0)
+        True
+        >>> roundoff_of("float16").quantum == 2.0**-24
+        True
+    """
+    profile = profile_of(precision)
+    of = profile.format
+    return Roundoff(
+        of.stored,
+        of.factors,
+        of.sums,
+        of.weights,
+        2 * of.least if of.least > NEVER_REACHED else 0.0,
+        of.stored if profile.sums_in_storage else 0.0,
+        profile.truncated,
+        profile.one_pass_variance,
+        profile.winograd,
+    )
 
 
 class Disturbance:
@@ -78,14 +122,15 @@ class Disturbance:
         """One error a channel."""
         return torch.from_numpy(self._generator.standard_normal(count)).to(size.dtype) * size
 
-    def store(self, y: Tensor, terms: float = 0.0, squares: Tensor | float = 0.0) -> Tensor:
-        """``y`` as it is written, after a sum of ``terms`` terms whose squares sum to ``squares`` in each channel."""
+    def store(self, y: Tensor, terms: float = 0.0, squares: Tensor | float = 0.0, more: Tensor | float = 0.0) -> Tensor:
+        """``y`` as it is written, after a sum of ``terms`` terms whose squares sum to ``squares`` in each channel;
+        ``more`` is a variance that is there besides."""
         if y.numel() == 0:
             return y
         sums, stored = self._square(self.roundoff.sums), self._square(self.roundoff.stored)
         with torch.no_grad():
             least = torch.as_tensor(sums * terms / 6 * squares + self.roundoff.quantum**2 / 12, dtype=y.dtype)
-            size = y.detach().square().mul_(stored + sums * terms / 3).add_(_wide(least, y)).sqrt_()
+            size = y.detach().square().mul_(stored + sums * terms / 3).add_(_wide(least, y)).add_(more).sqrt_()
             error = size.mul_(self._drawn(y.detach()))
         return y + error
 
@@ -108,12 +153,56 @@ class Disturbance:
         return (ROUNDING * unit) ** 2
 
     def shorten(self, x: Tensor) -> Tensor:
-        """A factor of a contraction, as hardware that shortens factors takes it."""
-        return self.relative(x, self.roundoff.factors)
+        """A factor of a contraction, as hardware that shortens factors takes it.
+
+        Cut off, it loses between 0 and ``2 u`` of the power of two below it, in every run alike in the mean.
+        """
+        if not self.roundoff.truncated:
+            return self.relative(x, self.roundoff.factors)
+        _, exponent = torch.frexp(x)
+        lost = torch.from_numpy(self._generator.random(x.numel(), np.float32)).reshape(x.shape)
+        return x - torch.sign(x) * torch.ldexp(self.roundoff.factors * lost, exponent)
 
     def relative(self, x: Tensor, unit: float) -> Tensor:
         """``x`` with each element rounded by ``unit``."""
         return x if unit == 0.0 else x * (1 + self.values(tuple(x.shape)) * (unit * ROUNDING))
+
+    def variance(self, variance: Tensor, mean: Tensor, relative: Tensor, off: Tensor) -> Tensor:
+        """A batch's variance, from the relative error of a sum of squares and the error of the mean.
+
+        In one pass it is the mean of the squares less the square of the mean as it was found: the error is relative to
+        the squares, and the mean's enters twice. A runtime does not let it become negative; a quarter is left here.
+        """
+        if not self.roundoff.one_pass:
+            return variance * (1 + relative)
+        found = variance + (variance + mean.square()) * relative - 2 * mean * off
+        return torch.maximum(found, variance / 4)
+
+    def of_images(self, shares: Sequence[Tensor]) -> Tensor | float:
+        """The variance of adding the images' shares of a gradient where they are stored (`oracle.algorithms`)."""
+        if self.roundoff.between == 0.0 or len(shares) < 2:
+            return 0.0
+        rounding, parts = self.roundoff.rounding, torch.stack(list(shares)).numpy()
+        return torch.as_tensor(of_pieces(parts.sum(0), np.square(parts).sum(0), len(parts), rounding))
+
+    def of_taps(self, dx: Tensor, dy: Tensor, weight: Tensor, layer: nn.Conv2d) -> Tensor | float:
+        """The same of a convolution's input gradient, whose pieces are what the taps of the kernel contribute."""
+        if self.roundoff.between == 0.0 or weight.shape[2] == 1:
+            return 0.0
+        stride, padding = layer.stride[0], int(layer.padding[0])
+        squares = tap_squares(dy.numpy(), weight.detach().numpy(), dx.shape, stride, padding, layer.groups)
+        taps = (-(-weight.shape[2] // stride)) ** 2  # that meet one pixel
+        return torch.as_tensor(of_pieces(dx.numpy(), squares, taps, self.roundoff.rounding))
+
+    def of_tiles(self, layer: nn.Conv2d, variances: Variances, a: Tensor, b: Tensor) -> Tensor | float:
+        """The variance of a convolution, or of one of its gradients, by Winograd's algorithm."""
+        usual = layer.kernel_size == (3, 3) and layer.stride == (1, 1) and layer.dilation == (1, 1)
+        if not self.roundoff.winograd or not usual:
+            return 0.0
+        given, padding = (a.detach().numpy(), b.detach().numpy()), int(layer.padding[0])
+        return torch.as_tensor(
+            sum(variances(*given, padding, self.roundoff.winograd, self.roundoff.sums, layer.groups))
+        )
 
     def chain(self, terms: float, squares: Tensor, total: Tensor | float) -> Tensor:
         """The variance of a sum of so many terms, from the sum of their squares and the square of the sum."""
@@ -143,7 +232,8 @@ class _Convolution(torch.autograd.Function):
         mean = _mean_square(x).reshape(layer.groups, -1)
         taps = weight.square().sum((2, 3)).reshape(layer.groups, -1, weight.shape[1])
         squares = torch.einsum("goi,gi->go", taps, mean).reshape(-1)
-        return disturb.store(y, math.prod(weight.shape[1:]), squares)
+        more = disturb.of_tiles(layer, winograd_output, x, weight)
+        return disturb.store(y, math.prod(weight.shape[1:]), squares, more)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -159,12 +249,27 @@ class _Convolution(torch.autograd.Function):
             skipped = math.prod(layer.stride)  # of the taps, a stride leaves one in so many for each pixel
             squares = torch.einsum("goi,go->gi", taps, mean.reshape(layer.groups, -1)).reshape(-1) / skipped
             terms = weight.shape[0] // layer.groups * math.prod(weight.shape[2:]) / skipped
-            dx = disturb.store(dx, terms, squares)
+            more = disturb.of_tiles(layer, winograd_input_gradient, dy, weight)
+            dx = disturb.store(dx, terms, squares, more + disturb.of_taps(dx, dy, weight, layer))
         terms = dy.numel() // dy.shape[1]
         products = mean.reshape(layer.groups, -1, 1) * _mean_square(x).reshape(layer.groups, 1, -1)
         squares = (terms * products).reshape(1, -1, *[1] * (dw.ndim - 2))
         flat = dw.reshape(1, -1, *dw.shape[2:])
-        return dx, disturb.store(flat, terms, squares).reshape(dw.shape), None, None
+        more = disturb.of_images(_weight_gradients(dy, x, weight, layer) if disturb.roundoff.between else [])
+        more = more + disturb.of_tiles(layer, winograd_weight_gradient, dy, x)
+        more = more if isinstance(more, float) else more.reshape(flat.shape)
+        return dx, disturb.store(flat, terms, squares, more).reshape(dw.shape), None, None
+
+
+def _weight_gradients(dy: Tensor, x: Tensor, weight: Tensor, layer: nn.Conv2d) -> list[Tensor]:
+    """Each image's share of a weight's gradient."""
+    return [
+        torch.ops.aten.convolution_backward(
+            dy[i : i + 1], x[i : i + 1], weight, None, layer.stride, layer.padding, layer.dilation, False, [0, 0],
+            layer.groups, [False, True, False],
+        )[1]
+        for i in range(len(dy))
+    ]  # fmt: skip
 
 
 class _Normalisation(torch.autograd.Function):
@@ -181,8 +286,10 @@ class _Normalisation(torch.autograd.Function):
             variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
             of_mean = disturb.chain(count, count * variance, (count * mean).square()) / count**2
             of_variance = disturb.chain(count, 0.0 * variance, torch.ones_like(variance))
-            mean = mean + disturb.shared(len(mean), of_mean.sqrt())
-            variance = variance * (1 + disturb.shared(len(mean), of_variance.sqrt()))
+            off = disturb.shared(len(mean), of_mean.sqrt())
+            relative = disturb.shared(len(mean), of_variance.sqrt())
+            variance = disturb.variance(variance, mean, relative, off)
+            mean = mean + off
         rstd = 1 / torch.sqrt(variance + layer.eps)
         scale = gamma * rstd
         y = torch.addcmul(_wide(beta - mean * scale, x), x, _wide(scale, x))
@@ -197,17 +304,18 @@ class _Normalisation(torch.autograd.Function):
         count = dy.numel() // dy.shape[1]
         normal = (x - _wide(mean, x)) * _wide(rstd, x)
         product = dy * normal
-        sums = []
+        sums, more = [], []
         for terms in (dy, product):
             total = terms.sum((0, 2, 3))
             error = disturb.chain(count, count * _mean_square(terms), total.square())
             sums.append(total + disturb.shared(len(total), error.sqrt()))
+            more.append(disturb.of_images(terms.sum((2, 3)).unbind()))
         of_dy, of_product = sums
         scale = gamma * rstd
         inner = torch.addcmul(dy - _wide(of_dy / count, dy), normal, _wide(-of_product / count, dy))
         parts = _mean_square(dy) + (of_dy / count).square() + (of_product / count).square()
         dx = disturb.store(inner * _wide(scale, dy), 1.0, 6 * scale.square() * parts)
-        rounded = [disturb.store(each) for each in (of_product, of_dy)]
+        rounded = [disturb.store(total, more=of) for total, of in zip((of_product, of_dy), reversed(more), strict=True)]
         return dx, *rounded, None, None
 
 

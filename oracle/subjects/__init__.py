@@ -31,7 +31,8 @@ class Subject(ABC):
 
     Attributes:
         label: what reports call it.
-        precision: what it computes in, ``float32``, ``float64``, ``tf32``, ``bfloat16`` or ``float16``.
+        precision: what it computes in, ``float32``, ``float64``, ``tf32``, ``bfloat16`` or ``float16``, and options as
+            `oracle.profile` has them: ``"float16, sums in float16"``.
         modes: the modes that it can run.
         kinds: the kinds of tensors that it owes.
         partial: whether tensors may be absent (fused away, or not dumped). What is absent is then reported as not

@@ -23,11 +23,12 @@ from typing import BinaryIO
 import numpy as np
 
 from oracle.case import Case, Mode
+from oracle.compare import PRECISIONS
 from oracle.errors import UsageError
+from oracle.profile import take_profile
 from oracle.subjects import Subject
 from oracle.trace import KINDS, Key, Recorder, Trace
 
-PRECISIONS = ("float64", "float32", "tf32", "bfloat16", "float16")
 FLOATS = ("float64", "float32", "float16", "bfloat16")
 _SAFETENSORS_FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _NPZ_BFLOAT16 = np.dtype("V2")  # how NumPy stores the bfloat16 of ml_dtypes
@@ -169,7 +170,8 @@ def _widen(words: np.ndarray) -> np.ndarray:
 
 
 class FileSubject(Subject):
-    """What somebody's runtime left in a file, judged as if it had just run: ``file:PATH`` or ``file:PATH:PRECISION``.
+    """What somebody's runtime left in a file, judged as if it had just run: ``file:PATH`` or ``file:PATH:PRECISION``,
+    with options as `oracle.profile` has them (``file:PATH:float16:sums-in-float16``).
 
     The file holds one mode's run; a train step is known by its loss or its gradients. What it leaves out is not
     observed.
@@ -178,16 +180,15 @@ class FileSubject(Subject):
     partial = True
 
     def __init__(self, *options: str) -> None:
-        precisions = [option for option in options if option in PRECISIONS]
-        paths = [option for option in options if option not in PRECISIONS]
-        if not paths or len(precisions) > 1:
+        declared, paths = take_profile("file", options)
+        if not paths:
             raise UsageError(f"subject: file takes a path and one of {', '.join(PRECISIONS)}; got {options}")
         path = Path(":".join(paths))  # a path may hold colons
         self.file = read_trace(path)
         if not len(self.file.trace):
             raise UsageError(f"subject: {path} holds no tensor of a trace; names are such as activation/layer1.0.conv1")
-        self.precision = precisions[0] if precisions else "float32"
-        self.label = ":".join(("file", path.name, *precisions))
+        self.precision = str(declared)
+        self.label = ":".join(("file", path.name, *(option for option in options if option not in paths)))
         train = any(kind != "activation" for kind, _ in self.file.trace)
         modes: Mode = "train" if train else "eval"
         self.modes = frozenset({modes})

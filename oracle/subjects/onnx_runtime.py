@@ -13,6 +13,7 @@ import lucid
 from oracle.case import Case, Mode
 from oracle.driving import Layerwise
 from oracle.errors import UsageError
+from oracle.profile import profile_of, take_profile
 from oracle.subjects import Subject, choose, positive, take
 from oracle.subjects.lucid_engine import layers, make_model
 from oracle.trace import Kind, Recorder
@@ -42,7 +43,8 @@ class OnnxRuntimeSubject(Subject):
       runtime would quietly take the CPU instead;
     - ``file=PATH.onnx``: a model that was exported (``lucid-oracle vectors`` writes it, ``lucid-export`` too) and then
       changed. Tensors are found by name; what was fused away or renamed is not observed;
-    - ``float32`` (default), ``tf32``, ``bfloat16`` or ``float16``: what the provider, or the file, computes in;
+    - ``float32`` (default), ``tf32``, ``bfloat16`` or ``float16``: what the provider, or the file, computes in, and
+      options as `oracle.profile` has them (``tf32`` declares ``truncated`` unless it is told ``rounded``);
     - ``threads=N``.
     """
 
@@ -51,13 +53,16 @@ class OnnxRuntimeSubject(Subject):
 
     def __init__(self, *options: str) -> None:
         named, plain = take("onnxruntime", _whole_path(options), ("provider", "file", "threads"))
+        declared, others = take_profile("onnxruntime", plain, {"tf32": "truncated"})
+        if declared.base not in _PRECISIONS:
+            raise UsageError(f"subject: onnxruntime takes one of {', '.join(_PRECISIONS)}; got {declared.base!r}")
         chosen = choose(
             "onnxruntime",
-            plain,
+            others,
             {"graph": tuple(_LEVELS), "precision": _PRECISIONS, "outputs": ("layers", "fused")},
         )
         self.label = ":".join(("onnxruntime", *options))
-        self.precision = chosen["precision"]
+        self.precision = str(declared)
         self._level = _LEVELS[chosen["graph"]]
         self._fused = chosen["outputs"] == "fused"
         self._provider = _provider(named.get("provider", _CPU))
@@ -122,7 +127,7 @@ class OnnxRuntimeSubject(Subject):
         options.intra_op_num_threads = self._threads
         settings: dict[str, Any] = {}
         if self._provider == "CUDAExecutionProvider":
-            settings = {"use_tf32": "1" if self.precision == "tf32" else "0"}
+            settings = {"use_tf32": "1" if profile_of(self.precision).base == "tf32" else "0"}
         providers = [(self._provider, settings)] + ([] if self._provider == _CPU else [(_CPU, {})])
         try:
             session = onnxruntime.InferenceSession(model, options, providers=providers)

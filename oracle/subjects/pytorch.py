@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from oracle.case import Case
+from oracle.compare import Precision
 from oracle.driving import Layerwise
 from oracle.errors import UsageError
 from oracle.mirror.torch_twin import Residual, layers, make_twin
+from oracle.profile import take_profile
 from oracle.subjects import Subject, choose, positive, take
 from oracle.trace import Recorder, Trace
 
@@ -24,6 +26,15 @@ _DTYPES = {
     "float16": torch.float16,
 }
 
+# What PyTorch leaves to whatever runs underneath. In the 16-bit formats a convolution that oneDNN does not take (which
+# depends on the processor) adds its weight's gradient image by image in the storage type, and cuBLAS may reduce in it.
+# TF32 operands are cut off or rounded as the library's kernel has it.
+USUAL: dict[Precision, str] = {
+    "bfloat16": "sums in bfloat16",
+    "float16": "sums in float16",
+    "tf32": "truncated",
+}
+
 
 class TorchSubject(Subject):
     """The independently written PyTorch twin of the case's model.
@@ -31,7 +42,10 @@ class TorchSubject(Subject):
     Options, one of each group, the first by default, or ``KEY=VALUE``:
 
     - precision: ``float32``, ``float64``, ``bfloat16``, ``float16`` (parameters and activations alike), ``tf32`` (CUDA
-      alone; in ``float32`` it is switched off there, though PyTorch's own convolutions have it on);
+      alone; in ``float32`` it is switched off there, though PyTorch's own convolutions have it on). The three low
+      precisions declare what PyTorch leaves to the processor: ``sums in float16`` (or ``bfloat16``), and ``truncated``
+      for TF32. ``torch:float16:sums-in-float32`` and ``torch:tf32:rounded`` hold it to the stricter profile, and other
+      options of `oracle.profile` may be given likewise;
     - device: ``cpu``, ``cuda``, ``mps``, ``xpu``, each with a number if there are several (``torch:cuda:1``), or
       ``device=NAME``, anything that ``torch.device`` takes;
     - ``eager`` or ``compile`` (torch.compile of the whole network, with every layer's output kept; of the gradients
@@ -43,6 +57,7 @@ class TorchSubject(Subject):
 
     def __init__(self, *options: str) -> None:
         named, plain = take("torch", options, ("threads", "device"))
+        declared, plain = take_profile("torch", plain, USUAL)
         number = next((option for option in plain if option.isdigit()), "")
         chosen = choose(
             "torch",
@@ -55,11 +70,12 @@ class TorchSubject(Subject):
                 "convolutions": ("onednn", "no-onednn"),
             },
         )
-        self.precision = chosen["precision"]
+        self.precision = str(declared)
         self.label = ":".join(("torch", *options))
-        self.dtype = _DTYPES[self.precision]
+        self.dtype = _DTYPES[declared.base]
         self.device = _device(self.label, named.get("device", ":".join(filter(None, (chosen["device"], number)))))
-        if self.precision == "tf32" and self.device.type != "cuda":
+        self._tf32 = declared.base == "tf32"
+        if self._tf32 and self.device.type != "cuda":
             raise UsageError(f"subject: {self.label}: tf32 is what CUDA devices have; on {self.device} it is float32")
         self._compile = chosen["how"] == "compile"
         self.layered = not self._compile
@@ -103,7 +119,7 @@ class TorchSubject(Subject):
     @contextlib.contextmanager
     def settings(self) -> Iterator[None]:
         """PyTorch's global switches, as long as the subject runs."""
-        tf32 = self.precision == "tf32"
+        tf32 = self._tf32
         threads = torch.get_num_threads()
         matmul, convolution = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
         with _onednn(self._onednn):
