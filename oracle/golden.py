@@ -20,7 +20,8 @@ from typing import Any, cast
 import numpy as np
 
 from oracle.architecture import ARCHITECTURES, NARROW, Architecture
-from oracle.case import Case, seeded_words, standard_case
+from lucid.models.seeded import seeded_words
+from oracle.case import Case, standard_case
 from oracle.compare import Budget, Precision, channels
 from oracle.errors import UsageError
 from oracle.trace import KINDS, Key, Trace
