@@ -1,11 +1,12 @@
 """A case: which model, with which weights, on which input, in which mode. Everything in it follows from its fields.
 
-Weights, labels and seeded inputs come from the raw words of NumPy's Philox4x64-10 (whose stream NumPy promises to
-keep), keyed by the seed and the tensor's own name, so that no tensor depends on another and no float function is
-involved.
+Weights (`lucid.models.seeded`, which ``lucid-export`` uses too), labels and seeded inputs come from the raw words of
+NumPy's Philox4x64-10 (whose stream NumPy promises to keep), keyed by the seed and the tensor's own name, and no float
+function is involved: their bits are the same on every machine.
 
 A case has to be a good instrument: activations of order one at every depth, every branch and both sides of every ReLU
-at work, and little amplification of rounding, for an amplified rounding error hides a fault. `seeded_state` says how.
+at work in every image, and little amplification of rounding, for an amplified rounding error hides a fault.
+`lucid.models.seeded` says how the weights see to it; `oracle.sides` measures it.
 """
 
 from __future__ import annotations
@@ -139,8 +140,13 @@ class Case:
         }
 
 
-# Height and width of a standard case's images, and how many there are.
-_STANDARD: dict[Mode, tuple[int, int]] = {"eval": (224, 1), "train": (64, 2)}
+# Height and width of a standard case's images, and how many there are. The last stage of a 72x72 image has 3x3 pixels,
+# the fewest that let a channel hold both signs in every image; the stages before it have odd sides, 5 and 9.
+_TRAIN = (72, 3)
+_EVAL = (224, 2)
+# The pre-activation networks have up to 1001 layers: two images of 224x224 would take 5 GB in float64.
+_DEEP_EVAL = (128, 2)
+_NARROW_EVAL = (72, 2)
 
 
 def standard_case(architecture: Architecture, mode: Mode) -> Case:
@@ -150,7 +156,7 @@ def standard_case(architecture: Architecture, mode: Mode) -> Case:
         >>> from oracle.architecture import find_architecture
         >>> case = standard_case(find_architecture("resnet_50"), "train")
         >>> case.name, case.batch, case.size
-        ('resnet_50-train', 2, 64)
+        ('resnet_50-train', 3, 72)
     """
     size, batch = standard_shape(architecture, mode)
     return Case(architecture, mode, source=SEEDED, size=size, batch=batch)
@@ -161,11 +167,14 @@ def standard_shape(architecture: Architecture, mode: Mode) -> tuple[int, int]:
 
     Example:
         >>> from oracle.architecture import find_architecture
-        >>> standard_shape(find_architecture("resnet_50"), "train")
-        (64, 2)
+        >>> [standard_shape(find_architecture(name), "eval") for name in ("resnet_50", "resnet_200", "narrow_basic")]
+        [(224, 2), (128, 2), (72, 2)]
     """
-    size, batch = _STANDARD[mode]
-    return (min(size, 32), batch) if architecture in NARROW.values() and mode == "eval" else (size, batch)
+    if mode == "train":
+        return _TRAIN
+    if architecture in NARROW.values():
+        return _NARROW_EVAL
+    return _DEEP_EVAL if architecture.block == "preact" else _EVAL
 
 
 def read_weights(path: Path) -> State:

@@ -287,7 +287,9 @@ class _Maker:
         for conv, norm in zip(stem[::2], stem[1::2], strict=True):
             x = self._normalised(norm, self._convolve(conv, x)).rectified(_WINDOW if norm == stem[-1] else 1)
         for block in dict.fromkeys(f"{stage}.{place}" for stage, place, _ in self._blocks()):
-            if not {f"{block}.conv1.weight", f"{block}.bn1.running_var", f"{block}.{self.last}.weight"} <= {*self.shapes}:
+            if not {f"{block}.conv1.weight", f"{block}.bn1.running_var", f"{block}.{self.last}.weight"} <= {
+                *self.shapes
+            }:
                 return
             x = self._preact_block(block, x) if self.preact else self._block(block, x)
 
