@@ -19,8 +19,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from oracle.architecture import ARCHITECTURES, NARROW, Architecture
 from lucid.models.seeded import seeded_words
+from oracle.architecture import ARCHITECTURES, NARROW, Architecture
 from oracle.case import Case, standard_case
 from oracle.compare import Budget, Precision, channels
 from oracle.digest import digest

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -258,7 +258,7 @@ class _Maker:
 
     def _classes(self, group: str, count: int) -> Array:
         """By channel: 0 decides, 1 passes, -1 is blocked; as many of each as the shares say."""
-        deciding = -(-count // 2) if DECIDING_SHARE == 0.5 else math.ceil(DECIDING_SHARE * count)
+        deciding = math.ceil(DECIDING_SHARE * count)
         passing = max(1, round(PASSING_SHARE * count)) if count > deciding else 0
         ranks = np.argsort(np.argsort(seeded_words(self.seed, f"{group}/side", count), kind="stable"), kind="stable")
         return np.where(ranks < deciding, 0, np.where(ranks < deciding + passing, 1, -1))
@@ -269,7 +269,7 @@ class _Maker:
         return stem[-1].rpartition(".")[0] if stem else ""
 
     def _stream(self, module: str) -> str:
-        """What decides the classes of the stream's channels: the stage, or, where no projection follows it, the stem."""
+        """What decides the classes of the stream's channels: the stage, or the stem where the stage has no projection."""
         stage = module.split(".")[0]
         if f"{stage}.0.downsample.1.weight" in self.shapes:
             return stage
