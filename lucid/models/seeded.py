@@ -269,7 +269,7 @@ class _Maker:
         return stem[-1].rpartition(".")[0] if stem else ""
 
     def _stream(self, module: str) -> str:
-        """What decides the classes of the stream's channels: the stage, or the stem where the stage has no projection."""
+        """What decides the classes of the stream's channels: the stage, or the stem where it has no projection."""
         stage = module.split(".")[0]
         if f"{stage}.0.downsample.1.weight" in self.shapes:
             return stage
