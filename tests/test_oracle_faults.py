@@ -26,10 +26,13 @@ from oracle.faults.bench import Bench, same_bits  # noqa: E402
 from oracle.faults.inject import faulty, place  # noqa: E402
 from oracle.faults.matrix import Matrix, Outcome, _names, _run, matrix_cases, run_matrix  # noqa: E402
 from oracle.faults.table import misses, rows, summary, to_markdown  # noqa: E402
+from oracle.golden import Golden  # noqa: E402
 from oracle.layer import layers_of  # noqa: E402
 from oracle.local import LocalTruth, local_checks  # noqa: E402
 from oracle.subjects import find_subject  # noqa: E402
+from oracle.subjects.pytorch import TorchSubject  # noqa: E402
 from oracle.trace import Kind, Trace  # noqa: E402
+from oracle.verdict import compare_trace  # noqa: E402
 
 CASES = {
     f"{name}-{mode}": Case(find_architecture(f"small_{name}"), mode, "seeded", 48, 3, 0)  # type: ignore[arg-type]
@@ -177,6 +180,67 @@ def test_same_fault_does_the_same_in_both_engines() -> None:
     ours, theirs = (_run(faulty(engine, fault, case, layer, 0), case).trace for engine in ("torch", "lucid"))  # type: ignore[arg-type]
     for key in theirs:
         np.testing.assert_allclose(ours[key], theirs[key], rtol=1e-4, atol=1e-5)
+
+
+# -- faults of whole stages, in the standard cases ---------------------------------------------------------------------
+
+Masks = Callable[[torch.Tensor], torch.Tensor]
+STAGE_FAULTS: dict[str, tuple[Masks, Masks]] = {  # where the ReLU passes, forward and backward
+    "first image's mask": (lambda x: x > 0, lambda x: (x[:1] > 0).expand_as(x)),
+    "last image's mask": (lambda x: x > 0, lambda x: (x[-1:] > 0).expand_as(x)),
+    "mask of the channel's mean": (lambda x: x > 0, lambda x: (x.mean((2, 3), keepdim=True) > 0).expand_as(x)),
+    "mask of any image": (lambda x: x > 0, lambda x: (x > 0).any(0, keepdim=True).expand_as(x)),
+    "no mask": (lambda x: x > 0, torch.ones_like),
+    "first image's decisions": ((lambda x: (x[:1] > 0).expand_as(x)),) * 2,
+}
+
+
+class Stage(TorchSubject):
+    """The ReLUs of one stage decide otherwise."""
+
+    def __init__(self, stage: str, forward: Masks, backward: Masks) -> None:
+        super().__init__("no-onednn")
+        self.stage, self.passes = stage, (forward, backward)
+
+    def build(self, case: Case) -> torch.nn.Module:
+        passes = self.passes
+
+        class Relu(torch.autograd.Function):
+            @staticmethod
+            def forward(node: Any, x: torch.Tensor) -> torch.Tensor:
+                node.passed = passes[1](x)
+                return x * passes[0](x)
+
+            @staticmethod
+            def backward(node: Any, gradient: torch.Tensor) -> torch.Tensor:
+                return gradient * node.passed
+
+        model = super().build(case)
+        for name, module in model.named_modules():
+            if isinstance(module, torch.nn.ReLU) and name.startswith(self.stage):
+                module.forward = Relu.apply
+        return model
+
+
+@pytest.mark.parametrize("fault", STAGE_FAULTS)
+@pytest.mark.parametrize("model", ["narrow_basic", "narrow_preact"])
+def test_a_standard_train_step_sees_the_masks_of_every_stage(model: str, fault: str) -> None:
+    """Each passed unseen in the deep stages while every channel had one sign there."""
+    golden = Golden.load(f"{model}-train")
+    for stage in ("stem", "layer1", "layer2", "layer3", "layer4"):
+        verdict = compare_trace(Stage(stage, *STAGE_FAULTS[fault]).trace(golden.case), golden)
+        first = verdict.cases[0].subjects[0].first
+        assert first is not None, stage
+        assert first.name.startswith(stage), (stage, first.name)
+
+
+def test_a_standard_eval_case_sees_the_decisions_of_the_first_image() -> None:
+    golden = Golden.load("narrow_basic-eval")
+    for stage in ("stem", "layer1", "layer2", "layer3", "layer4"):
+        verdict = compare_trace(Stage(stage, *STAGE_FAULTS["first image's decisions"]).trace(golden.case), golden)
+        first = verdict.cases[0].subjects[0].first
+        assert first is not None, stage
+        assert first.name.startswith(stage)
 
 
 # -- faults in what is recorded ----------------------------------------------------------------------------------------

@@ -108,7 +108,7 @@ def seeded_state(model: nn.Module | str | Mapping[str, tuple[int, ...]], seed: i
         >>> from lucid.models.blocks import BasicBlock
         >>> model = ResNet(BasicBlock, [1, 1], num_classes=10, stem_width=4, channels=(4, 8))
         >>> state = seeded_state(model, seed=3)
-        >>> model.load_state_dict(state)
+        >>> _ = model.load_state_dict(state)
         >>> state["stem.1.running_var"].dtype, state["layer2.0.conv1.weight"].shape
         (dtype('float32'), (8, 4, 3, 3))
     """
