@@ -1,16 +1,16 @@
 """A case: which model, with which weights, on which input, in which mode. Everything in it follows from its fields.
 
-Weights, labels and seeded inputs come from the raw words of NumPy's Philox4x64-10 (whose stream NumPy promises to
-keep), keyed by the seed and the tensor's own name, so that no tensor depends on another and no float function is
-involved.
+Weights (`lucid.models.seeded`, which ``lucid-export`` uses too), labels and seeded inputs come from the raw words of
+NumPy's Philox4x64-10 (whose stream NumPy promises to keep), keyed by the seed and the tensor's own name, and no float
+function is involved: their bits are the same on every machine.
 
 A case has to be a good instrument: activations of order one at every depth, every branch and both sides of every ReLU
-at work, and little amplification of rounding, for an amplified rounding error hides a fault. `seeded_state` says how.
+at work in every image, and little amplification of rounding, for an amplified rounding error hides a fault.
+`lucid.models.seeded` says how the weights see to it; `oracle.sides` measures it.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from lucid.models.seeded import seeded_state, seeded_uniform, seeded_words
 from oracle.architecture import NARROW, Architecture
 from oracle.errors import UsageError
 
@@ -30,13 +31,6 @@ SEEDED = "seeded"
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-# The weights' scales; `seeded_state` explains them.
-CONVOLUTION_GAIN = 0.3
-OFF_SHARE = 1 / 3
-SIDE = 4.0
-SIDE_SPREAD = 0.2
-BRANCH_GAIN = 0.25
 
 # Where the crops of a batch lie (fractions of the free width and height): no two images of a batch are alike.
 _CROPS = ((0.5, 0.5), (0.0, 1.0), (1.0, 0.0), (0.0, 0.0), (1.0, 1.0))
@@ -125,7 +119,7 @@ class Case:
 
         shapes = parameter_shapes(self.architecture)
         if self.weights is None:
-            return seeded_state(self.architecture, shapes, self.seed)
+            return seeded_state(shapes, self.seed)
         state = read_weights(self.weights)
         try:
             check_state(shapes, state)
@@ -146,8 +140,13 @@ class Case:
         }
 
 
-# Height and width of a standard case's images, and how many there are.
-_STANDARD: dict[Mode, tuple[int, int]] = {"eval": (224, 1), "train": (64, 2)}
+# Height and width of a standard case's images, and how many there are. The last stage of a 72x72 image has 3x3 pixels,
+# the fewest that let a channel hold both signs in every image; the stages before it have odd sides, 5 and 9.
+_TRAIN = (72, 3)
+_EVAL = (224, 2)
+# The pre-activation networks have up to 1001 layers: two images of 224x224 would take 5 GB in float64.
+_DEEP_EVAL = (128, 2)
+_NARROW_EVAL = (72, 2)
 
 
 def standard_case(architecture: Architecture, mode: Mode) -> Case:
@@ -157,7 +156,7 @@ def standard_case(architecture: Architecture, mode: Mode) -> Case:
         >>> from oracle.architecture import find_architecture
         >>> case = standard_case(find_architecture("resnet_50"), "train")
         >>> case.name, case.batch, case.size
-        ('resnet_50-train', 2, 64)
+        ('resnet_50-train', 3, 72)
     """
     size, batch = standard_shape(architecture, mode)
     return Case(architecture, mode, source=SEEDED, size=size, batch=batch)
@@ -168,121 +167,14 @@ def standard_shape(architecture: Architecture, mode: Mode) -> tuple[int, int]:
 
     Example:
         >>> from oracle.architecture import find_architecture
-        >>> standard_shape(find_architecture("resnet_50"), "train")
-        (64, 2)
+        >>> [standard_shape(find_architecture(name), "eval") for name in ("resnet_50", "resnet_200", "narrow_basic")]
+        [(224, 2), (128, 2), (72, 2)]
     """
-    size, batch = _STANDARD[mode]
-    return (min(size, 32), batch) if architecture in NARROW.values() and mode == "eval" else (size, batch)
-
-
-def seeded_words(seed: int, name: str, count: int) -> np.ndarray:
-    """The first raw words of Philox4x64-10 whose key is the first 16 bytes of SHA-256 of ``SEED/NAME``, little-endian.
-
-    Example:
-        >>> seeded_words(0, "input", 2).dtype
-        dtype('uint64')
-    """
-    key = hashlib.sha256(f"{seed}/{name}".encode()).digest()[:16]
-    words: np.ndarray = np.random.Philox(key=int.from_bytes(key, "little")).random_raw(count)
-    return words
-
-
-def _unit(seed: int, name: str, count: int) -> np.ndarray:
-    """``count`` float64 values in [0, 1), multiples of 2**-53."""
-    return (seeded_words(seed, name, count) >> np.uint64(11)) * 2.0**-53
-
-
-def seeded_uniform(
-    seed: int, name: str, shape: tuple[int, ...], *, mean: float = 0.0, scale: float | None = None, spread: float = 1.0
-) -> np.ndarray:
-    """Values uniform in ``mean - spread .. mean + spread``, or, with ``scale``, of that standard deviation. float64.
-
-    Example:
-        >>> values = seeded_uniform(0, "fc.weight", (1000,), mean=1.0, spread=0.5)
-        >>> bool(0.5 <= values.min() < 0.6 and 1.4 < values.max() < 1.5)
-        True
-    """
-    spread = spread if scale is None else scale * 3**0.5
-    count = int(np.prod(shape))
-    return (mean - spread + 2 * spread * _unit(seed, name, count)).reshape(shape)
-
-
-def seeded_state(architecture: Architecture, shapes: Mapping[str, tuple[int, ...]], seed: int) -> State:
-    """Weights that make the case a good instrument.
-
-    - Convolutions and the classifier: variance ``CONVOLUTION_GAIN / fan_in``, so that in eval mode, where stored
-      statistics of order one normalise, activations neither grow nor fade with depth.
-    - Each channel of a normalisation before a ReLU is shifted by about ``SIDE`` standard deviations to the passing
-      side, or (``OFF_SHARE`` of the channels) to the blocked side. Both sides of every ReLU are at work, but few
-      values lie so near to zero that rounding decides the side; each such value is a jump in the gradient that says
-      nothing of correctness.
-    - The normalisation (in pre-activation blocks: the convolution) that ends a residual branch is scaled by
-      ``BRANCH_GAIN``: the network stays near the identity, and a train step amplifies rounding about tenfold over 152
-      layers instead of ten thousand times. The blocked channels are the same in all blocks of a stage, so the sums
-      stay clear of zero too.
-
-    Example:
-        >>> from oracle.architecture import Architecture
-        >>> tiny = Architecture("tiny", "basic", (1, 1, 1, 1))
-        >>> seeded_state(tiny, {"stem.1.running_var": (64,)}, seed=0)["stem.1.running_var"].dtype
-        dtype('float32')
-    """
-    return {name: _seeded_tensor(architecture, shapes, seed, name) for name in shapes}
-
-
-def _seeded_tensor(
-    architecture: Architecture, shapes: Mapping[str, tuple[int, ...]], seed: int, name: str
-) -> np.ndarray:
-    shape = shapes[name]
-    module, leaf = name.rsplit(".", 1)
-    if leaf == "num_batches_tracked":
-        return np.zeros(shape, np.int64)
-    if leaf == "running_mean":
-        value = seeded_uniform(seed, name, shape, spread=0.5)
-    elif leaf == "running_var":
-        value = seeded_uniform(seed, name, shape, mean=1.0, spread=0.5)
-    elif len(shape) > 1:
-        gain = BRANCH_GAIN if _ends_branch(architecture, module) else 1.0
-        value = gain * seeded_uniform(seed, name, shape, scale=float(CONVOLUTION_GAIN / np.prod(shape[1:])) ** 0.5)
-    elif leaf == "weight":
-        gain = BRANCH_GAIN if _ends_branch(architecture, module) else 1.0
-        value = gain * seeded_uniform(seed, name, shape, mean=1.0, spread=0.2)
-    else:
-        value = _seeded_shift(architecture, shapes, seed, name, module)
-    return value.astype(np.float32)
-
-
-def _ends_branch(architecture: Architecture, module: str) -> bool:
-    last = {"basic": "bn2", "bottleneck": "bn3", "preact": "conv3"}[architecture.block]
-    return module.startswith("layer") and module.endswith(f".{last}")
-
-
-def _seeded_shift(
-    architecture: Architecture, shapes: Mapping[str, tuple[int, ...]], seed: int, name: str, module: str
-) -> np.ndarray:
-    """The bias of a normalisation (or of the classifier)."""
-    shape = shapes[name]
-    plain = seeded_uniform(seed, name, shape)
-    projection = module.endswith(".downsample.1")
-    if module == "fc" or (projection and architecture.block == "preact"):
-        return plain
-    ends_branch = _ends_branch(architecture, module)
-    group = _stream(shapes, module) if ends_branch or projection else module
-    blocked = _unit(seed, f"{group}/side", shape[0]) < OFF_SHARE
-    size = seeded_uniform(seed, name, shape, mean=SIDE, spread=SIDE * SIDE_SPREAD)
-    if ends_branch:
-        # The stream that this branch joins already stands on the passing side; only the blocked channels need a push.
-        return BRANCH_GAIN * np.where(blocked, -size, plain)
-    return np.where(blocked, -size, size)
-
-
-def _stream(shapes: Mapping[str, tuple[int, ...]], module: str) -> str:
-    """What decides the stream's blocked channels: the stage, or, where no projection follows it, the stem."""
-    stage = module.split(".")[0]
-    if f"{stage}.0.downsample.1.weight" in shapes:
-        return stage
-    stem = [name for name in shapes if name.startswith("stem.") and name.endswith(".running_mean")]
-    return stem[-1].rsplit(".", 1)[0] if stage == "layer1" else stage
+    if mode == "train":
+        return _TRAIN
+    if architecture in NARROW.values():
+        return _NARROW_EVAL
+    return _DEEP_EVAL if architecture.block == "preact" else _EVAL
 
 
 def read_weights(path: Path) -> State:

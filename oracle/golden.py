@@ -19,13 +19,16 @@ from typing import Any, cast
 
 import numpy as np
 
+from lucid.models.seeded import seeded_words
 from oracle.architecture import ARCHITECTURES, NARROW, Architecture
-from oracle.case import Case, seeded_words, standard_case
+from oracle.case import Case, standard_case
 from oracle.compare import Budget, Precision, channels
+from oracle.digest import digest
 from oracle.errors import UsageError
+from oracle.sides import LEAST_TWO_SIDED, least_two_sided, rectified, two_sided_share
 from oracle.trace import KINDS, Key, Trace
 
-FORMAT = "lucid-oracle golden 1"
+FORMAT = "lucid-oracle golden 2"
 MANIFEST = "manifest.json"
 LAW = 1  # the version of lucid/ARITHMETIC.md whose digests are stored
 SAMPLES = 8
@@ -147,11 +150,13 @@ class Golden:
         tensors: of each tensor, kind, name, shape and digests, in the order of execution.
         amplification: by kind, the median and the largest float32 budget in units of the unit roundoff.
         tables: what ``NAME.safetensors`` holds.
+        weights: the `state_digest` of the case's weights.
+        two_sided: the layer and the share of `oracle.sides.least_two_sided`.
 
     Example:
         >>> golden = Golden.load("narrow_basic-train")  # doctest: +SKIP
         >>> golden.keys()[0], golden.shape(golden.keys()[0])  # doctest: +SKIP
-        (('activation', 'stem.0'), (2, 4, 32, 32))
+        (('activation', 'stem.0'), (3, 4, 36, 36))
     """
 
     case: Case
@@ -159,6 +164,8 @@ class Golden:
     tensors: Sequence[Mapping[str, Any]]
     amplification: Mapping[str, Any]
     tables: Mapping[str, np.ndarray] = field(repr=False)
+    weights: str = ""
+    two_sided: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -249,7 +256,10 @@ def decode_golden(name: str, description: bytes, tables: bytes, where: Path) -> 
         if read["format"] != FORMAT:
             raise GoldenError(f"{where / name}.json: its format is {read['format']!r}, not {FORMAT!r}")
         _require_law(read["law"], where / f"{name}.json")
-        golden = Golden(_case_from(read["case"]), read["law"], read["tensors"], read["amplification"], load(tables))
+        golden = Golden(
+            _case_from(read["case"]), read["law"], read["tensors"], read["amplification"], load(tables),
+            read["weights"], read["two_sided"],
+        )  # fmt: skip
         _require_whole(golden, where / f"{name}.safetensors")
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
         if isinstance(error, GoldenError):
@@ -270,6 +280,9 @@ def _require_law(law: object, file: Path) -> None:
 
 def _require_whole(golden: Golden, file: Path) -> None:
     count = len(golden.tensors)
+    if len(golden.weights) != 64:
+        raise GoldenError(f"{file}: its weights have no digest")
+    _require_two_sided(golden.name, golden.two_sided["layer"], golden.two_sided["share"], file)
     if len(golden.keys()) != count:
         raise GoldenError(f"{file}: a tensor is there twice")
     for key in golden:
@@ -287,6 +300,41 @@ def _require_whole(golden: Golden, file: Path) -> None:
         if table not in golden.tables or golden.tables[table].shape != shape:
             found = golden.tables[table].shape if table in golden.tables else "nothing"
             raise GoldenError(f"{file}: {table} is {found} where the description needs {shape}")
+
+
+def _require_two_sided(name: str, layer: str, share: float, file: Path | None = None) -> None:
+    """A case whose ReLUs decide nothing within a channel is no instrument."""
+    if not LEAST_TWO_SIDED <= share <= 1:
+        raise GoldenError(
+            f"{file or name}: at the ReLU of {layer}, in one image, {share:.0%} of the channels hold both signs; "
+            f"it must be at least {LEAST_TWO_SIDED:.0%}"
+        )
+
+
+def state_digest(state: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 over a line ``NAME DIGEST`` for each tensor of a state, in the order of the names.
+
+    Example:
+        >>> state_digest({"a": np.zeros(1)}) == state_digest({"a": np.zeros(2)})
+        False
+    """
+    lines = "".join(f"{name} {digest(state[name])}\n" for name in sorted(state))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def require_weights(golden: Golden) -> None:
+    """Make the case's weights again; they are those that the golden was made with.
+
+    Raises:
+        GoldenError: they are not.
+    """
+    found = state_digest(golden.case.state)
+    if found != golden.weights:
+        raise GoldenError(
+            f"{golden.name}: the weights made here are not the golden's (digest {found[:12]}, not "
+            f"{golden.weights[:12]}): lucid.models.seeded, NumPy's Philox or this machine is faulty, or the golden is "
+            "of another generator"
+        )
 
 
 def _require_names(golden: Golden, file: Path) -> None:
@@ -343,6 +391,9 @@ def encode_golden(
         digests: by precision (``float32``, ``float64``).
         truth: lucid in float64.
         budgets: by precision.
+
+    Raises:
+        GoldenError: at some ReLU too few channels hold both signs.
     """
     from safetensors.numpy import save
 
@@ -362,10 +413,15 @@ def encode_golden(
     }
     if case.architecture.name in NARROW:
         tables |= {f"full/{'/'.join(key)}": np.asarray(truth[key], order="C") for key in order}
+    sides = {name: two_sided_share(truth["activation", name]) for name in rectified(case.architecture)}
+    layer, share = least_two_sided(sides)
+    _require_two_sided(case.name, layer, share)
     description = {
         "format": FORMAT,
         "law": LAW,
         "case": describe_case(case),
+        "weights": state_digest(case.state),
+        "two_sided": {"layer": layer, "share": share},
         "amplification": amplification(order, budgets["float32"]),
         "tensors": tensors,
     }

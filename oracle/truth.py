@@ -38,6 +38,7 @@ from oracle.golden import (
     golden_cases,
     golden_directory,
     golden_names,
+    require_weights,
     sample,
     sketch,
 )
@@ -137,6 +138,7 @@ class Truth:
             if key not in trace:
                 raise GoldenError(f"{golden.name}: recomputing the truth left no {key[0]} {key[1]!r}")
             if trace.digests[key].result() != golden.digest(key, "float64"):
+                require_weights(golden)  # where they differ, the sentence names them, not the arithmetic
                 raise GoldenError(
                     f"{golden.name}: recomputed here, the truth's {key[0]} {key[1]!r} has another digest than "
                     "the golden: this build of lucid does not follow the law, or this machine is faulty (--view stored "

@@ -101,9 +101,9 @@ def check(
         views: ``exact`` holds lucid to the digests; ``free`` judges a foreign subject's whole run, ``stored`` does so
             by the golden's samples and projections alone; ``local`` feeds it layer by layer.
         source: ``"seeded"``, ``"photo"``, or a picture's path.
-        size: height and width of the input; by default 224 in eval (a narrow network's golden has 32) and 64 in a train
-            step.
-        batch: number of images; by default 1 in eval and 2 in a train step.
+        size: height and width of the input; by default 72 in a train step, and in eval 224 (128 for the pre-activation
+            networks, 72 for a narrow one).
+        batch: number of images; by default 2 in eval and 3 in a train step.
         seed: what weights, labels and seeded inputs derive from.
         weights: a safetensors file instead of seeded weights.
         golden: where the goldens are, if not in the package.

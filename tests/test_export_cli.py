@@ -107,6 +107,43 @@ def test_options(capsys, tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_the_default_weights_are_the_seeded_ones(capsys, tmp_path):
+    assert run(capsys, "--onnx", "narrow", *OPTIONS)[0] == 0
+    stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load("narrow.onnx").graph.initializer}
+    state = models.seeded_state("narrow")
+    assert len(stored) > 10
+    for name in stored.keys() & state.keys():
+        np.testing.assert_array_equal(stored[name], state[name])
+
+
+def test_random_weights_are_those_of_training(capsys, tmp_path):
+    assert run(capsys, "--onnx", "narrow", *OPTIONS, "--random", "--seed", "7")[0] == 0
+    assert metadata("narrow.onnx")["lucid.weights"] == "random, seed 7"
+    stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load("narrow.onnx").graph.initializer}
+    lucid.manual_seed(7)
+    np.testing.assert_array_equal(stored["stem.0.weight"], models.get_model("narrow").stem[0].weight.numpy())
+    assert "--weights and --random exclude" in fails(
+        capsys, "--onnx", "narrow", "--random", "--weights", "w.safetensors"
+    )
+
+
+def test_the_oracle_agrees_with_an_export_of_default_weights(capsys, monkeypatch, tmp_path):
+    """One default for both commands: what ``lucid-export`` writes is what ``lucid-oracle check`` expects."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("torch")
+    from oracle.architecture import NARROW
+    from oracle.subjects.lucid_engine import _architecture_model
+    from oracle.verdict import check
+
+    name = "narrow_basic"
+    monkeypatch.setitem(models.registry._factories, name, lambda: _architecture_model(NARROW[name]))
+    assert run(capsys, "--onnx", name, "--image-size", "72")[0] == 0
+    verdict = check(name, [f"onnxruntime:file={tmp_path / name}.onnx"], mode="eval")
+    assert verdict.agrees, verdict.cases[0].subjects[0].sentence()
+    assert run(capsys, "--onnx", name, "--image-size", "72", "--random")[0] == 0
+    assert not check(name, [f"onnxruntime:file={tmp_path / name}.onnx"], mode="eval").agrees
+
+
 def test_the_seed_decides_the_bytes(capsys, tmp_path):
     for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
         assert run(capsys, "--onnx", "narrow", *OPTIONS, "--seed", seed, "-o", f"{name}.onnx")[0] == 0

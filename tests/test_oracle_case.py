@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +14,14 @@ pytest.importorskip("torch")
 
 from safetensors.numpy import save_file
 
-from oracle.architecture import Architecture, find_architecture
-from oracle.case import Case, photograph, read_weights
+import lucid
+from lucid import models
+from lucid.models.blocks import BasicBlock
+from oracle.architecture import ARCHITECTURES, NARROW, SMALL, Architecture, find_architecture
+from oracle.case import Case, photograph, read_weights, standard_case
 from oracle.errors import UsageError
+from oracle.golden import state_digest
+from oracle.sides import LEAST_TWO_SIDED, least_two_sided, rectified, two_sided_shares
 from oracle.subjects import find_subject
 from oracle.trace import Trace, write_whole
 
@@ -46,9 +53,31 @@ def test_seeded_weights_are_the_same_everywhere() -> None:
     assert state["fc.bias"][:2].tolist() == [-0.057243261486291885, 0.6961668729782104]
     assert state["stem.0.weight"].dtype == np.float32
     assert state["stem.1.num_batches_tracked"].dtype == np.int64
+    assert state["layer4.0.bn3.running_mean"][:2].tolist() == [1.4958890676498413, -0.2964874804019928]
+    assert state_digest(state)[:16] == "0a4840cee448a172"
 
 
-def test_a_tensor_does_not_depend_on_the_rest_of_the_model() -> None:
+def test_the_models_of_lucid_have_the_weights_of_the_cases() -> None:
+    """By name, by model and by the oracle's own description: one generator."""
+    case = standard_case(find_architecture("resnet_18"), "eval")
+    by_name, by_model = models.seeded_state("resnet_18"), models.seeded_state(models.resnet_18())
+    assert state_digest(by_name) == state_digest(by_model) == state_digest(case.state)
+    assert state_digest(models.seeded_state("resnet_18", seed=1)) != state_digest(by_name)
+
+
+def test_models_of_other_shapes_have_seeded_weights_too() -> None:
+    for model in (
+        models.ResNet(BasicBlock, [1, 1], num_classes=3, stem_width=4, channels=(4, 8), block_args={"se": True}),
+        models.ResNet(BasicBlock, [1], num_classes=3, stem_type="deep", stem_width=4, channels=(4,)),
+        lucid.nn.Sequential(lucid.nn.Conv2d(3, 4, 3), lucid.nn.BatchNorm2d(4), lucid.nn.Flatten()),
+        lucid.nn.Linear(3, 2),
+    ):
+        state = models.seeded_state(model)
+        model.load_state_dict(state)
+        assert all(np.isfinite(value).all() for value in state.values())
+
+
+def test_a_weight_does_not_depend_on_the_rest_of_the_model() -> None:
     wider = Architecture("wider", "bottleneck", (1, 3, 1, 1), num_classes=10, stem_width=8, channels=(8, 8, 8, 8))
     assert digest(Case(TINY, "eval").state["layer2.1.conv1.weight"]) == digest(
         Case(wider, "eval").state["layer2.1.conv1.weight"]
@@ -67,14 +96,39 @@ def test_images_of_a_batch_differ_and_the_first_does_not_depend_on_the_batch() -
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
 @pytest.mark.parametrize("name", ["resnet_18", "resnet_50", pytest.param("resnet_200", marks=pytest.mark.slow)])
-def test_activations_are_of_order_one_and_every_relu_is_exercised(name: str, mode: str) -> None:
-    case = Case(find_architecture(name), mode, size=64, batch=2)  # type: ignore[arg-type]
+def test_activations_are_of_order_one(name: str, mode: str) -> None:
+    case = Case(find_architecture(name), mode, "seeded", size=72, batch=3)  # type: ignore[arg-type]
     trace = find_subject("torch").trace(case)
     for layer in trace.names("activation"):
         values = trace["activation", layer].astype(np.float64)
         assert 0.1 < np.sqrt(np.mean(values**2)) < 10, layer
         if ".relu" in layer:
             assert 0.3 < np.mean(values > 0) < 0.95, layer
+
+
+QUICK = ("resnet_18", *NARROW, *SMALL)
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(each, marks=() if each in QUICK else pytest.mark.slow) for each in ARCHITECTURES | NARROW | SMALL],
+)
+def test_every_relu_of_a_standard_case_decides_in_every_image(name: str, mode: Any) -> None:
+    """A quarter of the channels hold both signs: where one sign fills a channel, a wrong mask does not show."""
+    case = standard_case(find_architecture(name), mode)
+    shares = two_sided_shares(case)
+    assert list(shares) == rectified(case.architecture)
+    assert {layer: share for layer, share in shares.items() if share < LEAST_TWO_SIDED} == {}
+    assert case.batch > (2 if mode == "train" else 1)
+
+
+def test_channels_of_one_sign_are_not_two_sided() -> None:
+    """What all channels of the deep stages were: the share says so, and no golden is made of it."""
+    case = replace(standard_case(NARROW["narrow_basic"], "train"), weights=None)
+    state = {name: value + (8 if name.endswith("bn1.bias") else 0) for name, value in case.state.items()}
+    case.__dict__["state"] = state
+    assert least_two_sided(two_sided_shares(case))[1] == 0.0
 
 
 def test_the_photograph_is_normalised() -> None:

@@ -150,7 +150,7 @@ def test_options_that_play_no_part_in_an_eval_run_cost_nothing(tmp_path: Path) -
 def test_a_transposed_tensor_is_of_another_shape(dump: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     path = dump(lambda key, array: array.transpose(0, 2, 3, 1) if key == FUSED else array)
     assert run(str(path)) == cli.DISAGREES
-    assert "layer1.0.relu1 (shape (2, 16, 16, 4) where the truth has (2, 4, 16, 16))" in " ".join(
+    assert "layer1.0.relu1 (shape (3, 18, 18, 4) where the truth has (3, 4, 18, 18))" in " ".join(
         capsys.readouterr().out.split()
     )
 

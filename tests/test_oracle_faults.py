@@ -17,7 +17,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from oracle.architecture import find_architecture  # noqa: E402
-from oracle.case import Case  # noqa: E402
+from oracle.case import Case, standard_case  # noqa: E402
 from oracle.cli import run  # noqa: E402
 from oracle.compare import SubjectVerdict  # noqa: E402
 from oracle.errors import UsageError  # noqa: E402
@@ -26,17 +26,20 @@ from oracle.faults.bench import Bench, same_bits  # noqa: E402
 from oracle.faults.inject import faulty, place  # noqa: E402
 from oracle.faults.matrix import Matrix, Outcome, _names, _run, matrix_cases, run_matrix  # noqa: E402
 from oracle.faults.table import misses, rows, summary, to_markdown  # noqa: E402
+from oracle.golden import Golden  # noqa: E402
 from oracle.layer import layers_of  # noqa: E402
 from oracle.local import LocalTruth, local_checks  # noqa: E402
 from oracle.subjects import find_subject  # noqa: E402
+from oracle.subjects.pytorch import TorchSubject  # noqa: E402
 from oracle.trace import Kind, Trace  # noqa: E402
+from oracle.verdict import compare_trace  # noqa: E402
 
 CASES = {
-    f"{name}-{mode}": Case(find_architecture(f"small_{name}"), mode, "seeded", 64, 2, 0)  # type: ignore[arg-type]
+    f"{name}-{mode}": Case(find_architecture(f"small_{name}"), mode, "seeded", 48, 3, 0)  # type: ignore[arg-type]
     for name in ("bottleneck", "basic", "grouped", "preact")
     for mode in ("train", "eval")
 }
-# What changes no bit of these cases. Behind a ReLU nothing is negative, so zeros never win; and nothing is subnormal.
+# What changes no bit of these cases: what the catalogue says is no fault, and what needs a subnormal value.
 INERT = {"max pool pads with zero", "flush to zero"}
 # Less than rounding leaves: the lowest bit of one element. The exact view alone can see it.
 BELOW_ROUNDING = {"low bit flipped in an activation"}
@@ -179,6 +182,67 @@ def test_same_fault_does_the_same_in_both_engines() -> None:
         np.testing.assert_allclose(ours[key], theirs[key], rtol=1e-4, atol=1e-5)
 
 
+# -- faults of whole stages, in the standard cases ---------------------------------------------------------------------
+
+Masks = Callable[[torch.Tensor], torch.Tensor]
+STAGE_FAULTS: dict[str, tuple[Masks, Masks]] = {  # where the ReLU passes, forward and backward
+    "first image's mask": (lambda x: x > 0, lambda x: (x[:1] > 0).expand_as(x)),
+    "last image's mask": (lambda x: x > 0, lambda x: (x[-1:] > 0).expand_as(x)),
+    "mask of the channel's mean": (lambda x: x > 0, lambda x: (x.mean((2, 3), keepdim=True) > 0).expand_as(x)),
+    "mask of any image": (lambda x: x > 0, lambda x: (x > 0).any(0, keepdim=True).expand_as(x)),
+    "no mask": (lambda x: x > 0, torch.ones_like),
+    "first image's decisions": ((lambda x: (x[:1] > 0).expand_as(x)),) * 2,
+}
+
+
+class Stage(TorchSubject):
+    """The ReLUs of one stage decide otherwise."""
+
+    def __init__(self, stage: str, forward: Masks, backward: Masks) -> None:
+        super().__init__("no-onednn")
+        self.stage, self.passes = stage, (forward, backward)
+
+    def build(self, case: Case) -> torch.nn.Module:
+        passes = self.passes
+
+        class Relu(torch.autograd.Function):
+            @staticmethod
+            def forward(node: Any, x: torch.Tensor) -> torch.Tensor:
+                node.passed = passes[1](x)
+                return x * passes[0](x)
+
+            @staticmethod
+            def backward(node: Any, gradient: torch.Tensor) -> torch.Tensor:
+                return gradient * node.passed
+
+        model = super().build(case)
+        for name, module in model.named_modules():
+            if isinstance(module, torch.nn.ReLU) and name.startswith(self.stage):
+                module.forward = Relu.apply
+        return model
+
+
+@pytest.mark.parametrize("fault", STAGE_FAULTS)
+@pytest.mark.parametrize("model", ["narrow_basic", "narrow_preact"])
+def test_a_standard_train_step_sees_the_masks_of_every_stage(model: str, fault: str) -> None:
+    """Each passed unseen in the deep stages while every channel had one sign there."""
+    golden = Golden.load(f"{model}-train")
+    for stage in ("stem", "layer1", "layer2", "layer3", "layer4"):
+        verdict = compare_trace(Stage(stage, *STAGE_FAULTS[fault]).trace(golden.case), golden)
+        first = verdict.cases[0].subjects[0].first
+        assert first is not None, stage
+        assert first.name.startswith(stage), (stage, first.name)
+
+
+def test_a_standard_eval_case_sees_the_decisions_of_the_first_image() -> None:
+    golden = Golden.load("narrow_basic-eval")
+    for stage in ("stem", "layer1", "layer2", "layer3", "layer4"):
+        verdict = compare_trace(Stage(stage, *STAGE_FAULTS["first image's decisions"]).trace(golden.case), golden)
+        first = verdict.cases[0].subjects[0].first
+        assert first is not None, stage
+        assert first.name.startswith(stage)
+
+
 # -- faults in what is recorded ----------------------------------------------------------------------------------------
 
 Change = Callable[[Kind, str, np.ndarray], list[tuple[str, np.ndarray]]]
@@ -234,11 +298,12 @@ def test_a_subject_that_leaves_nothing_never_agrees() -> None:
 # -- the matrix --------------------------------------------------------------------------------------------------------
 
 
-def outcome(fault: str, changed: bool = True, **views: tuple[bool, bool]) -> Outcome:
+def outcome(fault: str, changed: bool = True, unseen: str = "", **views: tuple[bool, bool]) -> Outcome:
     caught = {view: each[0] for view, each in views.items()}
     named = {view: each[1] for view, each in views.items() if each[0]}
     found = {view: f"{view} said so" for view in views}
-    return Outcome(fault, CATALOGUE[fault].category, "torch", "case", "layer", changed, caught, named, found)
+    category = CATALOGUE[fault].category
+    return Outcome(fault, category, "torch", "case", "layer", changed, caught, named, found, unseen=unseen)
 
 
 MADE = Matrix(
@@ -246,32 +311,35 @@ MADE = Matrix(
         outcome("stale tile", free=(True, True), local=(True, True)),
         outcome("no ReLU", free=(True, True), local=(True, False)),
         outcome("no ReLU", free=(False, False), local=(False, False)),
-        outcome("flush to zero", changed=False),
+        outcome("max pool pads with zero", changed=False),
+        outcome("flush to zero", changed=False, unseen="it needs a subnormal result"),
     ]
 )
 
 
 def test_matrix_counts() -> None:
-    assert len(MADE.inert) == 1
+    assert [each.fault for each in MADE.inert] == ["max pool pads with zero"]
+    assert [each.fault for each in MADE.unseen] == ["flush to zero"]
     assert [each.fault for each in MADE.missed] == ["no ReLU"]
     assert [each.fault for each in MADE.misnamed] == ["no ReLU"]
     assert MADE.caught_share == pytest.approx(2 / 3)
     assert MADE.named_share == pytest.approx(1 / 3)  # the local view is the more precise: its word counts
     told = MADE.to_dict()
-    assert (told["injections"], told["changed"], told["caught"], told["named"]) == (4, 3, 2, 1)
+    assert (told["injections"], told["changed"], told["caught"], told["named"]) == (5, 3, 2, 1)
+    assert (told["inert"], told["unseen"]) == (1, 1)
     assert json.loads(json.dumps(told)) == told
 
 
 def test_matrix_tables() -> None:
-    [stale, relu, flush] = sorted(
-        rows(MADE), key=lambda row: ["stale tile", "no ReLU", "flush to zero"].index(row.fault)
-    )
+    order = ["stale tile", "no ReLU", "flush to zero", "max pool pads with zero"]
+    [stale, relu, flush, pool] = sorted(rows(MADE), key=lambda row: order.index(row.fault))
     assert (stale.caught, stale.named, stale.views) == ("1/1", "1/1", {"free": "1/1", "local": "1/1", "exact": "-"})
     assert (relu.tried, relu.caught, relu.named) == (2, "1/2", "0/2")
-    assert (flush.tried, flush.inert, flush.caught) == (1, 1, "0/0")
+    assert (flush.tried, flush.inert, flush.unseen, flush.caught) == (1, 0, 1, "0/0")
+    assert (pool.tried, pool.inert, pool.unseen, pool.caught) == (1, 1, 0, "0/0")
     assert "caught 66.67 %, the layer named 33.33 %" in summary(MADE)[1]
     assert len(misses(MADE)) == 2
-    assert "| kernel | stale tile | 1 | 0 | 1/1 | 1/1 | - | 1/1 | 1/1 |" in to_markdown(MADE)
+    assert "| kernel | stale tile | 1 | 0 | 0 | 1/1 | 1/1 | - | 1/1 | 1/1 |" in to_markdown(MADE)
 
 
 def test_matrix_of_nothing_is_an_error() -> None:
@@ -292,6 +360,19 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert told["injections"] == 4
     assert {each["engine"] for each in told["outcomes"]} == {"torch", "lucid"}
     assert page.read_text().startswith("| | fault")
+
+
+def test_a_batch_of_one_is_a_blind_spot_and_never_inert(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "faults.md"
+    names = ["missing mask", "mask of the first image", "flush to zero", "max pool pads with zero"]
+    small = ["--model", "small_basic", "--mode", "train", "--engine", "torch", "--batch", "1"]
+    assert run(["faults", *names, *small, "--markdown", str(page)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "1 changed a bit, 1 are inert (they change no bit of any case), and 2 cannot be seen by their case" in shown
+    told = page.read_text().partition("What this case cannot see:")[2]
+    assert "| small_basic-train | mask of the first image | - | it needs more than one image |" in told
+    assert "| flush to zero |" in told
+    assert "max pool" not in told
 
 
 def test_command_lists_the_catalogue(capsys: pytest.CaptureFixture[str]) -> None:
@@ -324,7 +405,7 @@ def test_whole_matrix() -> None:
 
 @pytest.mark.slow
 def test_every_fifth_fault_in_resnet_50() -> None:
-    case = Case(find_architecture("resnet_50"), "train", "seeded", 64, 2, 0)
+    case = standard_case(find_architecture("resnet_50"), "train")
     matrix = run_matrix(
         [case], [name for name in list(CATALOGUE)[::5] if name not in BELOW_ROUNDING], engines=("torch",)
     )

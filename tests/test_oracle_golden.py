@@ -159,6 +159,11 @@ CORRUPTIONS: dict[str, tuple[Callable[[Path], None], str]] = {
     "another format": (of_manifest(lambda m: m.update(format="other")), "its format is 'other'"),
     "no list of files": (of_manifest(lambda m: m.pop("format")), r"manifest\.json: not a sound manifest"),
     "another law in the description": (of_description(lambda r: r.update(law=LAW + 1)), "version 2 of the law"),
+    "no digest of the weights": (of_description(lambda r: r.update(weights="00")), "its weights have no digest"),
+    "channels of one sign": (
+        of_description(lambda r: r["two_sided"].update(share=0.2)),
+        r"at the ReLU of \S+, in one image, 20% of the channels hold both signs",
+    ),
     "a tensor renamed": (of_description(rename_stem), "holds 'stem.9', which the model has not"),
     "a tensor twice": (of_description(lambda r: r["tensors"].append(r["tensors"][0])), "a tensor is there twice"),
     "a tensor dropped": (of_description(lambda r: r["tensors"].pop()), r"lacks the|where the description needs"),
@@ -183,6 +188,17 @@ def test_every_corruption_is_named_and_never_passes(
     with pytest.raises(GoldenError) if (directory / MANIFEST).exists() else contextlib.nullcontext():
         verdict = check(case.architecture, ["lucid"], mode="train", golden=directory)
         assert "made here" in verdict.cases[0].truth  # without a manifest there are no goldens, and it says so
+
+
+def test_other_weights_are_named_before_the_arithmetic(directory: Path) -> None:
+    """A faulty generator of weights: the first tensor's digest is another, and the sentence says why."""
+    golden = Golden.load(NAME, directory)
+    case = golden.case
+    state = {name: value.copy() for name, value in case.state.items()}
+    state["layer1.0.conv1.weight"].flat[0] += np.float32(0.5)
+    case.__dict__["state"] = state
+    with pytest.raises(GoldenError, match="the weights made here are not the golden's"):
+        Truth(case, golden).recompute()
 
 
 @pytest.mark.parametrize("corruption", ["tables truncated", "a byte of the description", "another law in the manifest"])

@@ -1,6 +1,8 @@
 """Make the goldens, byte for byte the same every time.
 
-    python tools/make_golden.py                     all of them, into golden/
+    python tools/make_golden.py                     all of them, into golden/; one that is of this format already is
+                                                    made again, and one that cannot be made does not stop the others
+    python tools/make_golden.py --missing           those alone that the manifest does not list
     python tools/make_golden.py resnet_18 --check   compare with what is stored, write nothing
 
 Each truth has two origins, lucid in float64 and PyTorch in float64, which share no code. They must agree within
@@ -13,6 +15,7 @@ import argparse
 import hashlib
 import json
 import math
+import resource
 import sys
 import time
 from collections.abc import Sequence
@@ -25,6 +28,7 @@ from oracle.budget import free_budget, in_float64
 from oracle.case import Case
 from oracle.compare import execution_order
 from oracle.digest import digest_later
+from oracle.errors import UsageError
 from oracle.golden import FORMAT, LAW, MANIFEST, STORED, GoldenError, encode_golden, golden_cases, seal
 from oracle.subjects import find_subject
 from oracle.trace import Key, Kind, Trace, write_whole
@@ -89,6 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", help="models or cases; all by default")
     parser.add_argument("--check", action="store_true", help="compare with what is stored; write nothing")
+    parser.add_argument("--missing", action="store_true", help="make only those that the manifest does not list")
     parser.add_argument("-o", "--output", type=Path, default=GOLDEN, help="where the goldens are")
     given = parser.parse_args(arguments)
     cases = golden_cases()
@@ -98,13 +103,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ]
     if unknown or not wanted:
         parser.error(f"models: got {', '.join(unknown)}; there are {', '.join(cases)}")
-    differing = []
+    if not given.check:
+        given.output.mkdir(parents=True, exist_ok=True)
+    differing, failed = [], []
     manifest = _manifest(given.output)
     for name in wanted:
+        if given.missing and name in manifest["goldens"]:
+            continue
         start = time.perf_counter()
-        files, entry = make(cases[name])
+        try:
+            files, entry = make(cases[name])
+        except GoldenError as error:
+            failed.append(name)
+            print(f"make_golden: {error}", file=sys.stderr, flush=True)
+            continue
         print(
-            f"{name}: {sum(map(len, files.values())) / 1e6:.2f} MB, {entry}, {time.perf_counter() - start:.1f} s",
+            f"{name}: {sum(map(len, files.values())) / 1e6:.2f} MB, {entry}, {time.perf_counter() - start:.1f} s, "
+            f"at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB so far",
             flush=True,
         )
         for file, content in files.items():
@@ -118,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _write_manifest(manifest, list(cases), given.output)
     for file in differing:
         print(f"{file}: differs from what is stored", file=sys.stderr)
-    return 1 if differing else 0
+    return 2 if failed else 1 if differing else 0
 
 
 def _manifest(directory: Path) -> dict[str, Any]:
@@ -150,6 +165,6 @@ def _write_manifest(found: dict[str, Any], order: Sequence[str], directory: Path
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except GoldenError as error:
+    except UsageError as error:
         print(f"make_golden: {error}", file=sys.stderr)
         sys.exit(2)

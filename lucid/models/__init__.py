@@ -17,6 +17,7 @@ from lucid.models.resnet import (
     wide_resnet_50,
     wide_resnet_101,
 )
+from lucid.models.seeded import seeded_state
 from lucid.models.summary import Summary, SummaryRow, summarize
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "resnet_200",
     "resnet_269",
     "resnet_1001",
+    "seeded_state",
     "summarize",
     "wide_resnet_50",
     "wide_resnet_101",

@@ -56,7 +56,13 @@ class BatchSize(click.ParamType):
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**64 - 1),
-    help="Seed of random weights.  [default: 0 where there is no --weights]",
+    help="Seed of the weights where there is no --weights.  [default: 0]",
+)
+@click.option(
+    "--random",
+    "at_random",
+    is_flag=True,
+    help="Initialise the weights as training starts from, instead of those that lucid-oracle's cases have.",
 )
 @click.option("--external-data", is_flag=True, help="Put the weights in a file beside the model.")
 @click.option("--verify", "verified", is_flag=True, help="Run the file in ONNX Runtime and compare with lucid.")
@@ -70,20 +76,27 @@ def command(
     image_size: int,
     weights: Path | None,
     seed: int | None,
+    at_random: bool,
     external_data: bool,
     verified: bool,
 ) -> int:
-    """Export MODEL, such as resnet_50, to a file for other runtimes."""
+    """Export MODEL, such as resnet_50, to a file for other runtimes.
+
+    Without --weights the file holds seeded weights (lucid.models.seeded_state), those of lucid-oracle's cases: so
+    `lucid-oracle check MODEL --subject onnxruntime:file=MODEL.onnx` judges whether a runtime computes it right.
+    """
     if not as_onnx:
         raise click.UsageError("say which format to write; it may be --onnx")
     if weights is not None and seed is not None:
         raise click.UsageError("--weights and --seed exclude each other: the weights come from one of them")
+    if weights is not None and at_random:
+        raise click.UsageError("--weights and --random exclude each other: the weights come from one of them")
     if verified:
         need("onnxruntime", "--verify")
     target = output if output is not None else Path(f"{model}.onnx")
     with _progress() as progress:
         progress(f"making {model}", 0, 0)
-        network, origin = _make(model, weights, 0 if seed is None else seed)
+        network, origin = _make(model, weights, 0 if seed is None else seed, at_random)
         example = np.zeros((batch or 1, _in_channels(network), image_size, image_size), np.float32)
         files = export(
             network,
@@ -118,11 +131,16 @@ def invoke(arguments: Sequence[str] | None) -> int:
         raise ValueError(f"{error.format_message().rstrip('.')} (see lucid-export --help)") from error
 
 
-def _make(name: str, weights: Path | None, seed: int) -> tuple[nn.Module, str]:
+def _make(name: str, weights: Path | None, seed: int, at_random: bool) -> tuple[nn.Module, str]:
     """The model, and where its weights come from."""
-    if weights is None:
+    if weights is None and at_random:
         lucid.manual_seed(seed)
-        return models.get_model(name), f"seed {seed}"
+        return models.get_model(name), f"random, seed {seed}"
+    if weights is None:
+        with nn.init.skip_init():
+            network = models.get_model(name)
+        network.load_state_dict(models.seeded_state(network, seed))
+        return network, f"seed {seed}"
     state = lucid.load(weights)
     with weights.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -54,9 +54,9 @@ AGREES, DISAGREES = 0, 1
     "--image-size",
     type=click.IntRange(min=1),
     metavar="PIXELS",
-    help="Height and width. [default: 224 in eval, 64 in train]",
+    help="Height and width. [default: 72 in train; in eval 224, 128 for pre-activation networks, 72 for narrow ones]",
 )
-@click.option("--batch", type=click.IntRange(min=1), help="Number of images. [default: 1 in eval, 2 in train]")
+@click.option("--batch", type=click.IntRange(min=1), help="Number of images. [default: 2 in eval, 3 in train]")
 @click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights from a safetensors file.")
 @click.option(
     "--directory",

@@ -35,7 +35,8 @@ CAUGHT, NAMED = 0.99, 0.95
     help="Into which models: small ones (small_basic, small_bottleneck, small_preact, small_grouped; the default "
     "is all of these), or any of the ten. May be repeated.",
 )
-@click.option("--image-size", type=click.IntRange(min=32), default=64, show_default=True, metavar="PIXELS")
+@click.option("--image-size", type=click.IntRange(min=32), default=72, show_default=True, metavar="PIXELS")
+@click.option("--batch", type=click.IntRange(min=1), default=3, show_default=True, help="Images at a time.")
 @click.option(
     "--repeats", type=click.IntRange(min=1), default=1, show_default=True, help="Layers drawn for each fault."
 )
@@ -55,7 +56,8 @@ def command(
     """Put each FAULT (all of them by default) into a PyTorch twin and a lucid model, and see which view catches it.
 
     Each strikes a layer drawn at random. The exit status is 1 if less than 99 % of those that change any bit are
-    caught, or the layer of less than 95 % is named.
+    caught, or the layer of less than 95 % is named. What changes no bit because the case lacks something (channels of
+    both signs, a second image) is listed as what the case cannot see.
     """
     from oracle.faults.table import print_matrix, to_markdown
 
@@ -104,6 +106,7 @@ def _run(
     mode: str,
     models: tuple[str, ...],
     image_size: int,
+    batch: int,
     repeats: int,
     seed: int,
 ) -> Any:
@@ -111,7 +114,7 @@ def _run(
 
     found = [find_architecture(name) for name in models or SMALL]
     modes: tuple[Mode, ...] = ("eval", "train") if mode == "both" else (mode,)  # type: ignore[assignment]
-    cases = [Case(each, one, SEEDED, image_size, 2) for each in found for one in modes]
+    cases = [Case(each, one, SEEDED, image_size, batch) for each in found for one in modes]
     engines: Any = ("torch", "lucid") if engine == "both" else (engine,)
     with progress(quiet) as step:
         return run_matrix(cases, faults, engines=engines, repeats=repeats, seed=seed, progress=step)

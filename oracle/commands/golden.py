@@ -48,6 +48,10 @@ def show(name: str, directory: Path | None) -> int:
     click.echo(
         f"{name}: {about['model']}, {about['mode']}, input {about['input']} {about['shape']}, seed {about['seed']}"
     )
+    click.echo(
+        f"weights {golden.weights[:12]}; channels of both signs at every ReLU: at least "
+        f"{golden.two_sided['share']:.0%} ({golden.two_sided['layer']})"
+    )
     for kind, found in golden.amplification.items():
         click.echo(
             f"budget of {kind.replace('_', ' ')}s, in float32 roundoffs: median {found['median']:g}, "

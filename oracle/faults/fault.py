@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -84,6 +84,7 @@ class Injection:
         parameters: by the parameter's or statistic's own name, of its value.
         attributes: of the module, by name.
         training: whether the module normalises by the batch, if that is what is wrong.
+        statistics: what the running statistics are after the layer ran, by their own names.
         join: of a residual block (PyTorch alone): how branch and shortcut become the output.
     """
 
@@ -95,6 +96,7 @@ class Injection:
     parameters: Mapping[str, Callable[[Array], Array]] = field(default_factory=dict)
     attributes: Mapping[str, Any] = field(default_factory=dict)
     training: bool | None = None
+    statistics: Callable[[Context], Mapping[str, Array]] | None = None
     join: Callable[[Any, Any], Any] | None = None
 
 
@@ -144,6 +146,8 @@ class Fault:
         where: which layers of these operations it can strike.
         modes: in which runs.
         engines: into whose models it can be put.
+        needs: what a case must have for the fault to show; said of a case where it changes nothing.
+        no_op: why it changes nothing whatever the case, if that is so: then it is no fault there.
     """
 
     name: str
@@ -155,12 +159,18 @@ class Fault:
     where: Callable[[Layer, Case], bool] = lambda layer, case: True
     modes: tuple[str, ...] = ("eval", "train")
     engines: tuple[Engine, ...] = ("torch", "lucid")
+    needs: str = "values that differ where the fault exchanges or changes them"
+    no_op: str = ""
 
     def layers(self, case: Case, layers: Sequence[Layer]) -> list[Layer]:
         """The layers of ``case`` that it can strike."""
         if case.mode not in self.modes:
             return []
         return [layer for layer in layers if layer.op in self.ops and self.where(layer, case)]
+
+    def hidden_by_the_batch(self, case: Case, layers: Sequence[Layer]) -> bool:
+        """Whether it can strike no layer of ``case`` for its batch of one image alone."""
+        return case.batch == 1 and not self.layers(case, layers) and bool(self.layers(replace(case, batch=2), layers))
 
 
 CATALOGUE: dict[str, Fault] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from oracle.faults.fault import Array, Context, Injection, Site, changed, fault
 from oracle.layer import IMAGE, Layer
 
 BACK: dict[str, Any] = {"strikes": "backward"}
+MASK: dict[str, Any] = {**BACK, "needs": "channels that hold both signs, differently in each image, at this ReLU"}
 JOIN: dict[str, Any] = {"strikes": "backward", "engines": ("torch",)}
 
 
@@ -37,9 +39,45 @@ def _inverted(site: Site) -> Injection:
     return Injection(input_gradient=lambda c: c.dy - c.dx)
 
 
-@fault("mask of another image", "gradient", "The mask is the other image's.", "relu", where=_many, **BACK)
+def _masked(choose: Callable[[Array], Array]) -> Injection:
+    """The ReLU's gradient with the mask of ``choose(x) > 0``."""
+    return Injection(input_gradient=lambda c: np.where(choose(c.x) > 0, c.dy, 0).astype(c.dy.dtype))
+
+
+@fault("mask of another image", "gradient", "The mask is the other image's.", "relu", where=_many, **MASK)
 def _other_mask(site: Site) -> Injection:
-    return Injection(input_gradient=lambda c: np.where(c.x[::-1] > 0, c.dy, 0).astype(c.dy.dtype))
+    return _masked(lambda x: x[::-1])
+
+
+@fault("mask of the first image", "gradient", "All images take the first one's mask.", "relu", where=_many, **MASK)
+def _first_mask(site: Site) -> Injection:
+    return _masked(lambda x: x[:1])
+
+
+@fault("mask of the next pixel", "gradient", "Each element takes the mask of the one before it.", "relu", **MASK)
+def _next_mask(site: Site) -> Injection:
+    return _masked(lambda x: np.roll(x, 1, 3))
+
+
+@fault("mask of the channel's mean", "gradient", "A channel passes or is blocked whole, by its mean.", "relu", **MASK)
+def _mean_mask(site: Site) -> Injection:
+    return _masked(lambda x: x.mean((2, 3), keepdims=True))
+
+
+@fault(
+    "mask by the gradient's sign",
+    "gradient",
+    "The ReLU passes the positive gradients, whatever its input was.",
+    "relu",
+    **BACK,
+)
+def _sign_mask(site: Site) -> Injection:
+    return Injection(input_gradient=lambda c: np.maximum(c.dy, 0))
+
+
+@fault("guided gradient", "gradient", "The ReLU blocks negative gradients too.", "relu", **MASK)
+def _guided(site: Site) -> Injection:
+    return Injection(input_gradient=lambda c: np.maximum(c.dx, 0))
 
 
 @fault(
@@ -228,6 +266,50 @@ def _unmasked_sum(site: Site) -> Injection:
     return Injection(join=join)
 
 
+@fault(
+    "mask of the first image after the sum",
+    "gradient",
+    "All images take the first one's mask at the block's ReLU.",
+    "sum",
+    where=lambda layer, case: layer.relu and case.batch > 1,
+    **{**JOIN, "needs": MASK["needs"]},
+)
+def _first_mask_sum(site: Site) -> Injection:
+    def join(main: Any, shortcut: Any) -> Any:
+        total = main + shortcut
+        passed = total * (total[:1] > 0)
+        return passed + (total.relu() - passed).detach()
+
+    return Injection(join=join)
+
+
+@fault(
+    "shortcut's gradient of the first image",
+    "gradient",
+    "The shortcut hands the first image's gradient to all.",
+    "sum",
+    where=lambda layer, case: case.batch > 1,
+    **JOIN,
+)
+def _first_shortcut_gradient(site: Site) -> Injection:
+    import torch
+
+    class First(torch.autograd.Function):
+        @staticmethod
+        def forward(node: Any, x: Any) -> Any:
+            return x.clone()
+
+        @staticmethod
+        def backward(node: Any, gradient: Any) -> Any:
+            return gradient[:1].expand_as(gradient).clone()
+
+    def join(main: Any, shortcut: Any) -> Any:
+        total = main + First.apply(shortcut)
+        return total.relu() if site.layer.relu else total
+
+    return Injection(join=join)
+
+
 @fault("weight gradient's sign", "gradient", "The weight's gradient has the wrong sign.", "conv", "linear", **BACK)
 def _sign(site: Site) -> Injection:
     return Injection(parameter_gradients={"weight": lambda g, c: -g})
@@ -379,6 +461,20 @@ def _halved(site: Site) -> Injection:
 )
 def _other_image(site: Site) -> Injection:
     return Injection(input_gradient=lambda c: np.ascontiguousarray(c.dx[::-1]))
+
+
+@fault(
+    "gradient of the first image",
+    "gradient",
+    "All images take the first one's gradient.",
+    "conv",
+    "norm",
+    "relu",
+    where=_many,
+    **BACK,
+)
+def _first_gradient(site: Site) -> Injection:
+    return Injection(input_gradient=lambda c: np.repeat(c.dx[:1], len(c.dx), 0))
 
 
 @fault(

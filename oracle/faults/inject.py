@@ -90,7 +90,7 @@ def _into_torch(model: Any, case: Case, layer: Layer, injection: Injection) -> N
     if injection.join is not None:
         module.join = injection.join
     if _acts(injection):
-        _hook(module, *_torch_nodes(injection))
+        _hook(module, *_torch_nodes(injection), _keep_torch(injection))
         for name, change in injection.parameter_gradients.items():
             _watch_torch_parameter(module, name, change)
 
@@ -105,21 +105,28 @@ def _set_attributes(module: Any, injection: Injection) -> None:
 def _acts(injection: Injection) -> bool:
     """Whether functions have to stand around the module."""
     around = (injection.input, injection.output, injection.output_gradient, injection.input_gradient)
-    return any(each is not None for each in around) or bool(injection.parameter_gradients)
+    others = bool(injection.parameter_gradients) or injection.statistics is not None
+    return any(each is not None for each in around) or others
 
 
 Node = Callable[[Any, Context], Any]
+Keep = Callable[[Any, Context], None]
 
 
-def _hook(module: Any, before: Node, after: Node) -> None:
-    """Put the nodes around the module; one `Context` for each call."""
+def _hook(module: Any, before: Node, after: Node, keep: Keep) -> None:
+    """Put the nodes around the module, and ``keep`` behind it; one `Context` for each call."""
 
     def enter(owner: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         owner.__dict__["fault_context"] = context = Context()
         return (before(inputs[0], context), *inputs[1:])
 
     module.register_forward_pre_hook(enter)
-    module.register_forward_hook(lambda owner, _inputs, output: after(output, owner.__dict__["fault_context"]))
+
+    def leave(owner: Any, _inputs: tuple[Any, ...], output: Any) -> Any:
+        keep(owner, owner.__dict__["fault_context"])
+        return after(output, owner.__dict__["fault_context"])
+
+    module.register_forward_hook(leave)
 
 
 def _torch_nodes(injection: Injection) -> tuple[Node, Node]:
@@ -165,6 +172,17 @@ def _torch_nodes(injection: Injection) -> tuple[Node, Node]:
             return like(injection.output_gradient(context), gradient), None
 
     return Before.apply, After.apply
+
+
+def _keep_torch(injection: Injection) -> Keep:
+    import torch
+
+    def keep(module: Any, context: Context) -> None:
+        for name, value in ({} if injection.statistics is None else injection.statistics(context)).items():
+            kept = getattr(module, name)
+            kept.copy_(torch.from_numpy(np.array(value)).to(kept.dtype))
+
+    return keep
 
 
 def _watch_torch_parameter(module: Any, name: str, change: Callable[[Array, Context], Array]) -> None:
@@ -214,7 +232,7 @@ def _into_lucid(model: Any, case: Case, layer: Layer, injection: Injection) -> N
     module = dict(model.named_modules())[layer.name]
     _set_attributes(module, injection)
     if _acts(injection):
-        _hook(module, before, after)
+        _hook(module, before, after, _keep_lucid(injection))
         for name, change in injection.parameter_gradients.items():
             _watch_lucid_parameter(module, name, change)
 
@@ -257,6 +275,14 @@ def _lucid_nodes(injection: Injection) -> tuple[Node, Node]:
             return (like(dy if injection.output_gradient is None else injection.output_gradient(self.context), dy),)
 
     return (lambda x, context: apply(Before(context), x)), (lambda y, context: apply(After(context), y))
+
+
+def _keep_lucid(injection: Injection) -> Keep:
+    def keep(module: Any, context: Context) -> None:
+        for name, value in ({} if injection.statistics is None else injection.statistics(context)).items():
+            getattr(module, name).data[...] = value
+
+    return keep
 
 
 def _watch_lucid_parameter(module: Any, name: str, change: Callable[[Array, Context], Array]) -> None:

@@ -93,6 +93,48 @@ def _stale_buffer(site: Site) -> Injection:
     return Injection(output=output)
 
 
+@fault("first image for all", "kernel", "All images hold the first one's values.", *SPATIAL, where=_many)
+def _first_for_all(site: Site) -> Injection:
+    return Injection(output=lambda c: np.repeat(c.y[:1], len(c.y), 0))
+
+
+@fault(
+    "first image's shortcut",
+    "kernel",
+    "The first image's shortcut is added to all images.",
+    "sum",
+    where=_many,
+    engines=("torch",),
+)
+def _first_shortcut(site: Site) -> Injection:
+    def join(main: Any, shortcut: Any) -> Any:
+        total = main + shortcut[:1]
+        return total.relu() if site.layer.relu else total
+
+    return Injection(join=join)
+
+
+@fault(
+    "decisions of the first image",
+    "kernel",
+    "The ReLU passes where the first image is positive.",
+    "relu",
+    where=_many,
+    needs="channels that hold both signs, differently in each image, at this ReLU",
+)
+def _first_decisions(site: Site) -> Injection:
+    return Injection(output=lambda c: np.where(c.x[:1] > 0, c.x, 0).astype(c.x.dtype))
+
+
+@fault("dropout left on", "kernel", "One element in eight is dropped, the others are made larger.", "relu", "flatten")
+def _dropout(site: Site) -> Injection:
+    def output(c: Context) -> Array:
+        words = np.random.Philox(key=site.draw.integer(1 << 62)).random_raw(c.y.size).reshape(c.y.shape)
+        return np.where(words % np.uint64(8) == 0, 0, c.y * np.float32(8 / 7)).astype(c.y.dtype)
+
+    return Injection(output=output)
+
+
 @fault("batch reversed", "kernel", "The images of a batch come out in the wrong order.", *SPATIAL, where=_many)
 def _batch_reversed(site: Site) -> Injection:
     return Injection(output=lambda c: np.ascontiguousarray(c.y[::-1]))
@@ -247,7 +289,13 @@ def _no_bias(site: Site) -> Injection:
     return Injection(output=lambda c: c.y - site.parameter("bias"))
 
 
-@fault("max pool pads with zero", "kernel", "Max pooling pads with zero, not with minus infinity.", "max pool")
+@fault(
+    "max pool pads with zero",
+    "kernel",
+    "Max pooling pads with zero, not with minus infinity.",
+    "max pool",
+    no_op="behind a ReLU nothing is negative, so a zero never wins over what it should not",
+)
 def _zero_pad(site: Site) -> Injection:
     def output(c: Context) -> Array:
         y = changed(c.y)

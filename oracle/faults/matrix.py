@@ -4,8 +4,13 @@ A fault goes into the PyTorch twin, which the free and the local view judge as t
 where it can, into a lucid model, whose bits are compared with the healthy model's: the exact view. The same subjects
 without a fault come first; if one of them is flagged, nothing here would prove anything, and that is an error.
 
-A fault that changes no bit of the trace nor of the statistics that are kept is *inert*: there is nothing to catch. (A
-max pool that pads with zero behind a ReLU, for instance.)
+A fault that changes no bit of the trace nor of the statistics that are kept leaves nothing to catch. That has one of
+two reasons, which are never mixed:
+
+- it is *inert*: it changes nothing whatever the case, and the catalogue says why (a max pool that pads with zero behind
+  a ReLU, for instance);
+- or it *cannot be seen by this case*: another input or weight would show it (the mask of another image where a channel
+  has one sign, or anything that mixes images in a batch of one). That is a blind spot of the case, listed as such.
 """
 
 from __future__ import annotations
@@ -24,7 +29,7 @@ from oracle.errors import UsageError
 from oracle.faults.bench import Bench, same_bits
 from oracle.faults.fault import CATALOGUE, Engine, Fault, find_fault
 from oracle.faults.inject import faulty, place
-from oracle.layer import Layer
+from oracle.layer import Layer, layers_of
 from oracle.subjects import Subject, find_subject
 from oracle.trace import Trace
 
@@ -42,6 +47,7 @@ class Outcome:
         case: which case.
         layer: where it struck.
         changed: whether it changed any bit.
+        unseen: why it changed none, if another case would show it: what this case lacks.
         caught: by view, whether it was caught; views that do not apply are absent.
         named: by view, whether the first tensor that is over is the one that the fault makes.
         found: by view, the sentence.
@@ -58,6 +64,7 @@ class Outcome:
     named: Mapping[str, bool] = field(default_factory=dict)
     found: Mapping[str, str] = field(default_factory=dict)
     failure: str = ""
+    unseen: str = ""
 
     @property
     def is_caught(self) -> bool:
@@ -108,6 +115,8 @@ class _Proving:
                 "named": {each.view: _names(each, layer) for each in verdicts if not each.agrees},
                 "found": {each.view: each.sentence() for each in verdicts},
             }
+        elif not fault.no_op:
+            told = {"unseen": f"it needs {fault.needs}"}
         return Outcome(
             fault.name, fault.category, engine, self.case.name, layer.name, changed, **told, failure=run.failure
         )
@@ -186,8 +195,13 @@ class Matrix:
 
     @property
     def inert(self) -> list[Outcome]:
-        """Those that changed no bit."""
-        return [each for each in self.outcomes if not each.changed]
+        """Those that change no bit of any case."""
+        return [each for each in self.outcomes if not each.changed and not each.unseen]
+
+    @property
+    def unseen(self) -> list[Outcome]:
+        """Those that changed no bit of this case, but would of another: what it cannot see."""
+        return [each for each in self.outcomes if not each.changed and each.unseen]
 
     @property
     def live(self) -> list[Outcome]:
@@ -217,10 +231,11 @@ class Matrix:
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""
         return {
-            "format": "lucid-oracle faults 1",
+            "format": "lucid-oracle faults 2",
             "faults": len({each.fault for each in self.outcomes}),
             "injections": len(self.outcomes),
             "inert": len(self.inert),
+            "unseen": len(self.unseen),
             "changed": len(self.live),
             "caught": len(self.live) - len(self.missed),
             "named": sum(each.is_named for each in self.live),
@@ -244,15 +259,17 @@ def _outcome_to_dict(outcome: Outcome) -> dict[str, Any]:
         told |= {"caught": dict(outcome.caught), "named": dict(outcome.named)}
         if not outcome.is_caught or not outcome.is_named:
             told["found"] = dict(outcome.found)
+    if outcome.unseen:
+        told["unseen"] = outcome.unseen
     if outcome.failure:
         told["failure"] = outcome.failure
     return told
 
 
 def matrix_cases(
-    modes: Iterable[Mode] = ("eval", "train"), size: int = 64, batch: int = 2, seed: int = 0
+    modes: Iterable[Mode] = ("eval", "train"), size: int = 72, batch: int = 3, seed: int = 0
 ) -> list[Case]:
-    """The small networks' cases."""
+    """The small networks' cases, of the shape of a standard train step."""
     return [Case(architecture, mode, SEEDED, size, batch, seed) for architecture in SMALL.values() for mode in modes]
 
 
@@ -288,7 +305,16 @@ def _outcomes(
 ) -> Iterator[Outcome]:
     for case in cases:
         proving: _Proving | None = None
+        layers = layers_of(case.architecture)
         for fault in faults:
+            if fault.hidden_by_the_batch(case, layers):
+                lacking = "it needs more than one image"
+                yield from (
+                    Outcome(fault.name, fault.category, engine, case.name, "-", False, unseen=lacking)
+                    for engine in engines
+                    if engine in fault.engines
+                )
+                continue
             for repeat in range(repeats):
                 layer = place(fault, case, seed + repeat)
                 if layer is None:

@@ -158,3 +158,42 @@ def _momentum(site: Site) -> Injection:
 )
 def _frozen(site: Site) -> Injection:
     return Injection(attributes={"momentum": 0.0})
+
+
+def _running(site: Site, mean: Callable[[Array], Array], var: Callable[[Array], Array]) -> Injection:
+    """The running statistics take these of the batch, a tenth of them."""
+
+    def statistics(c: Context) -> dict[str, Array]:
+        x = c.x.astype(np.float64)
+        kept = {name: site.parameter(name).astype(np.float64) for name in ("running_mean", "running_var")}
+        taken = {"running_mean": mean(x), "running_var": var(x)}
+        return {name: (kept[name] + MOMENTUM * (taken[name] - kept[name])).astype(np.float32) for name in kept}
+
+    return Injection(statistics=statistics)
+
+
+def _unbiased_var(x: Array) -> Array:
+    return x.var(AXES, ddof=1)
+
+
+@fault(
+    "running statistics of the first image",
+    "normalisation",
+    "The running statistics take the first image's alone.",
+    NORM,
+    strikes="statistics",
+    where=lambda layer, case: case.batch > 1,
+)
+def _running_first(site: Site) -> Injection:
+    return _running(site, lambda x: x[:1].mean(AXES), lambda x: _unbiased_var(x[:1]))
+
+
+@fault(
+    "running variance biased",
+    "normalisation",
+    "The running variance takes the biased variance.",
+    NORM,
+    strikes="statistics",
+)
+def _running_biased(site: Site) -> Injection:
+    return _running(site, lambda x: x.mean(AXES), lambda x: x.var(AXES))

@@ -140,7 +140,7 @@ def _gradient16(site: Site) -> Injection:
     return Injection(input_gradient=lambda c: round_to(c.dx, "float16"))
 
 
-@fault("flush to zero", "precision", "Subnormal results become zero.", "conv", "norm")
+@fault("flush to zero", "precision", "Subnormal results become zero.", "conv", "norm", needs="a subnormal result")
 def _flush(site: Site) -> Injection:
     return Injection(output=lambda c: np.where(np.abs(c.y) < np.finfo(np.float32).tiny, np.float32(0), c.y))
 

@@ -1,4 +1,5 @@
-"""The matrix for people: a table for the terminal and for Markdown, one row a fault, and the misses in words."""
+"""The matrix for people: a table for the terminal and for Markdown, one row a fault, the misses in words, and a table
+of what the cases cannot see."""
 
 from __future__ import annotations
 
@@ -13,16 +14,19 @@ from oracle.faults.fault import CATALOGUE
 from oracle.faults.matrix import Matrix, Outcome
 
 VIEWS = ("free", "local", "exact")
+SPOTS = ("case", "fault", "at", "because")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One fault: how often it struck, how often it changed a bit, and of those, what each view made of it."""
+    """One fault: how often it was tried, how often it is inert or not to be seen by the case, and of those that changed
+    a bit, what each view made of them."""
 
     category: str
     fault: str
     tried: int
     inert: int
+    unseen: int
     views: dict[str, str]
     caught: str
     named: str
@@ -49,7 +53,8 @@ def _row(category: str, name: str, outcomes: Sequence[Outcome]) -> Row:
         category,
         name,
         len(outcomes),
-        len(outcomes) - len(live),
+        sum(not each.changed and not each.unseen for each in outcomes),
+        sum(bool(each.unseen) for each in outcomes),
         {view: _share(live, view) for view in VIEWS},
         f"{sum(each.is_caught for each in live)}/{len(live)}",
         f"{sum(each.is_named for each in live)}/{len(live)}",
@@ -69,7 +74,8 @@ def summary(matrix: Matrix) -> list[str]:
     live = len(matrix.live)
     told = [
         f"{len({each.fault for each in matrix.outcomes})} faults put into {len(matrix.outcomes)} subjects; "
-        f"{len(matrix.inert)} changed no bit, {live} did.",
+        f"{live} changed a bit, {len(matrix.inert)} are inert (they change no bit of any case), and "
+        f"{len(matrix.unseen)} cannot be seen by their case.",
         f"Of these {live}: caught {_percent(matrix.caught_share)}, the layer named {_percent(matrix.named_share)}.",
     ]
     for view in VIEWS:
@@ -98,6 +104,15 @@ def misses(matrix: Matrix) -> list[str]:
     return told
 
 
+def blind_spots(matrix: Matrix) -> Iterator[tuple[str, str, str, str]]:
+    """What a case cannot see: case, fault, the layers where it was tried in vain, and what the case lacks there."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for each in matrix.unseen:
+        found.setdefault((each.case, each.fault, each.unseen), []).append(each.layer)
+    for (case, fault, lacking), layers in found.items():
+        yield case, fault, ", ".join(dict.fromkeys(layers)), lacking
+
+
 def _where(outcome: Outcome) -> str:
     return f"{outcome.fault} at {outcome.layer} of {outcome.case} in {outcome.engine}"
 
@@ -108,7 +123,7 @@ def print_matrix(matrix: Matrix, console: Console, *, table: bool = True) -> Non
         shown = Table(title="faults: how often caught, of how many that changed a bit", title_justify="left")
         for heading in ("", "fault"):
             shown.add_column(heading)
-        for heading in ("tried", "inert", *VIEWS, "caught", "named"):
+        for heading in ("tried", "inert", "unseen", *VIEWS, "caught", "named"):
             shown.add_column(heading, justify="right")
         for row in rows(matrix):
             cells = (
@@ -116,14 +131,27 @@ def print_matrix(matrix: Matrix, console: Console, *, table: bool = True) -> Non
                 row.fault,
                 str(row.tried),
                 str(row.inert),
+                str(row.unseen),
                 *row.views.values(),
                 row.caught,
                 row.named,
             )
             shown.add_row(*cells)
         console.print(shown)
+        blind = list(blind_spots(matrix))
+        if blind:
+            spots = Table(title=f"what {_cases(matrix)} cannot see", title_justify="left")
+            for heading in SPOTS:
+                spots.add_column(heading)
+            for spot in blind:
+                spots.add_row(*spot)
+            console.print(spots)
     for sentence in (*misses(matrix), *summary(matrix)):
         console.print(sentence, highlight=False, markup=False)
+
+
+def _cases(matrix: Matrix) -> str:
+    return "this case" if len({each.case for each in matrix.outcomes}) == 1 else "these cases"
 
 
 def to_markdown(matrix: Matrix) -> str:
@@ -131,16 +159,20 @@ def to_markdown(matrix: Matrix) -> str:
 
     Example:
         >>> print(to_markdown(Matrix([])).splitlines()[0])
-        | | fault | tried | inert | free | local | exact | caught | named |
+        | | fault | tried | inert | unseen | free | local | exact | caught | named |
     """
     lines = [*_markdown(categories(matrix)), "", *summary(matrix), ""]
     lines += [*(f"- {sentence}" for sentence in misses(matrix)), "", *_markdown(rows(matrix))]
+    blind = [f"| {' | '.join(spot)} |" for spot in blind_spots(matrix)]
+    if blind:
+        lines += ["", f"What {_cases(matrix)} cannot see:", "", f"| {' | '.join(SPOTS)} |", "|---|---|---|---|", *blind]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _markdown(table: Iterator[Row]) -> Iterator[str]:
-    yield "| | fault | tried | inert | " + " | ".join(VIEWS) + " | caught | named |"
-    yield "|---|---|" + "---:|" * (4 + len(VIEWS))
+    yield "| | fault | tried | inert | unseen | " + " | ".join(VIEWS) + " | caught | named |"
+    yield "|---|---|" + "---:|" * (5 + len(VIEWS))
     for row in table:
         views = " | ".join(row.views.values())
-        yield f"| {row.category} | {row.fault} | {row.tried} | {row.inert} | {views} | {row.caught} | {row.named} |"
+        counts = f"{row.tried} | {row.inert} | {row.unseen}"
+        yield f"| {row.category} | {row.fault} | {counts} | {views} | {row.caught} | {row.named} |"
