@@ -6,19 +6,18 @@ last layer's, and whether the shapes are those of the architecture at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from oracle.architecture import Architecture
-from oracle.case import State
+from oracle.case import Case, State
 from oracle.errors import UsageError
-from oracle.layer import Layer, layers_of
+from oracle.layer import layers_of
 from oracle.names import Reading, Rules, Vocabulary, listed
+from oracle.subjects import Brought
 from oracle.trace import Key, Trace
-
-Shape = Callable[[Key], tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -255,3 +254,33 @@ def _equal(own: np.ndarray, ours: np.ndarray) -> bool:
         unit, least = 2.0**-7, 0.0
     wide, truth = own.astype(np.float64), ours.astype(np.float64)
     return bool(np.all(np.abs(wide - truth) <= unit * np.abs(truth) + least))
+
+
+def judge_weights(label: str, brought: Brought, case: Case) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Compare a subject's own weights with the case's, before anything is run.
+
+    Returns:
+        What to say of the subject, in sentences, and the parameters and statistics of its own that differ: few.
+
+    Raises:
+        UsageError: these are other weights: what it computes would say nothing.
+    """
+    found = compare_weights(brought.weights, case.state)
+    parameters = [name for name in found.compared if name.rpartition(".")[2] in ("weight", "bias")]
+    differing = [name for name in found.differing if name in parameters] or list(found.differing)
+    if found.differing and found.others:
+        of = len(parameters) if differing[0] in parameters else len(found.compared)
+        origin = f" ({brought.origin})" if brought.origin else ""
+        raise UsageError(
+            f"subject: {label}: these are other weights: {len(differing)} of {of} parameters differ (first: "
+            f"{differing[0]}); it was exported with other weights than the case's{origin}: export it with the weights that "
+            f"`lucid-oracle vectors {case.architecture.name}` writes (`lucid-export {case.architecture.name} --onnx --weights "
+            "weights.safetensors`), or pass those it was made of with --weights FILE"
+        )
+    notes = [*brought.notes]
+    if found.compared:
+        equal = "all as the case's" if not found.differing else f"{len(found.differing)} are not the case's"
+        notes.append(f"of {found.total} parameters and statistics {len(found.compared)} found by name and shape, {equal}")
+    else:
+        notes.append("its own parameters are not found by name and shape, and were not compared with the case's")
+    return tuple(notes), found.differing

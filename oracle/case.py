@@ -12,15 +12,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from oracle.architecture import NARROW, Architecture
 from oracle.errors import UsageError
+
+if TYPE_CHECKING:
+    from oracle.names import Rules
 
 Mode = Literal["eval", "train"]
 State = dict[str, np.ndarray]
@@ -56,6 +59,8 @@ class Case:
         batch: number of images.
         seed: what weights, labels and seeded inputs derive from.
         weights: a safetensors file to take the weights from; ``None`` takes seeded ones.
+        names: a file of rules (`oracle.names.Rules`) for the names in ``weights``, and in what subjects read. It says how
+            to find things, not what is run: two cases that differ in it alone are equal.
 
     Example:
         >>> from oracle.architecture import find_architecture
@@ -71,6 +76,7 @@ class Case:
     batch: int = 1
     seed: int = 0
     weights: Path | None = None
+    names: Path | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.mode not in ("eval", "train"):
@@ -121,17 +127,38 @@ class Case:
         Raises:
             UsageError: the weights file cannot be read or does not fit the model.
         """
+        return self._read_state[0]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was assumed to read the weights, in sentences; none of seeded ones."""
+        return () if self.weights is None else tuple(f"weights: {note}" for note in self._read_state[1])
+
+    @cached_property
+    def rules(self) -> Rules:
+        """The rules for names; none without a file of them.
+
+        Raises:
+            UsageError: the file is none of rules.
+        """
+        from oracle.names import Rules
+
+        return Rules() if self.names is None else Rules.read(self.names)
+
+    @cached_property
+    def _read_state(self) -> tuple[State, tuple[str, ...]]:
+        from oracle.adopt import adopt_state
         from oracle.mirror.torch_twin import check_state, parameter_shapes
 
         shapes = parameter_shapes(self.architecture)
         if self.weights is None:
-            return seeded_state(self.architecture, shapes, self.seed)
-        state = read_weights(self.weights)
+            return seeded_state(self.architecture, shapes, self.seed), ()
+        state, notes = adopt_state(read_weights(self.weights), self.architecture, shapes, self.rules)
         try:
             check_state(shapes, state)
         except ValueError as error:
             raise UsageError(f"weights: {self.weights}: {error}") from None
-        return state
+        return state, notes
 
     def describe(self) -> dict[str, Any]:
         """What a report says of the case."""
@@ -143,6 +170,7 @@ class Case:
             "shape": [self.batch, self.architecture.in_channels, self.size, self.size],
             "seed": self.seed,
             "weights": "seeded" if self.weights is None else str(self.weights),
+            "notes": list(self.notes),
         }
 
 

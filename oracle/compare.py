@@ -144,6 +144,8 @@ class SubjectVerdict:
         failure: why it could not finish, if it could not.
         seconds: how long it took.
         consumers: by layer, the layers that take its output.
+        notes: what was assumed, in sentences.
+        differing: parameters and statistics of the subject's own that are not the case's.
     """
 
     subject: str
@@ -153,12 +155,14 @@ class SubjectVerdict:
     failure: str = ""
     seconds: float = 0.0
     consumers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    differing: tuple[str, ...] = ()
 
     @property
     def agrees(self) -> bool:
         """Whether all of it is in line, and there was something to compare."""
         observed = self.observed
-        return not self.failure and bool(observed) and all(layer.agrees for layer in observed)
+        return not self.failure and not self.differing and bool(observed) and all(layer.agrees for layer in observed)
 
     @property
     def observed(self) -> list[LayerVerdict]:
@@ -193,9 +197,12 @@ class SubjectVerdict:
         if not self.observed:
             return f"{who}: nothing was compared, which is no agreement"
         forward, backward = self.first_forward, self.first_backward
-        if forward is None and backward is None:
+        if forward is None and backward is None and not self.differing:
             return f"{who} agrees in all {self._counted()}{self._closest()}"
         parts = []
+        if self.differing:
+            more = f" and {len(self.differing) - 3} more" if len(self.differing) > 3 else ""
+            parts.append(f"its own {', '.join(self.differing[:3])}{more} differ{'s' * (len(self.differing) == 1)} from the case's")
         if forward is not None:
             parts.append(f"forward, first out of line: {describe(forward)} ({self._why(forward)})")
         if backward is not None:

@@ -86,6 +86,7 @@ def check(
     batch: int | None = None,
     seed: int = 0,
     weights: Path | None = None,
+    names: Path | None = None,
     golden: Path | None = None,
     progress: Progress = lambda message: None,
 ) -> Verdict:
@@ -105,6 +106,7 @@ def check(
         batch: number of images; by default 1 in eval and 2 in a train step.
         seed: what weights, labels and seeded inputs derive from.
         weights: a safetensors file instead of seeded weights.
+        names: a file of rules (`oracle.names.Rules`) for the names in ``weights`` and in what subjects read.
         golden: where the goldens are, if not in the package.
         progress: called with a sentence before each step.
 
@@ -124,7 +126,7 @@ def check(
     for each in modes:
         usual = standard_shape(architecture, each)
         shape = (usual[0] if size is None else size), (usual[1] if batch is None else batch)
-        case = Case(architecture, each, source, *shape, seed, weights)
+        case = Case(architecture, each, source, *shape, seed, weights, names)
         able = [subject for subject in found if each in subject.modes]
         if able:
             cases.append((case, able))
@@ -176,6 +178,7 @@ def run_case(
             f"views: none of ({', '.join(wanted)}) applies to ({', '.join(subject.label for subject in subjects)}) in "
             f"{case.name}: nothing would be compared"
         )
+    brought = {subject: _brought(subject, case) for subject in dict.fromkeys(subject for subject, _ in plan)}
     if any(view in ("free", "local") for _, view in plan):
         truth.recompute(progress)
     verdicts = _local([subject for subject, view in plan if view == "local"], truth, progress)
@@ -183,8 +186,23 @@ def run_case(
         if view != "local":
             progress(f"{case.name}: {subject.label}, {view}")
             verdicts[subject, view] = look(subject, view, truth)
-    found = [verdicts[each] for each in plan]
+    found = [replace(verdicts[each], **brought[each[0]]) for each in plan]
     return CaseVerdict(case, found, truth.loss, truth.how, time.perf_counter() - start)
+
+
+def _brought(subject: Subject, case: Case) -> dict[str, Any]:
+    """What is to be said of a subject's own weights and names, as fields of its verdicts.
+
+    Raises:
+        UsageError: its weights are not the case's.
+    """
+    from oracle.adopt import judge_weights
+
+    found = subject.brings(case)
+    if found is None:
+        return {}
+    notes, differing = judge_weights(subject.label, found, case)
+    return {"notes": notes, "differing": differing}
 
 
 def views_of(subject: Subject, wanted: Sequence[View], truth: Truth) -> list[View]:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from oracle.case import PHOTOGRAPH, SEEDED
-from oracle.commands.options import OutputConsole, report_options, require_writable
+from oracle.commands.options import OutputConsole, names_option, report_options, require_writable
 from oracle.commands.progress import progress
 from oracle.errors import UsageError
 from oracle.report import write_reports
@@ -57,6 +57,7 @@ AGREES, DISAGREES = 0, 1
 )
 @click.option("--batch", type=click.IntRange(min=1), help="Number of images. [default: 1 in eval, 2 in train]")
 @click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights from a safetensors file.")
+@names_option
 @click.option(
     "--directory",
     type=click.Path(path_type=Path),

@@ -39,6 +39,19 @@ def report_options(command: Command) -> Command:
     return result
 
 
+def names_option(command: Command) -> Command:
+    """Give a command ``--names``."""
+    made: Any = click.option(
+        "--names",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="How to read names that are not the oracle's: a TOML or JSON object, theirs to ours, such as "
+        '"encoder.conv1" = "stem.0", "encoder." = "" or "^stage(\\d)" = "layer\\1".',
+    )(command)
+    result: Command = made
+    return result
+
+
 def require_writable(**paths: Path | None) -> None:
     """Say now, not after minutes of work, that a report cannot be written where it is to go.
 

@@ -14,16 +14,34 @@ import importlib.util
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+import numpy as np
 
 from oracle.case import Case, Mode
 from oracle.driving import Layerwise
 from oracle.errors import UsageError
 from oracle.trace import KINDS, Kind, Recorder, Trace
 
-__all__ = ["Subject", "choose", "find_subject", "positive", "subject_names", "take"]
+__all__ = ["Brought", "Subject", "choose", "find_subject", "positive", "subject_names", "take"]
+
+
+@dataclass(frozen=True)
+class Brought:
+    """What a subject brings with it, where another takes it from the case.
+
+    Args:
+        weights: its own parameters and statistics, by the oracle's names.
+        notes: what was assumed of its names, in sentences.
+        origin: where they come from, as far as the subject knows; empty where it does not.
+    """
+
+    weights: Mapping[str, np.ndarray]
+    notes: tuple[str, ...] = ()
+    origin: str = field(default="", kw_only=True)
 
 
 class Subject(ABC):
@@ -60,6 +78,10 @@ class Subject(ABC):
 
     def layerwise(self, case: Case) -> Layerwise | None:
         """The case's model taken apart, for the local view; ``None`` where it cannot be driven layer by layer."""
+        return None
+
+    def brings(self, case: Case) -> Brought | None:
+        """The subject's own weights, which are compared with the case's before it runs; ``None`` where it takes those."""
         return None
 
 
