@@ -28,9 +28,7 @@ class Adopted:
     notes: tuple[str, ...] = ()
 
 
-def adopt_trace(
-    trace: Trace, architecture: Architecture, shapes: Mapping[Key, tuple[int, ...]], rules: Rules | None = None
-) -> Adopted:
+def adopt_trace(trace: Trace, case: Case, rules: Rules | None = None) -> Adopted:
     """Put a trace under the oracle's names.
 
     Where every name is the oracle's already, the trace itself comes back. A name that nobody knows stays as it is if
@@ -38,16 +36,15 @@ def adopt_trace(
 
     Args:
         trace: what somebody dumped.
-        architecture: of the case.
-        shapes: of every tensor that the case has.
+        case: what it is a trace of.
         rules: of ``--names``.
 
     Raises:
         UsageError: a name cannot be read with the assumptions that the others need, two would be one tensor, or the
             shapes say that it is another network.
     """
-    vocabulary = Vocabulary(architecture)
-    reading = vocabulary.read((name for _, name in trace), rules)
+    architecture = case.architecture
+    reading = Vocabulary(architecture).read((name for _, name in trace), rules)
     notes = list(reading.assumed)
     moved: dict[Key, Key] = {key: (key[0], reading.names[key[1]]) for key in trace if key[1] in reading.names}
     left_out = {key for key in trace if key[1] in reading.left_out}
@@ -61,13 +58,14 @@ def adopt_trace(
         else:
             raise UsageError(f"names: {key[1]} should be the output of {ours[1]}, which is there too and differs")
     notes += _shared(trace, reading, moved, left_out, architecture)
-    _judge_shapes(trace, moved, shapes, architecture, bool(notes))
+    if notes:
+        _judge_shapes(trace, moved, case)
     unknown = [key for key in trace if key not in moved and key not in left_out]
     if unknown and notes and moved:
         raise UsageError(
             f"names: {'; '.join(notes)}; but {listed('/'.join(key) for key in unknown)} "
-            f"{'is' if len(unknown) == 1 else 'are'} not to be understood so: say what they are, or that they are to be "
-            "left out, with --names"
+            f"{'is' if len(unknown) == 1 else 'are'} not to be understood so: say what they are, or that they are to "
+            "be left out, with --names"
         )
     if not notes and not left_out:
         return Adopted(trace)
@@ -146,24 +144,18 @@ def _relu_between(kind: str, before: np.ndarray, after: np.ndarray) -> bool:
     return bool(np.any(before)) and bool(np.all((before == 0) | (before == after)))
 
 
-def _judge_shapes(
-    trace: Trace,
-    moved: Mapping[Key, Key],
-    shapes: Mapping[Key, tuple[int, ...]],
-    architecture: Architecture,
-    assumed: bool,
-) -> None:
+def _judge_shapes(trace: Trace, moved: Mapping[Key, Key], case: Case) -> None:
     """Refuse a reading whose shapes are another network's. (A few wrong shapes, or NHWC, are for the verdict.)
 
     Raises:
         UsageError: they are.
     """
-    if not assumed:
-        return
+    from oracle.vectors import wanted
+
+    architecture = case.architecture
+    shapes = {each.key: each.shape for each in wanted(case)}
     known = {theirs: ours for theirs, ours in moved.items() if ours in shapes}
-    wrong = {
-        theirs: ours for theirs, ours in known.items() if sorted(trace[theirs].shape) != sorted(shapes[ours])
-    }
+    wrong = {theirs: ours for theirs, ours in known.items() if sorted(trace[theirs].shape) != sorted(shapes[ours])}
     if not wrong:
         return
     early = {f"layer{stage}.0.{leaf}" for stage in range(2, 9) for leaf in ("conv1", "bn1", "relu1")}
@@ -192,13 +184,11 @@ def adopt_state(
         >>> from oracle.architecture import NARROW
         >>> shapes = {"fc.bias": (10,), "stem.1.num_batches_tracked": ()}
         >>> state, notes = adopt_state({"module.fc.bias": np.zeros(10)}, NARROW["narrow_basic"], shapes)
-        >>> list(state), notes
-        (['fc.bias', 'stem.1.num_batches_tracked'], ("names read without 'module.'", '1 num_batches_tracked missing, taken as 0'))
+        >>> list(state), notes[-1]
+        (['fc.bias', 'stem.1.num_batches_tracked'], '1 num_batches_tracked missing, taken as 0')
     """
     reading = Vocabulary(architecture).read(state, rules)
-    found = {
-        reading.names.get(name, name): value for name, value in state.items() if name not in reading.left_out
-    }
+    found = {reading.names.get(name, name): value for name, value in state.items() if name not in reading.left_out}
     counters = [name for name in shapes if name.endswith(".num_batches_tracked") and name not in found]
     notes = list(reading.assumed)
     if counters:
@@ -234,7 +224,8 @@ def compare_weights(own: Mapping[str, np.ndarray], state: Mapping[str, np.ndarra
 
     Example:
         >>> state = {"fc.weight": np.ones((2, 2), np.float32), "fc.bias": np.zeros(2, np.float32)}
-        >>> compare_weights({"fc.weight": np.ones((2, 2), np.float16), "fc.bias": np.ones(2, np.float16)}, state).differing
+        >>> own = {"fc.weight": np.ones((2, 2), np.float16), "fc.bias": np.ones(2, np.float16)}
+        >>> compare_weights(own, state).differing
         ('fc.bias',)
     """
     floats = {name: value for name, value in state.items() if value.dtype.kind == "f"}
@@ -265,22 +256,27 @@ def judge_weights(label: str, brought: Brought, case: Case) -> tuple[tuple[str, 
     Raises:
         UsageError: these are other weights: what it computes would say nothing.
     """
+    notes = [*brought.notes]
+    if brought.weights is None:
+        return tuple(notes), ()
     found = compare_weights(brought.weights, case.state)
     parameters = [name for name in found.compared if name.rpartition(".")[2] in ("weight", "bias")]
     differing = [name for name in found.differing if name in parameters] or list(found.differing)
     if found.differing and found.others:
         of = len(parameters) if differing[0] in parameters else len(found.compared)
         origin = f" ({brought.origin})" if brought.origin else ""
+        model = case.architecture.name
         raise UsageError(
             f"subject: {label}: these are other weights: {len(differing)} of {of} parameters differ (first: "
-            f"{differing[0]}); it was exported with other weights than the case's{origin}: export it with the weights that "
-            f"`lucid-oracle vectors {case.architecture.name}` writes (`lucid-export {case.architecture.name} --onnx --weights "
-            "weights.safetensors`), or pass those it was made of with --weights FILE"
+            f"{differing[0]}); it was exported with other weights than the case's{origin}: export it with those that "
+            f"`lucid-oracle vectors {model}` writes (`lucid-export {model} --onnx --weights weights.safetensors`), or pass those that it was made "
+            "of with --weights FILE"
         )
-    notes = [*brought.notes]
     if found.compared:
         equal = "all as the case's" if not found.differing else f"{len(found.differing)} are not the case's"
-        notes.append(f"of {found.total} parameters and statistics {len(found.compared)} found by name and shape, {equal}")
+        notes.append(
+            f"of {found.total} parameters and statistics {len(found.compared)} found by name and shape, {equal}"
+        )
     else:
         notes.append("its own parameters are not found by name and shape, and were not compared with the case's")
     return tuple(notes), found.differing

@@ -59,8 +59,8 @@ class Case:
         batch: number of images.
         seed: what weights, labels and seeded inputs derive from.
         weights: a safetensors file to take the weights from; ``None`` takes seeded ones.
-        names: a file of rules (`oracle.names.Rules`) for the names in ``weights``, and in what subjects read. It says how
-            to find things, not what is run: two cases that differ in it alone are equal.
+        names: a file of rules (`oracle.names.Rules`) for the names in ``weights``, and in what subjects read. It says
+            how to find things, not what is run: two cases that differ in it alone are equal.
 
     Example:
         >>> from oracle.architecture import find_architecture

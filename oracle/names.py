@@ -31,6 +31,7 @@ WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoin
 _KINDS = tuple(f"{kind}/" for kind in KINDS)
 _LISTED = 6  # names that a sentence lists
 _BLOCK_RELU = re.compile(r"(layer\d+\.\d+)\.relu(?:_(\d+))?")
+_STAGE = re.compile(r"layer\d+|stem")
 _BLOCK_SUM = re.compile(r"layer\d+\.\d+\.add")
 # The ReLUs of a block in the order in which one shared module would run them; "" is the one that ends the block.
 _RELUS = {"basic": ("relu1", ""), "bottleneck": ("relu1", "relu2", ""), "preact": ("relu1", "relu2", "relu3")}
@@ -57,12 +58,12 @@ class Rules:
 
     - ``"conv1" = "stem.0"``: the name itself, and what lies below it (``conv1.weight`` is ``stem.0.weight``);
     - ``"encoder." = ""``, a key that ends in a dot (or a slash): the beginning of a name;
-    - ``"^stage(\\\\d)_unit(\\\\d)" = "layer\\\\1.\\\\2"``, a key that begins with ``^``: a regular expression for the beginning of a
-      name;
+    - ``"^stage(\\\\d)_unit(\\\\d)" = "layer\\\\1.\\\\2"``, a key that begins with ``^``: a regular expression for the
+      beginning of a name;
     - the value ``false``: the tensor is left out.
 
-    Rules are for the name behind a kind (``conv1`` of ``activation/conv1``); one whose key has a slash is for all of it.
-    One whose value alone has a kind is for names without a kind: ``"^" = "activation/"`` reads them all as outputs.
+    Rules are for the name behind a kind (``conv1`` of ``activation/conv1``); one whose key has a slash is for all of
+    it. One whose value alone has a kind is for names without one: ``"^" = "activation/"`` reads them all as outputs.
     Nested objects are joined by dots. What a rule returns is read on as any other name.
 
     Example:
@@ -104,7 +105,7 @@ class Rules:
         return cls(rules, path.name)
 
     def apply(self, name: str) -> str | None:
-        """The name that the first rule that fits makes of ``name``, itself where none fits, ``None`` to leave it out."""
+        """What the first rule that fits makes of ``name``; itself where none fits, ``None`` to leave it out."""
         found = self._match(name, [theirs for theirs in self.rules if not self._is_for_files(theirs)])
         return name if found is None else found[0]
 
@@ -208,7 +209,9 @@ class Vocabulary:
             if layer.op in ("norm", "linear"):
                 parameters.append(f"{layer.name}.bias")
             if layer.op == "norm":
-                parameters += [f"{layer.name}.{leaf}" for leaf in ("running_mean", "running_var", "num_batches_tracked")]
+                parameters += [
+                    f"{layer.name}.{leaf}" for leaf in ("running_mean", "running_var", "num_batches_tracked")
+                ]
         self.known = {*self.modules, *parameters, "loss"}
         self.containers = _containers(self.modules)
         self.stem = dict(zip(("conv1", "bn1", "relu"), ("stem.0", "stem.1", "stem.2"), strict=True))
@@ -225,7 +228,7 @@ class Vocabulary:
         given = list(dict.fromkeys(theirs))
         texts = {name: rules.apply(name) for name in given}
         bare = {name: _unwrapped(text) for name, text in texts.items() if text is not None}
-        prefix = self._prefix([text for text in bare.values() if not self._place(text)])
+        prefix = self._prefix([text for text in bare.values() if text != "loss"])
         short = {name: self._short(text, prefix) for name, text in bare.items()}
         names, shared, aliases, nowhere, unknown = {}, {}, {}, [], []
         numbered = {found[1] for found in map(_BLOCK_RELU.fullmatch, short.values()) if found and found[2]}
@@ -251,6 +254,9 @@ class Vocabulary:
                 unknown.append(name)
         self._refuse_doubles(names, aliases)
         assumed = self._assumed(texts, bare, short, prefix, names, rules)
+        runs = [f"{short[name]} is {ours}" for name, ours in names.items() if _BLOCK_RELU.fullmatch(short[name])]
+        if runs:
+            assumed += (f"the numbered runs of a block's relu read as its ReLUs in their order: {listed(runs, 3)}",)
         left_out = (*(name for name, text in texts.items() if text is None), *nowhere)
         return Reading(names, shared, aliases, left_out, tuple(unknown), assumed)
 
@@ -278,13 +284,20 @@ class Vocabulary:
             or (relu is not None and bool(self._runs(relu[1])))
         )
 
-    def _prefix(self, strange: Sequence[str]) -> str:
-        """The one prefix, with its dot, without which names that mean nothing mean something; empty for none."""
+    def _prefix(self, texts: Sequence[str]) -> str:
+        """The one prefix, with its dot, without which names that mean nothing mean something; empty for none.
+
+        It has to explain more names than are understood without one, and what is itself a part of such a network
+        (``layer9.``) is none: a block too many must not be taken for another network's stem.
+        """
         found: Counter[str] = Counter()
         example: dict[str, dict[str, str]] = {}
+        strange = [text for text in texts if not self._place(text)]
         for text in strange:
             parts = text.split(".")
             for count in range(1, len(parts)):
+                if _STAGE.fullmatch(parts[count - 1]):
+                    break
                 rest = ".".join(parts[count:])
                 if self._place(rest):
                     prefix = ".".join(parts[:count]) + "."
@@ -294,6 +307,8 @@ class Vocabulary:
         if not found:
             return ""
         (best, most), *others = found.most_common()
+        if most <= len(texts) - len(strange):
+            return ""
         rivals = [prefix for prefix, count in others if 2 * count >= most and set(example[prefix]) & set(example[best])]
         if rivals:
             both = [best, *rivals]
@@ -332,7 +347,9 @@ class Vocabulary:
         ruled = sum(rules.fits(name) for name in texts)
         if ruled:
             told.append(f"{ruled} {'name' if ruled == 1 else 'names'} read by {rules.origin or 'rules'}")
-        wrapped = [part for name, text in bare.items() for part in (texts[name] or "").split(".") if text != texts[name]]
+        wrapped = [
+            part for name, text in bare.items() for part in (texts[name] or "").split(".") if text != texts[name]
+        ]
         for wrapper in dict.fromkeys(part for part in wrapped if part in WRAPPERS):
             told.append(f"names read without {wrapper + '.'!r}")
         if any(short[name] != bare[name] for name in bare):

@@ -22,6 +22,7 @@ from oracle.errors import UsageError
 if TYPE_CHECKING:
     from oracle.compare import Precision, SubjectVerdict
     from oracle.golden import Golden
+    from oracle.names import Rules
     from oracle.trace import Key, Trace
     from oracle.verdict import Verdict
 
@@ -45,6 +46,7 @@ def assert_matches_golden(
     precision: Precision = "float32",
     *,
     stored: bool = False,
+    names: Path | Mapping[str, Any] | None = None,
     directory: Path | None = None,
 ) -> Verdict:
     """Fail unless every tensor of ``trace`` is within the budget of a golden.
@@ -53,10 +55,11 @@ def assert_matches_golden(
         trace: a `Trace`, a file (``.safetensors`` or ``.npz``), or arrays or tensors by name:
             ``"activation/layer1.0.conv1"``, ``"activation_gradient/layer1.0.conv1"``,
             ``"parameter_gradient/layer1.0.conv1.weight"``, ``"loss"``. What it leaves out is not observed; it must hold
-            something.
+            something. torchvision's names and wrappers' prefixes are read too.
         golden: its name, such as ``"resnet_18-train"``.
         precision: what the run was computed in; chooses the budget.
         stored: judge by the golden's samples and projections alone, without computing the truth again.
+        names: rules for other names, theirs to ours, or a file of them (`oracle.names.Rules`).
         directory: where the goldens are, if they are not the project's.
 
     Returns:
@@ -68,13 +71,12 @@ def assert_matches_golden(
     """
     __tracebackhide__ = True
     from oracle.golden import Golden
+    from oracle.names import Rules
     from oracle.verdict import compare_trace
 
     found = Golden.load(golden, directory) if isinstance(golden, str) else golden
-    tensors = to_trace(trace)
-    if not set(tensors) & set(found.keys()):
-        raise UsageError(f"trace: it holds no tensor of {found.case.name}: nothing would be compared")
-    verdict = compare_trace(tensors, found, precision, stored=stored)
+    rules = None if names is None else Rules(names) if isinstance(names, Mapping) else Rules.read(Path(names))
+    verdict = compare_trace(to_trace(trace, rules), found, precision, stored=stored, rules=rules)
     assert_agrees(verdict)
     return verdict
 
@@ -101,7 +103,7 @@ def _observed(subject: SubjectVerdict) -> list[Any]:
     return [layer for layer in subject.layers if layer.status != "not observed"]
 
 
-def to_trace(tensors: Trace | Mapping[Any, Any] | str | Path) -> Trace:
+def to_trace(tensors: Trace | Mapping[Any, Any] | str | Path, rules: Rules | None = None) -> Trace:
     """A trace of whatever a test has: a trace, a file, or named arrays or PyTorch tensors.
 
     Raises:
@@ -117,9 +119,12 @@ def to_trace(tensors: Trace | Mapping[Any, Any] | str | Path) -> Trace:
     if isinstance(tensors, Trace):
         return tensors
     if isinstance(tensors, str | Path):
-        return read_trace(Path(tensors)).trace
+        return read_trace(Path(tensors), rules).trace
     trace = Trace()
-    for name, value in tensors.items():
+    for given, value in tensors.items():
+        name = given if rules is None or isinstance(given, tuple) else rules.file_name(given)
+        if name is None:
+            continue
         key: Key | None = name if isinstance(name, tuple) else parse_name(name)
         if key is None:
             raise UsageError(

@@ -21,6 +21,7 @@ from oracle.trace import Trace
 
 if TYPE_CHECKING:
     from oracle.golden import Golden
+    from oracle.names import Rules
     from oracle.truth import Truth
 
 DEFAULT_SUBJECTS = ("lucid", "torch", "onnxruntime")
@@ -262,6 +263,7 @@ def compare_trace(
     *,
     label: str = "trace",
     stored: bool = False,
+    rules: Rules | None = None,
     directory: Path | None = None,
     progress: Progress = lambda message: None,
 ) -> Verdict:
@@ -273,26 +275,31 @@ def compare_trace(
         precision: what they were computed in.
         label: what reports call them.
         stored: judge by the golden's samples and projections alone, without recomputing the truth.
+        rules: how names are read that are not the oracle's.
         directory: where the goldens are, if not in the package.
         progress: called with a sentence before each step.
 
     Raises:
-        UsageError: the golden is unknown or damaged.
+        UsageError: the golden is unknown or damaged, the trace holds nothing of it, or its names cannot be read.
     """
+    from oracle.adopt import adopt_trace
     from oracle.golden import Golden
     from oracle.truth import Truth
 
     start = time.perf_counter()
     found = Golden.load(golden, directory) if isinstance(golden, str) else golden
+    adopted = adopt_trace(trace, found.case, rules)
+    if not set(adopted.trace) & set(found.keys()):
+        raise UsageError(f"{label}: it holds no tensor of {found.name}: nothing would be compared")
     truth = Truth(found.case, found)
     view: View = "stored" if stored else "free"
     if view == "free":
         truth.recompute(progress)
     progress(f"{found.case.name}: {label}")
     comparison = Comparison(truth.keys(), view, truth.judge(view, precision), partial=True)
-    trace.replay(comparison)
+    adopted.trace.replay(comparison)
     seconds = time.perf_counter() - start
-    subject = SubjectVerdict(label, view, precision, comparison.layers(), "", seconds, truth.consumers)
+    subject = SubjectVerdict(label, view, precision, comparison.layers(), "", seconds, truth.consumers, adopted.notes)
     return Verdict([CaseVerdict(found.case, [subject], truth.loss, truth.how, seconds)], versions())
 
 

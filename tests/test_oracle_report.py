@@ -6,6 +6,7 @@ import io
 import json
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from rich.console import Console
 from support.verdicts import ABSENT, FORWARD, KEYS, LAYERS, NOT_FINITE, OVER, a_subject, a_verdict
 
 from oracle import cli
+from oracle.compare import LayerVerdict, SubjectVerdict
 from oracle.errors import UsageError
 from oracle.report import write_reports
 from oracle.report.chart import BOTTOM, HEIGHT, LEFT, TOP, WIDTH, draw
@@ -192,7 +194,8 @@ def test_junit_is_never_green_where_nothing_was_compared(verdict: Verdict) -> No
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
 def test_the_table_fits_and_holds_every_tensor(count: int) -> None:
-    text = printed(a_verdict(*(a_subject(changes={CONV: OVER}, label=f"torch:threads={n}") for n in range(count))))
+    subjects = (a_subject(changes={CONV: OVER}, label=f"torch:threads={n}") for n in range(count))
+    text = printed(a_verdict(*subjects), every=True)
     assert max(map(len, text.splitlines())) <= 100
     for name in LAYERS:
         assert re.search(rf"^  {re.escape(name)} .*✓|✗", text, re.MULTILINE)
@@ -202,7 +205,7 @@ def test_the_table_fits_and_holds_every_tensor(count: int) -> None:
 
 def test_the_bar_is_as_long_as_the_share() -> None:
     def bar(used: float) -> str:
-        text = printed(a_verdict(a_subject(changes={CONV: {"error": used, "budget": 1.0}})))
+        text = printed(a_verdict(a_subject(changes={CONV: {"error": used, "budget": 1.0}})), every=True)
         return next(line for line in text.splitlines() if line.startswith("  layer1.0.conv1"))
 
     assert "████████████ " in bar(1.0)
@@ -213,14 +216,14 @@ def test_the_bar_is_as_long_as_the_share() -> None:
 
 
 def test_a_terminal_without_unicode_gets_ascii() -> None:
-    text = printed(FAULTY, encoding="ascii")
+    text = printed(FAULTY, encoding="ascii", every=True)
     assert "?" not in text
     assert re.search(r"stem\.0 .* same bits ok .*##\.\.\.\.\.\..*ok", text)
     assert re.search(r"layer1\.0\.conv1 .*######## 9000% X", text)
 
 
 def test_what_is_out_of_line_is_said() -> None:
-    text = printed(FAULTY)
+    text = printed(FAULTY, every=True)
     assert "not observed" in text
     assert "not finite ✗" in text
     assert "first out of line: the output of layer1.0.conv1" in " ".join(text.split())
@@ -230,22 +233,136 @@ def test_what_is_out_of_line_is_said() -> None:
 
 
 def test_other_bits_are_said() -> None:
-    text = printed(a_verdict(a_subject(view="exact", changes={CONV: {"status": "over"}})))
+    text = printed(a_verdict(a_subject(view="exact", changes={CONV: {"status": "over"}})), every=True)
     assert re.search(r"layer1\.0\.conv1 .*other bits ✗", text)
     assert re.search(r"stem\.0 .*same bits ✓", text)
 
 
-def test_the_worst_are_those_out_of_line_and_the_closest() -> None:
-    text = printed(FAULTY, worst=1)
-    assert " layer1.0.conv1 " in text
-    assert " stem.2 " not in text
-    lost = {STEM: {"status": "missing", "error": math.nan, "budget": math.nan, "largest": math.nan}}
-    text = printed(a_verdict(a_subject(changes=lost)), worst=1)
-    assert " stem.1 " in text
-    assert " stem.0 " not in text
-    text = printed(a_verdict(a_subject(changes={STEM: {"error": 3.9e-7, "budget": 4e-7}})), worst=1)
-    assert " stem.1 " in text
-    assert " stem.0 " not in text
+def rows(text: str) -> list[str]:
+    """The tensors that a table lists, in order; a gap between them as three dots."""
+    _, _, table = text.partition("\nforward")
+    found = [line.split() for line in table.splitlines()[1:] if line.startswith("  ")]
+    return ["..." if words == ["⋯"] else words[0] for words in found]
+
+
+def numbered(count: int, changes: dict[int, dict[str, Any]], view: Any = "free") -> Any:
+    """A subject of so many outputs, some of them changed."""
+    usual = {"status": "within", "error": 1e-9, "budget": 1e-6}
+    if view == "exact":
+        usual = {"status": "exact"}
+    layers = [
+        LayerVerdict("activation", f"l{place}", view, **(usual | changes.get(place, {}))) for place in range(count)
+    ]
+    return SubjectVerdict("torch", view, "float32", layers)
+
+
+def test_where_all_is_well_the_ten_closest_to_their_budgets_are_listed_in_order() -> None:
+    shares = {place: {"error": 1e-7 * (1 + place % 7)} for place in range(3, 200, 12)}
+    text = printed(a_verdict(numbered(400, shares)))
+    ten = sorted(sorted(shares, key=lambda place: -shares[place]["error"])[:10])
+    assert rows(text) == [f"l{place}" for place in ten]
+    assert "closest to their budgets" in text
+    assert "--all lists every tensor" in text
+    assert (
+        rows(printed(a_verdict(numbered(400, shares)), worst=3)) == [f"l{place}" for place in ten if place % 7 == 6][:3]
+    )
+    assert len(rows(printed(a_verdict(numbered(400, shares)), every=True))) == 400
+    assert rows(printed(a_verdict(numbered(400, shares)), tables=False)) == []
+    assert rows(printed(a_verdict(numbered(400, {}, "exact")))) == []  # same bits are no closer to anything than others
+
+
+def test_what_is_out_of_line_is_listed_with_its_neighbours() -> None:
+    text = printed(a_verdict(numbered(400, {0: OVER, 50: OVER, 52: OVER, 399: NOT_FINITE})))
+    assert rows(text) == ["l0", "l1", "...", "l49", "l50", "l51", "l52", "l53", "...", "l398", "l399"]
+    assert "more out of line" not in text
+
+
+@pytest.mark.parametrize(("bad", "rest"), [(20, 0), (21, 1), (300, 280)])
+def test_of_many_that_are_out_of_line_the_first_are_listed_and_the_rest_counted(bad: int, rest: int) -> None:
+    text = printed(a_verdict(numbered(900, {3 * place: OVER for place in range(bad)})))
+    assert sum("9000%" in line for line in text.splitlines()) == 20
+    assert (f"and {rest} more out of line; --all lists every tensor" in text) == bool(rest)
+
+
+def test_what_is_out_of_line_in_one_view_is_listed_beside_the_others() -> None:
+    text = printed(a_verdict(numbered(90, {40: {"status": "over"}}, "exact"), numbered(90, {})))
+    assert rows(text) == ["...", "l39", "l40", "l41"]
+    assert re.search(r"l40 .*other bits ✗ .*0% ✓", text)
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120])
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_the_table_fits_the_terminal(width: int, count: int) -> None:
+    long = [("activation", "layer3.35.downsample.1"), ("parameter_gradient", "layer3.35.downsample.1.weight")]
+    layers = [LayerVerdict(kind, name, "free", "within", 1e-7, 2e-7) for kind, name in long]  # type: ignore[arg-type]
+    verdict = a_verdict(*(SubjectVerdict(f"s{n}", "free", "float32", layers) for n in range(count)))
+    raw = io.StringIO()
+    print_verdict(verdict, Console(file=raw, width=width, highlight=False))
+    lines = raw.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    row = next(line for line in lines if line.startswith("  layer3.35"))
+    assert row.count("50% ✓") == count
+    assert ("█" in row) == (32 + count * 14 <= width)  # a bar where it takes nothing from the name
+
+
+# -- what is neither in line nor out of it, and what is to be said beside --------------------------------------------
+
+UNJUDGED: dict[str, Any] = {"status": "not judged", "error": 0.2, "budget": 0.5, "note": "its budget is half of it"}
+
+
+def test_what_is_not_judged_is_neutral_in_every_report() -> None:
+    verdict = a_verdict(a_subject(changes={CONV: UNJUDGED, STEM: ABSENT}))
+    document = verdict_to_dict(verdict)
+    assert document["cases"][0]["subjects"][0]["counts"]["not judged"] == 1
+    [suite] = ElementTree.fromstring(to_junit(document))
+    assert (suite.get("skipped"), suite.get("failures")) == ("2", "0")
+    skipped = [
+        test.find("skipped") for test in suite.iter("testcase") if test.get("name") == "activation layer1.0.conv1"
+    ]
+    assert skipped[0] is not None
+    assert (skipped[0].get("type"), skipped[0].get("message")) == ("not judged", "its budget is half of it")
+    text = printed(verdict, every=True)
+    assert re.search(r"layer1\.0\.conv1 +not judged", text)
+    assert "not judged ✗" not in text
+    found = page(verdict)
+    assert len([each for each in found.all("circle") if each.get("class") == "unjudged" and "data-row" in each]) == 1
+    assert not [each for each in found.all("path") if each.get("class") == "over" and "data-row" in each]
+
+
+def test_a_status_that_nobody_knows_is_out_of_line() -> None:
+    verdict = a_verdict(a_subject(changes={CONV: {"status": "something new"}}))
+    assert re.search(r"layer1\.0\.conv1 +something new ✗", printed(verdict))
+    assert ElementTree.fromstring(to_junit(verdict_to_dict(verdict))).get("failures") == "1"
+
+
+NOTED = replace(a_subject(), notes=("names read as <torchvision>'s [b]",), differing=("fc.bias",))
+
+
+def test_notes_and_differing_parameters_are_in_every_report(tmp_path: Path) -> None:
+    verdict = a_verdict(NOTED)
+    assert not verdict.agrees
+    text = " ".join(printed(verdict).split())
+    assert "disagrees. its own fc.bias differs from the case's." in text
+    assert "note: names read as <torchvision>'s [b]" in text
+    assert "Note: names read as <torchvision>'s [b]." in page(verdict).text
+    [suite] = ElementTree.fromstring(to_junit(verdict_to_dict(verdict)))
+    assert suite.get("failures") == "1"
+    assert "not the case's: fc.bias" in ElementTree.tostring(suite).decode()
+    write_json(verdict_to_dict(verdict), tmp_path / "v.json")
+    assert read_json(tmp_path / "v.json") == verdict_to_dict(verdict)
+
+
+def test_a_verdict_of_an_earlier_version_has_no_notes(tmp_path: Path) -> None:
+    document = json.loads(json.dumps(verdict_to_dict(HEALTHY)))
+    for part in (document["cases"][0], *document["cases"][0]["subjects"]):
+        part.pop("notes")
+        part.pop("differing", None)
+    (tmp_path / "v.json").write_text(json.dumps(document))
+    assert read_json(tmp_path / "v.json") == verdict_to_dict(HEALTHY)
+    document["cases"][0]["notes"] = [3]
+    (tmp_path / "v.json").write_text(json.dumps(document))
+    with pytest.raises(UsageError, match="'notes' of a case is"):
+        read_json(tmp_path / "v.json")
 
 
 def test_names_are_no_markup() -> None:
@@ -330,7 +447,7 @@ def test_the_table_holds_every_tensor_of_every_subject() -> None:
     rows = [each for each in found.all("tr") if (each.get("id") or "").startswith("r")]
     assert len(rows) == 2 * len(KEYS["train"])
     states = [(each["class"] or "").split()[0] for each in rows]
-    assert (states.count("bad"), states.count("absent")) == (2, 1)
+    assert (states.count("bad"), states.count("neutral")) == (2, 1)
     printed_rows = [each for each in rows if "printed" in (each["class"] or "").split()]
     assert sum("bad" in (each["class"] or "") for each in printed_rows) == 2  # paper gets all that is out of line
 

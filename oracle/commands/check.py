@@ -78,6 +78,7 @@ def command(
     junit_path: Path | None,
     html_path: Path | None,
     worst: int | None,
+    every: bool,
     quiet: bool,
     **options: Any,
 ) -> int:
@@ -99,7 +100,7 @@ def command(
     try:
         write_reports(verdict, json=json_path, junit=junit_path, html=html_path)
     finally:
-        print_verdict(verdict, OutputConsole(), tables=not quiet, worst=worst)
+        print_verdict(verdict, OutputConsole(), tables=not quiet, worst=worst, every=every)
     return AGREES if verdict.agrees else DISAGREES
 
 

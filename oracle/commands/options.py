@@ -22,16 +22,20 @@ _REPORTS = {
 
 
 def report_options(command: Command) -> Command:
-    """Give a command ``--json``, ``--junit``, ``--html``, ``--worst`` and ``--quiet``.
+    """Give a command ``--json``, ``--junit``, ``--html``, ``--all``, ``--worst`` and ``--quiet``.
 
-    The command takes them as ``json_path``, ``junit_path``, ``html_path``, ``worst`` and ``quiet``.
+    The command takes them as ``json_path``, ``junit_path``, ``html_path``, ``every``, ``worst`` and ``quiet``.
     """
     made: Any = command
     quiet = click.option("-q", "--quiet", is_flag=True, help="No tables and no progress: one sentence a subject.")
     worst = click.option(
-        "--worst", type=click.IntRange(min=1), metavar="N", help="List only the N layers closest to their budget."
+        "--worst",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="List the N tensors that used most of their budget. [default: 10, or what is out of line]",
     )
-    made = worst(quiet(made))
+    every = click.option("--all", "every", is_flag=True, help="List every tensor.")
+    made = every(worst(quiet(made)))
     for name, told in reversed(_REPORTS.items()):
         path = click.Path(path_type=Path)
         made = click.option(f"--{name}", f"{name}_path", type=path, metavar="FILE", help=told)(made)

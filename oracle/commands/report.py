@@ -23,6 +23,7 @@ def command(
     junit_path: Path | None,
     html_path: Path | None,
     worst: int | None,
+    every: bool,
     quiet: bool,
 ) -> int:
     """Read VERDICT, which `--json` of another command wrote, print it, and write the reports that are asked for.
@@ -32,5 +33,5 @@ def command(
     require_writable(json=json_path, junit=junit_path, html=html_path)
     document = read_json(verdict)
     write_reports(document, json=json_path, junit=junit_path, html=html_path)
-    print_verdict(document, OutputConsole(), tables=not quiet, worst=worst)
+    print_verdict(document, OutputConsole(), tables=not quiet, worst=worst, every=every)
     return AGREES if document["agrees"] else DISAGREES

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from oracle.report.json_report import value
+from oracle.report.json_report import state, value
 
 WIDTH, HEIGHT = 720.0, 280.0
 LEFT, RIGHT, TOP, BOTTOM = 42.0, 8.0, 22.0, 42.0
@@ -31,7 +31,7 @@ class Mark:
     x: float
     y: float
     shape: Shape
-    state: Literal["within", "over", "absent"]
+    state: Literal["within", "over", "absent", "unjudged"]
     title: str
     row: int
 
@@ -127,9 +127,9 @@ def draw(heading: str, layers: Sequence[tuple[int, dict[str, Any]]], first: int 
     )
 
 
-def _state(layer: dict[str, Any]) -> Literal["within", "over", "absent"]:
-    if layer["status"] == "not observed":
-        return "absent"
+def _state(layer: dict[str, Any]) -> Literal["within", "over", "absent", "unjudged"]:
+    if state(layer) == "neutral":
+        return "absent" if layer["error"] == "NaN" else "unjudged"
     return "within" if layer["agrees"] else "over"
 
 

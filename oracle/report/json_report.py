@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from oracle.compare import LayerVerdict, SubjectVerdict
 from oracle.errors import UsageError
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 FORMAT = "lucid-oracle verdict 2"
 Document = Mapping[str, Any]
+State = Literal["good", "bad", "neutral"]
+NEUTRAL = ("not observed", "not judged")  # neither agreement nor disagreement; any other status that agrees not is bad
 
 _WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -43,6 +45,28 @@ def value(number: float | str) -> float:
         (inf, 0.5)
     """
     return _WORDS[number] if isinstance(number, str) else float(number)
+
+
+def state(layer: Mapping[str, Any]) -> State:
+    """How a report shows a tensor.
+
+    Example:
+        >>> [state({"status": status, "agrees": False}) for status in ("over", "not judged", "anything new")]
+        ['bad', 'neutral', 'bad']
+    """
+    if layer["agrees"]:
+        return "good"
+    return "neutral" if layer["status"] in NEUTRAL else "bad"
+
+
+def is_forward(kind: str) -> bool:
+    """Whether tensors of that kind come of the forward pass.
+
+    Example:
+        >>> is_forward("loss"), is_forward("parameter_gradient")
+        (True, False)
+    """
+    return not kind.endswith("_gradient")
 
 
 def verdict_to_dict(verdict: Verdict) -> dict[str, Any]:
@@ -75,6 +99,8 @@ def _subject(subject: SubjectVerdict) -> dict[str, Any]:
         "agrees": subject.agrees,
         "sentence": subject.sentence(),
         "failure": subject.failure or None,
+        "notes": list(subject.notes),
+        "differing": list(subject.differing),
         "first": _place(subject, subject.first),
         "first_forward": _place(subject, subject.first_forward),
         "first_backward": _place(subject, subject.first_backward),
@@ -161,6 +187,8 @@ _FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
         "note": (str,),
     },
 }
+# Lists of sentences or names, which documents of earlier versions lack.
+_OPTIONAL = {"case": ("notes",), "subject": ("notes", "differing")}
 _PARTS = {"verdict": ("cases", "case"), "case": ("subjects", "subject"), "subject": ("layers", "layer")}
 
 
@@ -196,6 +224,10 @@ def _problem(part: Any, what: str) -> str:
             return f"{name!r} of a {what} is {part[name]!r}"
         if types is _NUMBER and isinstance(part[name], str) and part[name] not in _WORDS:
             return f"{name!r} of a {what} is {part[name]!r}; may be a number or one of {', '.join(_WORDS)}"
+    for name in _OPTIONAL.get(what, ()):
+        found = part.setdefault(name, [])
+        if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+            return f"{name!r} of a {what} is {found!r}; may be a list of sentences"
     if what == "subject":
         for name in ("first", "first_forward", "first_backward"):
             if part[name] is not None and not 0 <= part[name] < len(part["layers"]):

@@ -1,8 +1,8 @@
 """The verdict as JUnit XML, as Jenkins, GitLab and others read it: a suite a case, subject and view, a test a tensor.
 
 The usual schema (Jenkins' ``junit-10.xsd``) has ``failure`` and ``skipped`` inside a test and no more. A tensor that
-was not observed is skipped; a subject that could not finish, and one of which nothing was compared, is one failed test
-more, so that no suite is green that verified nothing.
+was not observed or not judged is skipped. A subject that could not finish, one of which nothing was compared, and one
+whose own parameters are not the case's, is one failed test more, so that no suite is green that verified nothing.
 """
 
 from __future__ import annotations
@@ -12,9 +12,13 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from oracle.report.json_report import Document, value
+from oracle.report.json_report import Document, state, value
 from oracle.trace import write_whole
 
+_NEUTRAL_MEANS = {
+    "not observed": "the subject did not hand it over",
+    "not judged": "its budget is too large a share of it to tell anything",
+}
 # What XML 1.0 cannot hold, not even escaped.
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -52,17 +56,21 @@ def _suite(case: dict[str, Any], subject: dict[str, Any]) -> ElementTree.Element
         ("precision", subject["precision"]),
         ("truth", case["truth"]),
         ("sentence", subject["sentence"]),
+        *(("note", note) for note in (*case["notes"], *subject["notes"])),
     ):
         ElementTree.SubElement(properties, "property", name=name, value=_text(told))
     where = _text(".".join(part.replace(".", "_") for part in parts))
     for layer in subject["layers"]:
         test = ElementTree.SubElement(suite, "testcase", name=_text(f"{layer['kind']} {layer['name']}"))
         test.set("classname", where)
-        if layer["status"] == "not observed":
-            _outcome(test, "skipped", "not observed", layer["note"] or "the subject did not hand it over")
+        if state(layer) == "neutral":
+            _outcome(test, "skipped", layer["status"], layer["note"] or _NEUTRAL_MEANS[layer["status"]])
         elif not layer["agrees"]:
             _outcome(test, "failure", layer["status"], _why(layer))
     whole = subject["failure"] or (None if _compared(subject) else "nothing was compared, which is no agreement")
+    if subject["differing"]:
+        test = ElementTree.SubElement(suite, "testcase", name="its own parameters", classname=where)
+        _outcome(test, "failure", "differing", f"not the case's: {', '.join(subject['differing'])}")
     if whole:
         test = ElementTree.SubElement(suite, "testcase", name="the whole run", classname=where)
         _outcome(test, "failure", "failure" if subject["failure"] else "nothing compared", whole)
@@ -79,7 +87,7 @@ def _empty_suite() -> ElementTree.Element:
 
 
 def _compared(subject: dict[str, Any]) -> bool:
-    return any(layer["status"] != "not observed" for layer in subject["layers"])
+    return any(state(layer) != "neutral" for layer in subject["layers"])
 
 
 def _count(suite: ElementTree.Element, seconds: float) -> None:

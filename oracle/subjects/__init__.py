@@ -34,12 +34,12 @@ class Brought:
     """What a subject brings with it, where another takes it from the case.
 
     Args:
-        weights: its own parameters and statistics, by the oracle's names.
+        weights: its own parameters and statistics, by the oracle's names; ``None`` where it has none.
         notes: what was assumed of its names, in sentences.
         origin: where they come from, as far as the subject knows; empty where it does not.
     """
 
-    weights: Mapping[str, np.ndarray]
+    weights: Mapping[str, np.ndarray] | None
     notes: tuple[str, ...] = ()
     origin: str = field(default="", kw_only=True)
 
@@ -81,7 +81,8 @@ class Subject(ABC):
         return None
 
     def brings(self, case: Case) -> Brought | None:
-        """The subject's own weights, which are compared with the case's before it runs; ``None`` where it takes those."""
+        """The subject's own weights, which are compared with the case's before it runs, and what was assumed of its
+        names; ``None`` where it takes all from the case."""
         return None
 
 

@@ -7,6 +7,8 @@ The file is safetensors or NumPy's .npz, and each tensor in it is named ``KIND/N
 - ``parameter_gradient/layer1.0.conv1.weight``: the gradient by a parameter;
 - ``loss``: the loss of a train step.
 
+Names of torchvision's layout, and with wrappers' prefixes, are read too (`oracle.names`), others with a file of rules.
+
 Layouts are PyTorch's (NCHW; weights OIHW); elements are float64, float32, float16 or bfloat16. Nothing is unpickled.
 """
 
@@ -22,9 +24,11 @@ from typing import BinaryIO
 
 import numpy as np
 
+from oracle.adopt import Adopted, adopt_trace
 from oracle.case import Case, Mode
 from oracle.errors import UsageError
-from oracle.subjects import Subject
+from oracle.names import Rules
+from oracle.subjects import Brought, Subject
 from oracle.trace import KINDS, Key, Recorder, Trace
 
 PRECISIONS = ("float64", "float32", "tf32", "bfloat16", "float16")
@@ -48,8 +52,12 @@ class TraceFile:
     strangers: tuple[str, ...] = field(default=())
 
 
-def read_trace(path: Path) -> TraceFile:
+def read_trace(path: Path, rules: Rules | None = None) -> TraceFile:
     """Read the tensors of a .safetensors or .npz file.
+
+    Args:
+        path: the file.
+        rules: how names with their kind are read, and which kind those have that have none.
 
     Raises:
         UsageError: the file is missing, corrupt, of another format, or holds a tensor that is not of floats.
@@ -67,16 +75,19 @@ def read_trace(path: Path) -> TraceFile:
         with path.open("rb") as file:
             archive = file.read(2) == b"PK"
         tensors = _read_npz(path) if archive else _read_safetensors(path)
-        return collect(tensors, str(path))
+        return collect(tensors, str(path), rules)
     except OSError as error:
         raise UsageError(f"trace: cannot read {path}: {error.strerror or error}") from None
 
 
-def collect(tensors: Iterator[tuple[str, np.ndarray, str]], origin: str) -> TraceFile:
+def collect(tensors: Iterator[tuple[str, np.ndarray, str]], origin: str, rules: Rules | None = None) -> TraceFile:
     """Sort named tensors, each with the dtype in which it was stored, into a trace and strangers."""
     trace, stored, strangers = Trace(), dict[Key, str](), []
     for text, array, dtype in tensors:
-        key = parse_name(text)
+        ours = text if rules is None else rules.file_name(text)
+        if ours is None:
+            continue
+        key = parse_name(ours)
         if key is None:
             strangers.append(text)
             continue
@@ -177,15 +188,18 @@ class FileSubject(Subject):
 
     partial = True
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, *options: str, rules: Rules | None = None) -> None:
         precisions = [option for option in options if option in PRECISIONS]
         paths = [option for option in options if option not in PRECISIONS]
         if not paths or len(precisions) > 1:
             raise UsageError(f"subject: file takes a path and one of {', '.join(PRECISIONS)}; got {options}")
         path = Path(":".join(paths))  # a path may hold colons
-        self.file = read_trace(path)
+        self.file = read_trace(path, rules)
         if not len(self.file.trace):
-            raise UsageError(f"subject: {path} holds no tensor of a trace; names are such as activation/layer1.0.conv1")
+            raise UsageError(
+                f"subject: {path} holds no tensor of a trace; names are such as activation/layer1.0.conv1, and "
+                "others are read with --names"
+            )
         self.precision = precisions[0] if precisions else "float32"
         self.label = ":".join(("file", path.name, *precisions))
         train = any(kind != "activation" for kind, _ in self.file.trace)
@@ -194,4 +208,12 @@ class FileSubject(Subject):
 
     def run(self, case: Case, recorder: Recorder) -> None:
         """Record the file's tensors."""
-        self.file.trace.replay(recorder)
+        self._adopted(case).trace.replay(recorder)
+
+    def brings(self, case: Case) -> Brought | None:
+        """What was assumed of the names in the file; no weights."""
+        notes = self._adopted(case).notes
+        return Brought(None, notes) if notes else None
+
+    def _adopted(self, case: Case) -> Adopted:
+        return adopt_trace(self.file.trace, case, case.rules)

@@ -1,4 +1,4 @@
-"""Which tensors of a foreign ONNX file are which layers: found by its parameters' names, its nodes' paths and its edges.
+"""Which tensors of a foreign ONNX file are which layers, by its parameters' names, its nodes' paths and its edges.
 
 ``torch.onnx`` names a tensor after the module that made it (``/layer1/layer1.0/conv1/Conv_output_0``) and keeps the
 parameters' names (``layer1.0.conv1.weight``) where it folds nothing. Either one says which layer a convolution, a

@@ -182,9 +182,7 @@ def _load(path: Path) -> onnx.ModelProto:
         raise UsageError(f"subject: {path} is no ONNX model: {error}") from None
 
 
-def _changed(
-    proto: onnx.ModelProto, case: Case, path: Path
-) -> tuple[onnx.ModelProto, dict[str, str], tuple[str, ...]]:
+def _changed(proto: onnx.ModelProto, case: Case, path: Path) -> tuple[onnx.ModelProto, dict[str, str], tuple[str, ...]]:
     """A changed model, the layers among its tensors, and what was assumed to find them.
 
     Layers are the tensors of a layer's name, and the network's output; where there are no others, what `ForeignGraph`
