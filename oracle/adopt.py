@@ -269,8 +269,8 @@ def judge_weights(label: str, brought: Brought, case: Case) -> tuple[tuple[str, 
         raise UsageError(
             f"subject: {label}: these are other weights: {len(differing)} of {of} parameters differ (first: "
             f"{differing[0]}); it was exported with other weights than the case's{origin}: export it with those that "
-            f"`lucid-oracle vectors {model}` writes (`lucid-export {model} --onnx --weights weights.safetensors`), or pass those that it was made "
-            "of with --weights FILE"
+            f"`lucid-oracle vectors {model}` writes (`lucid-export {model} --onnx --weights weights.safetensors`), or "
+            "pass those that it was made of with --weights FILE"
         )
     if found.compared:
         equal = "all as the case's" if not found.differing else f"{len(found.differing)} are not the case's"

@@ -202,9 +202,8 @@ class SubjectVerdict:
         parts = []
         if self.differing:
             more = f" and {len(self.differing) - 3} more" if len(self.differing) > 3 else ""
-            parts.append(
-                f"its own {', '.join(self.differing[:3])}{more} differ{'s' * (len(self.differing) == 1)} from the case's"
-            )
+            differ = "differs" if len(self.differing) == 1 else "differ"
+            parts.append(f"its own {', '.join(self.differing[:3])}{more} {differ} from the case's")
         if forward is not None:
             parts.append(f"forward, first out of line: {describe(forward)} ({self._why(forward)})")
         if backward is not None:

@@ -230,7 +230,11 @@ class Vocabulary:
         bare = {name: _unwrapped(text) for name, text in texts.items() if text is not None}
         prefix = self._prefix([text for text in bare.values() if text != "loss"])
         short = {name: self._short(text, prefix) for name, text in bare.items()}
-        names, shared, aliases, nowhere, unknown = {}, {}, {}, [], []
+        names: dict[str, str] = {}
+        shared: dict[str, tuple[str, ...]] = {}
+        aliases: dict[str, str] = {}
+        nowhere: list[str] = []
+        unknown: list[str] = []
         numbered = {found[1] for found in map(_BLOCK_RELU.fullmatch, short.values()) if found and found[2]}
         for name, text in short.items():
             ours = self._ours(text)
@@ -254,9 +258,10 @@ class Vocabulary:
                 unknown.append(name)
         self._refuse_doubles(names, aliases)
         assumed = self._assumed(texts, bare, short, prefix, names, rules)
-        runs = [f"{short[name]} is {ours}" for name, ours in names.items() if _BLOCK_RELU.fullmatch(short[name])]
-        if runs:
-            assumed += (f"the numbered runs of a block's relu read as its ReLUs in their order: {listed(runs, 3)}",)
+        relus = [f"{short[name]} is {ours}" for name, ours in names.items() if _BLOCK_RELU.fullmatch(short[name])]
+        if relus:
+            numbering = f"the numbered runs of a block's relu read as its ReLUs in their order: {listed(relus, 3)}"
+            assumed = (*assumed, numbering)
         left_out = (*(name for name, text in texts.items() if text is None), *nowhere)
         return Reading(names, shared, aliases, left_out, tuple(unknown), assumed)
 

@@ -40,7 +40,7 @@ def run(*arguments: str) -> Result:
 
 def test_agreement(tmp_path: Path) -> None:
     path = tmp_path / "verdict.json"
-    result = run("resnet_18", *FAST, "--json", str(path))
+    result = run("resnet_18", *FAST, "--all", "--json", str(path))
     assert result.exit_code == cli.AGREES, result.output
     assert "layer4.1.conv2" in result.output
     assert "agrees in all" in result.output
@@ -68,6 +68,15 @@ def test_quiet_says_one_sentence_a_subject() -> None:
     assert result.exit_code == cli.AGREES
     assert "layer2.0.conv1 " not in result.output
     assert result.stderr == ""
+
+
+def test_a_summary_by_default() -> None:
+    lines = run("narrow_basic", "--subject", "torch,lucid", "--view", "free", "--view", "exact").stdout.splitlines()
+    assert len(lines) < 60  # 276 with --all
+    assert sum(line.startswith("✓ ") for line in lines) == 4
+    tables = [line for line in lines if line.startswith("  ")]
+    assert len([line for line in tables if "same bits ✓" in line]) == 20
+    assert len(run("narrow_basic", "--subject", "torch", "--view", "free", "--all").stdout.splitlines()) > 150
 
 
 def test_progress_goes_to_standard_error() -> None:

@@ -47,7 +47,7 @@ READ: dict[str, tuple[dict[str, str], str]] = {
     "torchvision": ({"conv1": "stem.0", "bn1": "stem.1", "relu": "stem.2", "layer1.0.conv1": "layer1.0.conv1"},
                     "conv1 is stem.0, bn1 is stem.1, relu is stem.2"),
     "feature extractor": ({"layer1.0.relu": "layer1.0.relu1", "layer1.0.relu_1": "layer1.0"},
-                          "numbered runs of a block's relu read as its ReLUs in their order: layer1.0.relu is layer1.0.relu1"),
+                          "numbered runs of a block's relu read as its ReLUs in their order: layer1.0.relu is"),
 }  # fmt: skip
 
 

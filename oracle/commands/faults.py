@@ -42,6 +42,9 @@ CAUGHT, NAMED = 0.99, 0.95
 @click.option("--seed", type=int, default=0, show_default=True, help="What layers and choices are drawn from.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), metavar="FILE", help="Write every outcome.")
 @click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Write the table as Markdown.")
+@click.option(
+    "--all", "every", is_flag=True, help="One row a fault, also where no FAULT is named. [default: a category]"
+)
 @click.option("-q", "--quiet", is_flag=True, help="No table and no progress.")
 def command(
     names: tuple[str, ...],
@@ -49,6 +52,7 @@ def command(
     category: tuple[str, ...],
     json_path: Path | None,
     markdown: Path | None,
+    every: bool,
     quiet: bool,
     **options: Any,
 ) -> int:
@@ -74,7 +78,7 @@ def command(
         write_whole(json_path, (json.dumps(matrix.to_dict(), indent=1) + "\n").encode())
     if markdown is not None:
         write_whole(markdown, to_markdown(matrix).encode())
-    print_matrix(matrix, console, table=not quiet)
+    print_matrix(matrix, console, table=not quiet, every=every or bool(names))
     return 0 if matrix.caught_share >= CAUGHT and matrix.named_share >= NAMED else 1
 
 
