@@ -57,9 +57,10 @@ def adopt_trace(trace: Trace, case: Case, rules: Rules | None = None) -> Adopted
             left_out.add(key)
         else:
             raise UsageError(f"names: {key[1]} should be the output of {ours[1]}, which is there too and differs")
-    notes += _shared(trace, reading, moved, left_out, architecture)
+    shapes = _shapes(case) if notes or reading.shared else {}
+    notes += _shared(trace, reading, moved, left_out, case, shapes)
     if notes:
-        _judge_shapes(trace, moved, case)
+        _judge_shapes(trace, moved, case.architecture, shapes)
     unknown = [key for key in trace if key not in moved and key not in left_out]
     if unknown and notes and moved:
         raise UsageError(
@@ -82,7 +83,12 @@ def _same(trace: Trace, one: Key, other: Key) -> bool:
 
 
 def _shared(
-    trace: Trace, reading: Reading, moved: dict[Key, Key], left_out: set[Key], architecture: Architecture
+    trace: Trace,
+    reading: Reading,
+    moved: dict[Key, Key],
+    left_out: set[Key],
+    case: Case,
+    shapes: Mapping[Key, tuple[int, ...]],
 ) -> list[str]:
     """Place the ReLUs that a block runs more than once; returns what was assumed.
 
@@ -90,7 +96,7 @@ def _shared(
     last). That is not relied upon where the tensors can tell: a ReLU's output is its input cut at zero, and the
     gradient of its input is that of its output or zero, both exactly.
     """
-    inputs = {layer.name: layer.inputs[0] for layer in layers_of(architecture) if layer.op == "relu"}
+    inputs = {layer.name: layer.inputs[0] for layer in layers_of(case.architecture) if layer.op == "relu"}
     found = {ours: theirs for theirs, ours in moved.items()}
     placed: dict[str, list[str]] = {}
     lost: list[str] = []
@@ -100,8 +106,8 @@ def _shared(
         if doubles:
             left_out.add(key)
             continue
-        open_runs = [run for run in runs if (key[0], run) not in found]
-        run = _which_run(trace, key, open_runs, runs, inputs, found)
+        fitting = [run for run in runs if shapes.get((key[0], run)) == trace[key].shape and (key[0], run) not in found]
+        run = _which_run(trace, key, fitting, runs[-1], inputs, found)
         if run is None:
             lost.append("/".join(key))
             left_out.add(key)
@@ -120,21 +126,18 @@ def _which_run(
     trace: Trace,
     key: Key,
     candidates: Sequence[str],
-    runs: Sequence[str],
+    last: str,
     inputs: Mapping[str, str],
     found: Mapping[Key, Key],
 ) -> str | None:
     """Which of a shared ReLU's runs a tensor is, by the tensors around it; ``None`` where that cannot be told."""
-    possible = []
     for run in candidates:
         before = found.get((key[0], inputs[run])) if run in inputs else None
-        if before is None:
-            possible.append(run)
-        elif trace[before].shape == trace[key].shape and _relu_between(key[0], trace[before], trace[key]):
+        if before and trace[before].shape == trace[key].shape and _relu_between(key[0], trace[before], trace[key]):
             return run
-    if key[0] == "activation" and possible and possible[-1] == runs[-1]:
-        return possible[-1]  # what was stored last
-    return possible[0] if len(possible) == 1 else None
+    if len(candidates) == 1:
+        return candidates[0]
+    return last if key[0] == "activation" and last in candidates else None  # what was stored last
 
 
 def _relu_between(kind: str, before: np.ndarray, after: np.ndarray) -> bool:
@@ -144,16 +147,20 @@ def _relu_between(kind: str, before: np.ndarray, after: np.ndarray) -> bool:
     return bool(np.any(before)) and bool(np.all((before == 0) | (before == after)))
 
 
-def _judge_shapes(trace: Trace, moved: Mapping[Key, Key], case: Case) -> None:
+def _shapes(case: Case) -> dict[Key, tuple[int, ...]]:
+    from oracle.vectors import wanted  # which loads PyTorch: only where it is needed
+
+    return {each.key: each.shape for each in wanted(case)}
+
+
+def _judge_shapes(
+    trace: Trace, moved: Mapping[Key, Key], architecture: Architecture, shapes: Mapping[Key, tuple[int, ...]]
+) -> None:
     """Refuse a reading whose shapes are another network's. (A few wrong shapes, or NHWC, are for the verdict.)
 
     Raises:
         UsageError: they are.
     """
-    from oracle.vectors import wanted
-
-    architecture = case.architecture
-    shapes = {each.key: each.shape for each in wanted(case)}
     known = {theirs: ours for theirs, ours in moved.items() if ours in shapes}
     wrong = {theirs: ours for theirs, ours in known.items() if sorted(trace[theirs].shape) != sorted(shapes[ours])}
     if not wrong:

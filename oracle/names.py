@@ -62,7 +62,7 @@ class Rules:
       beginning of a name;
     - the value ``false``: the tensor is left out.
 
-    Rules are for the name behind a kind (``conv1`` of ``activation/conv1``); one whose key has a slash is for all of
+    Rules are for the name behind a kind (``conv1`` of ``activation/conv1``); one whose key has the kind is for all of
     it. One whose value alone has a kind is for names without one: ``"^" = "activation/"`` reads them all as outputs.
     Nested objects are joined by dots. What a rule returns is read on as any other name.
 
@@ -121,13 +121,15 @@ class Rules:
             ('activation/fc', 'loss')
         """
         has_kind = text == "loss" or text.startswith(_KINDS)
-        fitting = [theirs for theirs in self.rules if self._is_for_files(theirs) and ("/" in theirs or not has_kind)]
+        fitting = [
+            theirs for theirs in self.rules if self._is_for_files(theirs) and (_has_kind(theirs) or not has_kind)
+        ]
         found = self._match(text, fitting)
         return text if found is None else found[0]
 
     def _is_for_files(self, theirs: str) -> bool:
         """Whether a rule is for names with their kind, or gives a kind to those that have none."""
-        return "/" in theirs or str(self.rules[theirs]).startswith(("loss", *_KINDS))
+        return _has_kind(theirs) or str(self.rules[theirs]).startswith(("loss", *_KINDS))
 
     def _match(self, name: str, rules: Iterable[str]) -> tuple[str | None] | None:
         for theirs in rules:
@@ -136,6 +138,10 @@ class Rules:
             if made is not None:
                 return (None if ours is False else made,)
         return None
+
+
+def _has_kind(theirs: str) -> bool:
+    return any(kind in theirs for kind in _KINDS)
 
 
 def _applied(theirs: str, ours: str, name: str) -> str | None:
@@ -250,6 +256,8 @@ class Vocabulary:
                     shared[name] = runs
                 else:
                     unknown.append(name)
+            elif text in ("", prefix[:-1]):
+                aliases[name] = self.modules[-1]  # the whole network
             elif text in self.containers:
                 aliases[name] = self.containers[text]
             elif _BLOCK_SUM.fullmatch(text):
@@ -372,14 +380,13 @@ class Vocabulary:
 
 
 def _unwrapped(text: str) -> str:
-    """A path without the segments that wrappers put into it; what it is called by itself stays.
+    """A path without the segments that wrappers put into it; empty for the network itself.
 
     Example:
         >>> _unwrapped("module.layer1._orig_mod.0.conv1"), _unwrapped("module")
-        ('layer1.0.conv1', 'module')
+        ('layer1.0.conv1', '')
     """
-    kept = [part for part in text.split(".") if part not in WRAPPERS]
-    return ".".join(kept) or text
+    return ".".join(part for part in text.split(".") if part not in WRAPPERS)
 
 
 def _containers(modules: Sequence[str]) -> dict[str, str]:

@@ -67,11 +67,24 @@ def test_names_are_read_and_the_assumption_is_said(which: str) -> None:
         (["student.fc.bias", "teacher.fc.bias"], r"'student\.', 'teacher\.' could each be left out"),
         (["conv1.weight", "stem.0.weight"], r"conv1\.weight and stem\.0\.weight would both be stem\.0\.weight"),
         (["module.fc.bias", "fc.bias"], r"would both be fc\.bias"),
+        (
+            ["layer1.0.bn2", "layer1.0.relu", "layer1.0.relu_1", "layer1.0"],
+            r"layer1\.0\.relu_1 and layer1\.0 would both",
+        ),
     ],
 )
 def test_what_could_be_two_things_is_refused(names: list[str], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         Vocabulary(BASIC).read(names)
+
+
+def test_the_whole_network_is_its_last_layer() -> None:
+    reading = Vocabulary(BASIC).read(["module", "module.conv1"])
+    assert dict(reading.aliases) == {"module": "fc"}
+    assert dict(Vocabulary(BASIC).read(["net", "net.conv1", "net.layer2"]).aliases) == {
+        "net": "fc",
+        "net.layer2": "layer2.0",
+    }
 
 
 def test_what_is_not_understood_is_left_as_it_is() -> None:
@@ -238,7 +251,7 @@ def test_containers_are_their_last_layers() -> None:
     case = Golden.load("narrow_basic-eval").case
     trace = dump(make_torchvision(BASIC, case.state).eval(), case.input, None, containers=True)
     verdict = assert_matches_golden(trace, "narrow_basic-eval")
-    [subject] = verdict.cases[0].subjects
+    subject = verdict.cases[0].subjects[0]
     assert [layer.name for layer in subject.layers if not layer.observed] == [
         *(f"layer{stage}.0.relu1" for stage in (1, 2, 3, 4)),
         "flatten",
@@ -310,7 +323,7 @@ def test_what_torch_onnx_exports_is_checked(
     model: str, fold: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("onnxruntime")
-    case = standard_case((NARROW | SMALL)[model], "eval")
+    case = Case((NARROW | SMALL)[model], "eval", "seeded", 32 if model in NARROW else 64)
     network = make_torchvision(case.architecture, case.state, inplace=True)
     path = export(network, case, tmp_path / "m.onnx", fold=fold)
     size = ["--image-size", str(case.size)]
@@ -329,6 +342,29 @@ def test_what_torch_onnx_exports_is_checked(
     out = " ".join(capsys.readouterr().out.split())
     assert "first out of line: the output of layer2.0.bn1" in out
     assert ("its own layer2.0.bn1.bias differs from the case's" in out) == (not fold)
+
+
+def test_tensors_of_an_onnx_file_by_rules(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from oracle.subjects.onnx_runtime import OnnxRuntimeSubject
+
+    proto, _ = OnnxRuntimeSubject().export(standard_case(BASIC, "eval"))
+    for node in proto.graph.node:
+        for field in (node.input, node.output):
+            for place, name in enumerate(field):
+                field[place] = name if name in ("", proto.graph.input[0].name) else f"/net/{name}:0"
+    for part in (proto.graph.initializer, proto.graph.output):
+        for each in part:
+            each.name = f"/net/{each.name}:0"
+    del proto.graph.value_info[:]
+    onnx.save(proto, tmp_path / "m.onnx")
+    (tmp_path / "names.json").write_text(json.dumps({"^/net/(.*):0$": "\\1"}))
+    assert onnx_check("narrow_basic", tmp_path / "m.onnx", "--names", str(tmp_path / "names.json")) == cli.AGREES
+    told = " ".join(capsys.readouterr().out.split())
+    assert "read by names.json" in told
+    assert "agrees in all 37 tensors;" in told
+    assert "of 62 parameters and statistics 62 found by name and shape, all as the case's" in told
 
 
 def _convolutions(case: Case) -> list[str]:

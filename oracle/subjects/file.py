@@ -195,6 +195,7 @@ class FileSubject(Subject):
             raise UsageError(f"subject: file takes a path and one of {', '.join(PRECISIONS)}; got {options}")
         path = Path(":".join(paths))  # a path may hold colons
         self.file = read_trace(path, rules)
+        self._read: dict[Case, Adopted] = {}
         if not len(self.file.trace):
             raise UsageError(
                 f"subject: {path} holds no tensor of a trace; names are such as activation/layer1.0.conv1, and "
@@ -216,4 +217,6 @@ class FileSubject(Subject):
         return Brought(None, notes) if notes else None
 
     def _adopted(self, case: Case) -> Adopted:
-        return adopt_trace(self.file.trace, case, case.rules)
+        if case not in self._read:
+            self._read[case] = adopt_trace(self.file.trace, case, case.rules)
+        return self._read[case]

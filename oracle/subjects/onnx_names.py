@@ -88,12 +88,20 @@ class ForeignGraph:
             for name in node.input:
                 self._takers.setdefault(name, []).append(node)
         self.tensors: dict[str, str] = {}
+        self._rule(proto.graph.node, rules or Rules())
         self._anchor(proto.graph.node)
         self._follow()
 
     def names(self) -> dict[str, str]:
         """The model's tensors to the layers that they are, in the order of execution."""
         return {self.tensors[name]: name for name in self._layers if name in self.tensors}
+
+    def _rule(self, nodes: Iterable[onnx.NodeProto], rules: Rules) -> None:
+        """Take the tensors that rules say are layers."""
+        given = [output for node in nodes for output in node.output if output and rules.fits(output)]
+        for theirs, ours in Vocabulary(self._architecture).read(given, rules).names.items():
+            if ours in self._layers:
+                self.tensors[ours] = theirs
 
     @property
     def assumed(self) -> tuple[str, ...]:

@@ -204,7 +204,7 @@ def _changed(proto: onnx.ModelProto, case: Case, path: Path) -> tuple[onnx.Model
         elif before in makers and _folded(makers[before], case, before):
             names[before] = name
     notes: tuple[str, ...] = ()
-    if len(names) <= 1:  # an output that happens to have a layer's name proves nothing
+    if len(names) <= 1 or case.rules.rules:  # an output that happens to have a layer's name proves nothing
         foreign = ForeignGraph(proto, case.architecture, case.rules)
         found = foreign.names()
         names = found | {tensor: name for tensor, name in names.items() if name not in found.values()}
