@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from oracle.architecture import Architecture
+from oracle.architecture import ARCHITECTURES, Architecture
 from oracle.case import Case, State
 from oracle.errors import UsageError
 from oracle.layer import layers_of
@@ -254,6 +254,17 @@ def _equal(own: np.ndarray, ours: np.ndarray) -> bool:
     return bool(np.all(np.abs(wide - truth) <= unit * np.abs(truth) + least))
 
 
+def _how_to_export(case: Case) -> str:
+    """How somebody gets a file with the case's weights."""
+    model = case.architecture.name
+    if case.weights is not None:
+        return f"those in {case.weights}"
+    written = f"`lucid-oracle vectors {model}` writes them"
+    if model not in ARCHITECTURES:
+        return written
+    return f"`lucid-export {model} --onnx --seed {case.seed}`; {written}"
+
+
 def judge_weights(label: str, brought: Brought, case: Case) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Compare a subject's own weights with the case's, before anything is run.
 
@@ -272,15 +283,13 @@ def judge_weights(label: str, brought: Brought, case: Case) -> tuple[tuple[str, 
     if found.differing and found.others:
         of = len(parameters) if differing[0] in parameters else len(found.compared)
         origin = f" ({brought.origin})" if brought.origin else ""
-        model = case.architecture.name
         raise UsageError(
             f"subject: {label}: these are other weights: {len(differing)} of {of} parameters differ (first: "
-            f"{differing[0]}); it was exported with other weights than the case's{origin}: export it with those that "
-            f"`lucid-oracle vectors {model}` writes (`lucid-export {model} --onnx --weights weights.safetensors`), or "
-            "pass those that it was made of with --weights FILE"
+            f"{differing[0]}); it was exported with other weights than the case's{origin}: export it with those "
+            f"({_how_to_export(case)}), or pass those that it was made of with --weights FILE"
         )
     if found.compared:
-        equal = "all as the case's" if not found.differing else f"{len(found.differing)} are not the case's"
+        equal = "all as the case's" if not found.differing else f"{len(found.differing)} of another value"
         notes.append(
             f"of {found.total} parameters and statistics {len(found.compared)} found by name and shape, {equal}"
         )

@@ -153,10 +153,11 @@ class Case:
         shapes = parameter_shapes(self.architecture)
         if self.weights is None:
             return seeded_state(self.architecture, shapes, self.seed), ()
-        state, notes = adopt_state(read_weights(self.weights), self.architecture, shapes, self.rules)
+        rules, found = self.rules, read_weights(self.weights)
         try:
+            state, notes = adopt_state(found, self.architecture, shapes, rules)
             check_state(shapes, state)
-        except ValueError as error:
+        except (ValueError, UsageError) as error:
             raise UsageError(f"weights: {self.weights}: {error}") from None
         return state, notes
 

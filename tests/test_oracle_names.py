@@ -18,15 +18,18 @@ from safetensors.numpy import save_file
 from support.torchvision_layout import dump, make_torchvision, torchvision_state
 
 from oracle import cli
-from oracle.adopt import adopt_trace, compare_weights
-from oracle.architecture import NARROW, SMALL, Architecture
+from oracle.adopt import adopt_trace, compare_weights, judge_weights
+from oracle.architecture import NARROW, SMALL, Architecture, find_architecture
 from oracle.case import Case, standard_case
+from oracle.compare import SubjectVerdict
 from oracle.errors import UsageError
 from oracle.golden import Golden
+from oracle.layer import layers_of
 from oracle.names import Rules, Vocabulary
-from oracle.subjects import find_subject
+from oracle.subjects import Brought, find_subject
 from oracle.testing import OutOfLineError, assert_matches_golden
 from oracle.trace import Trace
+from oracle.verdict import run_case
 
 NAME = "narrow_basic-train"
 BASIC = NARROW["narrow_basic"]
@@ -318,30 +321,53 @@ def onnx_check(model: str, path: Path, *options: str) -> int:
 
 
 @pytest.mark.parametrize("fold", [False, True], ids=["whole", "folded"])
-@pytest.mark.parametrize("model", ["narrow_basic", "small_bottleneck"])
-def test_what_torch_onnx_exports_is_checked(
-    model: str, fold: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.parametrize("architecture", [BASIC, BOTTLENECK], ids=lambda each: each.block)
+def test_what_torch_onnx_exports_is_checked(architecture: Architecture, fold: bool, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
-    case = Case((NARROW | SMALL)[model], "eval", "seeded", 32 if model in NARROW else 64)
-    network = make_torchvision(case.architecture, case.state, inplace=True)
-    path = export(network, case, tmp_path / "m.onnx", fold=fold)
-    size = ["--image-size", str(case.size)]
-    verdict_path = tmp_path / "v.json"
-    assert onnx_check(model, path, *size, "--json", str(verdict_path)) == cli.AGREES
-    told = " ".join(capsys.readouterr().out.split())
-    assert "names read as torchvision's: conv1 is stem.0" in told
-    found = json.loads(verdict_path.read_text())["cases"][0]["subjects"][0]
-    absent = [layer["name"] for layer in found["layers"] if layer["status"] == "not observed"]
-    expected = [name for name in (layer["name"] for layer in found["layers"]) if name in _convolutions(case)]
-    assert absent == (expected if fold else [])
+    case = Case(architecture, "eval", "seeded", 32)
+    network = make_torchvision(architecture, case.state, inplace=True)
+
+    def judged(file: str) -> SubjectVerdict:
+        subject = find_subject(f"onnxruntime:file={export(network, case, tmp_path / file, fold=fold)}")
+        return run_case(case, [subject], views=["free"]).subjects[0]
+
+    found = judged("m.onnx")
+    assert found.agrees
+    assert "names read as torchvision's: conv1 is stem.0" in found.notes[0]
+    convolutions = [name.removesuffix(".weight") for name, value in case.state.items() if value.ndim == 4]
+    absent = {layer.name for layer in found.layers if not layer.observed}
+    assert absent == (set(convolutions) if fold else set())
     with torch.no_grad():
         network.layer2[0].bn1.bias[1] += 0.5
-    path = export(network, case, tmp_path / "wrong.onnx", fold=fold)
-    assert onnx_check(model, path, *size) == cli.DISAGREES
-    out = " ".join(capsys.readouterr().out.split())
-    assert "first out of line: the output of layer2.0.bn1" in out
-    assert ("its own layer2.0.bn1.bias differs from the case's" in out) == (not fold)
+    found = judged("wrong.onnx")
+    assert not found.agrees
+    assert found.first is not None
+    assert found.first.name == "layer2.0.bn1"
+    assert found.differing == (() if fold else ("layer2.0.bn1.bias",))
+    assert ("its own layer2.0.bn1.bias differs from the case's" in found.sentence()) == (not fold)
+
+
+def test_the_parameters_names_and_the_edges_are_enough(tmp_path: Path) -> None:
+    """Newer exporters number the tensors; what they take says what they are."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from oracle.subjects.onnx_names import ForeignGraph, own_weights
+
+    case = Case(BOTTLENECK, "eval", "seeded", 32)
+    proto = onnx.load(export(make_torchvision(BOTTLENECK, case.state), case, tmp_path / "m.onnx", fold=False))
+    kept = {each.name for each in proto.graph.initializer} | {proto.graph.input[0].name, ""}
+    kept |= {node.output[0] for node in proto.graph.node if node.op_type == "Identity"}
+    for node in proto.graph.node:
+        for field in (node.input, node.output):
+            for place, name in enumerate(field):
+                field[place] = name if name in kept else f"val_{abs(hash(name))}"
+    found = ForeignGraph(proto, BOTTLENECK)
+    trace = find_subject("torch").trace(case)
+    assert list(found.names().values()) == [layer.name for layer in layers_of(BOTTLENECK) if layer.op != "loss"]
+    assert set(found.names().values()) == set(trace.names("activation"))
+    own = own_weights(proto, found.reading.names)
+    assert compare_weights(own, case.state).compared == tuple(n for n in case.state if not n.endswith("_tracked"))
+    assert not compare_weights(own, case.state).differing
 
 
 def test_tensors_of_an_onnx_file_by_rules(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -367,10 +393,6 @@ def test_tensors_of_an_onnx_file_by_rules(tmp_path: Path, capsys: pytest.Capture
     assert "of 62 parameters and statistics 62 found by name and shape, all as the case's" in told
 
 
-def _convolutions(case: Case) -> list[str]:
-    return [name.removesuffix(".weight") for name, value in case.state.items() if value.ndim == 4]
-
-
 def test_an_onnx_file_of_the_original_stride_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("onnxruntime")
     case = standard_case(SMALL["small_bottleneck"], "eval")
@@ -382,9 +404,9 @@ def test_an_onnx_file_of_the_original_stride_is_refused(tmp_path: Path, capsys: 
 def test_other_weights_are_said_before_anything_is_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("onnxruntime")
     case = standard_case(BASIC, "eval")
-    for seed, model in ((1, make_torchvision(BASIC, Case(BASIC, "eval", seed=1).state)),):
-        path = export(model, case, tmp_path / f"{seed}.onnx", fold=False)
-        assert onnx_check("narrow_basic", path) == cli.WRONG_USAGE
+    model = make_torchvision(BASIC, Case(BASIC, "eval", seed=1).state)
+    path = export(model, case, tmp_path / "m.onnx", fold=False)
+    assert onnx_check("narrow_basic", path) == cli.WRONG_USAGE
     told = capsys.readouterr().err
     assert "these are other weights: 38 of 38 parameters differ (first: stem.0.weight)" in told
     assert "--weights FILE" in told
@@ -403,6 +425,19 @@ def test_where_lucid_export_put_the_weights_is_said(tmp_path: Path, capsys: pyte
     onnx.save(proto, tmp_path / "m.onnx")
     assert onnx_check("narrow_basic", tmp_path / "m.onnx") == cli.WRONG_USAGE
     assert "(lucid-export: seed 7)" in capsys.readouterr().err
+
+
+def test_how_to_get_the_cases_weights_is_said() -> None:
+    other = Case(find_architecture("resnet_18"), "eval", seed=5).state
+    case = Case(find_architecture("resnet_18"), "eval", seed=6)
+    with pytest.raises(
+        UsageError, match=r"62 of 62 parameters .*\(`lucid-export resnet_18 --onnx --seed 6`; `lucid-or"
+    ):
+        judge_weights("s", Brought(other), case)
+    partial = dict(list(case.state.items())[:3]) | {"fc.bias": other["fc.bias"]}
+    notes, differing = judge_weights("s", Brought(partial), case)
+    assert differing == ("fc.bias",)
+    assert notes == ("of 102 parameters and statistics 4 found by name and shape, 1 of another value",)
 
 
 @pytest.mark.parametrize(
