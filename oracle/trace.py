@@ -5,17 +5,15 @@ Any run, of any engine, becomes such a list. It can be saved, read again elsewhe
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, Protocol, get_args
 
 import numpy as np
 
 from oracle.errors import UsageError
+from oracle.files import write_whole
 
 Kind = Literal["activation", "loss", "activation_gradient", "parameter_gradient"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -139,26 +137,3 @@ class Trace:
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"trace: {path} is not a sound trace: {error}") from None
         return trace
-
-
-def write_whole(path: Path, content: bytes, rename: Callable[[str, Path], None] = os.replace) -> None:
-    """Write a file beside ``path`` and rename it, so that ``path`` is either what it was or complete.
-
-    Raises:
-        UsageError: it cannot be written (no such directory, no permission, a full disk); nothing is left behind.
-    """
-    temporary = ""
-    try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        rename(temporary, path)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        if temporary:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()

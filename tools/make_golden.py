@@ -21,13 +21,16 @@ from typing import Any
 
 import numpy as np
 
+from lucid.console import leave, run_command
 from oracle.budget import free_budget, in_float64
 from oracle.case import Case
 from oracle.compare import execution_order
 from oracle.digest import digest_later
+from oracle.errors import UsageError
+from oracle.files import write_whole
 from oracle.golden import FORMAT, LAW, MANIFEST, STORED, GoldenError, encode_golden, golden_cases, seal
 from oracle.subjects import find_subject
-from oracle.trace import Key, Kind, Trace, write_whole
+from oracle.trace import Key, Kind, Trace
 from oracle.truth import agreement
 from oracle.verdict import versions
 
@@ -148,8 +151,4 @@ def _write_manifest(found: dict[str, Any], order: Sequence[str], directory: Path
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except GoldenError as error:
-        print(f"make_golden: {error}", file=sys.stderr)
-        sys.exit(2)
+    leave(lambda: run_command("make_golden", main, told=(UsageError,)))

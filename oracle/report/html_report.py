@@ -11,7 +11,7 @@ from typing import Any
 from oracle.report.chart import Chart, draw
 from oracle.report.json_report import Document, value
 from oracle.report.terminal import case_title
-from oracle.trace import write_whole
+from oracle.files import write_whole
 
 _KINDS = {
     "activation": "output",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from oracle.compare import LayerVerdict, SubjectVerdict
 from oracle.errors import UsageError
-from oracle.trace import write_whole
+from oracle.files import write_whole
 
 if TYPE_CHECKING:
     from oracle.verdict import CaseVerdict, Verdict

@@ -13,7 +13,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from oracle.report.json_report import Document, value
-from oracle.trace import write_whole
+from oracle.files import write_whole
 
 # What XML 1.0 cannot hold, not even escaped.
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
