@@ -1,8 +1,8 @@
 """The command ``lucid-oracle``.
 
-Exit status: 0 agrees, 1 disagrees (a number is wrong), 2 it could not be done (wrong usage, an unreadable file, a subject
-that could not finish, a full disk, a reader that left), 3 the oracle itself failed, 130 interrupted. Every error but a
-failure of the oracle is one sentence on the standard error output.
+Exit status: 0 agrees, 1 disagrees (a number is wrong), 2 it could not be done (wrong usage, an unreadable file, a
+subject that could not finish, a full disk, a reader that left), 3 the oracle itself failed, 130 interrupted. Every
+error but a failure of the oracle is one sentence on the standard error output.
 """
 
 from __future__ import annotations

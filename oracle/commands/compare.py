@@ -11,9 +11,8 @@ from oracle.commands.progress import progress
 from oracle.compare import PRECISIONS, Precision
 from oracle.errors import UsageError
 from oracle.report import write_reports
+from oracle.report.json_report import exit_status
 from oracle.report.terminal import print_verdict
-
-AGREES, DISAGREES = 0, 1
 
 
 @click.command("compare")
@@ -71,4 +70,4 @@ def command(
         console.print(
             f"note: {stranger!r} in {trace} is no name of a trace's tensor, and was not compared", markup=False
         )
-    return AGREES if verdict.agrees else DISAGREES
+    return exit_status(verdict)

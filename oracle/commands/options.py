@@ -68,4 +68,4 @@ class OutputConsole(Console):
 
     def on_broken_pipe(self) -> None:
         """Leave it to the command's entry, which knows the status; rich itself would leave with 1, a disagreement."""
-        raise  # noqa: PLE0704 (rich calls this while it handles the exception)
+        raise

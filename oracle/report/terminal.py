@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from oracle.report.json_report import Document, value, verdict_to_dict
+from lucid.console import DONE
+from oracle.report.json_report import OUTCOMES, Document, exit_status, shown, value, verdict_to_dict
 
 if TYPE_CHECKING:
     from oracle.verdict import Verdict
@@ -38,7 +39,7 @@ def print_verdict(
         tables: whether to list layers at all.
         worst: list only this many layers, those that used most of their budget.
     """
-    document = verdict if isinstance(verdict, Mapping) else verdict_to_dict(verdict)
+    document = shown(verdict if isinstance(verdict, Mapping) else verdict_to_dict(verdict))
     marks = _Marks(console.encoding)
     for case in document["cases"]:
         console.print(f"[bold]{escape(case_title(case))}[/bold]")
@@ -50,10 +51,8 @@ def print_verdict(
             mark = marks.yes if subject["agrees"] else marks.no
             console.print(f"{mark} {escape(subject['sentence'])}.", soft_wrap=False)
         console.print()
-    if document["agrees"]:
-        console.print("[bold green]agrees[/bold green]")
-    else:
-        console.print("[bold red]disagrees[/bold red]")
+    status = exit_status(document)
+    console.print(OUTCOMES[status], style="bold green" if status == DONE else "bold red")
 
 
 class _Marks:
