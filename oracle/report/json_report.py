@@ -230,7 +230,7 @@ def _problem(part: Any, what: str) -> str:
     return next(filter(None, (_problem(each, kind) for each in part[inner])), "") if inner else ""
 
 
-def _is_number(given: float | str, name: str) -> bool:
+def _is_number(given: Any, name: str) -> bool:
     """Whether a field holds a number that it can have: only a loss may be negative, and seconds are finite."""
     if isinstance(given, str):
         return given in _WORDS and name != "seconds" and (name == "loss" or given != "-Infinity")
