@@ -71,7 +71,7 @@ def assert_matches_golden(
     from oracle.verdict import compare_trace
 
     found = Golden.load(golden, directory) if isinstance(golden, str) else golden
-    tensors = to_trace(trace)
+    tensors = to_trace(trace, {key: found.shape(key) for key in found})
     if not set(tensors) & set(found.keys()):
         raise UsageError(f"trace: it holds no tensor of {found.case.name}: nothing would be compared")
     verdict = compare_trace(tensors, found, precision, stored=stored)
@@ -101,8 +101,12 @@ def _observed(subject: SubjectVerdict) -> list[Any]:
     return [layer for layer in subject.layers if layer.status != "not observed"]
 
 
-def to_trace(tensors: Trace | Mapping[Any, Any] | str | Path) -> Trace:
+def to_trace(tensors: Trace | Mapping[Any, Any] | str | Path, shapes: Mapping[Key, Any] | None = None) -> Trace:
     """A trace of whatever a test has: a trace, a file, or named arrays or PyTorch tensors.
+
+    Args:
+        tensors: what the test has.
+        shapes: what the case has; of a file, what is larger is not read.
 
     Raises:
         UsageError: a name is none of a trace's tensor, or the file cannot be read.
@@ -117,7 +121,7 @@ def to_trace(tensors: Trace | Mapping[Any, Any] | str | Path) -> Trace:
     if isinstance(tensors, Trace):
         return tensors
     if isinstance(tensors, str | Path):
-        return read_trace(Path(tensors)).trace
+        return read_trace(Path(tensors), shapes).trace
     trace = Trace()
     for name, value in tensors.items():
         key: Key | None = name if isinstance(name, tuple) else parse_name(name)

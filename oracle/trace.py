@@ -64,7 +64,7 @@ class Trace:
         """The tensor, in the usual order of its dimensions in memory: the order in which NumPy and PyTorch sum must not
         depend on how a subject laid it out. (Recording does not wait for that.)"""
         array = self._tensors[key]
-        if not array.flags.c_contiguous:
+        if not array.flags.c_contiguous and any(array.strides):  # one number over and over has no order, nor memory
             array = self._tensors[key] = np.ascontiguousarray(array)
         return array
 
@@ -134,6 +134,6 @@ class Trace:
                     trace.record(kind, name, file.get_tensor(key))
         except OSError as error:
             raise UsageError(f"trace: cannot read {path}: {error.strerror or error}") from None
-        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UsageError(f"trace: {path} is not a sound trace: {error}") from None
         return trace

@@ -137,7 +137,7 @@ def broken_files(folder: Path) -> dict[str, Path]:
         "text.npz": "not a sound .npz",
         "twice.npz": "activation/fc is there twice",
         "integers.npz": "is stored as int8; may be float64, float32",
-        "integers.safetensors": "is stored as I32; may be",
+        "integers.safetensors": "is stored as int32; may be",
         "offsets.safetensors": "neither a sound safetensors",
         "missing.npz": "cannot read",
         "": "cannot read",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from lucid.console import visible
 from oracle.commands.options import OutputConsole, report_options, require_writable
 from oracle.commands.progress import progress
 from oracle.compare import PRECISIONS, Precision
@@ -13,6 +14,8 @@ from oracle.errors import UsageError
 from oracle.report import write_reports
 from oracle.report.json_report import exit_status
 from oracle.report.terminal import print_verdict
+
+_NOTED = 10  # names that are none of a trace's tensor
 
 
 @click.command("compare")
@@ -59,15 +62,17 @@ def command(
     require_writable(json=json_path, junit=junit_path, html=html_path)
     subject = FileSubject(str(trace))
     found = Golden.load(golden, directory)
-    if not set(subject.file.trace) & set(found.keys()):
+    if not set(subject.listing.entries) & set(found.keys()):
         raise UsageError(f"trace: {trace} holds no tensor of {golden}: nothing would be compared")
+    read = subject.listing.read({key: found.shape(key) for key in found})
     with progress(quiet) as step:
-        verdict = compare_trace(subject.file.trace, found, precision, label=subject.label, stored=stored, progress=step)
+        verdict = compare_trace(read.trace, found, precision, label=subject.label, stored=stored, progress=step)
     write_reports(verdict, json=json_path, junit=junit_path, html=html_path)
     console = OutputConsole()
     print_verdict(verdict, console, tables=not quiet, worst=worst)
-    for stranger in subject.file.strangers:
-        console.print(
-            f"note: {stranger!r} in {trace} is no name of a trace's tensor, and was not compared", markup=False
-        )
+    for stranger in read.strangers[:_NOTED]:
+        told = f"note: {stranger!r} in {trace} is no name of a trace's tensor, and was not compared"
+        console.print(visible(told), markup=False)
+    if len(read.strangers) > _NOTED:
+        console.print(f"note: nor were {len(read.strangers) - _NOTED} others", markup=False)
     return exit_status(verdict)

@@ -286,8 +286,10 @@ def settle(document: dict[str, Any]) -> None:
             for layer in subject["layers"]:
                 _settle_layer(layer, subject)
             _settle_subject(subject)
-        case["agrees"] = bool(case["subjects"]) and all(subject["agrees"] for subject in case["subjects"])
-    document["agrees"] = bool(document["cases"]) and all(case["agrees"] for case in document["cases"])
+    found = _rebuilt(document)
+    for case, of_case in zip(document["cases"], found.cases, strict=True):
+        case["agrees"] = of_case.agrees
+    document["agrees"] = found.agrees
 
 
 def _settle_layer(layer: dict[str, Any], subject: Mapping[str, Any]) -> None:
@@ -303,14 +305,14 @@ def _settle_layer(layer: dict[str, Any], subject: Mapping[str, Any]) -> None:
 
 
 def _settle_subject(subject: dict[str, Any]) -> None:
-    found = rebuilt(subject)
+    found = _rebuilt_subject(subject)
     places = {
         "first": _place(found, found.first),
         "first_forward": _place(found, found.first_forward),
         "first_backward": _place(found, found.first_backward),
     }
     told = (subject["agrees"], {name: subject[name] for name in _PLACES})
-    if told != (found.agrees, places) or (" agrees in all " in subject["sentence"] and not found.agrees):
+    if told != (found.agrees, places) or (" agrees in " in subject["sentence"] and not found.agrees):
         subject["sentence"] = found.sentence()
     statuses = [layer.status for layer in found.layers]
     counts = {status: statuses.count(status) for status in dict.fromkeys(statuses)}
@@ -331,7 +333,16 @@ def _layer(layer: Mapping[str, Any], subject: Mapping[str, Any]) -> LayerVerdict
     )
 
 
-def rebuilt(subject: Mapping[str, Any]) -> SubjectVerdict:
+def _rebuilt(document: Document) -> Verdict:
+    """The verdict that a document was made of, without what was run: who agrees, and where not."""
+    from oracle.verdict import CaseVerdict, Verdict
+
+    nothing: Any = None
+    cases = [CaseVerdict(nothing, [_rebuilt_subject(each) for each in case["subjects"]]) for case in document["cases"]]
+    return Verdict(cases, {})
+
+
+def _rebuilt_subject(subject: Mapping[str, Any]) -> SubjectVerdict:
     """The verdict on a subject that its JSON form was made of."""
     layers = [_layer(layer, subject) for layer in subject["layers"]]
     return SubjectVerdict(subject["subject"], subject["view"], subject["precision"], layers, subject["failure"] or "")
@@ -351,13 +362,10 @@ def exit_status(verdict: Verdict | Document) -> int:
         >>> exit_status({"cases": []})
         2
     """
-    document = verdict if isinstance(verdict, Mapping) else verdict_to_dict(verdict)
-    cases = document["cases"]
-    subjects = [rebuilt(subject) for case in cases for subject in case["subjects"]]
-    if any(_found_wrong(subject) for subject in subjects):
+    found = _rebuilt(verdict) if isinstance(verdict, Mapping) else verdict
+    if any(_found_wrong(subject) for case in found.cases for subject in case.subjects):
         return WRONG
-    complete = bool(cases) and all(case["subjects"] for case in cases)
-    return DONE if complete and all(subject.agrees for subject in subjects) else IMPOSSIBLE
+    return DONE if found.agrees else IMPOSSIBLE
 
 
 def _found_wrong(subject: SubjectVerdict) -> bool:

@@ -7,15 +7,18 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 
 import lucid
+from lucid.onnx._need import need
 from oracle.case import Case, Mode
 from oracle.driving import Layerwise
 from oracle.errors import UsageError
 from oracle.subjects import Subject, choose, positive, take
 from oracle.subjects.lucid_engine import layers, make_model
 from oracle.trace import Kind, Recorder
+
+need("onnxruntime", "the subject onnxruntime")  # without its telemetry, which can be switched off before alone
+import onnxruntime  # noqa: E402
 
 _LEVELS = {
     "optimized": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
