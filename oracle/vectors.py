@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +111,7 @@ def write_vectors(
         UsageError: the directory exists and is not empty (with ``force``: and holds more than vectors), or it cannot
             be written.
     """
-    target = directory.resolve()
+    target = Path(os.path.realpath(directory))
     _check_target(target, directory, force)
     try:
         with new_directory(target) as temporary:
@@ -121,6 +122,8 @@ def write_vectors(
 
 
 def _check_target(target: Path, given: Path, force: bool) -> None:
+    if target.is_symlink():
+        raise UsageError(f"-o: {given} is a symbolic link that leads in a circle")
     if target.exists() and not target.is_dir():
         raise UsageError(f"-o: {given} exists and is no directory")
     if target == Path.cwd():
