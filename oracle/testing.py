@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lucid.console import visible
 from oracle.errors import UsageError
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def _message(verdict: Verdict) -> str:
             lines += [f"  {describe(layer)}: {_row(layer)}" for layer in over[:_CLOSEST]]
             if len(over) > _CLOSEST:
                 lines.append(f"  and {len(over) - _CLOSEST} more of {len(subject.layers)} tensors")
-    return "\n".join(lines) or "nothing was compared, which is no agreement"
+    return "\n".join(map(visible, lines)) or "nothing was compared, which is no agreement"
 
 
 def _row(layer: Any) -> str:

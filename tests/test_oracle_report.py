@@ -401,6 +401,15 @@ def test_a_chart_without_numbers_is_none() -> None:
     assert draw("Forward", layers(math.nan, math.nan, budget=math.nan), None) is None
 
 
+@pytest.mark.parametrize("error", [5e-324, 1.7e308, 0.0, math.inf])
+def test_numbers_of_any_size_are_drawn(error: float, tmp_path: Path) -> None:
+    document = json.loads(json.dumps(verdict_to_dict(FAULTY)))
+    each_layer(document, error=number(error), budget=number(error), status="over")
+    (tmp_path / "verdict.json").write_text(json.dumps(document))
+    options = [part for kind in ("html", "junit") for part in (f"--{kind}", str(tmp_path / kind))]
+    assert cli.run(["report", str(tmp_path / "verdict.json"), *options]) == cli.DISAGREES
+
+
 @pytest.mark.parametrize("high", [1e-6, 1.0, 1e300])
 def test_decades_are_few_and_inside(high: float) -> None:
     chart = draw("Forward", layers(1e-7, high), None)
@@ -543,9 +552,19 @@ def test_every_report_says_what_the_layers_say(
 
 
 DEEP = 100_000
+
+
+def nest(depth: int) -> Any:
+    made: list[Any] = []
+    for _ in range(depth):
+        made = [made]
+    return made
+
+
 HOSTILE: dict[str, tuple[Callable[[dict[str, Any]], object] | bytes, str]] = {
     "nested lists": (b"[" * DEEP + b"]" * DEEP, "nested too deeply"),
     "nested objects": (b'{"a":' * DEEP + b"1" + b"}" * DEEP, "nested too deeply"),
+    "nested in a field that nobody knows": (lambda d: d.update(more=nest(400)), "nested too deeply"),
     "a list": (b"[]", "the format of .* is None"),
     "a number of a million digits": (b"9" * 1_000_000, "is not JSON"),
     "no text": (b"\xff\xfe\x00", "is not JSON"),

@@ -124,6 +124,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if differing else 0
 
 
+def _status() -> int:
+    try:
+        return main()
+    except SystemExit as ended:  # argparse has said why, or helped
+        return int(ended.code or 0)
+
+
 def _manifest(directory: Path) -> dict[str, Any]:
     """What is there already, if it is of this law and format."""
     try:
@@ -151,4 +158,4 @@ def _write_manifest(found: dict[str, Any], order: Sequence[str], directory: Path
 
 
 if __name__ == "__main__":
-    leave(lambda: run_command("make_golden", main, told=(UsageError,)))
+    leave(lambda: run_command("make_golden", _status, told=(UsageError,)))

@@ -203,6 +203,10 @@ def read_json(path: Path) -> dict[str, Any]:
         raise UsageError(f"verdict: {path} is not a sound verdict: {problem}")
     settled: dict[str, Any] = document
     settle(settled)
+    try:
+        shown(settled)
+    except RecursionError:  # in a part that nobody knows, such as no verdict has
+        raise UsageError(f"verdict: {path} is nested too deeply to be read") from None
     return settled
 
 
