@@ -16,6 +16,7 @@ from oracle.case import Case, State
 from oracle.errors import UsageError
 from oracle.layer import layers_of
 from oracle.names import Reading, Rules, Vocabulary, listed
+from oracle.shapes import shapes_of
 from oracle.subjects import Brought
 from oracle.trace import Key, Trace
 
@@ -57,7 +58,7 @@ def adopt_trace(trace: Trace, case: Case, rules: Rules | None = None) -> Adopted
             left_out.add(key)
         else:
             raise UsageError(f"names: {key[1]} should be the output of {ours[1]}, which is there too and differs")
-    shapes = _shapes(case) if notes or reading.shared else {}
+    shapes = shapes_of(case) if notes or reading.shared else {}
     notes += _shared(trace, reading, moved, left_out, case, shapes)
     if notes:
         _judge_shapes(trace, moved, case.architecture, shapes)
@@ -145,12 +146,6 @@ def _relu_between(kind: str, before: np.ndarray, after: np.ndarray) -> bool:
     if kind == "activation":
         return np.array_equal(np.maximum(before, 0), after)
     return bool(np.any(before)) and bool(np.all((before == 0) | (before == after)))
-
-
-def _shapes(case: Case) -> dict[Key, tuple[int, ...]]:
-    from oracle.vectors import wanted  # which loads PyTorch: only where it is needed
-
-    return {each.key: each.shape for each in wanted(case)}
 
 
 def _judge_shapes(

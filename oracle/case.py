@@ -11,6 +11,7 @@ at work, and little amplification of rounding, for an amplified rounding error h
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +22,7 @@ import numpy as np
 
 from oracle.architecture import NARROW, Architecture
 from oracle.errors import UsageError
+from oracle.tensors import FLOATS, open_tensors
 
 if TYPE_CHECKING:
     from oracle.names import Rules
@@ -84,6 +86,8 @@ class Case:
         for name, value in (("size", self.size), ("batch", self.batch)):
             if value < 1:
                 raise UsageError(f"{name}: got {value}; must be at least 1")
+        if self.batch * self.architecture.in_channels * self.size**2 > _MOST_ELEMENTS:
+            raise UsageError(f"size: got {self.size} at batch {self.batch}; no machine has memory for that")
         smallest = (-(-self.size // 32)) ** 2 * self.batch
         if self.mode == "train" and smallest < 2:
             raise UsageError(
@@ -153,7 +157,8 @@ class Case:
         shapes = parameter_shapes(self.architecture)
         if self.weights is None:
             return seeded_state(self.architecture, shapes, self.seed), ()
-        rules, found = self.rules, read_weights(self.weights)
+        needed = 8 * sum(math.prod(shape) for shape in shapes.values())  # as float64
+        rules, found = self.rules, read_weights(self.weights, needed + _SPARE_BYTES)
         try:
             state, notes = adopt_state(found, self.architecture, shapes, rules)
             check_state(shapes, state)
@@ -174,6 +179,10 @@ class Case:
             "notes": list(self.notes),
         }
 
+
+_SPARE_BYTES = 64 << 20  # what a weights file may hold beside what the model takes
+_MOST_PIXELS = 1 << 28  # of a picture once its shorter side fits
+_MOST_ELEMENTS = 1 << 40  # of an input: no machine has memory for more
 
 # Height and width of a standard case's images, and how many there are.
 _STANDARD: dict[Mode, tuple[int, int]] = {"eval": (224, 1), "train": (64, 2)}
@@ -314,25 +323,37 @@ def _stream(shapes: Mapping[str, tuple[int, ...]], module: str) -> str:
     return stem[-1].rsplit(".", 1)[0] if stage == "layer1" else stage
 
 
-def read_weights(path: Path) -> State:
-    """The tensors of a safetensors file, floats as float32.
+def read_weights(path: Path, most: int | None = None) -> State:
+    """The tensors of a safetensors file, floats as float32: bfloat16, float16 and float8 widened, which is exact.
+
+    Args:
+        path: the file.
+        most: how many bytes its tensors may take in memory, all together; no limit by default.
 
     Raises:
-        UsageError: it is missing, corrupt, or holds something else than numbers that NumPy knows.
+        UsageError: it is missing or corrupt, holds more than ``most``, or a parameter in it is not of floats.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        tensors = load_file(path)
-    except OSError as error:
-        raise UsageError(f"weights: cannot read {path}: {error.strerror or error}") from None
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"weights: {path} is not a sound safetensors file: {error}") from None
-    return {
-        name: value.astype(np.float32) if np.issubdtype(value.dtype, np.floating) else value
-        for name, value in tensors.items()
-    }
+    file = open_tensors(path, "weights")
+    total = sum(entry.size for entry in file.entries)
+    if most is not None and total > most:
+        raise UsageError(
+            f"weights: {path} holds tensors of {total / 1e6:,.0f} MB, and this model's take at most "
+            f"{most / 1e6:,.0f} MB: it is of another model"
+        )
+    state: State = {}
+    for entry in file.entries:
+        counts = entry.name.rpartition(".")[2] == "num_batches_tracked"
+        if entry.name in state:
+            raise UsageError(f"weights: {path}: {entry.name!r} is there twice")
+        if entry.dtype in FLOATS:
+            state[entry.name] = entry.read().astype(np.float32)
+        elif counts and entry.dtype in ("int64", "int32", "uint8"):
+            state[entry.name] = entry.read().astype(np.int64)
+        else:
+            raise UsageError(
+                f"weights: {path}: {entry.name!r} is stored as {entry.dtype}; a parameter may be {', '.join(FLOATS)}"
+            )
+    return state
 
 
 def photograph() -> Path:
@@ -382,9 +403,15 @@ def _open_picture(path: Path, size: int) -> np.ndarray:
     try:
         with Image.open(path) as opened:
             picture = opened.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a decoder raises at a hostile picture
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise UsageError(f"image: cannot read {path}: {reason}") from None
     scale = (size * 8 / 7) / min(picture.size)
     width, height = (max(size, round(side * scale)) for side in picture.size)
+    if width * height > _MOST_PIXELS:
+        raise UsageError(
+            f"image: {path} is {picture.size[0]} x {picture.size[1]}, too narrow to be cut to {size} x {size}"
+        )
     return np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float64)

@@ -171,7 +171,13 @@ class _Run:
     """One subject on its way through the layers."""
 
     def __init__(self, subject: Subject, case: Case) -> None:
-        driven = subject.layerwise(case)
+        try:
+            driven = subject.layerwise(case)
+        except (UsageError, MemoryError):
+            raise
+        except Exception as error:  # a subject is foreign code
+            told = f"{type(error).__name__}: {error}"
+            raise UsageError(f"subject: {subject.label} could not be taken apart for the local view: {told}") from error
         if driven is None:
             raise UsageError(f"subject: {subject.label} cannot be driven layer by layer: it has the free view alone")
         self._subject, self._driven = subject, driven

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lucid.console import visible
 from oracle.errors import UsageError
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ def assert_matches_golden(
 
     found = Golden.load(golden, directory) if isinstance(golden, str) else golden
     rules = None if names is None else Rules(names) if isinstance(names, Mapping) else Rules.read(Path(names))
-    verdict = compare_trace(to_trace(trace, rules), found, precision, stored=stored, rules=rules)
+    tensors = to_trace(trace, {key: found.shape(key) for key in found}, rules)
+    verdict = compare_trace(tensors, found, precision, stored=stored, rules=rules)
     assert_agrees(verdict)
     return verdict
 
@@ -103,8 +105,17 @@ def _observed(subject: SubjectVerdict) -> list[Any]:
     return [layer for layer in subject.layers if layer.status != "not observed"]
 
 
-def to_trace(tensors: Trace | Mapping[Any, Any] | str | Path, rules: Rules | None = None) -> Trace:
+def to_trace(
+    tensors: Trace | Mapping[Any, Any] | str | Path,
+    shapes: Mapping[Key, Any] | None = None,
+    rules: Rules | None = None,
+) -> Trace:
     """A trace of whatever a test has: a trace, a file, or named arrays or PyTorch tensors.
+
+    Args:
+        tensors: what the test has.
+        shapes: what the case has; of a file, what is larger is not read.
+        rules: how names with their kind are read, and which kind those have that have none.
 
     Raises:
         UsageError: a name is none of a trace's tensor, or the file cannot be read.
@@ -119,7 +130,7 @@ def to_trace(tensors: Trace | Mapping[Any, Any] | str | Path, rules: Rules | Non
     if isinstance(tensors, Trace):
         return tensors
     if isinstance(tensors, str | Path):
-        return read_trace(Path(tensors), rules).trace
+        return read_trace(Path(tensors), shapes, rules).trace
     trace = Trace()
     for given, value in tensors.items():
         name = given if rules is None or isinstance(given, tuple) else rules.file_name(given)
@@ -157,7 +168,7 @@ def _message(verdict: Verdict) -> str:
             lines += [f"  {describe(layer)}: {_row(layer)}" for layer in over[:_CLOSEST]]
             if len(over) > _CLOSEST:
                 lines.append(f"  and {len(over) - _CLOSEST} more of {len(subject.layers)} tensors")
-    return "\n".join(lines) or "nothing was compared, which is no agreement"
+    return "\n".join(map(visible, lines)) or "nothing was compared, which is no agreement"
 
 
 def _row(layer: Any) -> str:

@@ -31,11 +31,9 @@ from oracle.digest import digest, digest_later
 from oracle.errors import UsageError
 from oracle.golden import (
     BUCKETS,
-    MANIFEST,
     Golden,
     GoldenError,
     golden_cases,
-    golden_directory,
     golden_names,
     sample,
     sketch,
@@ -47,16 +45,16 @@ Progress = Callable[[str], None]
 
 
 def prepare(case: Case, directory: Path | None = None) -> Truth:
-    """The truth of a case, with its golden if there is one; nothing is computed yet.
+    """The truth of a case, with its golden if it is a standard case; nothing is computed yet.
 
     Raises:
-        GoldenError: the case has a golden, and it is damaged.
+        GoldenError: the case should have a golden, and it is missing or damaged; or there are no goldens in a
+            directory that was named.
     """
-    directory = golden_directory() if directory is None else directory
+    if directory is not None:
+        golden_names(directory)  # goldens were asked for: there have to be some
     standard = golden_cases().get(case.name) == case and case.source == SEEDED
-    if not standard or not (directory / MANIFEST).exists():
-        return Truth(case)
-    return Truth(case, Golden.load(case.name, directory)) if case.name in golden_names(directory) else Truth(case)
+    return Truth(case, Golden.load(case.name, directory)) if standard else Truth(case)
 
 
 class Truth:

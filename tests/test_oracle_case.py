@@ -15,8 +15,9 @@ from safetensors.numpy import save_file
 from oracle.architecture import Architecture, find_architecture
 from oracle.case import Case, photograph, read_weights
 from oracle.errors import UsageError
+from oracle.files import write_whole
 from oracle.subjects import find_subject
-from oracle.trace import Trace, write_whole
+from oracle.trace import Trace
 
 TINY = Architecture("tiny", "bottleneck", (1, 2, 1, 1), num_classes=10, stem_width=8, channels=(8, 8, 8, 8))
 

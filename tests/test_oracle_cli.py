@@ -161,9 +161,9 @@ def test_help_and_version_are_no_errors() -> None:
     assert "--image-size" in out.getvalue()
 
 
-def test_a_reader_that_leaves_is_no_disagreement() -> None:
-    code = f"import sys; from oracle.cli import main; main(['check', 'resnet_18', *{FAST}])"
+def test_a_reader_that_leaves_is_no_verdict() -> None:
+    code = f"import sys; from oracle.cli import main; main(['check', 'narrow_basic', *{FAST}])"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
         process.stdout.close()
-        assert process.wait(timeout=300) == cli.AGREES
+        assert process.wait(timeout=300) == cli.WRONG_USAGE

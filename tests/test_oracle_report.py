@@ -6,6 +6,7 @@ import io
 import json
 import math
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -38,6 +39,7 @@ FAULTY = a_verdict(
     a_subject(changes={CONV: OVER, ("activation_gradient", "stem.0"): NOT_FINITE, STEM: ABSENT}),
 )
 NOTHING = Verdict([], {})
+MISSING = {**ABSENT, "status": "missing"}
 
 
 def printed(verdict: Any, *, encoding: str = "utf-8", **options: Any) -> str:
@@ -229,7 +231,8 @@ def test_what_is_out_of_line_is_said() -> None:
     assert "first out of line: the output of layer1.0.conv1" in " ".join(text.split())
     assert text.rstrip().endswith("disagrees")
     assert printed(HEALTHY).rstrip().endswith("\nagrees")
-    assert printed(NOTHING).rstrip().endswith("disagrees")
+    assert printed(NOTHING).rstrip().endswith("could not be done")
+    assert printed(a_verdict(a_subject(failure="dead"))).rstrip().endswith("could not be done")
 
 
 def test_other_bits_are_said() -> None:
@@ -515,6 +518,15 @@ def test_a_chart_without_numbers_is_none() -> None:
     assert draw("Forward", layers(math.nan, math.nan, budget=math.nan), None) is None
 
 
+@pytest.mark.parametrize("error", [5e-324, 1.7e308, 0.0, math.inf])
+def test_numbers_of_any_size_are_drawn(error: float, tmp_path: Path) -> None:
+    document = json.loads(json.dumps(verdict_to_dict(FAULTY)))
+    each_layer(document, error=number(error), budget=number(error), status="over")
+    (tmp_path / "verdict.json").write_text(json.dumps(document))
+    options = [part for kind in ("html", "junit") for part in (f"--{kind}", str(tmp_path / kind))]
+    assert cli.run(["report", str(tmp_path / "verdict.json"), *options]) == cli.DISAGREES
+
+
 @pytest.mark.parametrize("high", [1e-6, 1.0, 1e300])
 def test_decades_are_few_and_inside(high: float) -> None:
     chart = draw("Forward", layers(1e-7, high), None)
@@ -554,3 +566,200 @@ def test_two_reports_in_one_file_are_refused(tmp_path: Path, capsys: pytest.Capt
     same = str(tmp_path / "x")
     assert cli.run(["report", str(tmp_path / "verdict.json"), "--html", same, "--junit", same]) == cli.WRONG_USAGE
     assert "a file of its own" in capsys.readouterr().err
+
+
+# -- what a document says in sum is found again from its layers -------------------------------------------------------
+
+
+def each_layer(document: dict[str, Any], **changes: Any) -> None:
+    for case in document["cases"]:
+        for subject in case["subjects"]:
+            for layer in subject["layers"]:
+                layer.update(changes)
+
+
+def claim_agreement(document: dict[str, Any]) -> None:
+    """What a forger writes over: everything that says so in sum."""
+    document["agrees"] = True
+    for case in document["cases"]:
+        case["agrees"] = True
+        for subject in case["subjects"]:
+            nowhere = dict.fromkeys(("first", "first_forward", "first_backward"))
+            subject.update(nowhere, agrees=True, failure=None, sentence="it agrees in all 12 tensors")
+            for layer in subject["layers"]:
+                layer["agrees"] = True
+
+
+SUBJECT = a_subject(changes={CONV: OVER})
+CLAIMS: dict[str, tuple[Verdict, Callable[[dict[str, Any]], object], int]] = {
+    "healthy": (HEALTHY, lambda d: None, cli.AGREES),
+    "a layer over": (a_verdict(SUBJECT), claim_agreement, cli.DISAGREES),
+    "a layer within whose error is not": (
+        HEALTHY,
+        lambda d: d["cases"][0]["subjects"][0]["layers"][3].update(error=1.0),
+        cli.DISAGREES,
+    ),
+    "layers within without a number": (
+        HEALTHY,
+        lambda d: each_layer(d, error="NaN", largest="NaN", used=0.1),
+        cli.DISAGREES,
+    ),
+    "exact with an error": (HEALTHY, lambda d: each_layer(d, status="exact"), cli.DISAGREES),
+    "a layer missing": (
+        a_verdict(a_subject(changes={CONV: MISSING})),
+        claim_agreement,
+        cli.DISAGREES,
+    ),
+    "no case": (NOTHING, claim_agreement, cli.WRONG_USAGE),
+    "no subject": (a_verdict(), claim_agreement, cli.WRONG_USAGE),
+    "no layer": (HEALTHY, lambda d: d["cases"][0]["subjects"][0].update(layers=[]), cli.WRONG_USAGE),
+    "nothing observed": (
+        a_verdict(a_subject(changes=dict.fromkeys(KEYS["train"], ABSENT))),
+        claim_agreement,
+        cli.WRONG_USAGE,
+    ),
+    "one case of two without subjects": (
+        Verdict([*HEALTHY.cases, *a_verdict().cases], {}),
+        claim_agreement,
+        cli.WRONG_USAGE,
+    ),
+    "could not finish": (a_verdict(a_subject(failure="dead")), lambda d: None, cli.WRONG_USAGE),
+    "could not finish, and owes the rest": (
+        a_verdict(
+            a_subject(changes=dict.fromkeys(KEYS["train"][4:], MISSING), failure="dead"),
+            a_subject(label="lucid"),
+        ),
+        lambda d: None,
+        cli.WRONG_USAGE,
+    ),
+    "could not finish, and was wrong before": (
+        a_verdict(a_subject(changes={CONV: OVER}, failure="dead")),
+        lambda d: None,
+        cli.DISAGREES,
+    ),
+    "one subject wrong, another dead": (
+        a_verdict(a_subject(failure="dead"), a_subject(label="lucid", changes={CONV: OVER})),
+        lambda d: None,
+        cli.DISAGREES,
+    ),
+}
+
+
+@pytest.mark.parametrize(("verdict", "change", "status"), CLAIMS.values(), ids=list(CLAIMS))
+def test_every_report_says_what_the_layers_say(
+    verdict: Verdict, change: Any, status: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = json.loads(json.dumps(verdict_to_dict(verdict)))
+    change(document)
+    (tmp_path / "verdict.json").write_text(json.dumps(document))
+    made = {name: tmp_path / f"made.{name}" for name in ("json", "junit", "html")}
+    options = [part for name, path in made.items() for part in (f"--{name}", str(path))]
+    assert cli.run(["report", str(tmp_path / "verdict.json"), *options]) == status
+    green = status == cli.AGREES
+    out = capsys.readouterr().out
+    assert out.rstrip().splitlines()[-1] == {0: "agrees", 1: "disagrees", 2: "could not be done"}[status]
+    again = json.loads(made["json"].read_text())
+    assert again["agrees"] is green
+    assert (int(ElementTree.parse(made["junit"]).getroot().get("failures", "")) == 0) is green
+    assert (f"<title>{'agrees' if green else ''}" in made["html"].read_text()) is green or not green
+    assert ('<span class="verdict good">' in made["html"].read_text()) is green
+    for case in again["cases"]:
+        for subject in case["subjects"]:
+            assert ("agrees in all" in subject["sentence"]) is subject["agrees"] or subject["failure"]
+
+
+DEEP = 100_000
+
+
+HOSTILE: dict[str, tuple[Callable[[dict[str, Any]], object] | bytes, str]] = {
+    "nested lists": (b"[" * DEEP + b"]" * DEEP, "nested too deeply"),
+    "nested objects": (b'{"a":' * DEEP + b"1" + b"}" * DEEP, "nested too deeply"),
+    "a list": (b"[]", "the format of .* is None"),
+    "a number of a million digits": (b"9" * 1_000_000, "is not JSON"),
+    "no text": (b"\xff\xfe\x00", "is not JSON"),
+    "null": (b"null", "the format of .* is None"),
+    "a strange format": (lambda d: d.update(format=["x"] * 999), "the format of"),
+    "an unknown status": (lambda d: each_layer(d, status="fine"), "'status' of a layer is 'fine'"),
+    "an unknown kind": (
+        lambda d: d["cases"][0]["subjects"][0]["layers"][0].update(kind="weight"),
+        "'kind' of a layer is 'weight'",
+    ),
+    "a huge integer": (lambda d: each_layer(d, error=10**400), "'error' of a layer is 1000"),
+    "a truth value for a number": (lambda d: each_layer(d, error=True), "'error' of a layer is True"),
+    "a negative error": (lambda d: each_layer(d, error=-1.0), "'error' of a layer is -1.0"),
+    "minus infinity": (lambda d: each_layer(d, budget="-Infinity"), "'budget' of a layer is '-Infinity'"),
+    "a huge channel": (lambda d: each_layer(d, channel=10**30), "'channel' of a layer is 1000"),
+    "a view of its own": (lambda d: d["cases"][0]["subjects"][0].update(view="any"), "'view' of a subject is 'any'"),
+    "a precision of its own": (
+        lambda d: d["cases"][0]["subjects"][0].update(precision="int4"),
+        "'precision' of a subject is 'int4'",
+    ),
+    "seconds without end": (lambda d: d["cases"][0].update(seconds="Infinity"), "'seconds' of a case is 'Infinity'"),
+    "a shape of text": (lambda d: d["cases"][0].update(shape=["\x1b[2J"]), "'shape' of a case"),
+    "a version that is none": (lambda d: d["versions"].update(numpy=[[]]), "the version of 'numpy' is no text"),
+    "a place outside": (lambda d: d["cases"][0]["subjects"][0].update(first=-1), "'first' of a subject is -1"),
+    "layers that are text": (lambda d: d["cases"][0]["subjects"][0].update(layers=["x"]), "a layer is str"),
+    "a layer twice": (
+        lambda d: d["cases"][0]["subjects"][0]["layers"].append(d["cases"][0]["subjects"][0]["layers"][0]),
+        "a layer of a subject is there twice",
+    ),
+}
+
+
+@pytest.mark.parametrize(("made", "words"), HOSTILE.values(), ids=list(HOSTILE))
+def test_a_hostile_document_is_one_sentence(
+    made: Any, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = json.loads(json.dumps(verdict_to_dict(HEALTHY)))
+    if not isinstance(made, bytes):
+        made(document)
+    path = tmp_path / "verdict.json"
+    path.write_bytes(made if isinstance(made, bytes) else json.dumps(document).encode())
+    assert cli.run(["report", str(path)]) == cli.WRONG_USAGE
+    told = capsys.readouterr()
+    assert re.search(words, told.err)
+    assert told.err.count("\n") == 1
+    assert "Traceback" not in told.err
+
+
+@pytest.mark.parametrize("depth", [100, 400, 700, 950])
+def test_what_is_nested_in_a_field_that_nobody_knows_is_no_traceback(
+    depth: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = json.dumps(verdict_to_dict(HEALTHY))
+    (tmp_path / "verdict.json").write_text(f'{{"more": {"[" * depth}{"]" * depth}, {text[1:]}')
+    options = ["--json", str(tmp_path / "again.json"), "--html", str(tmp_path / "page.html")]
+    status = cli.run(["report", str(tmp_path / "verdict.json"), *options])
+    told = capsys.readouterr().err
+    assert (status, told) == (cli.AGREES, "") or (status, "nested too deeply" in told) == (cli.WRONG_USAGE, True)
+
+
+NAMES = [
+    "\x1b[31mred",
+    "a\u202eb",
+    "\x07\x00",
+    "two\nlines",
+    "zero\u200bwidth",
+    "\ud800",
+    "]]>&<\"'",
+    "[/bold]",
+    "\x9b2J",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_report_obeys_a_name(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = json.loads(json.dumps(verdict_to_dict(FAULTY)))
+    for case in document["cases"]:
+        case.update(name=name, truth=name, input=name)
+        for subject in case["subjects"]:
+            subject.update(subject=name, sentence=name, failure=name)
+            for place, layer in enumerate(subject["layers"]):
+                layer.update(name=f"{name}{place}", note=name, difference=name)
+    (tmp_path / "verdict.json").write_text(json.dumps({**document, "versions": {name: name}}))
+    options = [part for kind in ("html", "junit") for part in (f"--{kind}", str(tmp_path / kind))]
+    assert cli.run(["report", str(tmp_path / "verdict.json"), *options]) == cli.DISAGREES
+    texts = [capsys.readouterr().out, (tmp_path / "html").read_text(), (tmp_path / "junit").read_text()]
+    ElementTree.parse(tmp_path / "junit")
+    for text in texts:
+        assert all(each.isprintable() or each == "\n" for each in text)

@@ -21,13 +21,16 @@ from typing import Any
 
 import numpy as np
 
+from lucid.console import leave, run_command
 from oracle.budget import free_budget, in_float64
 from oracle.case import Case
 from oracle.compare import execution_order
 from oracle.digest import digest_later
+from oracle.errors import UsageError
+from oracle.files import write_whole
 from oracle.golden import FORMAT, LAW, MANIFEST, STORED, GoldenError, encode_golden, golden_cases, seal
 from oracle.subjects import find_subject
-from oracle.trace import Key, Kind, Trace, write_whole
+from oracle.trace import Key, Kind, Trace
 from oracle.truth import agreement
 from oracle.verdict import versions
 
@@ -121,6 +124,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if differing else 0
 
 
+def _status() -> int:
+    try:
+        return main()
+    except SystemExit as ended:  # argparse has said why, or helped
+        return int(ended.code or 0)
+
+
 def _manifest(directory: Path) -> dict[str, Any]:
     """What is there already, if it is of this law and format."""
     try:
@@ -148,8 +158,4 @@ def _write_manifest(found: dict[str, Any], order: Sequence[str], directory: Path
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except GoldenError as error:
-        print(f"make_golden: {error}", file=sys.stderr)
-        sys.exit(2)
+    leave(lambda: run_command("make_golden", _status, told=(UsageError,)))

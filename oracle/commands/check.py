@@ -12,10 +12,9 @@ from oracle.commands.options import OutputConsole, names_option, report_options,
 from oracle.commands.progress import progress
 from oracle.errors import UsageError
 from oracle.report import write_reports
+from oracle.report.json_report import exit_status
 from oracle.report.terminal import print_verdict
 from oracle.verdict import DEFAULT_SUBJECTS, DEFAULT_VIEWS, check
-
-AGREES, DISAGREES = 0, 1
 
 
 @click.command("check")
@@ -101,7 +100,7 @@ def command(
         write_reports(verdict, json=json_path, junit=junit_path, html=html_path)
     finally:
         print_verdict(verdict, OutputConsole(), tables=not quiet, worst=worst, every=every)
-    return AGREES if verdict.agrees else DISAGREES
+    return exit_status(verdict)
 
 
 def _split(subjects: tuple[str, ...]) -> list[str]:

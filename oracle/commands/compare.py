@@ -6,13 +6,15 @@ from pathlib import Path
 
 import click
 
+from lucid.console import visible
 from oracle.commands.options import OutputConsole, names_option, report_options, require_writable
 from oracle.commands.progress import progress
 from oracle.compare import PRECISIONS, Precision
 from oracle.report import write_reports
+from oracle.report.json_report import exit_status
 from oracle.report.terminal import print_verdict
 
-AGREES, DISAGREES = 0, 1
+_NOTED = 10  # names that are none of a trace's tensor
 
 
 @click.command("compare")
@@ -65,15 +67,17 @@ def command(
     rules = None if names is None else Rules.read(names)
     subject = FileSubject(str(trace), rules=rules)
     found = Golden.load(golden, directory)
+    read = subject.listing.read({key: found.shape(key) for key in found})
     with progress(quiet) as step:
         verdict = compare_trace(
-            subject.file.trace, found, precision, label=subject.label, stored=stored, rules=rules, progress=step
+            read.trace, found, precision, label=subject.label, stored=stored, rules=rules, progress=step
         )
     write_reports(verdict, json=json_path, junit=junit_path, html=html_path)
     console = OutputConsole()
     print_verdict(verdict, console, tables=not quiet, worst=worst, every=every)
-    for stranger in subject.file.strangers:
-        console.print(
-            f"note: {stranger!r} in {trace} is no name of a trace's tensor, and was not compared", markup=False
-        )
-    return AGREES if verdict.agrees else DISAGREES
+    for stranger in read.strangers[:_NOTED]:
+        told = f"note: {stranger!r} in {trace} is no name of a trace's tensor, and was not compared"
+        console.print(visible(told), markup=False)
+    if len(read.strangers) > _NOTED:
+        console.print(f"note: nor were {len(read.strangers) - _NOTED} others", markup=False)
+    return exit_status(verdict)

@@ -11,9 +11,10 @@ from rich.console import Console
 
 from oracle.architecture import SMALL, find_architecture
 from oracle.case import SEEDED, Case, Mode
+from oracle.commands.options import OutputConsole, require_writable
 from oracle.commands.progress import progress
 from oracle.errors import UsageError
-from oracle.trace import write_whole
+from oracle.files import write_whole
 
 # What has to be caught, and named, of the faults that change any bit.
 CAUGHT, NAMED = 0.99, 0.95
@@ -59,17 +60,13 @@ def command(
     """Put each FAULT (all of them by default) into a PyTorch twin and a lucid model, and see which view catches it.
 
     Each strikes a layer drawn at random. The exit status is 1 if less than 99 % of those that change any bit are
-    caught, or the layer of less than 95 % is named.
+    caught, or the layer of less than 95 % is named; 2 if none changed a bit.
     """
     from oracle.faults.table import print_matrix, to_markdown
 
-    for option, path in (("--json", json_path), ("--markdown", markdown)):
-        if path is not None and not path.parent.is_dir():
-            raise UsageError(f"{option}: there is no directory {path.parent}")
+    require_writable(json=json_path, markdown=markdown)
     chosen = _chosen(names, category)
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=120)
+    console = OutputConsole(width=120)
     if listed:
         _print_catalogue(chosen, console)
         return 0
@@ -79,6 +76,8 @@ def command(
     if markdown is not None:
         write_whole(markdown, to_markdown(matrix).encode())
     print_matrix(matrix, console, table=not quiet, every=every or bool(names))
+    if not matrix.live:
+        raise UsageError("faults: none of these changed a bit of any subject: nothing was shown")
     return 0 if matrix.caught_share >= CAUGHT and matrix.named_share >= NAMED else 1
 
 

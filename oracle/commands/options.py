@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +10,7 @@ import click
 from rich.console import Console
 
 from oracle.errors import UsageError
+from oracle.files import writable
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _REPORTS = {
@@ -63,25 +62,27 @@ def require_writable(**paths: Path | None) -> None:
         paths: by option, such as ``json=path``.
 
     Raises:
-        UsageError: a path is a directory, or its directory is missing; or two are the same file.
+        UsageError: a path is no regular file, or its directory is missing; or two are the same file.
     """
     given = {name: path for name, path in paths.items() if path is not None}
+    targets = set()
     for name, path in given.items():
-        if path.is_dir():
-            raise UsageError(f"--{name}: {path} is a directory")
-        if not path.parent.is_dir():
-            raise UsageError(f"--{name}: there is no directory {path.parent}")
-    if len({path.resolve() for path in given.values()}) < len(given):
+        try:
+            targets.add(writable(path))
+        except UsageError as error:
+            raise UsageError(f"--{name}: {error}") from None
+    if len(targets) < len(given):
         raise UsageError(f"{', '.join(f'--{name}' for name in given)}: each report needs a file of its own")
 
 
 class OutputConsole(Console):
-    """Standard output, 100 columns wide where it is no terminal. A reader that leaves (``| head``) is no error."""
+    """Standard output (or error output), ``width`` columns wide where it is no terminal."""
 
-    def __init__(self) -> None:
-        super().__init__(highlight=False)
+    def __init__(self, width: int = 100, *, stderr: bool = False) -> None:
+        super().__init__(highlight=False, stderr=stderr)
         if not self.is_terminal:
-            super().__init__(highlight=False, width=100)
+            super().__init__(highlight=False, stderr=stderr, width=width)
 
     def on_broken_pipe(self) -> None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        """Leave it to the command's entry, which knows the status; rich itself would leave with 1, a disagreement."""
+        raise

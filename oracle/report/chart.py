@@ -98,7 +98,10 @@ def draw(heading: str, layers: Sequence[tuple[int, dict[str, Any]]], first: int 
             return zero if zero is not None else bottom
         if not math.isfinite(number):
             return beyond if beyond is not None else top
-        return bottom - (math.log10(number) - low) / (high - low) * (bottom - top)
+        return place_power(math.log10(number))
+
+    def place_power(exponent: float) -> float:
+        return bottom - (exponent - low) / (high - low) * (bottom - top)
 
     marks = [
         Mark(
@@ -116,7 +119,7 @@ def draw(heading: str, layers: Sequence[tuple[int, dict[str, Any]]], first: int 
         heading,
         marks,
         _steps([(position, place(budget)) for position, budget in enumerate(budgets) if budget < math.inf], across),
-        _decades(low, high, lambda exponent: place(10.0**exponent)),
+        _decades(low, high, place_power),
         _stages([layer["name"] for _, layer in layers], across),
         round(max(1.4, min(3.6, across * 0.42)), 2),
         found,

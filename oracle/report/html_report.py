@@ -8,10 +8,11 @@ import math
 from pathlib import Path
 from typing import Any
 
+from lucid.console import DONE
+from oracle.files import write_whole
 from oracle.report.chart import Chart, draw
-from oracle.report.json_report import Document, is_forward, state, value
+from oracle.report.json_report import OUTCOMES, Document, exit_status, is_forward, shown, state, value
 from oracle.report.terminal import case_title
-from oracle.trace import write_whole
 
 _KINDS = {
     "activation": "output",
@@ -35,10 +36,17 @@ def to_html(document: Document) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    document = shown(document)
+    status = exit_status(document)
     rows: list[dict[str, Any]] = []
     cases = [_case(case, rows) for case in document["cases"]]
     return environment.get_template("report.html.j2").render(
-        agrees=document["agrees"], versions=document["versions"], cases=cases, rows=rows, total=len(rows)
+        agrees=status == DONE,
+        outcome=OUTCOMES[status],
+        versions=document["versions"],
+        cases=cases,
+        rows=rows,
+        total=len(rows),
     )
 
 

@@ -7,20 +7,18 @@ whose own parameters are not the case's, is one failed test more, so that no sui
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from lucid.console import visible
+from oracle.files import write_whole
 from oracle.report.json_report import Document, state, value
-from oracle.trace import write_whole
 
 _NEUTRAL_MEANS = {
     "not observed": "the subject did not hand it over",
     "not judged": "its budget is too large a share of it to tell anything",
 }
-# What XML 1.0 cannot hold, not even escaped.
-_ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def to_junit(document: Document) -> bytes:
@@ -29,8 +27,10 @@ def to_junit(document: Document) -> bytes:
     for case in document["cases"]:
         for subject in case["subjects"]:
             root.append(_suite(case, subject))
-    if not any(len(suite.findall("testcase")) for suite in root):
-        root.append(_empty_suite())
+        if not case["subjects"]:
+            root.append(_empty_suite(case["name"]))
+    if not len(root):
+        root.append(_empty_suite("nothing"))
     for total in ("tests", "failures", "errors"):
         root.set(total, str(sum(int(suite.get(total, "0")) for suite in root)))
     root.set("time", f"{sum(float(suite.get('time', '0')) for suite in root):.3f}")
@@ -78,9 +78,9 @@ def _suite(case: dict[str, Any], subject: dict[str, Any]) -> ElementTree.Element
     return suite
 
 
-def _empty_suite() -> ElementTree.Element:
-    suite = ElementTree.Element("testsuite", name="nothing")
-    test = ElementTree.SubElement(suite, "testcase", name="the whole run", classname="nothing")
+def _empty_suite(name: str) -> ElementTree.Element:
+    suite = ElementTree.Element("testsuite", name=_text(name))
+    test = ElementTree.SubElement(suite, "testcase", name="the whole run", classname=_text(name))
     _outcome(test, "failure", "nothing compared", "nothing was compared, which is no agreement")
     _count(suite, 0.0)
     return suite
@@ -114,4 +114,5 @@ def _why(layer: dict[str, Any]) -> str:
 
 
 def _text(text: str) -> str:
-    return _ILLEGAL.sub("\N{REPLACEMENT CHARACTER}", text)
+    """What is printed of a name. (XML 1.0 cannot hold most control characters at all, not even escaped.)"""
+    return visible(text)

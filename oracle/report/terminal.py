@@ -16,7 +16,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from oracle.report.json_report import Document, is_forward, state, value, verdict_to_dict
+from lucid.console import DONE
+from oracle.report.json_report import (
+    OUTCOMES,
+    Document,
+    exit_status,
+    is_forward,
+    shown,
+    state,
+    value,
+    verdict_to_dict,
+)
 
 if TYPE_CHECKING:
     from oracle.verdict import Verdict
@@ -46,7 +56,7 @@ def print_verdict(
         worst: how many tensors to list, those that used most of their budget, whether they are out of line or not.
         every: list every tensor.
     """
-    document = verdict if isinstance(verdict, Mapping) else verdict_to_dict(verdict)
+    document = shown(verdict if isinstance(verdict, Mapping) else verdict_to_dict(verdict))
     marks = _Marks(console.encoding)
     for case in document["cases"]:
         console.print(f"[bold]{escape(case_title(case))}[/bold]")
@@ -66,10 +76,8 @@ def print_verdict(
             elif len(choice.keys) < len(choice.order):
                 console.print("--all lists every tensor", style="dim")
         console.print()
-    if document["agrees"]:
-        console.print("[bold green]agrees[/bold green]")
-    else:
-        console.print("[bold red]disagrees[/bold red]")
+    status = exit_status(document)
+    console.print(OUTCOMES[status], style="bold green" if status == DONE else "bold red")
 
 
 def _print_notes(part: Mapping[str, Any], console: Console) -> None:

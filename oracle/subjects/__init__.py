@@ -134,8 +134,12 @@ def find_subject(text: str) -> Subject:
         raise UsageError(f"subject: got {text!r}; {_known(name)}, and your own as MODULE:CLASS or PATH.py:CLASS")
     try:
         subject: Subject = made(*options)
-    except TypeError as error:
-        raise UsageError(f"subject: {text!r} cannot be made with the options {options}: {error}") from error
+        _ = subject.label
+    except (UsageError, MemoryError):
+        raise
+    except Exception as error:  # a subject is foreign code
+        told = str(error) if isinstance(error, TypeError) else f"{type(error).__name__}: {error}"
+        raise UsageError(f"subject: {text!r} cannot be made with the options {options}: {told}") from error
     return subject
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 
 import lucid
+from lucid.onnx._need import need
 from oracle.case import Case, Mode
 from oracle.driving import Layerwise
 from oracle.errors import UsageError
@@ -17,6 +17,9 @@ from oracle.subjects import Brought, Subject, choose, positive, take
 from oracle.subjects.lucid_engine import layers, make_model
 from oracle.subjects.onnx_names import ForeignGraph, own_weights, read_parameters
 from oracle.trace import Kind, Recorder
+
+need("onnxruntime", "the subject onnxruntime")  # without its telemetry, which can be switched off before alone
+import onnxruntime  # noqa: E402
 
 _LEVELS = {
     "optimized": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
