@@ -447,6 +447,9 @@ def worst_channel(found: np.ndarray | None, allowed: np.ndarray | None) -> tuple
 class Comparison:
     """A recorder that judges each tensor when it comes and keeps only the verdict.
 
+    In the view ``free`` a gradient is judged at what the subject decided forward, so gradients wait until every
+    activation that the subject owes has come, or until the end; the verdicts do not depend on the order of recording.
+
     Args:
         keys: what the subject owes, in the order of execution.
         view: how it is looked at.
@@ -466,20 +469,34 @@ class Comparison:
         self._absent: Status = "not observed" if partial else "missing"
         self._wanted = set(self._keys)
         self._found: dict[Key, LayerVerdict | Future[LayerVerdict]] = {}
+        self._owed = {key for key in self._keys if key[0] == "activation"} if view == "free" else set()
+        self._waiting: dict[Key, np.ndarray] = {}
 
     def record(self, kind: Kind, name: str, array: np.ndarray) -> None:
-        """Judge one tensor."""
+        """Judge one tensor, or keep it until it can be judged."""
         key = (kind, name)
-        if key in self._found:
+        if key in self._found or key in self._waiting:
+            self._waiting.pop(key, None)
             self._found[key] = LayerVerdict(kind, name, self._view, "repeated", note="recorded twice")
         elif key not in self._wanted:
             self._found[key] = LayerVerdict(kind, name, self._view, "unexpected", note="the truth has no such tensor")
+        elif self._owed and kind in ("activation_gradient", "parameter_gradient"):
+            self._waiting[key] = np.asarray(array)
         else:
             self._found[key] = self._judge(key, np.asarray(array))
+            self._owed.discard(key)
+            if not self._owed:
+                self._settle()
+
+    def _settle(self) -> None:
+        """Judge what waited."""
+        for key in [key for key in self._keys if key in self._waiting]:
+            self._found[key] = self._judge(key, self._waiting.pop(key))
 
     def layers(self) -> list[LayerVerdict]:
         """The verdicts in the order of execution; what was not recorded is missing, what is strange comes last."""
+        self._settle()
         found = {key: each.result() if isinstance(each, Future) else each for key, each in self._found.items()}
         note = "the subject left no such tensor"
         owed = [found.get(key, LayerVerdict(*key, self._view, self._absent, note=note)) for key in self._keys]
-        return owed + [each for key, each in found.items() if key not in self._wanted]
+        return owed + [found[key] for key in sorted(found) if key not in self._wanted]

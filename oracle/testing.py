@@ -111,7 +111,7 @@ def to_trace(tensors: Trace | Mapping[Any, Any] | str | Path) -> Trace:
         >>> list(to_trace({"activation/fc": [[1.0, 2.0]], "loss": 0.5}))
         [('activation', 'fc'), ('loss', 'loss')]
     """
-    from oracle.subjects.file import parse_name, read_trace
+    from oracle.subjects.file import as_recorded, parse_name, read_trace
     from oracle.trace import Trace
 
     if isinstance(tensors, Trace):
@@ -126,7 +126,7 @@ def to_trace(tensors: Trace | Mapping[Any, Any] | str | Path) -> Trace:
                 f"trace: {name!r} is no name of a trace's tensor; may be such as 'activation/layer1.0.conv1', "
                 "'activation_gradient/layer1.0.conv1', 'parameter_gradient/layer1.0.conv1.weight' or 'loss'"
             )
-        trace.record(*key, _to_numpy(value))
+        trace.record(*key, as_recorded(key, _to_numpy(value)))
     return trace
 
 

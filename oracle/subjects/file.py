@@ -84,7 +84,7 @@ def collect(tensors: Iterator[tuple[str, np.ndarray, str]], origin: str) -> Trac
             raise UsageError(f"trace: {origin}: {text} is stored as {dtype}; may be {', '.join(FLOATS)}")
         if key in trace:
             raise UsageError(f"trace: {origin}: {text} is there twice")
-        trace.record(*key, array.reshape(()) if key[0] == "loss" and array.size == 1 else array)
+        trace.record(*key, as_recorded(key, array))
         stored[key] = dtype
     return TraceFile(trace, stored, tuple(strangers))
 
@@ -101,6 +101,16 @@ def parse_name(text: str) -> Key | None:
     head, _, name = text.partition("/")
     kind = next((kind for kind in KINDS if kind == head), None)
     return (kind, name) if kind is not None and name else None
+
+
+def as_recorded(key: Key, array: np.ndarray) -> np.ndarray:
+    """A tensor as a trace has it: the loss is a number, whether it was written as one or as an array of one.
+
+    Example:
+        >>> [as_recorded((kind, kind), np.ones(1)).shape for kind in ("loss", "activation")]
+        [(), (1,)]
+    """
+    return array.reshape(()) if key[0] == "loss" and array.size == 1 else array
 
 
 def file_name(key: Key) -> str:
