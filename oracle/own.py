@@ -192,9 +192,12 @@ class _Own:
         self._judge(wanted)
         pooled = parts[0].pooled
         if pooled is not None and len(parts) == 1 and self._found[key].status == "over":
-            placed, ties = pool_gradient(*pooled, self._trace[key])
+            placed, fitted, ties = pool_gradient(*pooled, self._trace[key])
             if ties:
-                again = replace(judge_local(replace(wanted, exact=placed), self._trace[key]), view="own")
+                unit = mean_square(max(self._rounding.sums, self._rounding.store))
+                allowed = Deviation(np.square(fitted) + 4 * unit * np.square(placed) + wanted.deviation.own)
+                wanted = replace(wanted, exact=placed, deviation=allowed)
+                again = replace(judge_local(wanted, self._trace[key]), view="own")
                 if again.agrees:
                     self._found[key] = replace(again, note=TIE_NOTE.format(ties))
 

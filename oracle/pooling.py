@@ -16,7 +16,9 @@ Array = np.ndarray[Any, Any]
 
 TIE_NOTE = "{} windows of the max pooling have equal largest elements: judged at the subject's own choice among them"
 _KERNEL, _STRIDE, _PADDING = 3, 2, 1
-_ROUNDS = 200
+_ROUNDS = 400
+# The share of a window's gradient to which the fit is trusted.
+FITTED = 1e-3
 
 
 def windows_of(shape: tuple[int, ...]) -> tuple[Array, Array]:
@@ -39,7 +41,7 @@ def windows_of(shape: tuple[int, ...]) -> tuple[Array, Array]:
     return positions.reshape(rows * columns, -1), inside
 
 
-def pool_gradient(image: Array, gradient: Array, found: Array) -> tuple[Array, int]:
+def pool_gradient(image: Array, gradient: Array, found: Array) -> tuple[Array, Array, int]:
     """The gradient of a max pooling's input at that share among equal elements which comes nearest to ``found``.
 
     Args:
@@ -48,7 +50,8 @@ def pool_gradient(image: Array, gradient: Array, found: Array) -> tuple[Array, i
         found: the subject's gradient of its input, ``(N, C, H, W)``.
 
     Returns:
-        It, and in how many windows that get a gradient elements are equal.
+        It; how far each element of it may be off, since the share is fitted; and in how many windows that get a
+        gradient elements are equal.
 
     Example:
         >>> image, gradient = np.ones((1, 1, 2, 2)), np.ones((1, 1, 1, 1))
@@ -68,13 +71,15 @@ def pool_gradient(image: Array, gradient: Array, found: Array) -> tuple[Array, i
     single = ~tied
     first = np.take_along_axis(at, largest.argmax(2)[:, :, None], 2)[:, :, 0]
     base = np.bincount(first[single], dy[single], minlength=flat.size)
-    count = int(tied.sum())
+    count, fitted = int(tied.sum()), np.zeros(flat.size)
     if count:
         legal, places, weight = largest[tied], at[tied], dy[tied]
         blocked = top[tied] == 0
         share = _shares(np.asarray(found, np.float64).reshape(-1) - base, legal, places, weight, blocked)
         base = base + np.bincount(places.ravel(), (share * weight[:, None]).ravel(), minlength=flat.size)
-    return base.reshape(image.shape), count
+        reach = (legal * np.abs(weight)[:, None]).ravel()
+        fitted = FITTED * np.bincount(places.ravel(), reach, minlength=flat.size)
+    return base.reshape(image.shape), fitted.reshape(image.shape), count
 
 
 def _shares(wanted: Array, legal: Array, places: Array, weight: Array, blocked: Array) -> Array:
@@ -82,18 +87,20 @@ def _shares(wanted: Array, legal: Array, places: Array, weight: Array, blocked: 
     come nearest to ``wanted``: projected gradient descent. At most four windows hold an element, which bounds the
     step."""
     share = legal / legal.sum(1, keepdims=True)
-    best, least = share, np.inf
-    for _ in range(_ROUNDS):
-        made = np.bincount(places.ravel(), (share * weight[:, None]).ravel(), minlength=wanted.size)
+    ahead, momentum = share, 1.0
+    for _ in range(_ROUNDS):  # with Nesterov's momentum (Beck and Teboulle, "A fast iterative shrinkage-thresholding")
+        made = np.bincount(places.ravel(), (ahead * weight[:, None]).ravel(), minlength=wanted.size)
         apart = (wanted - made)[places] * legal
-        left = float(np.square(apart).sum())
-        if left < least:
-            best, least = share, left
-        moved = share + apart / (4.0 * weight[:, None])
+        if not (np.abs(apart) > 1e-6 * np.abs(weight)[:, None]).any():
+            return ahead
+        moved = ahead + apart / (4.0 * weight[:, None])
         clipped = np.maximum(moved, 0.0) * legal
         free = blocked & (clipped.sum(1) <= 1)
-        share = np.where(free[:, None], clipped, _onto_simplex(moved, legal))
-    return best
+        after = np.where(free[:, None], clipped, _onto_simplex(moved, legal))
+        further = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
+        ahead = after + (momentum - 1) / further * (after - share)
+        share, momentum = after, further
+    return share
 
 
 def _onto_simplex(share: Array, legal: Array) -> Array:

@@ -58,7 +58,7 @@ def changed(trace: Trace, change: Callable[[Key, np.ndarray], np.ndarray | None]
 def test_healthy_runs_agree(model: str, mode: Mode, subject: str, seed: int) -> None:
     verdict = judged(healthy(model, mode, subject, seed), case_of(model, mode, seed), subject)
     assert verdict.agrees, verdict.sentence()
-    assert len(verdict.judged) > 0.9 * len(verdict.layers), verdict.sentence()
+    assert len(verdict.judged) > 0.8 * len(verdict.layers), verdict.sentence()
 
 
 @pytest.mark.parametrize("level", ["optimized", "extended", "basic", "unoptimized"])
@@ -95,7 +95,8 @@ def test_gradients_that_were_never_computed_disagree_in_bfloat16() -> None:
     assert {(layer.kind, layer.name) for layer in own.judged if not layer.agrees} == drowned
     before = tensors_compared()
     assert_matches_golden(trace, golden, "bfloat16")
-    assert tensors_compared() - before == len(trace)  # what one view could not judge, the other did
+    either = {(layer.kind, layer.name) for each in (free, own) for layer in each.judged}
+    assert tensors_compared() - before == len(either) > len(free.judged)  # what one view cannot judge, the other does
 
 
 def first_image(array: np.ndarray) -> np.ndarray:
@@ -216,10 +217,9 @@ def test_a_tie_may_go_to_any_of_equal_elements(convention: str) -> None:
     image = generator.integers(1, 4, (2, 3, 9, 8)).astype(np.float64)
     gradient = generator.standard_normal((2, 3, 5, 4))
     found = placed(image, gradient, convention)
-    nearest, ties = pool_gradient(image, gradient, found)
-    error = np.sqrt(np.square(nearest - found).mean() / np.square(found).mean())
+    nearest, fitted, ties = pool_gradient(image, gradient, found)
     assert ties > 10
-    assert (error < 1e-6) == (convention != "twice"), error
+    assert (np.abs(nearest - found) <= fitted + 1e-12).all() == (convention != "twice")
 
 
 @pytest.mark.parametrize("convention", ["first", "last", "shared", "twice"])
