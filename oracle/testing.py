@@ -21,7 +21,7 @@ from lucid.console import visible
 from oracle.errors import UsageError
 
 if TYPE_CHECKING:
-    from oracle.compare import Precision, SubjectVerdict
+    from oracle.compare import Precision
     from oracle.golden import Golden
     from oracle.names import Rules
     from oracle.trace import Key, Trace
@@ -93,16 +93,21 @@ def assert_agrees(verdict: Verdict) -> None:
     global _compared
     if not verdict.agrees:
         raise OutOfLineError(verdict)
-    _compared += sum(len(_observed(subject)) for case in verdict.cases for subject in case.subjects)
+    judged = {
+        (case.case.name, subject.subject, layer.kind, layer.name)
+        for case in verdict.cases
+        for subject in case.subjects
+        for layer in subject.judged
+    }
+    _compared += len(judged)
 
 
 def tensors_compared() -> int:
-    """How many tensors `assert_agrees` and `assert_matches_golden` have found in line in this process."""
+    """How many tensors `assert_agrees` and `assert_matches_golden` have found in line in this process.
+
+    A tensor counts once, in however many views it was judged, and not at all where no view could judge it.
+    """
     return _compared
-
-
-def _observed(subject: SubjectVerdict) -> list[Any]:
-    return [layer for layer in subject.layers if layer.status != "not observed"]
 
 
 def to_trace(
@@ -124,7 +129,7 @@ def to_trace(
         >>> list(to_trace({"activation/fc": [[1.0, 2.0]], "loss": 0.5}))
         [('activation', 'fc'), ('loss', 'loss')]
     """
-    from oracle.subjects.file import parse_name, read_trace
+    from oracle.subjects.file import as_recorded, parse_name, read_trace
     from oracle.trace import Trace
 
     if isinstance(tensors, Trace):
@@ -142,7 +147,7 @@ def to_trace(
                 f"trace: {name!r} is no name of a trace's tensor; may be such as 'activation/layer1.0.conv1', "
                 "'activation_gradient/layer1.0.conv1', 'parameter_gradient/layer1.0.conv1.weight' or 'loss'"
             )
-        trace.record(*key, _to_numpy(value))
+        trace.record(*key, as_recorded(key, _to_numpy(value)))
     return trace
 
 
@@ -164,7 +169,7 @@ def _message(verdict: Verdict) -> str:
             if subject.agrees:
                 continue
             lines.append(f"{case.case.name}: {subject.sentence()}")
-            over = [layer for layer in _observed(subject) if not layer.agrees]
+            over = [layer for layer in subject.judged if not layer.agrees]
             lines += [f"  {describe(layer)}: {_row(layer)}" for layer in over[:_CLOSEST]]
             if len(over) > _CLOSEST:
                 lines.append(f"  and {len(over) - _CLOSEST} more of {len(subject.layers)} tensors")

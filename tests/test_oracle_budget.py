@@ -18,7 +18,6 @@ from oracle.budget import (  # noqa: E402
     f_quantile,
     free_budget,
     incomplete_beta,
-    rectified_layers,
     truth_at,
 )
 from oracle.case import Case  # noqa: E402
@@ -89,7 +88,7 @@ def test_what_cannot_be_budgeted() -> None:
 def test_at_its_own_decisions_the_truth_is_the_truth(block: str) -> None:
     case = case_of(block)
     truth, driven = find_subject("torch:float64").trace(case), Trace()
-    decisions = decisions_of(truth, rectified_layers(case))
+    decisions = decisions_of(case, truth)
     assert isinstance(decisions, Decisions)
     run_driven(case, driven, decisions)
     assert set(driven) == set(truth)

@@ -5,7 +5,9 @@ The file is safetensors or NumPy's .npz, and each tensor in it is named ``KIND/N
 - ``activation/layer1.0.conv1``: the output of a layer or of a residual block (``activation/layer1.0``);
 - ``activation_gradient/layer1.0.conv1``: the gradient of the loss by that output;
 - ``parameter_gradient/layer1.0.conv1.weight``: the gradient by a parameter;
-- ``loss``: the loss of a train step.
+- ``loss``: the loss of a train step;
+- ``statistic/layer1.0.bn1.running_mean`` (or without ``statistic/``, as a state dictionary has it), and
+  ``running_var``: what a batch normalisation keeps after the train step.
 
 Names of torchvision's layout, and with wrappers' prefixes, are read too (`oracle.names`), others with a file of rules.
 
@@ -71,7 +73,7 @@ class Listing:
                 array = entry.read()
             else:
                 array = _stand_in(entry, self.path)
-            trace.record(*key, array.reshape(()) if key[0] == "loss" and array.size == 1 else array)
+            trace.record(*key, as_recorded(key, array))
         return TraceFile(trace, {key: entry.dtype for key, entry in self.entries.items()}, self.strangers)
 
 
@@ -168,12 +170,26 @@ def parse_name(text: str) -> Key | None:
     Example:
         >>> parse_name("activation/fc"), parse_name("loss"), parse_name("fc.weight")
         (('activation', 'fc'), ('loss', 'loss'), None)
+        >>> parse_name("stem.1.running_mean")
+        ('statistic', 'stem.1.running_mean')
     """
     if text == "loss":
         return ("loss", "loss")
+    if text.endswith((".running_mean", ".running_var")) and "/" not in text:  # as a state dictionary has them
+        return ("statistic", text)
     head, _, name = text.partition("/")
     kind = next((kind for kind in KINDS if kind == head), None)
     return (kind, name) if kind is not None and name else None
+
+
+def as_recorded(key: Key, array: np.ndarray) -> np.ndarray:
+    """A tensor as a trace has it: the loss is a number, whether it was written as one or as an array of one.
+
+    Example:
+        >>> [as_recorded((kind, kind), np.ones(1)).shape for kind in ("loss", "activation")]
+        [(), (1,)]
+    """
+    return array.reshape(()) if key[0] == "loss" and array.size == 1 else array
 
 
 def file_name(key: Key) -> str:
