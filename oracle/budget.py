@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -30,6 +30,7 @@ import numpy as np
 from oracle.case import Case
 from oracle.compare import Budget, Difference, Precision, channels, measure, root_mean_square
 from oracle.errors import UsageError
+from oracle.layer import pooled_layer
 from oracle.profile import Profile, profile_of
 from oracle.trace import Key, Kind, Trace
 
@@ -75,20 +76,13 @@ class _Spread:
 SIDE_NOTE = "judged at the subject's own decisions: {} elements of a ReLU or max pooling went the other way"
 
 
-def decisions_of(trace: Trace, rectified: Iterable[str]) -> object:
-    """The `Decisions` of a run, from its tensors."""
-    from oracle.mirror.driven_twin import Decisions
+def decisions_of(case: Case, trace: Trace) -> object:
+    """The `Decisions` of a run of ``case``, from its tensors, whatever their order."""
+    from oracle.mirror.driven_twin import Decisions, pooling_winners
 
-    return Decisions({name: trace["activation", name] > 0 for name in rectified}, winners_before(trace))
-
-
-def winners_before(trace: Trace) -> np.ndarray:
-    """The winners of a run's max pooling, from the output of the layer before it."""
-    from oracle.mirror.driven_twin import pooling_winners
-
-    names = trace.names("activation")
-    before = names[names.index("maxpool") - 1]
-    return pooling_winners(np.asarray(trace["activation", before], order="C"))
+    before = trace["activation", pooled_layer(case.architecture)]
+    passed = {name: trace["activation", name] > 0 for name in rectified_layers(case)}
+    return Decisions(passed, pooling_winners(np.asarray(before, order="C")))
 
 
 def truth_at(case: Case, truth: Trace, passed: Mapping[str, np.ndarray], winners: np.ndarray | None) -> Trace:
@@ -102,7 +96,7 @@ def truth_at(case: Case, truth: Trace, passed: Mapping[str, np.ndarray], winners
     """
     from oracle.mirror.driven_twin import Decisions, run_driven
 
-    own = decisions_of(truth, rectified_layers(case))
+    own = decisions_of(case, truth)
     assert isinstance(own, Decisions)
     moved = Trace()
     run_driven(case, moved, Decisions({**own.passed, **passed}, own.winners if winners is None else winners))
@@ -198,7 +192,7 @@ def _disturbed_runs(
     roundoff = roundoff_of(profile).times(magnified)
     scales = {key: root_mean_square(truth[key]) for key in truth}
     spread = _Spread(truth, scales, magnified)
-    decisions = decisions_of(truth, rectified_layers(case))
+    decisions = decisions_of(case, truth)
     for seed in range(count):
         progress(f"{case.name}: {profile}, disturbed run {seed + 1} of {count}")
         text = f"{case.architecture.name}/{case.mode}/{case.seed}/{profile}/{seed}"

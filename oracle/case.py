@@ -11,17 +11,22 @@ at work in every image, and little amplification of rounding, for an amplified r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from lucid.models.seeded import seeded_state, seeded_uniform, seeded_words
 from oracle.architecture import NARROW, Architecture
 from oracle.errors import UsageError
+from oracle.tensors import FLOATS, open_tensors
+
+if TYPE_CHECKING:
+    from oracle.names import Rules
 
 Mode = Literal["eval", "train"]
 State = dict[str, np.ndarray]
@@ -50,6 +55,8 @@ class Case:
         batch: number of images.
         seed: what weights, labels and seeded inputs derive from.
         weights: a safetensors file to take the weights from; ``None`` takes seeded ones.
+        names: a file of rules (`oracle.names.Rules`) for the names in ``weights``, and in what subjects read. It says
+            how to find things, not what is run: two cases that differ in it alone are equal.
 
     Example:
         >>> from oracle.architecture import find_architecture
@@ -65,6 +72,7 @@ class Case:
     batch: int = 1
     seed: int = 0
     weights: Path | None = None
+    names: Path | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.mode not in ("eval", "train"):
@@ -72,6 +80,8 @@ class Case:
         for name, value in (("size", self.size), ("batch", self.batch)):
             if value < 1:
                 raise UsageError(f"{name}: got {value}; must be at least 1")
+        if self.batch * self.architecture.in_channels * self.size**2 > _MOST_ELEMENTS:
+            raise UsageError(f"size: got {self.size} at batch {self.batch}; no machine has memory for that")
         smallest = (-(-self.size // 32)) ** 2 * self.batch
         if self.mode == "train" and smallest < 2:
             raise UsageError(
@@ -115,17 +125,40 @@ class Case:
         Raises:
             UsageError: the weights file cannot be read or does not fit the model.
         """
+        return self._read_state[0]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was assumed to read the weights, in sentences; none of seeded ones."""
+        return () if self.weights is None else tuple(f"weights: {note}" for note in self._read_state[1])
+
+    @cached_property
+    def rules(self) -> Rules:
+        """The rules for names; none without a file of them.
+
+        Raises:
+            UsageError: the file is none of rules.
+        """
+        from oracle.names import Rules
+
+        return Rules() if self.names is None else Rules.read(self.names)
+
+    @cached_property
+    def _read_state(self) -> tuple[State, tuple[str, ...]]:
+        from oracle.adopt import adopt_state
         from oracle.mirror.torch_twin import check_state, parameter_shapes
 
         shapes = parameter_shapes(self.architecture)
         if self.weights is None:
-            return seeded_state(shapes, self.seed)
-        state = read_weights(self.weights)
+            return seeded_state(shapes, self.seed), ()
+        needed = 8 * sum(math.prod(shape) for shape in shapes.values())  # as float64
+        rules, found = self.rules, read_weights(self.weights, needed + _SPARE_BYTES)
         try:
+            state, notes = adopt_state(found, self.architecture, shapes, rules)
             check_state(shapes, state)
-        except ValueError as error:
+        except (ValueError, UsageError) as error:
             raise UsageError(f"weights: {self.weights}: {error}") from None
-        return state
+        return state, notes
 
     def describe(self) -> dict[str, Any]:
         """What a report says of the case."""
@@ -137,8 +170,13 @@ class Case:
             "shape": [self.batch, self.architecture.in_channels, self.size, self.size],
             "seed": self.seed,
             "weights": "seeded" if self.weights is None else str(self.weights),
+            "notes": list(self.notes),
         }
 
+
+_SPARE_BYTES = 64 << 20  # what a weights file may hold beside what the model takes
+_MOST_PIXELS = 1 << 28  # of a picture once its shorter side fits
+_MOST_ELEMENTS = 1 << 40  # of an input: no machine has memory for more
 
 # Height and width of a standard case's images, and how many there are. The last stage of a 72x72 image has 3x3 pixels,
 # the fewest that let a channel hold both signs in every image; the stages before it have odd sides, 5 and 9.
@@ -177,25 +215,37 @@ def standard_shape(architecture: Architecture, mode: Mode) -> tuple[int, int]:
     return _DEEP_EVAL if architecture.block == "preact" else _EVAL
 
 
-def read_weights(path: Path) -> State:
-    """The tensors of a safetensors file, floats as float32.
+def read_weights(path: Path, most: int | None = None) -> State:
+    """The tensors of a safetensors file, floats as float32: bfloat16, float16 and float8 widened, which is exact.
+
+    Args:
+        path: the file.
+        most: how many bytes its tensors may take in memory, all together; no limit by default.
 
     Raises:
-        UsageError: it is missing, corrupt, or holds something else than numbers that NumPy knows.
+        UsageError: it is missing or corrupt, holds more than ``most``, or a parameter in it is not of floats.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        tensors = load_file(path)
-    except OSError as error:
-        raise UsageError(f"weights: cannot read {path}: {error.strerror or error}") from None
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"weights: {path} is not a sound safetensors file: {error}") from None
-    return {
-        name: value.astype(np.float32) if np.issubdtype(value.dtype, np.floating) else value
-        for name, value in tensors.items()
-    }
+    file = open_tensors(path, "weights")
+    total = sum(entry.size for entry in file.entries)
+    if most is not None and total > most:
+        raise UsageError(
+            f"weights: {path} holds tensors of {total / 1e6:,.0f} MB, and this model's take at most "
+            f"{most / 1e6:,.0f} MB: it is of another model"
+        )
+    state: State = {}
+    for entry in file.entries:
+        counts = entry.name.rpartition(".")[2] == "num_batches_tracked"
+        if entry.name in state:
+            raise UsageError(f"weights: {path}: {entry.name!r} is there twice")
+        if entry.dtype in FLOATS:
+            state[entry.name] = entry.read().astype(np.float32)
+        elif counts and entry.dtype in ("int64", "int32", "uint8"):
+            state[entry.name] = entry.read().astype(np.int64)
+        else:
+            raise UsageError(
+                f"weights: {path}: {entry.name!r} is stored as {entry.dtype}; a parameter may be {', '.join(FLOATS)}"
+            )
+    return state
 
 
 def photograph() -> Path:
@@ -245,9 +295,15 @@ def _open_picture(path: Path, size: int) -> np.ndarray:
     try:
         with Image.open(path) as opened:
             picture = opened.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a decoder raises at a hostile picture
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise UsageError(f"image: cannot read {path}: {reason}") from None
     scale = (size * 8 / 7) / min(picture.size)
     width, height = (max(size, round(side * scale)) for side in picture.size)
+    if width * height > _MOST_PIXELS:
+        raise UsageError(
+            f"image: {path} is {picture.size[0]} x {picture.size[1]}, too narrow to be cut to {size} x {size}"
+        )
     return np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float64)

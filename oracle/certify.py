@@ -27,8 +27,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from oracle.errors import UsageError
+from oracle.files import write_whole
 from oracle.subjects.file import file_name
-from oracle.trace import Key, Kind, write_whole
+from oracle.trace import Key, Kind
 
 if TYPE_CHECKING:
     from oracle.golden import Golden

@@ -1,23 +1,28 @@
 """The command ``lucid-oracle``.
 
-Exit status: 0 agrees, 1 disagrees, 2 it could not be done (wrong usage, an unreadable file, a full disk), 3 the oracle
-itself failed, 130 interrupted. Every error but a failure of the oracle is one sentence on the standard error output.
+Exit status: 0 agrees, 1 disagrees (a number is wrong), 2 it could not be done (wrong usage, an unreadable file, a
+subject that could not finish, a full disk, a reader that left), 3 the oracle itself failed, 130 interrupted. Every
+error but a failure of the oracle is one sentence on the standard error output.
 """
 
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Sequence
 
+from lucid.console import DONE, FAILED, IMPOSSIBLE, INTERRUPTED, WRONG, CommandError, invoke, leave, run_command
 from oracle.errors import UsageError
 
-AGREES, DISAGREES, WRONG_USAGE, FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+AGREES, DISAGREES, WRONG_USAGE = DONE, WRONG, IMPOSSIBLE
+__all__ = ["AGREES", "DISAGREES", "FAILED", "INTERRUPTED", "WRONG_USAGE", "main", "run"]
+
+NAME = "lucid-oracle"
+_SMALLER = ("--image-size", "--batch", "--stored", "--model", "--mode")  # options that make do with less memory
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run ``lucid-oracle`` and leave with its exit status."""
-    sys.exit(run(arguments))
+    leave(lambda: run(arguments))
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -27,34 +32,31 @@ def run(arguments: Sequence[str] | None = None) -> int:
         >>> run(["check", "resnet51"])
         2
     """
-    try:
-        import click
+    given = sys.argv[1:] if arguments is None else list(arguments)
 
-        from oracle.commands import command
-    except ImportError as error:
-        return _say(f"the command needs {error.name} ({error}); install it with: pip install 'lucid-oracle[oracle]'")
-    try:
-        status = command.main(
-            args=None if arguments is None else list(arguments), prog_name="lucid-oracle", standalone_mode=False
-        )
-        return status if isinstance(status, int) else AGREES
-    except click.ClickException as error:
-        error.show()
-        return WRONG_USAGE
-    except UsageError as error:
-        return _say(str(error))
-    except MemoryError:
-        return _say("the memory of this machine is not enough; a smaller --image-size or --batch needs less")
-    except (KeyboardInterrupt, click.exceptions.Abort):
-        return _say("interrupted", INTERRUPTED)
-    except Exception:  # a defect of the oracle must not look like a disagreement
-        traceback.print_exc()
-        return FAILED
+    def body() -> int:
+        try:
+            import click  # noqa: F401 (its absence is told before anything else)
+
+            from oracle.commands import command
+        except ImportError as error:
+            raise CommandError(
+                f"the command needs {error.name} ({error}); install it with: pip install 'lucid-oracle[oracle]'"
+            ) from None
+        return invoke(command, NAME, given)
+
+    return run_command(NAME, body, told=(CommandError, UsageError), memory=lambda: _too_little_memory(given))
 
 
-def _say(sentence: str, status: int = WRONG_USAGE) -> int:
-    print(f"lucid-oracle: {' '.join(sentence.split())}", file=sys.stderr)
-    return status
+def _too_little_memory(arguments: Sequence[str]) -> str:
+    """The sentence for want of memory, with those options of the command that make do with less."""
+    from oracle.commands import command
+
+    found = command.commands_named(arguments[:1])
+    known = {option for each in found for parameter in each.params for option in parameter.opts}
+    smaller = [option for option in _SMALLER if option in known]
+    hint = f"; {' or '.join(smaller)} can make it less" if smaller else ""
+    return f"the memory of this machine is not enough{hint}"
 
 
 if __name__ == "__main__":

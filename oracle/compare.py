@@ -1,9 +1,12 @@
 """One comparison: a subject's tensors against the truth of the case, each within the budget that was derived for it.
 
-Four views. *exact*: the digest is the golden's, or it is not. *free*: the subject ran the whole case and is judged
+Five views. *exact*: the digest is the golden's, or it is not. *free*: the subject ran the whole case and is judged
 against the whole truth, as a whole, by its largest deviation, and channel by channel. *stored*: the same where only
-the golden's samples and projections are at hand. *local*: one layer at a time (`oracle.local`). What is missing,
-misshapen, unexpected or not finite is over; and comparing nothing never agrees.
+the golden's samples and projections are at hand. *local*: one layer at a time (`oracle.local`). *own*: every tensor of
+a run from those that it is made from, with the run's own values (`oracle.own`).
+
+What is missing, misshapen, unexpected or not finite is over. Where a budget exceeds a stated share of its tensor
+(`JUDGEABLE`), what stays within it is *not judged*; and judging nothing never agrees.
 """
 
 from __future__ import annotations
@@ -20,12 +23,29 @@ from oracle.trace import KINDS, Key, Kind
 
 Precision = Literal["float64", "float32", "tf32", "bfloat16", "float16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-View = Literal["exact", "free", "local", "stored"]
-Status = Literal["exact", "within", "over", "missing", "shape", "not finite", "unexpected", "repeated", "not observed"]
+View = Literal["exact", "free", "local", "own", "stored"]
+Status = Literal[
+    "exact",
+    "within",
+    "over",
+    "missing",
+    "shape",
+    "not finite",
+    "unexpected",
+    "repeated",
+    "not observed",
+    "not judged",
+]
+
+# The views in which every tensor is judged by itself: what is out of line there does not follow from what came before.
+LAYERWISE: tuple[View, ...] = ("local", "own")
 
 # A channel of fewer values than this says too little by itself: its root mean square scatters too much.
 LEAST_CHANNEL = 16
 
+
+# A budget above this share of its tensor's root mean square judges nothing: zeros, another tensor and noise would pass.
+JUDGEABLE = 0.3
 
 DROWNED = 10.0  # by how much a budget is widened that is larger than its tensor
 
@@ -70,8 +90,8 @@ class LayerVerdict:
         kind: what it is.
         name: the layer or parameter.
         view: how it was looked at.
-        status: ``exact`` and ``within`` agree; ``not observed``, what a subject may leave out and did, neither agrees
-            nor disagrees.
+        status: ``exact`` and ``within`` agree; ``not observed``, what a subject may leave out and did, and ``not
+            judged``, of which nothing could be told, neither agree nor disagree.
         error: root mean square of the difference over that of the truth (view ``stored``: estimated).
         budget: what a healthy subject of that precision may have there.
         largest: the largest single deviation over the truth's root mean square; NaN where not judged.
@@ -104,6 +124,11 @@ class LayerVerdict:
     def observed(self) -> bool:
         """Whether the subject handed this tensor over, or owed it."""
         return self.status != "not observed"
+
+    @property
+    def judged(self) -> bool:
+        """Whether it was observed, and something could be told of it: in line or out of line."""
+        return self.status not in ("not observed", "not judged")
 
     @property
     def used(self) -> float:
@@ -144,6 +169,8 @@ class SubjectVerdict:
         failure: why it could not finish, if it could not.
         seconds: how long it took.
         consumers: by layer, the layers that take its output.
+        notes: what was assumed, in sentences.
+        differing: parameters and statistics of the subject's own that are not the case's.
     """
 
     subject: str
@@ -153,17 +180,29 @@ class SubjectVerdict:
     failure: str = ""
     seconds: float = 0.0
     consumers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    differing: tuple[str, ...] = ()
 
     @property
     def agrees(self) -> bool:
-        """Whether all of it is in line, and there was something to compare."""
-        observed = self.observed
-        return not self.failure and bool(observed) and all(layer.agrees for layer in observed)
+        """Whether all that was judged is in line, and something was."""
+        judged = self.judged
+        return not self.failure and not self.differing and bool(judged) and all(layer.agrees for layer in judged)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether nothing could be judged of what the subject handed over: no agreement, and no disagreement."""
+        return not self.failure and bool(self.observed) and not self.judged
 
     @property
     def observed(self) -> list[LayerVerdict]:
         """The tensors without those that the subject may leave out and did."""
         return [layer for layer in self.layers if layer.observed]
+
+    @property
+    def judged(self) -> list[LayerVerdict]:
+        """The tensors that are in line or out of line."""
+        return [layer for layer in self.layers if layer.judged]
 
     @property
     def first(self) -> LayerVerdict | None:
@@ -172,8 +211,8 @@ class SubjectVerdict:
 
     @property
     def first_forward(self) -> LayerVerdict | None:
-        """The first output (or the loss) that is not in line."""
-        return self._first(("activation", "loss"))
+        """The first output (or the loss, or a kept statistic) that is not in line."""
+        return self._first(("activation", "loss", "statistic"))
 
     @property
     def first_backward(self) -> LayerVerdict | None:
@@ -181,39 +220,57 @@ class SubjectVerdict:
         return self._first(("activation_gradient", "parameter_gradient"))
 
     def _first(self, kinds: tuple[Kind, ...]) -> LayerVerdict | None:
-        return next((layer for layer in self.observed if layer.kind in kinds and not layer.agrees), None)
+        return next((layer for layer in self.judged if layer.kind in kinds and not layer.agrees), None)
 
     def sentence(self) -> str:
         """The verdict in words."""
         who = f"{self.subject} ({self.view})"
         if self.failure:
-            found = next((layer for layer in self.observed if not layer.agrees and layer.status != "missing"), None)
+            found = next((layer for layer in self.judged if not layer.agrees and layer.status != "missing"), None)
             before = f"; before that, out of line: {describe(found)} ({self._why(found)})" if found else ""
             return f"{who} could not finish: {self.failure}{before}"
         if not self.observed:
             return f"{who}: nothing was compared, which is no agreement"
+        if not self.judged:
+            return f"{who}: nothing was judged{self._left_out()}, which is no agreement"
         forward, backward = self.first_forward, self.first_backward
-        if forward is None and backward is None:
-            return f"{who} agrees in all {self._counted()}{self._closest()}"
+        if forward is None and backward is None and not self.differing:
+            every = "all " if len(self.judged) == len(self.observed) else ""
+            return f"{who} agrees in {every}{len(self.judged)} tensors{self._left_out()}{self._closest()}"
         parts = []
+        if self.differing:
+            more = f" and {len(self.differing) - 3} more" if len(self.differing) > 3 else ""
+            differ = "differs" if len(self.differing) == 1 else "differ"
+            parts.append(f"its own {', '.join(self.differing[:3])}{more} {differ} from the case's")
         if forward is not None:
             parts.append(f"forward, first out of line: {describe(forward)} ({self._why(forward)})")
         if backward is not None:
-            after = "" if forward is None or self.view == "local" else ", which may follow from the forward pass"
+            after = "" if forward is None or self.view in LAYERWISE else ", which may follow from the forward pass"
             parts.append(f"backward, first out of line: {describe(backward)} ({self._why(backward)}){after}")
         if len(self.observed) < len(self.layers):
             parts.append(f"{len(self.layers) - len(self.observed)} of {len(self.layers)} tensors not observed")
+        if len(self.judged) < len(self.observed):
+            parts.append(f"{len(self.observed) - len(self.judged)} not judged")
         return f"{who} disagrees. {'; '.join(parts)}"
 
-    def _counted(self) -> str:
-        """How many tensors were observed, and how many were not."""
-        absent = len(self.layers) - len(self.observed)
-        return f"{len(self.observed)} tensors" + (f" ({absent} not observed)" if absent else "")
+    def _left_out(self) -> str:
+        """How many tensors were not judged, and why, and how many not observed."""
+        unjudged = [layer for layer in self.observed if not layer.judged]
+        vague = sum(not math.isnan(layer.budget) for layer in unjudged)
+        parts = []
+        if vague:
+            parts.append(f"{vague} not judged: their budget exceeds {JUDGEABLE:g} of the tensor")
+        if len(unjudged) > vague:
+            reason = next(layer.note for layer in unjudged if math.isnan(layer.budget))
+            parts.append(f"{len(unjudged) - vague} not judged{': ' if reason else ''}{reason}")
+        if len(self.observed) < len(self.layers):
+            parts.append(f"{len(self.layers) - len(self.observed)} not observed")
+        return f" ({'; '.join(parts)})" if parts else ""
 
     def _closest(self) -> str:
         if self.view == "exact":
             return ", bit by bit"
-        worst = max(self.observed, key=lambda layer: layer.used)
+        worst = max(self.judged, key=lambda layer: layer.used)
         return f"; closest to its budget: {describe(worst)}, {worst.used:.0%} used"
 
     def _why(self, layer: LayerVerdict) -> str:
@@ -248,6 +305,7 @@ def describe(layer: LayerVerdict) -> str:
     words = {
         "activation": "the output of {}",
         "loss": "the {}",
+        "statistic": "{} after the step",
         "activation_gradient": "the gradient of the output of {}",
         "parameter_gradient": "the gradient of {}",
     }
@@ -255,8 +313,8 @@ def describe(layer: LayerVerdict) -> str:
 
 
 def execution_order(truth: Iterable[Key], kinds: Iterable[Kind] = KINDS) -> list[Key]:
-    """The truth's tensors as they come to be: activations, the loss, then from the last layer to the first the
-    gradient of its output and those of its parameters.
+    """The truth's tensors as they come to be: activations, the loss, the statistics that are kept, then from the last
+    layer to the first the gradient of its output and those of its parameters.
 
     Example:
         >>> from oracle.trace import Trace
@@ -270,6 +328,7 @@ def execution_order(truth: Iterable[Key], kinds: Iterable[Kind] = KINDS) -> list
     keys = list(truth)
     there = set(keys)
     forward = [key for key in keys if key[0] in ("activation", "loss")]
+    forward += [key for key in keys if key[0] == "statistic"]
     parameters: dict[str, list[str]] = {}
     for kind, name in keys:
         if kind == "parameter_gradient":
@@ -412,13 +471,14 @@ def judge(
     if not math.isfinite(found.error) and not all_finite(array):
         told = explain(array, truth, budget) if explain else ""
         return LayerVerdict(*key, view, "not finite", difference=told, note=count_not_finite(array))
+    judgeable = budget.rms <= JUDGEABLE
     budget = budget.granted()
     channel, used = worst_channel(found.channel, budget.channel)
     within = found.error <= budget.rms and found.largest <= budget.largest and not used > 1.0
     return LayerVerdict(
         *key,
         view,
-        "within" if within else "over",
+        status_of(within, judgeable),
         found.error,
         budget.rms,
         found.largest,
@@ -427,6 +487,17 @@ def judge(
         used,
         difference="" if within or explain is None else explain(array, truth, budget),
     )
+
+
+def status_of(within: bool, judgeable: bool) -> Status:
+    """What a tensor is called that is within its budget or over: staying within one that exceeds `JUDGEABLE` of the
+    tensor says nothing.
+
+    Example:
+        >>> status_of(True, True), status_of(True, False), status_of(False, False)
+        ('within', 'not judged', 'over')
+    """
+    return "over" if not within else "within" if judgeable else "not judged"
 
 
 def worst_channel(found: np.ndarray | None, allowed: np.ndarray | None) -> tuple[int | None, float]:
@@ -447,6 +518,9 @@ def worst_channel(found: np.ndarray | None, allowed: np.ndarray | None) -> tuple
 class Comparison:
     """A recorder that judges each tensor when it comes and keeps only the verdict.
 
+    In the view ``free`` a gradient is judged at what the subject decided forward, so gradients wait until every
+    activation that the subject owes has come, or until the end; the verdicts do not depend on the order of recording.
+
     Args:
         keys: what the subject owes, in the order of execution.
         view: how it is looked at.
@@ -465,21 +539,42 @@ class Comparison:
         self._keys, self._view, self._judge = list(keys), view, judge_one
         self._absent: Status = "not observed" if partial else "missing"
         self._wanted = set(self._keys)
+        self._keeps_statistics = any(kind == "statistic" for kind, _ in self._keys)
         self._found: dict[Key, LayerVerdict | Future[LayerVerdict]] = {}
+        self._owed = {key for key in self._keys if key[0] == "activation"} if view == "free" else set()
+        self._waiting: dict[Key, np.ndarray] = {}
 
     def record(self, kind: Kind, name: str, array: np.ndarray) -> None:
-        """Judge one tensor."""
+        """Judge one tensor, or keep it until it can be judged."""
         key = (kind, name)
-        if key in self._found:
+        if key in self._found or key in self._waiting:
+            self._waiting.pop(key, None)
             self._found[key] = LayerVerdict(kind, name, self._view, "repeated", note="recorded twice")
+        elif kind == "statistic" and not self._keeps_statistics:
+            return  # a golden that was made before they were kept cannot judge them
         elif key not in self._wanted:
             self._found[key] = LayerVerdict(kind, name, self._view, "unexpected", note="the truth has no such tensor")
+        elif self._owed and kind in ("activation_gradient", "parameter_gradient"):
+            self._waiting[key] = np.asarray(array)
         else:
             self._found[key] = self._judge(key, np.asarray(array))
+            self._owed.discard(key)
+            if not self._owed:
+                self._settle()
+
+    def _settle(self) -> None:
+        """Judge what waited."""
+        for key in [key for key in self._keys if key in self._waiting]:
+            self._found[key] = self._judge(key, self._waiting.pop(key))
 
     def layers(self) -> list[LayerVerdict]:
         """The verdicts in the order of execution; what was not recorded is missing, what is strange comes last."""
+        self._settle()
         found = {key: each.result() if isinstance(each, Future) else each for key, each in self._found.items()}
         note = "the subject left no such tensor"
-        owed = [found.get(key, LayerVerdict(*key, self._view, self._absent, note=note)) for key in self._keys]
-        return owed + [each for key, each in found.items() if key not in self._wanted]
+        absent: dict[Kind, Status] = {"statistic": "not observed"}  # nobody owes the statistics that are kept
+        owed = [
+            found.get(key, LayerVerdict(*key, self._view, absent.get(key[0], self._absent), note=note))
+            for key in self._keys
+        ]
+        return owed + [found[key] for key in sorted(found) if key not in self._wanted]

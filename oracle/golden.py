@@ -11,7 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +27,7 @@ from oracle.case import Case, standard_case
 from oracle.compare import Budget, Precision, channels
 from oracle.digest import digest
 from oracle.errors import UsageError
+from oracle.shapes import shapes_of
 from oracle.sides import LEAST_TWO_SIDED, least_two_sided, rectified, two_sided_share
 from oracle.trace import KINDS, Key, Trace
 
@@ -256,17 +259,17 @@ def decode_golden(name: str, description: bytes, tables: bytes, where: Path) -> 
         if read["format"] != FORMAT:
             raise GoldenError(f"{where / name}.json: its format is {read['format']!r}, not {FORMAT!r}")
         _require_law(read["law"], where / f"{name}.json")
+        case = _case_from(read["case"])
+        _require_case(case, name, where / f"{name}.json")
         golden = Golden(
-            _case_from(read["case"]), read["law"], read["tensors"], read["amplification"], load(tables),
-            read["weights"], read["two_sided"],
-        )  # fmt: skip
+            case, read["law"], read["tensors"], read["amplification"], load(tables), read["weights"], read["two_sided"]
+        )
         _require_whole(golden, where / f"{name}.safetensors")
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:
-        if isinstance(error, GoldenError):
-            raise
+        _require_meaning(golden, where / f"{name}.safetensors")
+    except GoldenError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, SafetensorError) as error:
         raise GoldenError(f"{where / name}: not a sound golden: {type(error).__name__}: {error}") from None
-    if golden.name != name:
-        raise GoldenError(f"{where / name}.json: holds the case {golden.name}")
     return golden
 
 
@@ -278,7 +281,23 @@ def _require_law(law: object, file: Path) -> None:
         )
 
 
+def _require_case(case: Case, name: str, file: Path) -> None:
+    """The case is the one that is run under that name: every field of it."""
+    if case.name != name:
+        raise GoldenError(f"{file}: holds the case {case.name}")
+    standard = golden_cases().get(name)
+    if standard is None:
+        raise GoldenError(f"{file}: {name} is no standard case; there are {', '.join(golden_cases())}")
+    told, wanted = describe_case(case), describe_case(standard)
+    for field_name in wanted:
+        if told[field_name] != wanted[field_name]:
+            raise GoldenError(
+                f"{file}: the case's {field_name} is {told[field_name]!r} where {name} runs with {wanted[field_name]!r}"
+            )
+
+
 def _require_whole(golden: Golden, file: Path) -> None:
+    """Names, shapes and digests are such as the case has, and every table has a row for each tensor."""
     count = len(golden.tensors)
     if len(golden.weights) != 64:
         raise GoldenError(f"{file}: its weights have no digest")
@@ -286,9 +305,9 @@ def _require_whole(golden: Golden, file: Path) -> None:
     if len(golden.keys()) != count:
         raise GoldenError(f"{file}: a tensor is there twice")
     for key in golden:
-        if key[0] not in KINDS or any(len(golden.digest(key, kind)) != 64 for kind in ("float32", "float64")):
-            raise GoldenError(f"{file}: {key[0]} {key[1]!r} has no digest, or is of no known kind")
-    _require_names(golden, file)
+        if key[0] not in KINDS or not all(_is_digest(golden.digest(key, kind)) for kind in ("float32", "float64")):
+            raise GoldenError(f"{file}: {key[0]} {key[1]!r} has no digest of 64 hexadecimal digits, or no known kind")
+    _require_shapes(golden, file)
     wanted = {
         "norm": (count,),
         "samples": (count, SAMPLES),
@@ -300,6 +319,9 @@ def _require_whole(golden: Golden, file: Path) -> None:
         if table not in golden.tables or golden.tables[table].shape != shape:
             found = golden.tables[table].shape if table in golden.tables else "nothing"
             raise GoldenError(f"{file}: {table} is {found} where the description needs {shape}")
+        dtype = golden.tables[table].dtype
+        if dtype != _DTYPES[table]:
+            raise GoldenError(f"{file}: {table} is stored as {dtype.name} where a golden has {_DTYPES[table]}")
 
 
 def _require_two_sided(name: str, layer: str, share: float, file: Path | None = None) -> None:
@@ -337,19 +359,108 @@ def require_weights(golden: Golden) -> None:
         )
 
 
-def _require_names(golden: Golden, file: Path) -> None:
-    """The tensors are those that the case has, in name."""
-    from oracle.layer import layers_of
+_DTYPES = {"norm": "float64", "samples": "float64", "projections": "float64", "budget": "float32", "channel": "uint8"}
 
-    layers = [layer.name for layer in layers_of(golden.case.architecture) if layer.op != "loss"]
-    owners = {name if kind != "parameter_gradient" else name.rsplit(".", 1)[0] for kind, name in golden}
-    strange = sorted(owners - {*layers, "loss"})
-    if strange:
-        raise GoldenError(f"{file}: holds {strange[0]!r}, which the model has not")
-    for kind in ("activation", "activation_gradient") if golden.case.mode == "train" else ("activation",):
-        lacking = [name for name in layers if (kind, name) not in golden._places]
-        if lacking:
-            raise GoldenError(f"{file}: lacks the {kind} {lacking[0]!r}")
+
+def _is_digest(text: object) -> bool:
+    return isinstance(text, str) and re.fullmatch("[0-9a-f]{64}", text) is not None
+
+
+def _require_shapes(golden: Golden, file: Path) -> None:
+    """The tensors are those that the case has, in name, shape and order."""
+    wanted = shapes_of(golden.case)
+    for key in golden:
+        if key not in wanted:
+            raise GoldenError(f"{file}: holds {key[1]!r}, which the model has not")
+        if golden.shape(key) != wanted[key]:
+            raise GoldenError(f"{file}: {key[0]} {key[1]!r} is of shape {golden.shape(key)} where it has {wanted[key]}")
+    for key in wanted:
+        if key not in golden._places:
+            raise GoldenError(f"{file}: lacks the {key[0]} {key[1]!r}")
+    if golden.keys() != list(wanted):
+        raise GoldenError(f"{file}: its tensors are not in the order of execution")
+
+
+# How far a sketch's estimate of a tensor's size is from it, at most: a sum of sixteen squares scatters, but what is
+# forged is off by orders of magnitude.
+_LEAST_SKETCH, _LARGEST_SKETCH = 1e-4, 16.0
+# No subject rounds less than once: a quarter of the unit roundoff. What TF32 only moves is rounded as in float32.
+_LEAST = {"float32": 2.0**-26, "tf32": 2.0**-26, "bfloat16": 2.0**-11, "float16": 2.0**-14}
+# By what a budget is larger than float32's, at least, in tensors in which little cancels; measured: 0.15, 54 and 3.7.
+_COARSER = {"float32": 1.0, "tf32": 0.05, "bfloat16": 4.0, "float16": 0.5}
+_DIGITS = 0.06  # of an amplification two digits are stored
+
+
+def _require_meaning(golden: Golden, file: Path) -> None:
+    """The numbers can be what they are called. What is not made again here can still be forged in all places alike;
+    but then the recomputed truth has other digests."""
+    keys = golden.keys()
+    norm, budget = golden.tables["norm"], golden.tables["budget"].astype(np.float64)
+
+    def require(sound: np.ndarray, what: str) -> None:
+        wrong = ~np.asarray(sound).reshape(len(keys), -1).all(axis=1)
+        if wrong.any():
+            kind, name = keys[int(wrong.argmax())]
+            raise GoldenError(f"{file}: {kind} {name!r}: {what}")
+
+    sizes = np.array([float(max(1, math.prod(golden.shape(key)))) for key in keys])
+    samples, sums = golden.tables["samples"], golden.tables["projections"]
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        require(np.isfinite(norm) & (norm >= 0), "its norm is not a finite number of at least 0")
+        require(np.isfinite(samples), "a sample is not finite")
+        require(np.isfinite(sums), "a projection is not finite")
+        most = norm * np.sqrt(sizes) * (1 + 1e-9)
+        require(np.abs(samples) <= most[:, None], "a sample is larger than its norm allows")
+        ratio = np.where(norm > 0, np.square(sums).sum(axis=1) / (sizes * np.square(norm)), 1.0)
+        sketched = (ratio >= _LEAST_SKETCH) & (ratio <= _LARGEST_SKETCH) & ((norm > 0) | (sums == 0).all(axis=1))
+        require(sketched, "its projections do not fit its norm")
+        require(np.isfinite(budget) & (budget >= 0), "a budget is not a finite number of at least 0")
+        some = norm > 0
+        require(~some | (budget > 0).all(axis=(1, 2)), "a budget is 0, though the tensor is not")
+        finest = budget[:, :, 0] >= np.array([_LEAST[precision] for precision in STORED])
+        require(~some[:, None] | finest, "a budget is less than one rounding")
+        require(
+            ~some[:, None] | (budget[:, :, 1] >= budget[:, :, 0] * (1 - 1e-6)), "a largest deviation is below its mean"
+        )
+        judged = some & (budget[:, 0, 0] < _JUDGED)
+        coarser = budget[:, :, 0] >= budget[:, :1, 0] * np.array([_COARSER[precision] for precision in STORED])
+        require(~judged[:, None] | coarser, "its budget of a lower precision is far below that of float32")
+    for place, key in enumerate(keys):
+        _require_samples(golden, key, samples[place], require)
+        codes = golden.tables["channel"][golden._channel_starts[place] : golden._channel_starts[place + 1]]
+        if codes.size and judged[place] and np.sqrt(np.square(decode(codes)).mean()) > _WIDEST:
+            raise GoldenError(f"{file}: {key[0]} {key[1]!r}: the budgets of its channels are far above its own")
+    _require_amplification(golden, file)
+
+
+_JUDGED = 1e-2  # budgets above it belong to what nearly cancels, where one implementation's luck decides
+_WIDEST = 1e3
+
+
+def _require_samples(golden: Golden, key: Key, found: np.ndarray, require: Callable[[np.ndarray, str], None]) -> None:
+    """Where two samples are of one position, they are one number; of a scalar, it is all there is."""
+    positions = golden.samples(key)[0]
+    first = dict(zip(positions.tolist(), found.tolist(), strict=True))
+    same = all(first[position] == value for position, value in zip(positions.tolist(), found.tolist(), strict=True))
+    whole = math.prod(golden.shape(key)) > 1 or abs(found[0]) == golden.norm(key)
+    if not (same and whole):
+        rows = np.array([each != key for each in golden])
+        require(rows, "its samples contradict each other, or its norm")
+
+
+def _require_amplification(golden: Golden, file: Path) -> None:
+    """What is said of the budgets in sum is what they are."""
+    rms = {key: float(golden.tables["budget"][place, 0, 0]) for place, key in enumerate(golden)}
+    found = _amplification(golden.keys(), rms)
+    told = golden.amplification
+    same = isinstance(told, Mapping) and set(told) == set(found)
+    for kind in found if same else ():
+        for name, number in found[kind].items():
+            given = told[kind].get(name)
+            close = isinstance(given, int | float) and (given == number or abs(given - number) <= _DIGITS * number)
+            same = same and close
+    if not same:
+        raise GoldenError(f"{file}: the amplification that its description states is not that of its budgets")
 
 
 def describe_case(case: Case) -> dict[str, Any]:
@@ -451,9 +562,13 @@ def amplification(order: Sequence[Key], budgets: Mapping[Key, Budget]) -> dict[s
     A tensor whose budget is above its own size has a truth that is zero but for float64's rounding (a bias that the
     next normalisation takes away has no gradient): it is counted as vanishing and left out.
     """
+    return _amplification(order, {key: on_grid(budgets[key].rms) for key in order})
+
+
+def _amplification(order: Sequence[Key], rms: Mapping[Key, float]) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     for kind in dict.fromkeys(kind for kind, _ in order):
-        values = [on_grid(budgets[key].rms) for key in order if key[0] == kind]
+        values = [rms[key] for key in order if key[0] == kind]
         sound = [value * 2.0**24 for value in values if value < 1.0]
         found[kind] = {
             "median": float(f"{np.median(sound):.2g}") if sound else math.inf,
@@ -480,13 +595,29 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         _require_law(manifest["law"], path)
         if manifest["seal"] != seal(manifest):
             raise GoldenError(f"{path}: its seal is broken: it was changed after it was made")
+        _require_entries(manifest, path)
+    except GoldenError:
+        raise
     except OSError as error:
-        raise GoldenError(f"golden: cannot read {path}: {error.strerror or error}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, GoldenError):
-            raise
+        raise GoldenError(f"golden: there are no goldens: cannot read {path}: {error.strerror or error}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise GoldenError(f"{path}: not a sound manifest: {type(error).__name__}: {error}") from None
     return manifest
+
+
+def _require_entries(manifest: Mapping[str, Any], path: Path) -> None:
+    for name, entry in manifest["files"].items():
+        size = entry["size"]
+        if not _FILE_NAME.fullmatch(name) or not _is_digest(entry["sha256"]) or type(size) is not int or size < 0:
+            raise GoldenError(f"{path}: its entry of the file {name!r} is not sound")
+    for name, entry in manifest["goldens"].items():
+        error = entry["largest_error"]
+        counted = type(entry["tensors"]) is int and entry["tensors"] > 0
+        if not _FILE_NAME.fullmatch(name) or not counted or not isinstance(error, int | float) or not 0 <= error < 1:
+            raise GoldenError(f"{path}: its entry of the golden {name!r} is not sound")
+
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9_]+([.-][A-Za-z0-9_]+)*")
 
 
 def seal(manifest: Mapping[str, Any]) -> str:
@@ -501,11 +632,13 @@ def _read(directory: Path, name: str, manifest: Mapping[str, Any]) -> bytes:
     if entry is None:
         raise GoldenError(f"{directory / MANIFEST}: has no entry for {name}")
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(entry["size"] + 1)  # one that has grown is not read to its end
+            size = max(len(content), os.fstat(file.fileno()).st_size)
     except OSError as error:
         raise GoldenError(f"golden: cannot read {path}: {error.strerror or error}") from None
-    if len(content) != entry["size"]:
-        raise GoldenError(f"{path}: is {len(content)} bytes long where the manifest says {entry['size']}")
+    if size != entry["size"] or len(content) != size:
+        raise GoldenError(f"{path}: is {size} bytes long where the manifest says {entry['size']}")
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:
         raise GoldenError(f"{path}: its SHA-256 is not the manifest's: a byte of it was changed")
     return content
@@ -524,9 +657,13 @@ def verify(directory: Path | None = None) -> list[str]:
     except GoldenError as error:
         return [str(error)]
     problems = [] if manifest["goldens"] else [f"{directory / MANIFEST}: lists no golden"]
-    for name in manifest["goldens"]:
+    for name, entry in manifest["goldens"].items():
         try:
-            Golden.load(name, directory)
+            golden = Golden.load(name, directory)
+            problems += [f"{directory / name}.safetensors: {problem}" for problem in _problems_of_whole(golden)]
+            if entry["tensors"] != len(golden.tensors):
+                told = f"says {entry['tensors']} tensors of {name}, which has {len(golden.tensors)}"
+                problems.append(f"{directory / MANIFEST}: {told}")
         except GoldenError as error:
             problems.append(str(error))
     listed = set(manifest["files"])
@@ -534,3 +671,26 @@ def verify(directory: Path | None = None) -> list[str]:
     problems += [f"{directory / name}: is not in the manifest" for name in sorted(found - listed)]
     problems += [f"{directory / name}: is missing" for name in sorted(listed - found)]
     return problems
+
+
+def _problems_of_whole(golden: Golden) -> list[str]:
+    """Where a golden holds its tensors whole, everything else about them can be made again."""
+    known = {f"full/{'/'.join(key)}" for key in golden}
+    strange = sorted(set(golden.tables) - known - set(_DTYPES))
+    problems = [f"holds {strange[0]!r}, which is no table of a golden"] if strange else []
+    whole = {key: golden.full(key) for key in golden}
+    if all(array is None for array in whole.values()):
+        return problems
+    for key, array in whole.items():
+        told = f"{key[0]} {key[1]!r}"
+        if array is None or array.shape != golden.shape(key) or array.dtype != np.float64:
+            problems.append(f"{told} is not there whole, as the others are")
+        elif digest(array) != golden.digest(key, "float64"):
+            problems.append(f"{told} has another digest than the description's")
+        elif (
+            _norm(array) != golden.norm(key)
+            or not np.array_equal(sample(golden.name, key, array), golden.samples(key)[1])
+            or not np.array_equal(sketch(golden.name, key, array), golden.projections(key))
+        ):
+            problems.append(f"the norm, samples or projections of {told} are not those of the tensor")
+    return problems[:1]

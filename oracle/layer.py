@@ -173,3 +173,15 @@ def consumers(layers: tuple[Layer, ...]) -> dict[str, list[Layer]]:
         for name in layer.inputs:
             found.setdefault(name, []).append(layer)
     return found
+
+
+def pooled_layer(architecture: Architecture) -> str:
+    """The layer whose output the max pooling takes.
+
+    Example:
+        >>> from oracle.architecture import find_architecture
+        >>> pooled_layer(find_architecture("resnet_18"))
+        'stem.2'
+    """
+    [pool] = [layer for layer in layers_of(architecture) if layer.op == "max pool"]
+    return pool.inputs[0]

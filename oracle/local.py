@@ -22,7 +22,15 @@ from typing import Any
 import numpy as np
 
 from oracle.case import Case
-from oracle.compare import Budget, LayerVerdict, Status, SubjectVerdict, count_not_finite
+from oracle.compare import (
+    JUDGEABLE,
+    Budget,
+    LayerVerdict,
+    Status,
+    SubjectVerdict,
+    count_not_finite,
+    status_of,
+)
 from oracle.driving import BlockRun, LayerRun, Layerwise
 from oracle.errors import UsageError
 from oracle.exact import Expected, Feed, expected, expected_arrivals, expected_sum
@@ -35,6 +43,7 @@ from oracle.trace import Kind, Trace
 
 Array = np.ndarray[Any, Any]
 Progress = Callable[[str], None]
+FORWARD: tuple[Kind, ...] = ("activation", "loss", "statistic")
 
 # Other profiles are tried on so many layers each way, the first ones that are over, by less than so many times their
 # budget (an element near zero may use many times its own where sums are kept in the storage type).
@@ -185,7 +194,13 @@ class _Run:
     """One subject on its way through the layers."""
 
     def __init__(self, subject: Subject, case: Case) -> None:
-        driven = subject.layerwise(case)
+        try:
+            driven = subject.layerwise(case)
+        except (UsageError, MemoryError):
+            raise
+        except Exception as error:  # a subject is foreign code
+            told = f"{type(error).__name__}: {error}"
+            raise UsageError(f"subject: {subject.label} could not be taken apart for the local view: {told}") from error
         if driven is None:
             raise UsageError(f"subject: {subject.label} cannot be driven layer by layer: it has the free view alone")
         self._subject, self._driven = subject, driven
@@ -209,8 +224,8 @@ class _Run:
             self._failure = self._failure or f"{step.layer.name}: {told}"
             made = {}
         verdicts = _judged(step.expected, made, self._subject.kinds)
-        forward = [each for each in verdicts if each.kind in ("activation", "loss")]
-        backward = [each for each in verdicts if each.kind not in ("activation", "loss")]
+        forward = [each for each in verdicts if each.kind in FORWARD]
+        backward = [each for each in verdicts if each.kind not in FORWARD]
         self._forward += forward
         self._backward.append(backward)
         if len(self._suspects) < HINTS and any(map(_may_be_meant, forward)):
@@ -271,7 +286,7 @@ def _of_layer(layer: Layer, run: LayerRun) -> Made:
     for name, gradient in run.parameter_gradients.items():
         made["parameter_gradient", f"{layer.name}.{name}", ""] = gradient
     for name, statistic in run.statistics.items():
-        made["activation", f"{layer.name}.{name}", "after the step"] = statistic
+        made["statistic", f"{layer.name}.{name}", ""] = statistic
     return made
 
 
@@ -321,8 +336,9 @@ def _everywhere(suspect: _Suspect, verdict: LayerVerdict) -> bool:
     return True
 
 
-def _badness(verdict: LayerVerdict) -> tuple[bool, float]:
-    return not verdict.agrees, math.inf if math.isnan(verdict.used) else verdict.used
+def _badness(verdict: LayerVerdict) -> tuple[bool, bool, float]:
+    """What is over is worse than what is in line, and that is told before what is not judged."""
+    return verdict.judged and not verdict.agrees, verdict.judged, math.inf if math.isnan(verdict.used) else verdict.used
 
 
 def judge_local(wanted: Expected, array: Array | None) -> LayerVerdict:
@@ -366,7 +382,7 @@ def _measured(wanted: Expected, array: Array, key: tuple[Kind, str]) -> LayerVer
     worst, largest_budget = _worst_element(np.abs(difference), deviation)
     largest = abs(float(difference.flat[worst]))
     over = error > budget or largest > largest_budget or used > 1.0
-    status: Status = "over" if over else ("exact" if error == 0 else "within")
+    status: Status = "exact" if error == 0 else status_of(not over, budget / scale <= JUDGEABLE)
     told = Budget(budget / scale, largest_budget / scale, None if allowed is None else allowed / scale)
     return LayerVerdict(
         *key,

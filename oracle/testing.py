@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lucid.console import visible
 from oracle.errors import UsageError
 
 if TYPE_CHECKING:
-    from oracle.compare import SubjectVerdict
     from oracle.golden import Golden
+    from oracle.names import Rules
     from oracle.trace import Key, Trace
     from oracle.verdict import Verdict
 
@@ -45,6 +46,7 @@ def assert_matches_golden(
     precision: str = "float32",
     *,
     stored: bool = False,
+    names: Path | Mapping[str, Any] | None = None,
     directory: Path | None = None,
 ) -> Verdict:
     """Fail unless every tensor of ``trace`` is within the budget of a golden.
@@ -53,11 +55,12 @@ def assert_matches_golden(
         trace: a `Trace`, a file (``.safetensors`` or ``.npz``), or arrays or tensors by name:
             ``"activation/layer1.0.conv1"``, ``"activation_gradient/layer1.0.conv1"``,
             ``"parameter_gradient/layer1.0.conv1.weight"``, ``"loss"``. What it leaves out is not observed; it must hold
-            something.
+            something. torchvision's names and wrappers' prefixes are read too.
         golden: its name, such as ``"resnet_18-train"``.
         precision: what the run was computed in; chooses the budget. May have options, as `oracle.profile` spells them:
             ``"float16, sums in float16"``.
         stored: judge by the golden's samples and projections alone, without computing the truth again.
+        names: rules for other names, theirs to ours, or a file of them (`oracle.names.Rules`).
         directory: where the goldens are, if they are not the project's.
 
     Returns:
@@ -69,13 +72,13 @@ def assert_matches_golden(
     """
     __tracebackhide__ = True
     from oracle.golden import Golden
+    from oracle.names import Rules
     from oracle.verdict import compare_trace
 
     found = Golden.load(golden, directory) if isinstance(golden, str) else golden
-    tensors = to_trace(trace)
-    if not set(tensors) & set(found.keys()):
-        raise UsageError(f"trace: it holds no tensor of {found.case.name}: nothing would be compared")
-    verdict = compare_trace(tensors, found, precision, stored=stored)
+    rules = None if names is None else Rules(names) if isinstance(names, Mapping) else Rules.read(Path(names))
+    tensors = to_trace(trace, {key: found.shape(key) for key in found}, rules)
+    verdict = compare_trace(tensors, found, precision, stored=stored, rules=rules)
     assert_agrees(verdict)
     return verdict
 
@@ -90,20 +93,34 @@ def assert_agrees(verdict: Verdict) -> None:
     global _compared
     if not verdict.agrees:
         raise OutOfLineError(verdict)
-    _compared += sum(len(_observed(subject)) for case in verdict.cases for subject in case.subjects)
+    judged = {
+        (case.case.name, subject.subject, layer.kind, layer.name)
+        for case in verdict.cases
+        for subject in case.subjects
+        for layer in subject.judged
+    }
+    _compared += len(judged)
 
 
 def tensors_compared() -> int:
-    """How many tensors `assert_agrees` and `assert_matches_golden` have found in line in this process."""
+    """How many tensors `assert_agrees` and `assert_matches_golden` have found in line in this process.
+
+    A tensor counts once, in however many views it was judged, and not at all where no view could judge it.
+    """
     return _compared
 
 
-def _observed(subject: SubjectVerdict) -> list[Any]:
-    return [layer for layer in subject.layers if layer.status != "not observed"]
-
-
-def to_trace(tensors: Trace | Mapping[Any, Any] | str | Path) -> Trace:
+def to_trace(
+    tensors: Trace | Mapping[Any, Any] | str | Path,
+    shapes: Mapping[Key, Any] | None = None,
+    rules: Rules | None = None,
+) -> Trace:
     """A trace of whatever a test has: a trace, a file, or named arrays or PyTorch tensors.
+
+    Args:
+        tensors: what the test has.
+        shapes: what the case has; of a file, what is larger is not read.
+        rules: how names with their kind are read, and which kind those have that have none.
 
     Raises:
         UsageError: a name is none of a trace's tensor, or the file cannot be read.
@@ -112,22 +129,25 @@ def to_trace(tensors: Trace | Mapping[Any, Any] | str | Path) -> Trace:
         >>> list(to_trace({"activation/fc": [[1.0, 2.0]], "loss": 0.5}))
         [('activation', 'fc'), ('loss', 'loss')]
     """
-    from oracle.subjects.file import parse_name, read_trace
+    from oracle.subjects.file import as_recorded, parse_name, read_trace
     from oracle.trace import Trace
 
     if isinstance(tensors, Trace):
         return tensors
     if isinstance(tensors, str | Path):
-        return read_trace(Path(tensors)).trace
+        return read_trace(Path(tensors), shapes, rules).trace
     trace = Trace()
-    for name, value in tensors.items():
+    for given, value in tensors.items():
+        name = given if rules is None or isinstance(given, tuple) else rules.file_name(given)
+        if name is None:
+            continue
         key: Key | None = name if isinstance(name, tuple) else parse_name(name)
         if key is None:
             raise UsageError(
                 f"trace: {name!r} is no name of a trace's tensor; may be such as 'activation/layer1.0.conv1', "
                 "'activation_gradient/layer1.0.conv1', 'parameter_gradient/layer1.0.conv1.weight' or 'loss'"
             )
-        trace.record(*key, _to_numpy(value))
+        trace.record(*key, as_recorded(key, _to_numpy(value)))
     return trace
 
 
@@ -149,11 +169,11 @@ def _message(verdict: Verdict) -> str:
             if subject.agrees:
                 continue
             lines.append(f"{case.case.name}: {subject.sentence()}")
-            over = [layer for layer in _observed(subject) if not layer.agrees]
+            over = [layer for layer in subject.judged if not layer.agrees]
             lines += [f"  {describe(layer)}: {_row(layer)}" for layer in over[:_CLOSEST]]
             if len(over) > _CLOSEST:
                 lines.append(f"  and {len(over) - _CLOSEST} more of {len(subject.layers)} tensors")
-    return "\n".join(lines) or "nothing was compared, which is no agreement"
+    return "\n".join(map(visible, lines)) or "nothing was compared, which is no agreement"
 
 
 def _row(layer: Any) -> str:

@@ -5,19 +5,17 @@ Any run, of any engine, becomes such a list. It can be saved, read again elsewhe
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, Protocol, get_args
 
 import numpy as np
 
 from oracle.errors import UsageError
+from oracle.files import write_whole
 
-Kind = Literal["activation", "loss", "activation_gradient", "parameter_gradient"]
+Kind = Literal["activation", "loss", "statistic", "activation_gradient", "parameter_gradient"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 Key = tuple[Kind, str]
 FORMAT = "lucid-oracle trace 1"
@@ -33,8 +31,9 @@ class Recorder(Protocol):
 class Trace:
     """Named tensors in the order in which they were recorded.
 
-    Kinds: ``activation`` (the output of a layer), ``loss``, ``activation_gradient`` (of the loss by that output) and
-    ``parameter_gradient``. A layer is a leaf module or a residual block, named by its path (``layer1.0.conv1``).
+    Kinds: ``activation`` (the output of a layer), ``loss``, ``statistic`` (a ``running_mean`` or ``running_var`` after
+    the train step), ``activation_gradient`` (of the loss by that output) and ``parameter_gradient``. A layer is a leaf
+    module or a residual block, named by its path (``layer1.0.conv1``).
 
     Attributes:
         consumers: by layer, the layers that take its output, where the subject could tell.
@@ -66,7 +65,7 @@ class Trace:
         """The tensor, in the usual order of its dimensions in memory: the order in which NumPy and PyTorch sum must not
         depend on how a subject laid it out. (Recording does not wait for that.)"""
         array = self._tensors[key]
-        if not array.flags.c_contiguous:
+        if not array.flags.c_contiguous and any(array.strides):  # one number over and over has no order, nor memory
             array = self._tensors[key] = np.ascontiguousarray(array)
         return array
 
@@ -136,29 +135,6 @@ class Trace:
                     trace.record(kind, name, file.get_tensor(key))
         except OSError as error:
             raise UsageError(f"trace: cannot read {path}: {error.strerror or error}") from None
-        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UsageError(f"trace: {path} is not a sound trace: {error}") from None
         return trace
-
-
-def write_whole(path: Path, content: bytes, rename: Callable[[str, Path], None] = os.replace) -> None:
-    """Write a file beside ``path`` and rename it, so that ``path`` is either what it was or complete.
-
-    Raises:
-        UsageError: it cannot be written (no such directory, no permission, a full disk); nothing is left behind.
-    """
-    temporary = ""
-    try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        rename(temporary, path)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        if temporary:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()

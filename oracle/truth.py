@@ -17,7 +17,9 @@ import numpy as np
 
 from oracle.case import SEEDED, Case
 from oracle.compare import (
+    JUDGEABLE,
     Budget,
+    Difference,
     LayerVerdict,
     Precision,
     View,
@@ -26,23 +28,23 @@ from oracle.compare import (
     describe,
     execution_order,
     judge,
+    measure,
     root_mean_square,
+    status_of,
 )
 from oracle.digest import digest, digest_later
 from oracle.errors import UsageError
 from oracle.golden import (
     BUCKETS,
-    MANIFEST,
     Golden,
     GoldenError,
     golden_cases,
-    golden_directory,
     golden_names,
     require_weights,
     sample,
     sketch,
 )
-from oracle.layer import consumers, layers_of
+from oracle.layer import consumers, layers_of, pooled_layer
 from oracle.profile import Profile, hint, profile_of
 from oracle.trace import KINDS, Key, Kind, Trace
 
@@ -55,16 +57,16 @@ HINTS, HINT_COST, HINT_USED, HINT_WIDER = 6, 2**26, 64.0, 1.25
 
 
 def prepare(case: Case, directory: Path | None = None) -> Truth:
-    """The truth of a case, with its golden if there is one; nothing is computed yet.
+    """The truth of a case, with its golden if it is a standard case; nothing is computed yet.
 
     Raises:
-        GoldenError: the case has a golden, and it is damaged.
+        GoldenError: the case should have a golden, and it is missing or damaged; or there are no goldens in a
+            directory that was named.
     """
-    directory = golden_directory() if directory is None else directory
+    if directory is not None:
+        golden_names(directory)  # goldens were asked for: there have to be some
     standard = golden_cases().get(case.name) == case and case.source == SEEDED
-    if not standard or not (directory / MANIFEST).exists():
-        return Truth(case)
-    return Truth(case, Golden.load(case.name, directory)) if case.name in golden_names(directory) else Truth(case)
+    return Truth(case, Golden.load(case.name, directory)) if standard else Truth(case)
 
 
 class Truth:
@@ -109,6 +111,24 @@ class Truth:
         wanted = set(kinds)
         keys = self.golden.keys() if self.golden is not None else execution_order(self.trace)
         return [key for key in keys if key[0] in wanted]
+
+    def keys_and_statistics(self, kinds: Iterable[Kind] = KINDS) -> list[Key]:
+        """The same with the statistics that a train step keeps, which older goldens do not hold."""
+        keys, wanted = self.keys(kinds), tuple(kinds)
+        if self.case.mode == "eval" or "statistic" not in wanted:
+            return keys
+        kept: list[Key] = [
+            ("statistic", name) for name in self.case.state if name.endswith((".running_mean", ".running_var"))
+        ]
+        return execution_order([*keys, *(key for key in kept if key not in set(keys))])
+
+    def shape(self, key: Key) -> tuple[int, ...]:
+        """The shape of one tensor; the golden knows it without computing."""
+        if key[0] == "statistic":
+            return self.case.state[key[1]].shape
+        if self.golden is not None:
+            return self.golden.shape(key)
+        return self.trace[key].shape
 
     def recompute(self, progress: Progress = lambda message: None) -> None:
         """Compute every tensor, unless that was done, and prove that it is the truth.
@@ -158,7 +178,7 @@ class Truth:
         progress(f"{self.case.name}: PyTorch in float64, the truth's second origin")
         layers = agreement(self.case, trace, self._budget_of_all("float64", trace, progress))
         worst = max(layers, key=lambda layer: layer.used)
-        bad = [layer for layer in layers if not layer.agrees]
+        bad = [layer for layer in layers if layer.judged and not layer.agrees]
         if bad:
             raise UsageError(
                 f"{self.case.name}: lucid and PyTorch disagree in float64, first in {describe(bad[0])} (error "
@@ -273,8 +293,8 @@ class Truth:
             largest = float(np.abs(sample(golden.name, key, array) - golden.samples(key)[1]).max()) / scale
         budget = allowed.rms * math.sqrt(f_quantile(min(BUCKETS, array.size), 1e6))
         within = error <= budget and largest <= allowed.largest
-        status = "within" if within else "over"
-        return LayerVerdict(*key, "stored", status, error, budget, largest, allowed.largest)  # type: ignore[arg-type]
+        status = status_of(within, golden.budget(key, precision).rms <= JUDGEABLE)
+        return LayerVerdict(*key, "stored", status, error, budget, largest, allowed.largest)
 
 
 def _shapes(array: np.ndarray, shape: tuple[int, ...]) -> str:
@@ -323,63 +343,161 @@ class _Known(Truth):
 
 
 class _Free:
-    """Judges a whole run, tensor by tensor, in the order in which they come.
+    """Judges a whole run, tensor by tensor; gradients after all activations that there are (`Comparison` sees to it).
 
     Where a ReLU or the max pooling decided otherwise than the truth's, within the forward budget, gradients are judged
-    against the truth at the subject's decisions, which is computed when the first gradient comes.
+    against the truth at the subject's decisions, which is computed when the first gradient comes. What a layer decided
+    is read from its own output, or else from its input, both found by name. Decisions that a partial subject does not
+    show may have been either where rounding can move them: the budget then grants what that does to a gradient.
     """
 
     def __init__(self, truth: Truth, precision: str) -> None:
         self._truth, self._precision = truth, precision
-        self._passed: dict[str, np.ndarray] = {}
-        self._winners: np.ndarray | None = None
+        self._signs: dict[str, np.ndarray] = {}
         self._before: np.ndarray | None = None
-        self.decided_otherwise = 0
+        self._seen: set[str] = set()
 
     @cached_property
-    def _rectified(self) -> frozenset[str]:
-        from oracle.budget import rectified_layers
+    def _rectified(self) -> dict[str, tuple[str, ...]]:
+        """By layer that ends in a ReLU, what it takes."""
+        layers = layers_of(self._truth.case.architecture)
+        return {layer.name: layer.inputs for layer in layers if layer.op == "relu" or layer.relu}
 
-        return frozenset(rectified_layers(self._truth.case)) if self._truth.case.mode == "train" else frozenset()
+    @cached_property
+    def _watched(self) -> frozenset[str]:
+        """The layers whose signs tell what a ReLU decided."""
+        relus = {inputs[0] for inputs in self._rectified.values() if len(inputs) == 1}
+        return frozenset(relus | set(self._rectified)) if self._truth.case.mode == "train" else frozenset()
+
+    @cached_property
+    def _pooled(self) -> str:
+        """The layer whose output the max pooling takes."""
+        return pooled_layer(self._truth.case.architecture)
 
     def judge(self, key: Key, array: np.ndarray) -> LayerVerdict:
         """One tensor."""
         from oracle.budget import SIDE_NOTE
 
         truth, scale, moved = self._truth.trace[key], self._truth._scales[key], False
-        if key[0] in ("activation_gradient", "parameter_gradient") and self.decided_otherwise:
+        backward = key[0] in ("activation_gradient", "parameter_gradient")
+        if backward and self.decided_otherwise:
             truth, scale, moved = self._moved_truth[key], None, True  # type: ignore[assignment]
         allowed = self._truth.budget(key, self._precision)
         found = judge(key, "free", array, truth, allowed, scale=scale, explain=_explain)
-        if key[0] == "activation" and self._truth.case.mode == "train" and found.agrees:
-            self._watch(key[1], array)
+        if key[0] == "activation" and self._truth.case.mode == "train":
+            self._watch(key[1], array, found.agrees)
+        if backward and found.status == "over" and self._unseen:
+            found = judge(key, "free", array, truth, self._widened(key, allowed), scale=scale, explain=_explain)
+            if found.agrees:
+                return replace(found, note=UNSEEN_NOTE.format(", ".join(self._unseen[:3])))
         if moved and found.agrees:
             found = replace(found, note=SIDE_NOTE.format(self.decided_otherwise))
         return found
 
-    def _watch(self, name: str, array: np.ndarray) -> None:
-        if name in self._rectified:
-            passed = array > 0
-            apart = int(np.count_nonzero(passed != (self._truth.trace["activation", name] > 0)))
-            if apart:
-                self._passed[name] = passed
-                self.decided_otherwise += apart
-        if name == "maxpool" and self._before is not None:
-            from oracle.budget import winners_before
+    def _watch(self, name: str, array: np.ndarray, agrees: bool) -> None:
+        self._seen.add(name)
+        if agrees and name in self._watched:
+            self._signs[name] = array > 0
+        if agrees and name == self._pooled:
+            self._before = array
 
-            exact, winners = winners_before(self._truth.trace), _winners_of(self._before)
-            # Among zeros that a ReLU blocked, it does not matter which wins: no gradient passes.
-            apart = int(np.count_nonzero((exact != winners) & (array > 0)))
-            if apart:
-                self._winners = winners
-                self.decided_otherwise += apart
-        self._before = array
+    @cached_property
+    def _passed(self) -> dict[str, np.ndarray]:
+        """By layer that ends in a ReLU, where the subject's lets pass, as far as that is known and not the truth's."""
+        found = {}
+        for name, inputs in self._rectified.items():
+            passed = self._signs.get(name, self._signs.get(inputs[0]) if len(inputs) == 1 else None)
+            if passed is not None and (passed != (self._truth.trace["activation", name] > 0)).any():
+                found[name] = passed
+        return found
+
+    @cached_property
+    def _winners(self) -> tuple[np.ndarray | None, int]:
+        """The winners of the subject's max pooling where they are known and not the truth's, and how many those are."""
+        if self._before is None:
+            return None, 0
+        truth = self._truth.trace["activation", self._pooled]
+        exact, winners = _winners_of(truth), _winners_of(self._before)
+        # Among zeros that a ReLU blocked, it does not matter which wins: no gradient passes.
+        flat = np.asarray(self._before).reshape(*self._before.shape[:2], -1)
+        pooled = np.take_along_axis(flat, winners.reshape(*winners.shape[:2], -1), 2).reshape(winners.shape)
+        apart = int(np.count_nonzero((exact != winners) & (pooled > 0)))
+        return (winners, apart) if apart else (None, 0)
+
+    @cached_property
+    def decided_otherwise(self) -> int:
+        """How many elements of a ReLU or of the max pooling the subject decided otherwise than the truth."""
+        if self._truth.case.mode == "eval":
+            return 0
+        truth = self._truth.trace
+        sides = sum(
+            int(np.count_nonzero(passed != (truth["activation", name] > 0))) for name, passed in self._passed.items()
+        )
+        return sides + self._winners[1]
+
+    @cached_property
+    def _unseen(self) -> list[str]:
+        """The layers whose decisions the subject does not show."""
+        hidden = [
+            name
+            for name, inputs in self._rectified.items()
+            if name not in self._seen and (len(inputs) > 1 or inputs[0] not in self._seen)
+        ]
+        return hidden + ([] if self._pooled in self._seen else ["maxpool"])
 
     @cached_property
     def _moved_truth(self) -> Trace:
         from oracle.budget import truth_at
 
-        return truth_at(self._truth.case, self._truth.trace, self._passed, self._winners)
+        return truth_at(self._truth.case, self._truth.trace, self._passed, self._winners[0])
+
+    def _widened(self, key: Key, allowed: Budget) -> Budget:
+        """The budget, and what unseen decisions add to it."""
+        spread = self._spread_of_the_unseen[key]
+        worst = max(each.error for each in spread)
+        channel = allowed.channel
+        parts = [each.channel for each in spread if each.channel is not None]
+        if channel is not None and parts:
+            # Which channel an element that flips is in is chance: each may have what the worst of them had.
+            channel = channel + UNSEEN_MARGIN * np.max(parts)
+        largest = max(each.largest for each in spread)
+        return Budget(allowed.rms + UNSEEN_MARGIN * worst, allowed.largest + UNSEEN_MARGIN * largest, channel)
+
+    @cached_property
+    def _spread_of_the_unseen(self) -> dict[Key, list[Difference]]:
+        """How far gradients go where the unseen decisions fall as errors as large as the forward budget make them."""
+        from oracle.budget import truth_at
+
+        case, truth = self._truth.case, self._truth.trace
+        base = self._moved_truth if self.decided_otherwise else truth
+        found: dict[Key, list[Difference]] = {}
+        for seed in range(UNSEEN_RUNS):
+            generator = np.random.Generator(np.random.SFC64(seed))
+            passed, winners = dict(self._passed), self._winners[0]
+            for name in self._unseen:
+                if name == "maxpool":
+                    winners = _winners_of(self._disturbed(self._pooled, generator))
+                    continue
+                ends = [self._disturbed(each, generator) for each in self._rectified[name]]
+                passed[name] = np.sum(ends, axis=0) > 0
+            trace = truth_at(case, truth, passed, winners)
+            for key in base:
+                if key[0] in ("activation_gradient", "parameter_gradient"):
+                    found.setdefault(key, []).append(measure(key[0], trace[key], base[key]))
+        return found
+
+    def _disturbed(self, name: str, generator: np.random.Generator) -> np.ndarray:
+        key: Key = ("activation", name)
+        truth = self._truth.trace[key]
+        size = self._truth.budget(key, self._precision).rms * self._truth._scales[key]
+        return truth + size * generator.standard_normal(truth.shape)
+
+
+# The runs that show what unseen decisions do to a gradient, and by how much the worst of them is widened: so few runs
+# say what is usual and not what is rare.
+UNSEEN_RUNS = 3
+UNSEEN_MARGIN = 2.0
+UNSEEN_NOTE = "the decisions of {} are not in the trace: the budget grants what rounding may have made of them"
 
 
 def _winners_of(image: np.ndarray) -> np.ndarray:

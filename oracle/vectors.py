@@ -7,9 +7,9 @@ name.
 
 from __future__ import annotations
 
+import contextlib
 import json
-import shutil
-import tempfile
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ import numpy as np
 from oracle.case import Case
 from oracle.compare import execution_order
 from oracle.errors import UsageError
+from oracle.files import new_directory, read_json, write_whole
 from oracle.subjects.file import file_name
 from oracle.trace import Key, Kind, Trace
 
@@ -77,6 +78,10 @@ def wanted(case: Case) -> list[Wanted]:
         model(image)
     if case.mode == "train":
         shapes.record("loss", "loss", _empty(()))
+        for name, kept in model.named_buffers():
+            if kept.ndim:
+                shapes.record("statistic", name, _empty(kept.shape))
+                told[name] = "what is kept for eval: 0.9 of it and 0.1 of the batch's (the variance unbiased)"
         for name, parameter in model.named_parameters():
             shapes.record("parameter_gradient", name, _empty(parameter.shape))
             told[name] = told[name.rsplit(".", 1)[0]]
@@ -107,26 +112,22 @@ def write_vectors(
         progress: called with a sentence before each step.
 
     Raises:
-        UsageError: the directory exists and is not empty (with ``force``: and holds more than
-            vectors), or it cannot be
-            written.
+        UsageError: the directory exists and is not empty (with ``force``: and holds more than vectors), or it cannot
+            be written.
     """
-    target = directory.resolve()
+    target = Path(os.path.realpath(directory))
     _check_target(target, directory, force)
-    temporary = Path()
     try:
-        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-        temporary.chmod(0o755)
-        _write(cases, temporary, progress)
-        _replace(temporary, target)
+        with new_directory(target) as temporary:
+            _write(cases, temporary, progress)
+            _replace(temporary, target)
     except OSError as error:
         raise UsageError(f"cannot write {directory}: {error.strerror or error}") from None
-    finally:
-        if temporary != Path():
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _check_target(target: Path, given: Path, force: bool) -> None:
+    if target.is_symlink():
+        raise UsageError(f"-o: {given} is a symbolic link that leads in a circle")
     if target.exists() and not target.is_dir():
         raise UsageError(f"-o: {given} exists and is no directory")
     if target == Path.cwd():
@@ -151,11 +152,11 @@ def _files(directory: Path) -> list[str]:
 def _written(directory: Path) -> list[str]:
     """What an earlier call wrote into the directory, by its index; nothing if there is no such index."""
     try:
-        found = json.loads((directory / INDEX).read_bytes())
-    except (OSError, ValueError):
+        found = read_json(directory / INDEX, "index")
+    except UsageError:
         return []
-    sound = isinstance(found, dict) and found.get("format") == FORMAT and isinstance(found.get("files"), list)
-    return found["files"] if sound else []
+    files = found.get("files") if isinstance(found, dict) and found.get("format") == FORMAT else None
+    return files if isinstance(files, list) and all(isinstance(file, str) for file in files) else []
 
 
 def _replace(temporary: Path, target: Path) -> None:
@@ -163,10 +164,15 @@ def _replace(temporary: Path, target: Path) -> None:
     if not target.exists() or not any(target.iterdir()):
         temporary.rename(target)  # takes an empty directory's place
         return
-    old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.old."))
-    target.rename(old)
-    temporary.rename(target)
-    shutil.rmtree(old)
+    with new_directory(target) as old:
+        try:
+            target.rename(old)
+            temporary.rename(target)
+        except BaseException:  # an interruption too: the old one goes back
+            if not target.exists():
+                with contextlib.suppress(OSError):
+                    old.rename(target)
+            raise
 
 
 def _write(cases: Sequence[Case], directory: Path, progress: Progress) -> None:
@@ -181,7 +187,7 @@ def _write(cases: Sequence[Case], directory: Path, progress: Progress) -> None:
         lists[case] = wanted(case)
         if case.mode == "eval":
             _write_onnx(case, directory, progress)
-    (directory / PAGE).write_text(page(lists))
+    write_whole(directory / PAGE, page(lists).encode())
     index = {
         "format": FORMAT,
         "files": sorted([*_files(directory), INDEX]),
@@ -189,14 +195,13 @@ def _write(cases: Sequence[Case], directory: Path, progress: Progress) -> None:
             case.name: {file_name(each.key): list(each.shape) for each in tensors} for case, tensors in lists.items()
         },
     }
-    (directory / INDEX).write_text(json.dumps(index, indent=1) + "\n")
+    write_whole(directory / INDEX, (json.dumps(index, indent=1) + "\n").encode())
 
 
 def _save(tensors: dict[str, np.ndarray], path: Path) -> None:
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
-    save_file(tensors, path)
-    path.chmod(0o644)  # safetensors leaves it to its owner alone
+    write_whole(path, save(tensors))
 
 
 def _write_onnx(case: Case, directory: Path, progress: Progress) -> None:
@@ -219,7 +224,7 @@ def _write_onnx(case: Case, directory: Path, progress: Progress) -> None:
     data.mkdir()
     given, returned = proto.graph.input[0].name, proto.graph.output[0].name
     for file, name, array in (("input_0.pb", given, case.input), ("output_0.pb", returned, _output(case))):
-        (data / file).write_bytes(numpy_helper.from_array(array, name).SerializeToString())
+        write_whole(data / file, numpy_helper.from_array(array, name).SerializeToString())
 
 
 class _Last:
@@ -276,6 +281,6 @@ def _page_case(case: Case, tensors: Sequence[Wanted]) -> dict[str, Any]:
         "mode": case.mode,
         "shape": case.input.shape,
         "labels": case.labels.shape if case.mode == "train" else None,
-        "forward": rows("activation", "loss"),
+        "forward": rows("activation", "loss", "statistic"),
         "parameters": rows("parameter_gradient"),
     }

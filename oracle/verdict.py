@@ -1,7 +1,8 @@
 """`check`: run a model's cases through the subjects, look at each in every view that applies, gather one verdict.
 
 lucid's backends are held to the golden's digests (*exact*); foreign subjects to the budgets, once for the whole run
-(*free*, or *stored* where only samples and projections are at hand) and once layer by layer (*local*).
+(*free*, or *stored* where only samples and projections are at hand), tensor by tensor from what the subject itself had
+(*own*), and once layer by layer (*local*).
 """
 
 from __future__ import annotations
@@ -12,20 +13,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import numpy as np
+
 from oracle.architecture import Architecture, find_architecture
 from oracle.case import SEEDED, Case, Mode, standard_shape
 from oracle.compare import Comparison, SubjectVerdict, View
 from oracle.errors import UsageError
 from oracle.profile import profile_of
 from oracle.subjects import Subject, find_subject
-from oracle.trace import Trace
+from oracle.trace import Key, Kind, Recorder, Trace
 
 if TYPE_CHECKING:
     from oracle.golden import Golden
+    from oracle.names import Rules
     from oracle.truth import Truth
 
 DEFAULT_SUBJECTS = ("lucid", "torch", "onnxruntime")
-DEFAULT_VIEWS: tuple[View, ...] = ("exact", "free", "local")
+DEFAULT_VIEWS: tuple[View, ...] = ("exact", "free", "own", "local")
 Progress = Callable[[str], None]
 
 
@@ -49,8 +53,14 @@ class CaseVerdict:
 
     @property
     def agrees(self) -> bool:
-        """Whether every subject agrees, and there was at least one."""
-        return bool(self.subjects) and all(subject.agrees for subject in self.subjects)
+        """Whether every subject agrees in every view, and there was at least one.
+
+        A view in which nothing of a subject could be judged says nothing, where another view of it agrees.
+        """
+        agreeing = {subject.subject for subject in self.subjects if subject.agrees}
+        return bool(self.subjects) and all(
+            subject.agrees or (subject.undecided and subject.subject in agreeing) for subject in self.subjects
+        )
 
 
 @dataclass(frozen=True)
@@ -87,6 +97,7 @@ def check(
     batch: int | None = None,
     seed: int = 0,
     weights: Path | None = None,
+    names: Path | None = None,
     golden: Path | None = None,
     progress: Progress = lambda message: None,
 ) -> Verdict:
@@ -99,13 +110,15 @@ def check(
             objects. A subject takes part in the modes that it can run.
         mode: ``eval``, ``train`` or ``both``.
         views: ``exact`` holds lucid to the digests; ``free`` judges a foreign subject's whole run, ``stored`` does so
-            by the golden's samples and projections alone; ``local`` feeds it layer by layer.
+            by the golden's samples and projections alone; ``own`` judges every tensor of that run from the run's own
+            values; ``local`` feeds it layer by layer.
         source: ``"seeded"``, ``"photo"``, or a picture's path.
         size: height and width of the input; by default 72 in a train step, and in eval 224 (128 for the pre-activation
             networks, 72 for a narrow one).
         batch: number of images; by default 2 in eval and 3 in a train step.
         seed: what weights, labels and seeded inputs derive from.
         weights: a safetensors file instead of seeded weights.
+        names: a file of rules (`oracle.names.Rules`) for the names in ``weights`` and in what subjects read.
         golden: where the goldens are, if not in the package.
         progress: called with a sentence before each step.
 
@@ -125,7 +138,7 @@ def check(
     for each in modes:
         usual = standard_shape(architecture, each)
         shape = (usual[0] if size is None else size), (usual[1] if batch is None else batch)
-        case = Case(architecture, each, source, *shape, seed, weights)
+        case = Case(architecture, each, source, *shape, seed, weights, names)
         able = [subject for subject in found if each in subject.modes]
         if able:
             cases.append((case, able))
@@ -177,15 +190,32 @@ def run_case(
             f"views: none of ({', '.join(wanted)}) applies to ({', '.join(subject.label for subject in subjects)}) in "
             f"{case.name}: nothing would be compared"
         )
+    brought = {subject: _brought(subject, case) for subject in dict.fromkeys(subject for subject, _ in plan)}
     if any(view in ("free", "local") for _, view in plan):
         truth.recompute(progress)
     verdicts = _local([subject for subject, view in plan if view == "local"], truth, progress)
-    for subject, view in plan:
-        if view != "local":
-            progress(f"{case.name}: {subject.label}, {view}")
-            verdicts[subject, view] = look(subject, view, truth)
-    found = [verdicts[each] for each in plan]
+    for subject in subjects:
+        whole = [view for each, view in plan if each is subject and view != "local"]
+        if whole:
+            progress(f"{case.name}: {subject.label}, {' and '.join(whole)}")
+            verdicts |= {(subject, verdict.view): verdict for verdict in look(subject, whole, truth)}
+    found = [replace(verdicts[each], **brought[each[0]]) for each in plan if each in verdicts]
     return CaseVerdict(case, found, truth.loss, truth.how, time.perf_counter() - start)
+
+
+def _brought(subject: Subject, case: Case) -> dict[str, Any]:
+    """What is to be said of a subject's own weights and names, as fields of its verdicts.
+
+    Raises:
+        UsageError: its weights are not the case's.
+    """
+    from oracle.adopt import judge_weights
+
+    found = subject.brings(case)
+    if found is None:
+        return {}
+    notes, differing = judge_weights(subject.label, found, case)
+    return {"notes": notes, "differing": differing}
 
 
 def views_of(subject: Subject, wanted: Sequence[View], truth: Truth) -> list[View]:
@@ -195,8 +225,8 @@ def views_of(subject: Subject, wanted: Sequence[View], truth: Truth) -> list[Vie
     """
     if subject.exact and truth.golden is not None:
         return [view for view in wanted if view == "exact"]
-    able: list[View] = [view for view in wanted if view == "free" or (view == "stored" and truth.golden is not None)]
-    return able + [view for view in wanted if view == "local" and subject.layered]
+    applies = {"free": True, "own": True, "stored": truth.golden is not None, "local": subject.layered}
+    return sorted((view for view in wanted if applies.get(view, False)), key=list(applies).index)
 
 
 def _local(subjects: Sequence[Subject], truth: Truth, progress: Progress) -> dict[tuple[Subject, View], SubjectVerdict]:
@@ -215,27 +245,63 @@ def _local(subjects: Sequence[Subject], truth: Truth, progress: Progress) -> dic
     return verdicts
 
 
-def look(subject: Subject, view: View, truth: Truth) -> SubjectVerdict:
-    """Run one subject and judge it in one view."""
-    start = time.perf_counter()
-    if view == "local":
-        from oracle.local import local_check
+class _Several:
+    """A recorder that hands every tensor to several others."""
 
-        truth.recompute()
-        verdict = local_check(subject, truth.trace, truth.case, subject.precision)
-        return replace(verdict, seconds=time.perf_counter() - start)
+    def __init__(self, recorders: Sequence[Recorder]) -> None:
+        self._recorders = recorders
+
+    def record(self, kind: Kind, name: str, array: np.ndarray) -> None:
+        """Hand one tensor on."""
+        for recorder in self._recorders:
+            recorder.record(kind, name, array)
+
+
+class _Kept(Trace):
+    """A trace of whatever a subject records; what it records twice, the comparison reports."""
+
+    def record(self, kind: Kind, name: str, array: np.ndarray) -> None:
+        """Keep one tensor."""
+        if (kind, name) not in self:
+            super().record(kind, name, np.asarray(array))
+
+
+def look(subject: Subject, views: Sequence[View], truth: Truth) -> list[SubjectVerdict]:
+    """Run one subject once and judge it in each of some views (not ``local``); its tensors are kept for ``own`` alone.
+
+    The view ``own`` is left out where nothing in the run could be judged in it.
+    """
     precision = str(profile_of(subject.precision))
-    judge_one, failure = truth.judge(view, precision), ""
-    comparison = Comparison(truth.keys(subject.kinds), view, judge_one, partial=subject.partial)
+    start, failure, keys = time.perf_counter(), "", truth.keys(subject.kinds)
+    comparisons: dict[View, Comparison] = {
+        view: Comparison(keys, view, truth.judge(view, precision), partial=subject.partial)
+        for view in views
+        if view != "own"
+    }
+    kept = _Kept() if "own" in views else None
     try:
-        subject.run(truth.case, comparison)
+        subject.run(truth.case, _Several([*comparisons.values(), *([] if kept is None else [kept])]))
     except UsageError:
         raise
     except Exception as error:  # a subject is foreign code: whatever it raises is its verdict, not the oracle's end
         failure = f"{type(error).__name__}: {error}"
-    layers = truth.hinted(comparison.layers(), view, precision)
-    seconds = time.perf_counter() - start
-    return SubjectVerdict(subject.label, view, precision, layers, failure, seconds, truth.consumers)
+    found = []
+    for view, comparison in comparisons.items():
+        layers, seconds = truth.hinted(comparison.layers(), view, precision), time.perf_counter() - start
+        found.append(SubjectVerdict(subject.label, view, precision, layers, failure, seconds, truth.consumers))
+        start = time.perf_counter()
+    if kept is not None:
+        own = _own(kept, subject.label, precision, truth.keys_and_statistics(subject.kinds), truth, failure)
+        if own.judged or not found:
+            found.append(own)
+    return found
+
+
+def _own(trace: Trace, label: str, precision: str, keys: list[Key], truth: Truth, failure: str = "") -> SubjectVerdict:
+    from oracle.own import own_check
+
+    found = own_check(trace, truth.case, precision, keys, truth.shape, label)
+    return replace(found, failure=failure, consumers=truth.consumers)
 
 
 def compare_trace(
@@ -245,10 +311,12 @@ def compare_trace(
     *,
     label: str = "trace",
     stored: bool = False,
+    rules: Rules | None = None,
     directory: Path | None = None,
     progress: Progress = lambda message: None,
 ) -> Verdict:
-    """Judge tensors that somebody dumped, against a golden.
+    """Judge tensors that somebody dumped, against a golden: the whole run (``free``, or ``stored``), and every tensor
+    from those of the trace that it is made from (``own``), where there are such.
 
     Args:
         trace: the tensors.
@@ -256,28 +324,37 @@ def compare_trace(
         precision: what they were computed in, as `oracle.profile` spells it.
         label: what reports call them.
         stored: judge by the golden's samples and projections alone, without recomputing the truth.
+        rules: how names are read that are not the oracle's.
         directory: where the goldens are, if not in the package.
         progress: called with a sentence before each step.
 
     Raises:
-        UsageError: the golden is unknown or damaged.
+        UsageError: the golden is unknown or damaged, the trace holds nothing of it, or its names cannot be read.
     """
+    from oracle.adopt import adopt_trace
     from oracle.golden import Golden
     from oracle.truth import Truth
 
     start, precision = time.perf_counter(), str(profile_of(precision))
     found = Golden.load(golden, directory) if isinstance(golden, str) else golden
+    adopted = adopt_trace(trace, found.case, rules)
+    if not set(adopted.trace) & set(found.keys()):
+        raise UsageError(f"{label}: it holds no tensor of {found.name}: nothing would be compared")
     truth = Truth(found.case, found)
     view: View = "stored" if stored else "free"
     if view == "free":
         truth.recompute(progress)
     progress(f"{found.case.name}: {label}")
     comparison = Comparison(truth.keys(), view, truth.judge(view, precision), partial=True)
+    trace = adopted.trace
     trace.replay(comparison)
     layers = truth.hinted(comparison.layers(), view, precision)
-    seconds = time.perf_counter() - start
-    subject = SubjectVerdict(label, view, precision, layers, "", seconds, truth.consumers)
-    return Verdict([CaseVerdict(found.case, [subject], truth.loss, truth.how, seconds)], versions())
+    subjects = [SubjectVerdict(label, view, precision, layers, "", time.perf_counter() - start, truth.consumers)]
+    if not stored:
+        own = _own(trace, label, precision, truth.keys_and_statistics(), truth)
+        subjects += [own] if own.judged else []
+    subjects = [replace(subject, notes=adopted.notes) for subject in subjects]
+    return Verdict([CaseVerdict(found.case, subjects, truth.loss, truth.how, time.perf_counter() - start)], versions())
 
 
 def versions() -> dict[str, str]:

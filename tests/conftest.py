@@ -7,6 +7,7 @@ import os
 
 if importlib.util.find_spec("_lucid_native") is None:  # asked for, the reference backend comes without its warning
     os.environ.setdefault("LUCID_BACKEND", "reference")
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # tests import onnxruntime by themselves, too
 if "PYTEST_XDIST_WORKER" in os.environ:  # before NumPy, PyTorch and lucid start their threads
     for _name in ("LUCID_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[_name] = "1"

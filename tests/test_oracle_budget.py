@@ -21,7 +21,6 @@ from oracle.budget import (  # noqa: E402
     f_quantile,
     free_budget,
     incomplete_beta,
-    rectified_layers,
     truth_at,
 )
 from oracle.case import Case  # noqa: E402
@@ -114,7 +113,7 @@ def test_the_number_of_runs_may_be_given() -> None:
 def test_at_its_own_decisions_the_truth_is_the_truth(block: str) -> None:
     case = case_of(block)
     truth, driven = find_subject("torch:float64").trace(case), Trace()
-    decisions = decisions_of(truth, rectified_layers(case))
+    decisions = decisions_of(case, truth)
     assert isinstance(decisions, Decisions)
     run_driven(case, driven, decisions)
     assert set(driven) == set(truth)

@@ -20,10 +20,11 @@ from lucid.models.blocks import BasicBlock
 from oracle.architecture import ARCHITECTURES, NARROW, SMALL, Architecture, find_architecture
 from oracle.case import Case, photograph, read_weights, standard_case
 from oracle.errors import UsageError
+from oracle.files import write_whole
 from oracle.golden import state_digest
 from oracle.sides import LEAST_TWO_SIDED, least_two_sided, rectified, two_sided_shares
 from oracle.subjects import find_subject
-from oracle.trace import Trace, write_whole
+from oracle.trace import Trace
 
 TINY = Architecture("tiny", "bottleneck", (1, 2, 1, 1), num_classes=10, stem_width=8, channels=(8, 8, 8, 8))
 

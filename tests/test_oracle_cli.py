@@ -40,7 +40,7 @@ def run(*arguments: str) -> Result:
 
 def test_agreement(tmp_path: Path) -> None:
     path = tmp_path / "verdict.json"
-    result = run("resnet_18", *FAST, "--json", str(path))
+    result = run("resnet_18", *FAST, "--all", "--json", str(path))
     assert result.exit_code == cli.AGREES, result.output
     assert "layer4.1.conv2" in result.output
     assert "agrees in all" in result.output
@@ -51,9 +51,9 @@ def test_agreement(tmp_path: Path) -> None:
 
 
 def test_disagreement(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def wrong(subject: Subject, *_arguments: object) -> SubjectVerdict:
+    def wrong(subject: Subject, *_arguments: object) -> list[SubjectVerdict]:
         layer = LayerVerdict("activation", "stem.0", "free", "over", 1.0, 1e-7)
-        return SubjectVerdict(subject.label, "free", "float32", [layer])
+        return [SubjectVerdict(subject.label, "free", "float32", [layer])]
 
     monkeypatch.setattr(verdict, "look", wrong)
     path = tmp_path / "verdict.json"
@@ -68,6 +68,15 @@ def test_quiet_says_one_sentence_a_subject() -> None:
     assert result.exit_code == cli.AGREES
     assert "layer2.0.conv1 " not in result.output
     assert result.stderr == ""
+
+
+def test_a_summary_by_default() -> None:
+    lines = run("narrow_basic", "--subject", "torch,lucid", "--view", "free", "--view", "exact").stdout.splitlines()
+    assert len(lines) < 60  # 276 with --all
+    assert sum(line.startswith("✓ ") for line in lines) == 4
+    tables = [line for line in lines if line.startswith("  ")]
+    assert len([line for line in tables if "same bits ✓" in line]) == 20
+    assert len(run("narrow_basic", "--subject", "torch", "--view", "free", "--all").stdout.splitlines()) > 150
 
 
 def test_progress_goes_to_standard_error() -> None:
@@ -152,9 +161,9 @@ def test_help_and_version_are_no_errors() -> None:
     assert "--image-size" in out.getvalue()
 
 
-def test_a_reader_that_leaves_is_no_disagreement() -> None:
-    code = f"import sys; from oracle.cli import main; main(['check', 'resnet_18', *{FAST}])"
+def test_a_reader_that_leaves_is_no_verdict() -> None:
+    code = f"import sys; from oracle.cli import main; main(['check', 'narrow_basic', *{FAST}])"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
         process.stdout.close()
-        assert process.wait(timeout=300) == cli.AGREES
+        assert process.wait(timeout=300) == cli.WRONG_USAGE

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
+import tracemalloc
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +16,11 @@ import pytest
 from safetensors.numpy import save_file
 
 from oracle.architecture import find_architecture
-from oracle.case import Case
+from oracle.case import Case, read_weights
 from oracle.errors import UsageError
 from oracle.subjects import find_subject
 from oracle.subjects.file import FileSubject, file_name, parse_name, read_trace
+from oracle.tensors import widen
 from oracle.trace import KINDS, Trace
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "numpy_runtime.py"
@@ -137,7 +141,7 @@ def broken_files(folder: Path) -> dict[str, Path]:
         "text.npz": "not a sound .npz",
         "twice.npz": "activation/fc is there twice",
         "integers.npz": "is stored as int8; may be float64, float32",
-        "integers.safetensors": "is stored as I32; may be",
+        "integers.safetensors": "is stored as int32; may be",
         "offsets.safetensors": "neither a sound safetensors",
         "missing.npz": "cannot read",
         "": "cannot read",
@@ -180,6 +184,123 @@ def test_a_file_without_any_tensor_of_a_trace_is_refused(tmp_path: Path) -> None
     path = write(tmp_path / "weights.npz", {"fc.weight": np.zeros(3, np.float32)})
     with pytest.raises(UsageError, match="holds no tensor of a trace; names are such as activation/"):
         find_subject(f"file:{path}")
+
+
+# -- sizes ------------------------------------------------------------------------------------------------------------
+
+
+def a_bomb(path: Path, name: str, elements: int) -> Path:
+    """An .npz of one array of zeros, a thousandth as large as what it unpacks to."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (elements,)})
+    block = bytes(1 << 20)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open(f"{name}.npy", "w") as file:
+        file.write(header.getvalue())
+        for _ in range(4 * elements >> 20):
+            file.write(block)
+    return path
+
+
+SHAPES: dict[Any, tuple[int, ...]] = {("activation", "fc"): (2, 10), ("loss", "loss"): ()}
+
+
+@pytest.mark.parametrize("name", ["strange", "activation/strange", "activation/fc"])
+def test_what_nobody_compares_is_not_read(name: str, tmp_path: Path) -> None:
+    path = a_bomb(tmp_path / "bomb.npz", name, 64 << 20)  # 256 MiB
+    with zipfile.ZipFile(path, "a") as archive, archive.open("loss.npy", "w") as file:
+        np.lib.format.write_array(file, np.float32(2.5).reshape(()))
+    tracemalloc.start()
+    found = read_trace(path, SHAPES)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20
+    assert float(found.trace["loss", "loss"]) == 2.5
+    key = parse_name(name)
+    assert (key is None) == (found.strangers == (name,))
+    assert key is None or found.trace[key].shape == (64 << 20,)  # of the wrong shape, which is out of line
+
+
+def test_what_is_small_is_read_whatever_its_shape(tmp_path: Path) -> None:
+    tensors = {"activation/fc": np.ones((10, 2), np.float32), "activation/other": np.full(7, 3.0, np.float32)}
+    found = read_trace(write(tmp_path / "trace.npz", tensors), SHAPES)
+    assert found.trace["activation", "fc"].sum() == 20
+    assert found.trace["activation", "other"].sum() == 21
+
+
+def lying_archives(folder: Path) -> Iterator[Path]:
+    """Archives whose headers promise what they do not hold."""
+
+    def archive(name: str, header: bytes, content: bytes = b"") -> Path:
+        with zipfile.ZipFile(folder / name, "w", zipfile.ZIP_DEFLATED) as made:
+            made.writestr("activation/fc.npy", header + content)
+        return folder / name
+
+    def described(shape: str, descr: str = "'<f4'") -> bytes:
+        text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}}}".encode() + b"\n"
+        return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+    yield archive("huge.npz", described(f"({2**62}, {2**62})"))
+    yield archive("large.npz", described("(1000000000,)"), bytes(4))
+    yield archive("negative.npz", described("(-1,)"), bytes(4))
+    yield archive("nested.npz", described("(" * 3000))
+    yield archive("code.npz", described("__import__('os').getpid()"))
+    yield archive("structured.npz", described("(1,)", "[('a', '<f4')]"), bytes(4))
+    yield archive("objects.npz", described("(1,)", "'|O'"), bytes(8))
+    yield archive("version.npz", b"\x93NUMPY\x09\x00" + bytes(50))
+    yield archive("long.npz", b"\x93NUMPY\x02\x00" + (2**32 - 1).to_bytes(4, "little"), bytes(1 << 20))
+    yield archive("trailing.npz", described("(1,)"), bytes(5))
+
+
+def test_headers_are_not_believed(tmp_path: Path) -> None:
+    tracemalloc.start()
+    for path in lying_archives(tmp_path):
+        with pytest.raises(UsageError, match=r"trace: .*\.npz") as caught:
+            read_trace(path)
+        assert "\n" not in str(caught.value)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20
+
+
+FLOAT8 = ["float8_e4m3fn", "float8_e5m2"]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", *FLOAT8])
+def test_every_value_is_widened_exactly(dtype: str) -> None:
+    torch = pytest.importorskip("torch")
+    words = np.arange(1 << 16, dtype=np.uint16) if dtype == "bfloat16" else np.arange(256, dtype=np.uint8)
+    expected = torch.from_numpy(words.copy()).view(getattr(torch, dtype)).to(torch.float32).numpy()
+    found = widen(words, dtype)
+    assert found.dtype == np.float32
+    assert np.array_equal(np.isnan(found), np.isnan(expected))
+    assert np.array_equal(found[~np.isnan(found)].view(np.uint32), expected[~np.isnan(expected)].view(np.uint32))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16", *FLOAT8])
+def test_weights_of_every_float_are_read(dtype: str, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file as save_torch
+
+    exact = torch.tensor([[1.0, -2.5, 0.0], [448.0, 2.0**-6, -0.0]])
+    counted = torch.tensor(3, dtype=torch.int64)
+    save_torch({"fc.weight": exact.to(getattr(torch, dtype)), "bn.num_batches_tracked": counted}, tmp_path / "w")
+    state = read_weights(tmp_path / "w")
+    assert state["fc.weight"].dtype == np.float32
+    assert np.array_equal(state["fc.weight"], exact.to(getattr(torch, dtype)).float().numpy())
+    assert (state["bn.num_batches_tracked"].dtype, int(state["bn.num_batches_tracked"])) == (np.int64, 3)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int32", "uint16", "bool"])
+def test_integers_for_weights_are_refused_by_name(dtype: str, tmp_path: Path) -> None:
+    save_file({"fc.bias": np.zeros(3, np.float32), "fc.weight": np.zeros((3, 3), dtype)}, tmp_path / "w")
+    with pytest.raises(UsageError, match=rf"weights: .*'fc.weight' is stored as {dtype}; a parameter may be float64"):
+        read_weights(tmp_path / "w")
+
+
+def test_weights_of_a_larger_model_are_refused_unread(tmp_path: Path) -> None:
+    save_file({"fc.weight": np.zeros((1 << 20, 8), np.float32)}, tmp_path / "w")
+    with pytest.raises(UsageError, match="holds tensors of 34 MB, and this model's take at most 1 MB"):
+        read_weights(tmp_path / "w", most=1 << 20)
 
 
 # -- a class of somebody's own ----------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ pytest.importorskip("torch")
 from safetensors.numpy import load_file, save_file
 
 from oracle import cli
+from oracle import golden as golden_module
 from oracle.digest import digest
 from oracle.golden import (
     LAW,
@@ -133,6 +135,23 @@ def of_manifest(change: Callable[[dict[str, Any]], object], sealed: bool = True)
     return corrupt
 
 
+def of_case(**changes: Any) -> Callable[[Path], None]:
+    return of_description(lambda read: read["case"].update(changes))
+
+
+def of_rows(table: str, place: Any, value: float) -> Callable[[Path], None]:
+    return of_tables(lambda tables: tables[table].__setitem__(place, value))
+
+
+def of_whole(read: dict[str, np.ndarray]) -> None:
+    read["full/activation/fc"][0, 0] *= 1.5
+
+
+def nested(directory: Path) -> None:
+    (directory / f"{NAME}.json").write_bytes(b"[" * 100_000)
+    accept(directory, f"{NAME}.json")
+
+
 def rename_stem(read: dict[str, Any]) -> None:
     read["tensors"][0]["name"] = "stem.9"
 
@@ -173,6 +192,71 @@ CORRUPTIONS: dict[str, tuple[Callable[[Path], None], str]] = {
     "a table missing": (of_tables(lambda t: t.pop("samples")), "samples is nothing"),
     "a table renamed": (of_tables(lambda t: t.update(sample=t.pop("samples"))), "samples is nothing"),
     "a table cut": (of_tables(lambda t: t.update(norm=t["norm"][:-1])), "norm is"),
+    # What is forged so that every hash holds: the meaning is wrong.
+    "another seed": (of_case(seed=1), "the case's seed is 1 where narrow_basic-train runs with 0"),
+    "another size": (of_case(size=65), "the case's size is 65"),
+    "another batch": (of_case(batch=64), "the case's batch is 64"),
+    "another source": (of_case(source="photo"), "the case's source is 'photo'"),
+    "a size that is text": (of_case(size="64"), "not a sound golden"),
+    "another architecture": (
+        of_description(lambda r: r["case"]["architecture"].update(stem_width=8)),
+        "the case's architecture is",
+    ),
+    "an architecture without end": (
+        of_description(lambda r: r["case"]["architecture"].update(layers=[10**9] * 4)),
+        "the case's architecture is",
+    ),
+    "another shape": (of_description(lambda r: r["tensors"][3].update(shape=[2, 4, 8, 16])), "is of shape"),
+    "another order": (
+        of_description(lambda r: r["tensors"].insert(0, r["tensors"].pop(1))),
+        "not in the order of execution",
+    ),
+    "a parameter dropped": (
+        of_description(
+            lambda r: r.update(tensors=[each for each in r["tensors"] if each["name"] != "layer1.0.conv1.weight"])
+        ),
+        "lacks the parameter_gradient 'layer1.0.conv1.weight'",
+    ),
+    "a digest of other letters": (of_description(lambda r: r["tensors"][0].update(float64="g" * 64)), "has no digest"),
+    "a digest in capitals": (of_description(lambda r: r["tensors"][0].update(float32="A" * 64)), "has no digest"),
+    "a kind of its own": (of_description(lambda r: r["tensors"][0].update(kind="weight")), "no known kind"),
+    "a budget that is no number": (of_rows("budget", (2, 0, 0), np.nan), "a budget is not a finite number"),
+    "a budget without end": (of_rows("budget", (2, 1, 1), np.inf), "a budget is not a finite number"),
+    "a negative budget": (of_rows("budget", (2, 2, 0), -1.0), "a budget is not a finite number"),
+    "a budget of nothing": (of_rows("budget", (2, 3, 1), 0.0), "a budget is 0"),
+    "a budget below one rounding": (of_rows("budget", (2, 0, 0), 1e-12), "a budget is less than one rounding"),
+    "budgets that make everything right": (of_rows("budget", (slice(None), 0), 0.9), "not that of its budgets|lower"),
+    "a largest deviation below the mean": (of_rows("budget", (2, 1, 1), 1e-9), "a largest deviation is below"),
+    "bfloat16 finer than float32": (of_rows("budget", (2, 0), 2.0**-7.5), "a lower precision is far below"),
+    "channels that may be anything": (of_rows("channel", slice(None), 255), "its channels are far above"),
+    "a norm that is no number": (of_rows("norm", 0, np.nan), "its norm is not a finite number"),
+    "a negative norm": (of_rows("norm", 0, -1.0), "its norm is not a finite number"),
+    "a large norm": (of_rows("norm", 0, 1e6), "its projections do not fit its norm"),
+    "a small norm": (of_rows("norm", 0, 1e-6), "a sample is larger than its norm allows"),
+    "a sample without end": (of_rows("samples", (0, 0), np.inf), "a sample is not finite"),
+    "a large sample": (of_rows("samples", (0, 0), 1e9), "a sample is larger"),
+    "a projection that is no number": (of_rows("projections", (0, 0), np.nan), "a projection is not finite"),
+    "projections of nothing": (of_rows("projections", 0, 0.0), "its projections do not fit its norm"),
+    "the amplification": (
+        of_description(lambda r: r["amplification"]["activation"].update(largest=1.0)),
+        "the amplification that its description states",
+    ),
+    "no amplification": (of_description(lambda r: r.update(amplification=[])), "the amplification that"),
+    "a table of another type": (
+        of_tables(lambda t: t.update(norm=t["norm"].astype(np.float32))),
+        "norm is stored as float32",
+    ),
+    "nested too deeply": (nested, "not a sound golden"),
+    "a manifest nested too deeply": (
+        lambda directory: (directory / MANIFEST).write_bytes(b"[" * 100_000) and None,
+        "not a sound manifest",
+    ),
+    "a path for a file": (
+        of_manifest(lambda m: m["files"].update({"../x": m["files"][f"{NAME}.json"]})),
+        "its entry of the file '../x' is not sound",
+    ),
+    "an entry that is text": (of_manifest(lambda m: m["goldens"].update({NAME: "x"})), "not a sound manifest"),
+    "an entry of the other kind": (of_manifest(lambda m: m.update(goldens=[NAME])), "not a sound manifest"),
     "budgets cut": (of_tables(lambda t: t.update(channel=t["channel"][:-1])), "channel is"),
 }
 
@@ -185,9 +269,60 @@ def test_every_corruption_is_named_and_never_passes(
     with pytest.raises(GoldenError, match=words):
         Truth(Golden.load(NAME, directory).case, Golden.load(NAME, directory)).recompute()
     case = golden_cases()[NAME]
-    with pytest.raises(GoldenError) if (directory / MANIFEST).exists() else contextlib.nullcontext():
-        verdict = check(case.architecture, ["lucid"], mode="train", golden=directory)
-        assert "made here" in verdict.cases[0].truth  # without a manifest there are no goldens, and it says so
+    with pytest.raises(GoldenError):
+        check(case.architecture, ["lucid"], mode="train", golden=directory)
+    problems = verify(directory)
+    assert any(re.search(words, problem) for problem in problems), problems
+
+
+@pytest.mark.parametrize(
+    ("corrupt", "words"),
+    [
+        (of_manifest(lambda m: m["goldens"][NAME].update(tensors=1)), "says 1 tensors of"),
+        (of_tables(of_whole), "'fc' has another digest than the description's"),
+        (of_tables(lambda t: t["samples"].__setitem__((5, 0), t["samples"][5, 0] * 1.01)), "samples|contradict"),
+        (of_tables(lambda t: t["norm"].__setitem__(3, t["norm"][3] * 1.01)), "the norm, samples or projections of"),
+        (of_tables(lambda t: t.update(strange=t["norm"])), "holds 'strange', which is no table of a golden"),
+        (of_tables(lambda t: t.pop("full/activation/fc")), "is not there whole"),
+    ],
+)
+def test_verify_makes_again_what_the_whole_tensors_tell(
+    corrupt: Callable[[Path], None], words: str, directory: Path
+) -> None:
+    corrupt(directory)
+    problems = verify(directory)
+    assert any(re.search(words, problem) for problem in problems), problems
+
+
+def test_goldens_that_were_asked_for_have_to_be_there(
+    tmp_path: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = Trace()
+    trace.record("activation", "fc", np.zeros((2, 10), np.float32))
+    trace.save(tmp_path / "trace.safetensors")
+    nowhere, empty = str(tmp_path / "nowhere"), str(tmp_path / "empty")
+    (tmp_path / "empty").mkdir()
+    quick = ["--subject", "lucid", "-q"]
+    for given in (nowhere, empty):
+        for arguments in (
+            ["check", "narrow_basic", *quick, "--directory", given],
+            ["check", "narrow_basic", *quick, "--seed", "1", "--directory", given],
+            ["compare", str(tmp_path / "trace.safetensors"), "--golden", NAME, "--directory", given],
+            ["certify", "-q", "--directory", given],
+            ["certify", "--list", "--directory", given],
+            ["golden", "list", "--directory", given],
+            ["golden", "verify", "--directory", given],
+        ):
+            status, out = command(*arguments)
+            assert status == cli.WRONG_USAGE, (arguments, out)
+            assert "there are no goldens" in out
+    status, out = command("check", "narrow_basic", *quick, "--mode", "eval", "--directory", str(directory))
+    assert (status, "got 'narrow_basic-eval'; there are narrow_basic-train" in out) == (cli.WRONG_USAGE, True)
+    monkeypatch.setattr(golden_module, "golden_directory", lambda: tmp_path / "empty")  # an install without them
+    status, out = command("check", "narrow_basic", *quick)
+    assert (status, "there are no goldens" in out) == (cli.WRONG_USAGE, True)
+    status, out = command("check", "narrow_basic", *quick, "--mode", "eval", "--seed", "1", "--view", "free")
+    assert status == cli.AGREES, out  # no standard case: its truth is made on the spot
 
 
 def test_other_weights_are_named_before_the_arithmetic(directory: Path) -> None:

@@ -24,6 +24,7 @@ from oracle.architecture import Architecture
 from oracle.case import Case, standard_case
 from oracle.errors import UsageError
 from oracle.mirror.torch_twin import make_twin
+from oracle.names import Rules
 from oracle.subjects import find_subject
 from oracle.subjects.file import file_name, read_trace
 from oracle.vectors import wanted, write_vectors
@@ -110,16 +111,20 @@ def test_onnx_finds_it_as_one_of_its_own_test_cases(directory: Path) -> None:
         Runner.assert_similar_outputs([expected + 0.01], found, rtol=case.rtol, atol=case.atol)
 
 
+def blocks(language: str) -> list[str]:
+    """The code blocks of a language on the page in the current directory."""
+    return re.findall(rf"```{language}\n(.*?)```", Path(vectors.PAGE).read_text(), re.DOTALL)
+
+
 def test_the_examples_of_the_page_run(directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, content in contents(directory).items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
     monkeypatch.chdir(tmp_path)
-    helper, *examples = re.findall(r"```python\n(.*?)```", Path(vectors.PAGE).read_text(), re.DOTALL)
-    assert len(examples) == 2
+    helper, forward, _, backward = blocks("python")
     assert 'assert_matches_golden("trace-eval.safetensors", "narrow-eval")' in helper
     model = make_twin(NARROW, load_file(vectors.WEIGHTS), torch.float32).train()
-    for example in examples:
+    for example in (forward, backward):
         exec(example, {"model": model})
     for case, subject in ((EVAL, "onnxruntime"), (TRAIN, "torch")):
         found, expected = read_trace(Path(f"trace-{case.mode}.safetensors")), find_subject(subject).trace(case)
@@ -127,6 +132,57 @@ def test_the_examples_of_the_page_run(directory: Path, tmp_path: Path, monkeypat
         assert set(found.trace) == set(expected)
         for key in expected:
             np.testing.assert_allclose(found.trace[key], expected[key], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("model", ["narrow_basic", "narrow_preact"])
+def test_what_the_page_says_works_as_printed(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["vectors", model, "-o", str(tmp_path / "v"), "-q"]) == cli.AGREES
+    monkeypatch.chdir(tmp_path / "v")
+    helper, *examples = blocks("python")
+    space: dict[str, Any] = {}
+    for example in examples:
+        exec(example, space)
+    exec(helper, {})
+    commands = re.findall(r"^lucid-oracle (.*)$", Path(vectors.PAGE).read_text(), re.MULTILINE)
+    assert [command.split()[0] for command in commands] == ["compare", "compare"]
+    capsys.readouterr()
+    for command in commands:
+        assert cli.run([*command.split(), "-q"]) == cli.AGREES, capsys.readouterr().out
+        assert "not observed" not in capsys.readouterr().out
+
+
+def test_the_rules_on_the_page_are_rules(directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(directory)
+    [text] = blocks("toml")
+    (tmp_path / "names.toml").write_text(text)
+    rules = Rules.read(tmp_path / "names.toml")
+    names = ("encoder.fc", "conv_in.weight", "stage3_unit0.bn1", "auxiliary.fc")
+    assert [rules.apply(name) for name in names] == ["fc", "stem.0.weight", "layer3.0.bn1", None]
+
+
+def test_the_page_states_the_conventions(directory: Path) -> None:
+    """Each row of the table is what the twin does, for whoever implements by the page alone."""
+    page = (directory / vectors.PAGE).read_text()
+    x = torch.zeros(2, 1, 2, 2, requires_grad=True)
+    torch.relu(x).sum().backward()
+    assert x.grad is not None
+    assert "its gradient at 0 is 0" in page
+    assert not x.grad.any()
+    _, winners = torch.nn.functional.max_pool2d(torch.zeros(1, 1, 4, 4), 3, 2, 1, return_indices=True)
+    assert "the first largest in row-major order takes the gradient" in page
+    assert winners.flatten().tolist() == [0, 1, 4, 5]
+    norm = torch.nn.BatchNorm2d(1)
+    values = torch.arange(8.0).reshape(2, 1, 2, 2)
+    norm(values)
+    assert "`running = (1 - m) * running + m * batch`, m = 0.1, with the *unbiased* variance" in page
+    assert norm.momentum == 0.1
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    assert norm.running_mean.item() == pytest.approx(0.1 * 3.5)
+    assert norm.running_var.item() == pytest.approx(0.9 + 0.1 * float(np.arange(8).var(ddof=1)))
+    assert norm.eps == 1e-5
 
 
 def test_the_same_model_gives_the_same_bytes(directory: Path, tmp_path: Path) -> None:

@@ -116,10 +116,11 @@ def torch_train(model: str, batch: int) -> Callable[[], Any]:
 def onnxruntime_eval(model: str, batch: int, threads: int) -> Callable[[], Any]:
     import tempfile
 
-    import onnxruntime
-
     import lucid
     from lucid.onnx import export
+    from lucid.onnx._need import need
+
+    onnxruntime = need("onnxruntime", "the row of ONNX Runtime")
 
     x = images(batch)
     with tempfile.TemporaryDirectory() as folder:

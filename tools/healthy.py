@@ -26,8 +26,8 @@ from oracle.architecture import ARCHITECTURES, SMALL, find_architecture
 from oracle.case import SEEDED, Case
 from oracle.compare import SubjectVerdict
 from oracle.faults.bench import Bench
+from oracle.files import write_whole
 from oracle.subjects import Subject, find_subject
-from oracle.trace import write_whole
 from oracle.verdict import versions
 
 TORCH = ("torch", "torch:no-onednn", "torch:threads=1", "torch:threads=2", "torch:channels_last")

@@ -24,14 +24,16 @@ from typing import Any
 
 import numpy as np
 
+from lucid.console import leave, run_command
 from oracle.budget import free_budget, in_float64
 from oracle.case import Case
 from oracle.compare import execution_order
 from oracle.digest import digest_later
 from oracle.errors import UsageError
+from oracle.files import write_whole
 from oracle.golden import FORMAT, LAW, MANIFEST, STORED, GoldenError, encode_golden, golden_cases, seal
 from oracle.subjects import find_subject
-from oracle.trace import Key, Kind, Trace, write_whole
+from oracle.trace import Key, Kind, Trace
 from oracle.truth import agreement
 from oracle.verdict import versions
 
@@ -67,7 +69,7 @@ def make(case: Case) -> tuple[dict[str, bytes], dict[str, Any]]:
     }
     budgets = {precision: free_budget(case, precision, truth=truth) for precision in STORED}
     layers = agreement(case, truth, {key: in_float64(budget) for key, budget in budgets["float32"].items()})
-    wrong = [layer for layer in layers if not layer.agrees]
+    wrong = [layer for layer in layers if layer.judged and not layer.agrees]
     if wrong:
         told = "; ".join(f"{layer.kind} {layer.name} used {layer.used:.2f}" for layer in wrong[:3])
         raise GoldenError(f"{case.name}: the two origins disagree in {len(wrong)} of {len(layers)} tensors: {told}")
@@ -136,6 +138,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 2 if failed else 1 if differing else 0
 
 
+def _status() -> int:
+    try:
+        return main()
+    except SystemExit as ended:  # argparse has said why, or helped
+        return int(ended.code or 0)
+
+
 def _manifest(directory: Path) -> dict[str, Any]:
     """What is there already, if it is of this law and format."""
     try:
@@ -163,8 +172,4 @@ def _write_manifest(found: dict[str, Any], order: Sequence[str], directory: Path
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except UsageError as error:
-        print(f"make_golden: {error}", file=sys.stderr)
-        sys.exit(2)
+    leave(lambda: run_command("make_golden", _status, told=(UsageError,)))

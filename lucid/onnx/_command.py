@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 import lucid
 from lucid import models, nn
+from lucid.console import visible
 from lucid.onnx._convert import DEFAULT_OPSET, NEWEST_OPSET, OLDEST_OPSET
 from lucid.onnx._export import export
 from lucid.onnx._need import need
@@ -113,22 +114,11 @@ def command(
         if verified:
             batches = [batch] if batch else DYNAMIC_BATCHES
             result = verify(files[0], network, [(count, *example.shape[1:]) for count in batches], progress=progress)
-    click.echo(f"{target}: {model}, {size / 1e6:.1f} MB, opset {opset}, batch {batch or 'dynamic'}, weights {origin}")
+    told = f"{target}: {model}, {size / 1e6:.1f} MB, opset {opset}, batch {batch or 'dynamic'}, weights {origin}"
+    click.echo(visible(told))
     if result is not None:
         click.echo(str(result))
     return 0 if result is None or result.agrees else 1
-
-
-def invoke(arguments: Sequence[str] | None) -> int:
-    """Run the command; click's errors become ``ValueError`` with one sentence."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    try:
-        with command.make_context("lucid-export", given) as context:
-            return command.invoke(context)
-    except click.exceptions.Exit as ended:  # --help, --version
-        return ended.exit_code
-    except click.ClickException as error:
-        raise ValueError(f"{error.format_message().rstrip('.')} (see lucid-export --help)") from error
 
 
 def _make(name: str, weights: Path | None, seed: int, at_random: bool) -> tuple[nn.Module, str]:

@@ -6,6 +6,7 @@ A command is one module here whose ``command`` is a click command. It is importe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 
 import click
@@ -33,6 +34,11 @@ class _Lazy(click.Group):
             return None
         found: click.Command = import_module(f"oracle.commands.{cmd_name}").command
         return found
+
+    def commands_named(self, names: Sequence[str]) -> list[click.Command]:
+        """Those of the names that are commands."""
+        found = (self.get_command(click.Context(self), name) for name in names)
+        return [each for each in found if each is not None]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

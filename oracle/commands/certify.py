@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import click
 
+from lucid.console import DONE, IMPOSSIBLE, WRONG, visible
 from oracle.certify import (
+    Run,
     certificate,
     certify,
     configurations,
@@ -22,8 +25,8 @@ from oracle.certify import (
 from oracle.commands.options import OutputConsole
 from oracle.commands.progress import progress
 from oracle.errors import UsageError
+from oracle.files import writable
 
-AGREES, DISAGREES = 0, 1
 HARDWARE = "hardware"
 _NUMBERS = "N[,N]"
 
@@ -74,8 +77,14 @@ def command(
     if listing:
         goldens = [Golden.load(each, directory) for each in names]
         current = {golden.case.name: identity(golden) for golden in goldens}
-        click.echo(table(read_certificates(home / HARDWARE), current), nl=False)
-        return AGREES
+        try:
+            listed = table(read_certificates(home / HARDWARE), current)
+        except (KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+            told = f"{type(error).__name__}: {error}"
+            raise UsageError(f"certificate: one in {home / HARDWARE} is not sound: {told}") from None
+        for line in listed.splitlines():
+            click.echo(visible(line))
+        return DONE
     backend = backend or ("cuda" if device == "gpu" else "native")
     chosen = configurations(backend, _split(isa), _numbers(threads), plan=plan)
     goldens = [Golden.load(each, directory) for each in _select(names, models, mode)]
@@ -83,8 +92,8 @@ def command(
     path = output or home / HARDWARE / f"{name}.json"
     if output is None:
         path.parent.mkdir(exist_ok=True)
-    elif not path.parent.is_dir():
-        raise UsageError(f"-o: there is no directory {path.parent}")
+    writable(path)  # said now, not after hours
+    need_torch()
     start = time.perf_counter()
     with progress(quiet) as step:
         runs = certify(goldens, chosen, repeat=repeat, progress=step)
@@ -95,10 +104,41 @@ def command(
         if not (quiet and run.agrees):
             mark = "[green]✓[/green]" if run.agrees else "[red]✗[/red]"
             console.print(f"{mark} ", end="")
-            console.print(run.sentence(), markup=False)
+            console.print(visible(run.sentence()), markup=False)
     told = "all equal" if document["agrees"] else "NOT all equal"
-    console.print(f"{document['digests']} digests in {document['seconds']:.1f} s, {told}; {path}", markup=False)
-    return AGREES if document["agrees"] else DISAGREES
+    console.print(f"{document['digests']} digests in {document['seconds']:.1f} s, {told}; {visible(str(path))}")
+    return status_of(runs)
+
+
+def status_of(runs: Sequence[Run]) -> int:
+    """1 if a digest was wrong, or changed; else 2 if a run could not finish, or nothing was compared; else 0.
+
+    What a run that could not finish did not make is no wrong digest.
+
+    Example:
+        >>> status_of([])
+        2
+    """
+    for run in runs:
+        made = [key for key in run.different if run.digests.get(key) != "missing"]
+        if run.changed or made or (run.different and not run.failure):
+            return WRONG
+    return DONE if runs and all(run.agrees for run in runs) else IMPOSSIBLE
+
+
+def need_torch() -> None:
+    """The cases' weights are named and shaped by the PyTorch twin.
+
+    Raises:
+        UsageError: PyTorch cannot be imported.
+    """
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            f"certify: PyTorch cannot be imported ({error}), and the cases are made with it: "
+            "pip install 'lucid-oracle[oracle]'"
+        ) from None
 
 
 def _device_name(backend: str) -> str:

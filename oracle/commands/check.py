@@ -8,15 +8,14 @@ from typing import Any
 import click
 
 from oracle.case import PHOTOGRAPH, SEEDED
-from oracle.commands.options import OutputConsole, report_options, require_writable
+from oracle.commands.options import OutputConsole, names_option, report_options, require_writable
 from oracle.commands.progress import progress
 from oracle.errors import UsageError
 from oracle.profile import is_option
 from oracle.report import write_reports
+from oracle.report.json_report import exit_status
 from oracle.report.terminal import print_verdict
 from oracle.verdict import DEFAULT_SUBJECTS, DEFAULT_VIEWS, check
-
-AGREES, DISAGREES = 0, 1
 
 
 @click.command("check")
@@ -36,9 +35,10 @@ AGREES, DISAGREES = 0, 1
     "--view",
     "views",
     multiple=True,
-    type=click.Choice(["exact", "free", "stored", "local"]),
+    type=click.Choice(["exact", "free", "stored", "own", "local"]),
     help="exact: lucid's digests. free: a whole run, within its budget. stored: the same by the golden's samples and "
-    f"projections alone. local: layer by layer. May be repeated. [default: {', '.join(DEFAULT_VIEWS)}]",
+    "projections alone. own: every tensor of that run from the run's own values. local: layer by layer. May be "
+    f"repeated. [default: {', '.join(DEFAULT_VIEWS)}]",
 )
 @click.option("--image", type=click.Path(path_type=Path), metavar="FILE", help="A picture instead of the seeded input.")
 @click.option(
@@ -58,6 +58,7 @@ AGREES, DISAGREES = 0, 1
 )
 @click.option("--batch", type=click.IntRange(min=1), help="Number of images. [default: 2 in eval, 3 in train]")
 @click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights from a safetensors file.")
+@names_option
 @click.option(
     "--directory",
     type=click.Path(path_type=Path),
@@ -78,6 +79,7 @@ def command(
     junit_path: Path | None,
     html_path: Path | None,
     worst: int | None,
+    every: bool,
     quiet: bool,
     **options: Any,
 ) -> int:
@@ -99,8 +101,8 @@ def command(
     try:
         write_reports(verdict, json=json_path, junit=junit_path, html=html_path)
     finally:
-        print_verdict(verdict, OutputConsole(), tables=not quiet, worst=worst)
-    return AGREES if verdict.agrees else DISAGREES
+        print_verdict(verdict, OutputConsole(), tables=not quiet, worst=worst, every=every)
+    return exit_status(verdict)
 
 
 def _split(subjects: tuple[str, ...]) -> list[str]:

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import click
 
-from oracle.commands.options import OutputConsole, report_options, require_writable
+from lucid.console import visible
+from oracle.commands.options import OutputConsole, names_option, report_options, require_writable
 from oracle.commands.progress import progress
 from oracle.compare import PRECISIONS
-from oracle.errors import UsageError
 from oracle.profile import profile_of
 from oracle.report import write_reports
+from oracle.report.json_report import exit_status
 from oracle.report.terminal import print_verdict
 
-AGREES, DISAGREES = 0, 1
+_NOTED = 10  # names that are none of a trace's tensor
 
 
 @click.command("compare")
@@ -37,6 +38,7 @@ AGREES, DISAGREES = 0, 1
     metavar="DIR",
     help="Where the goldens are. [default: the project's]",
 )
+@names_option
 @report_options
 def command(
     trace: Path,
@@ -44,34 +46,41 @@ def command(
     precision: str,
     stored: bool,
     directory: Path | None,
+    names: Path | None,
     json_path: Path | None,
     junit_path: Path | None,
     html_path: Path | None,
     worst: int | None,
+    every: bool,
     quiet: bool,
 ) -> int:
     """Judge every tensor in TRACE (.safetensors or .npz) within the budget of a healthy runtime of its precision.
 
     `lucid-oracle vectors MODEL` writes what to run, and says which tensors to dump under which names. What TRACE
-    leaves out is reported as not observed.
+    leaves out is reported as not observed. Names of torchvision's layout and wrappers' prefixes (`module.`) are read;
+    --names says what others are.
     """
     from oracle.golden import Golden
+    from oracle.names import Rules
     from oracle.subjects.file import FileSubject
     from oracle.verdict import compare_trace
 
     profile_of(precision)  # an unknown one is said now
     require_writable(json=json_path, junit=junit_path, html=html_path)
-    subject = FileSubject(str(trace))
+    rules = None if names is None else Rules.read(names)
+    subject = FileSubject(str(trace), rules=rules)
     found = Golden.load(golden, directory)
-    if not set(subject.file.trace) & set(found.keys()):
-        raise UsageError(f"trace: {trace} holds no tensor of {golden}: nothing would be compared")
+    read = subject.listing.read({key: found.shape(key) for key in found})
     with progress(quiet) as step:
-        verdict = compare_trace(subject.file.trace, found, precision, label=subject.label, stored=stored, progress=step)
+        verdict = compare_trace(
+            read.trace, found, precision, label=subject.label, stored=stored, rules=rules, progress=step
+        )
     write_reports(verdict, json=json_path, junit=junit_path, html=html_path)
     console = OutputConsole()
-    print_verdict(verdict, console, tables=not quiet, worst=worst)
-    for stranger in subject.file.strangers:
-        console.print(
-            f"note: {stranger!r} in {trace} is no name of a trace's tensor, and was not compared", markup=False
-        )
-    return AGREES if verdict.agrees else DISAGREES
+    print_verdict(verdict, console, tables=not quiet, worst=worst, every=every)
+    for stranger in read.strangers[:_NOTED]:
+        told = f"note: {stranger!r} in {trace} is no name of a trace's tensor, and was not compared"
+        console.print(visible(told), markup=False)
+    if len(read.strangers) > _NOTED:
+        console.print(f"note: nor were {len(read.strangers) - _NOTED} others", markup=False)
+    return exit_status(verdict)

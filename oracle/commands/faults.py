@@ -11,9 +11,10 @@ from rich.console import Console
 
 from oracle.architecture import SMALL, find_architecture
 from oracle.case import SEEDED, Case, Mode
+from oracle.commands.options import OutputConsole, require_writable
 from oracle.commands.progress import progress
 from oracle.errors import UsageError
-from oracle.trace import write_whole
+from oracle.files import write_whole
 
 # What has to be caught, and named, of the faults that change any bit.
 CAUGHT, NAMED = 0.99, 0.95
@@ -43,6 +44,9 @@ CAUGHT, NAMED = 0.99, 0.95
 @click.option("--seed", type=int, default=0, show_default=True, help="What layers and choices are drawn from.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), metavar="FILE", help="Write every outcome.")
 @click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Write the table as Markdown.")
+@click.option(
+    "--all", "every", is_flag=True, help="One row a fault, also where no FAULT is named. [default: a category]"
+)
 @click.option("-q", "--quiet", is_flag=True, help="No table and no progress.")
 def command(
     names: tuple[str, ...],
@@ -50,24 +54,21 @@ def command(
     category: tuple[str, ...],
     json_path: Path | None,
     markdown: Path | None,
+    every: bool,
     quiet: bool,
     **options: Any,
 ) -> int:
     """Put each FAULT (all of them by default) into a PyTorch twin and a lucid model, and see which view catches it.
 
     Each strikes a layer drawn at random. The exit status is 1 if less than 99 % of those that change any bit are
-    caught, or the layer of less than 95 % is named. What changes no bit because the case lacks something (channels of
-    both signs, a second image) is listed as what the case cannot see.
+    caught, or the layer of less than 95 % is named; 2 if none changed a bit. What changes no bit because the case lacks
+    something (channels of both signs, a second image) is listed as what the case cannot see.
     """
     from oracle.faults.table import print_matrix, to_markdown
 
-    for option, path in (("--json", json_path), ("--markdown", markdown)):
-        if path is not None and not path.parent.is_dir():
-            raise UsageError(f"{option}: there is no directory {path.parent}")
+    require_writable(json=json_path, markdown=markdown)
     chosen = _chosen(names, category)
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=120)
+    console = OutputConsole(width=120)
     if listed:
         _print_catalogue(chosen, console)
         return 0
@@ -76,7 +77,9 @@ def command(
         write_whole(json_path, (json.dumps(matrix.to_dict(), indent=1) + "\n").encode())
     if markdown is not None:
         write_whole(markdown, to_markdown(matrix).encode())
-    print_matrix(matrix, console, table=not quiet)
+    print_matrix(matrix, console, table=not quiet, every=every or bool(names))
+    if not matrix.live:
+        raise UsageError("faults: none of these changed a bit of any subject: nothing was shown")
     return 0 if matrix.caught_share >= CAUGHT and matrix.named_share >= NAMED else 1
 
 

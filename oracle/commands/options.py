@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +10,7 @@ import click
 from rich.console import Console
 
 from oracle.errors import UsageError
+from oracle.files import writable
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _REPORTS = {
@@ -22,19 +21,36 @@ _REPORTS = {
 
 
 def report_options(command: Command) -> Command:
-    """Give a command ``--json``, ``--junit``, ``--html``, ``--worst`` and ``--quiet``.
+    """Give a command ``--json``, ``--junit``, ``--html``, ``--all``, ``--worst`` and ``--quiet``.
 
-    The command takes them as ``json_path``, ``junit_path``, ``html_path``, ``worst`` and ``quiet``.
+    The command takes them as ``json_path``, ``junit_path``, ``html_path``, ``every``, ``worst`` and ``quiet``.
     """
     made: Any = command
     quiet = click.option("-q", "--quiet", is_flag=True, help="No tables and no progress: one sentence a subject.")
     worst = click.option(
-        "--worst", type=click.IntRange(min=1), metavar="N", help="List only the N layers closest to their budget."
+        "--worst",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="List the N tensors that used most of their budget. [default: 10, or what is out of line]",
     )
-    made = worst(quiet(made))
+    every = click.option("--all", "every", is_flag=True, help="List every tensor.")
+    made = every(worst(quiet(made)))
     for name, told in reversed(_REPORTS.items()):
         path = click.Path(path_type=Path)
         made = click.option(f"--{name}", f"{name}_path", type=path, metavar="FILE", help=told)(made)
+    result: Command = made
+    return result
+
+
+def names_option(command: Command) -> Command:
+    """Give a command ``--names``."""
+    made: Any = click.option(
+        "--names",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="How to read names that are not the oracle's: a TOML or JSON object, theirs to ours, such as "
+        '"encoder.conv1" = "stem.0", "encoder." = "" or "^stage(\\d)" = "layer\\1".',
+    )(command)
     result: Command = made
     return result
 
@@ -46,25 +62,27 @@ def require_writable(**paths: Path | None) -> None:
         paths: by option, such as ``json=path``.
 
     Raises:
-        UsageError: a path is a directory, or its directory is missing; or two are the same file.
+        UsageError: a path is no regular file, or its directory is missing; or two are the same file.
     """
     given = {name: path for name, path in paths.items() if path is not None}
+    targets = set()
     for name, path in given.items():
-        if path.is_dir():
-            raise UsageError(f"--{name}: {path} is a directory")
-        if not path.parent.is_dir():
-            raise UsageError(f"--{name}: there is no directory {path.parent}")
-    if len({path.resolve() for path in given.values()}) < len(given):
+        try:
+            targets.add(writable(path))
+        except UsageError as error:
+            raise UsageError(f"--{name}: {error}") from None
+    if len(targets) < len(given):
         raise UsageError(f"{', '.join(f'--{name}' for name in given)}: each report needs a file of its own")
 
 
 class OutputConsole(Console):
-    """Standard output, 100 columns wide where it is no terminal. A reader that leaves (``| head``) is no error."""
+    """Standard output (or error output), ``width`` columns wide where it is no terminal."""
 
-    def __init__(self) -> None:
-        super().__init__(highlight=False)
+    def __init__(self, width: int = 100, *, stderr: bool = False) -> None:
+        super().__init__(highlight=False, stderr=stderr)
         if not self.is_terminal:
-            super().__init__(highlight=False, width=100)
+            super().__init__(highlight=False, stderr=stderr, width=width)
 
     def on_broken_pipe(self) -> None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        """Leave it to the command's entry, which knows the status; rich itself would leave with 1, a disagreement."""
+        raise

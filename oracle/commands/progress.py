@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.markup import escape
+
+from lucid.console import visible
+from oracle.commands.options import OutputConsole
 
 
 @contextmanager
@@ -14,12 +17,13 @@ def progress(quiet: bool = False) -> Iterator[Callable[[str], None]]:
     if quiet:
         yield lambda message: None
         return
-    console = Console(stderr=True)
+    console = OutputConsole(stderr=True)
     with console.status("starting") as status:
 
         def step(message: str) -> None:
-            status.update(message)
+            told = escape(visible(message))  # it names subjects and cases
+            status.update(told)
             if not console.is_terminal:
-                console.print(message, highlight=False)
+                console.print(told, soft_wrap=True)
 
         yield step

@@ -8,10 +8,8 @@ import click
 
 from oracle.commands.options import OutputConsole, report_options, require_writable
 from oracle.report import write_reports
-from oracle.report.json_report import read_json
+from oracle.report.json_report import exit_status, read_json
 from oracle.report.terminal import print_verdict
-
-AGREES, DISAGREES = 0, 1
 
 
 @click.command("report")
@@ -23,14 +21,16 @@ def command(
     junit_path: Path | None,
     html_path: Path | None,
     worst: int | None,
+    every: bool,
     quiet: bool,
 ) -> int:
     """Read VERDICT, which `--json` of another command wrote, print it, and write the reports that are asked for.
 
-    The exit status is the verdict's: 0 if all agree, 1 if a layer is out of line.
+    The exit status is what its layers say: 0 if all agree, 1 if one is out of line, 2 if a subject could not finish or
+    nothing was compared.
     """
     require_writable(json=json_path, junit=junit_path, html=html_path)
     document = read_json(verdict)
     write_reports(document, json=json_path, junit=junit_path, html=html_path)
-    print_verdict(document, OutputConsole(), tables=not quiet, worst=worst)
-    return AGREES if document["agrees"] else DISAGREES
+    print_verdict(document, OutputConsole(), tables=not quiet, worst=worst, every=every)
+    return exit_status(document)

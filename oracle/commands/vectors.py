@@ -7,6 +7,7 @@ from typing import Literal
 
 import click
 
+from lucid.console import visible
 from oracle.architecture import find_architecture
 from oracle.case import Mode, standard_case
 from oracle.commands.progress import progress
@@ -33,4 +34,5 @@ def command(model: str, output: Path | None, mode: Mode | Literal["both"], force
         write_vectors([standard_case(architecture, each) for each in modes], directory, force=force, progress=step)
     files = [file for file in directory.rglob("*") if file.is_file()]
     size = sum(file.stat().st_size for file in files)
-    click.echo(f"{directory}: {len(files)} files, {size / 1e6:.1f} MB; {directory / PAGE} says what to dump")
+    told = f"{directory}: {len(files)} files, {size / 1e6:.1f} MB; {directory / PAGE} says what to dump"
+    click.echo(visible(told))

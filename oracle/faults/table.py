@@ -117,15 +117,22 @@ def _where(outcome: Outcome) -> str:
     return f"{outcome.fault} at {outcome.layer} of {outcome.case} in {outcome.engine}"
 
 
-def print_matrix(matrix: Matrix, console: Console, *, table: bool = True) -> None:
-    """The table, the summary, and the misses."""
+def print_matrix(matrix: Matrix, console: Console, *, table: bool = True, every: bool = True) -> None:
+    """The table, the summary, and the misses.
+
+    Args:
+        matrix: what to print.
+        console: where.
+        table: whether to print a table at all.
+        every: one row a fault; otherwise one a category.
+    """
     if table:
         shown = Table(title="faults: how often caught, of how many that changed a bit", title_justify="left")
         for heading in ("", "fault"):
             shown.add_column(heading)
         for heading in ("tried", "inert", "unseen", *VIEWS, "caught", "named"):
             shown.add_column(heading, justify="right")
-        for row in rows(matrix):
+        for row in rows(matrix) if every else categories(matrix):
             cells = (
                 row.category,
                 row.fault,

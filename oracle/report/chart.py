@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from oracle.report.json_report import value
+from oracle.report.json_report import state, value
 
 WIDTH, HEIGHT = 720.0, 280.0
 LEFT, RIGHT, TOP, BOTTOM = 42.0, 8.0, 22.0, 42.0
@@ -31,7 +31,7 @@ class Mark:
     x: float
     y: float
     shape: Shape
-    state: Literal["within", "over", "absent"]
+    state: Literal["within", "over", "absent", "unjudged"]
     title: str
     row: int
 
@@ -98,7 +98,10 @@ def draw(heading: str, layers: Sequence[tuple[int, dict[str, Any]]], first: int 
             return zero if zero is not None else bottom
         if not math.isfinite(number):
             return beyond if beyond is not None else top
-        return bottom - (math.log10(number) - low) / (high - low) * (bottom - top)
+        return place_power(math.log10(number))
+
+    def place_power(exponent: float) -> float:
+        return bottom - (exponent - low) / (high - low) * (bottom - top)
 
     marks = [
         Mark(
@@ -116,7 +119,7 @@ def draw(heading: str, layers: Sequence[tuple[int, dict[str, Any]]], first: int 
         heading,
         marks,
         _steps([(position, place(budget)) for position, budget in enumerate(budgets) if budget < math.inf], across),
-        _decades(low, high, lambda exponent: place(10.0**exponent)),
+        _decades(low, high, place_power),
         _stages([layer["name"] for _, layer in layers], across),
         round(max(1.4, min(3.6, across * 0.42)), 2),
         found,
@@ -127,9 +130,9 @@ def draw(heading: str, layers: Sequence[tuple[int, dict[str, Any]]], first: int 
     )
 
 
-def _state(layer: dict[str, Any]) -> Literal["within", "over", "absent"]:
-    if layer["status"] == "not observed":
-        return "absent"
+def _state(layer: dict[str, Any]) -> Literal["within", "over", "absent", "unjudged"]:
+    if state(layer) == "neutral":
+        return "absent" if layer["error"] == "NaN" else "unjudged"
     return "within" if layer["agrees"] else "over"
 
 

@@ -8,10 +8,11 @@ import math
 from pathlib import Path
 from typing import Any
 
+from lucid.console import DONE
+from oracle.files import write_whole
 from oracle.report.chart import Chart, draw
-from oracle.report.json_report import Document, value
+from oracle.report.json_report import OUTCOMES, Document, exit_status, is_forward, shown, state, value
 from oracle.report.terminal import case_title
-from oracle.trace import write_whole
 
 _KINDS = {
     "activation": "output",
@@ -19,9 +20,8 @@ _KINDS = {
     "activation_gradient": "gradient of output",
     "parameter_gradient": "gradient of parameter",
 }
-_FORWARD = ("activation", "loss")
 _PRINTED = {"bad": 30, "good": 10}  # rows of one subject that paper gets where nothing was searched for
-_SYMBOLS = {"exact": "✓", "within": "✓", "not observed": "-"}
+_SYMBOLS = {"good": "✓", "bad": "✗", "neutral": "-"}
 
 
 def to_html(document: Document) -> str:
@@ -36,10 +36,17 @@ def to_html(document: Document) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    document = shown(document)
+    status = exit_status(document)
     rows: list[dict[str, Any]] = []
     cases = [_case(case, rows) for case in document["cases"]]
     return environment.get_template("report.html.j2").render(
-        agrees=document["agrees"], versions=document["versions"], cases=cases, rows=rows, total=len(rows)
+        agrees=status == DONE,
+        outcome=OUTCOMES[status],
+        versions=document["versions"],
+        cases=cases,
+        rows=rows,
+        total=len(rows),
     )
 
 
@@ -57,6 +64,7 @@ def _case(case: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
         "name": case["name"],
         "title": case_title(case),
         "truth": case["truth"],
+        "notes": case["notes"],
         "subjects": [_subject(case, subject, rows) for subject in case["subjects"]],
     }
 
@@ -66,7 +74,7 @@ def _subject(case: dict[str, Any], subject: dict[str, Any], rows: list[dict[str,
     layers = list(enumerate(subject["layers"], start))
     rows += [_row(number, case, subject, layer) for number, layer in layers]
     _choose_printed(rows[start:])
-    observed = [layer for _, layer in layers if layer["status"] != "not observed"]
+    observed = [layer for _, layer in layers if state(layer) != "neutral"]
     used = [value(layer["used"]) for layer in observed if layer["used"] != "NaN"]
     return {
         **subject,
@@ -74,15 +82,16 @@ def _subject(case: dict[str, Any], subject: dict[str, Any], rows: list[dict[str,
         "charts": _charts(subject, layers, start),
         "compared": len(observed),
         "over": sum(not layer["agrees"] for layer in observed),
-        "absent": len(layers) - len(observed),
+        "absent": sum(layer["status"] == "not observed" for _, layer in layers),
+        "unjudged": sum(state(layer) == "neutral" and layer["status"] != "not observed" for _, layer in layers),
         "used": "" if not used or subject["view"] == "exact" else _percent(max(used)),
         "first_row": None if subject["first"] is None else rows[start + subject["first"]],
     }
 
 
 def _charts(subject: dict[str, Any], layers: list[tuple[int, dict[str, Any]]], start: int) -> list[Chart]:
-    forward = [each for each in layers if each[1]["kind"] in _FORWARD]
-    backward = [each for each in layers if each[1]["kind"] not in _FORWARD]
+    forward = [each for each in layers if is_forward(each[1]["kind"])]
+    backward = [each for each in layers if not is_forward(each[1]["kind"])]
     found = (
         draw(heading, part, None if subject[first] is None else start + subject[first])
         for heading, part, first in (
@@ -101,7 +110,7 @@ def _row(number: int, case: dict[str, Any], subject: dict[str, Any], layer: dict
         "case": case["name"],
         "subject": subject["subject"],
         "view": subject["view"],
-        "kind": _KINDS.get(layer["kind"], layer["kind"]),
+        "kind": _KINDS.get(layer["kind"], layer["kind"].replace("_", " ")),
         "name": layer["name"],
         "error": _short(layer["error"]),
         "error_key": _key(layer["error"]),
@@ -110,8 +119,8 @@ def _row(number: int, case: dict[str, Any], subject: dict[str, Any], layer: dict
         "used": "" if layer["status"] == "exact" else _percent(used),
         "used_key": _key(layer["used"]),
         "bar": 0 if math.isnan(used) else round(100 * min(max(used, 0.0), 1.0)),
-        "state": "absent" if layer["status"] == "not observed" else "good" if layer["agrees"] else "bad",
-        "symbol": _SYMBOLS.get(layer["status"], "✗"),
+        "state": state(layer),
+        "symbol": _SYMBOLS[state(layer)],
         "status": layer["status"],
         "told": _told(layer),
         "printed": False,

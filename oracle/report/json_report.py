@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from oracle.compare import LayerVerdict, SubjectVerdict
+from lucid.console import DONE, IMPOSSIBLE, WRONG, visible
+from oracle import files
+from oracle.compare import PRECISIONS, LayerVerdict, Status, SubjectVerdict, View
 from oracle.errors import UsageError
-from oracle.trace import write_whole
+from oracle.trace import KINDS
 
 if TYPE_CHECKING:
     from oracle.verdict import CaseVerdict, Verdict
 
 FORMAT = "lucid-oracle verdict 2"
 Document = Mapping[str, Any]
+State = Literal["good", "bad", "neutral"]
+NEUTRAL = ("not observed", "not judged")  # neither agreement nor disagreement; any other status that agrees not is bad
 
 _WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -43,6 +48,28 @@ def value(number: float | str) -> float:
         (inf, 0.5)
     """
     return _WORDS[number] if isinstance(number, str) else float(number)
+
+
+def state(layer: Mapping[str, Any]) -> State:
+    """How a report shows a tensor.
+
+    Example:
+        >>> [state({"status": status, "agrees": False}) for status in ("over", "not judged", "anything new")]
+        ['bad', 'neutral', 'bad']
+    """
+    if layer["agrees"]:
+        return "good"
+    return "neutral" if layer["status"] in NEUTRAL else "bad"
+
+
+def is_forward(kind: str) -> bool:
+    """Whether tensors of that kind come of the forward pass.
+
+    Example:
+        >>> is_forward("loss"), is_forward("parameter_gradient")
+        (True, False)
+    """
+    return not kind.endswith("_gradient")
 
 
 def verdict_to_dict(verdict: Verdict) -> dict[str, Any]:
@@ -75,6 +102,8 @@ def _subject(subject: SubjectVerdict) -> dict[str, Any]:
         "agrees": subject.agrees,
         "sentence": subject.sentence(),
         "failure": subject.failure or None,
+        "notes": list(subject.notes),
+        "differing": list(subject.differing),
         "first": _place(subject, subject.first),
         "first_forward": _place(subject, subject.first_forward),
         "first_backward": _place(subject, subject.first_backward),
@@ -108,6 +137,20 @@ def layer_to_dict(layer: LayerVerdict) -> dict[str, Any]:
     }
 
 
+def shown(document: Any) -> Any:
+    """A document (or a part of one) with every text in it made `visible`: names come from files.
+
+    Example:
+        >>> shown({"name": "fc\x1b[2J", "shape": [1, 2]})
+        {'name': 'fc\\x1b[2J', 'shape': [1, 2]}
+    """
+    if isinstance(document, str):
+        return visible(document)
+    if isinstance(document, Mapping):
+        return {visible(name): shown(part) for name, part in document.items()}
+    return [shown(part) for part in document] if isinstance(document, list) else document
+
+
 def write_json(document: Document, path: Path) -> None:
     """Write a verdict's JSON form to ``path``.
 
@@ -115,7 +158,7 @@ def write_json(document: Document, path: Path) -> None:
         UsageError: the file cannot be written.
     """
     text = json.dumps(document, indent=1, allow_nan=False)
-    write_whole(path, (text + "\n").encode())
+    files.write_whole(path, (text + "\n").encode())
 
 
 _NUMBER = (int, float, str)
@@ -161,28 +204,38 @@ _FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
         "note": (str,),
     },
 }
+# Lists of sentences or names, which documents of earlier versions lack.
+_OPTIONAL = {"case": ("notes",), "subject": ("notes", "differing")}
 _PARTS = {"verdict": ("cases", "case"), "case": ("subjects", "subject"), "subject": ("layers", "layer")}
+_WORDS_OF: dict[str, dict[str, tuple[str, ...]]] = {
+    "subject": {"view": get_args(View), "precision": PRECISIONS},
+    "layer": {"kind": KINDS, "status": get_args(Status)},
+}
+_PLACES = ("first", "first_forward", "first_backward")
+_MOST_SECONDS = 1e9
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read what `write_json` wrote.
+    """Read what `write_json` wrote. What it says in sum (who agrees, which layer is the first) is not believed but
+    found again from its layers.
 
     Raises:
         UsageError: the file is missing, or no verdict of this format; the sentence says what is wrong with it.
     """
-    try:
-        document = json.loads(path.read_bytes())
-    except OSError as error:
-        raise UsageError(f"verdict: cannot read {path}: {error.strerror or error}") from None
-    except ValueError as error:
-        raise UsageError(f"verdict: {path} is not JSON: {error}") from None
+    document = files.read_json(path, "verdict")
     found = document.get("format") if isinstance(document, dict) else None
     if found != FORMAT:
-        raise UsageError(f"verdict: the format of {path} is {found!r}; may be {FORMAT!r}")
+        raise UsageError(f"verdict: the format of {path} is {_short(found)}; may be {FORMAT!r}")
     problem = _problem(document, "verdict")
     if problem:
         raise UsageError(f"verdict: {path} is not a sound verdict: {problem}")
-    return document
+    settled: dict[str, Any] = document
+    settle(settled)
+    try:
+        shown(settled)
+    except RecursionError:  # in a part that nobody knows, such as no verdict has
+        raise UsageError(f"verdict: {path} is nested too deeply to be read") from None
+    return settled
 
 
 def _problem(part: Any, what: str) -> str:
@@ -192,13 +245,169 @@ def _problem(part: Any, what: str) -> str:
     for name, types in _FIELDS[what].items():
         if name not in part:
             return f"a {what} has no {name!r}"
-        if not isinstance(part[name], types):
-            return f"{name!r} of a {what} is {part[name]!r}"
-        if types is _NUMBER and isinstance(part[name], str) and part[name] not in _WORDS:
-            return f"{name!r} of a {what} is {part[name]!r}; may be a number or one of {', '.join(_WORDS)}"
-    if what == "subject":
-        for name in ("first", "first_forward", "first_backward"):
-            if part[name] is not None and not 0 <= part[name] < len(part["layers"]):
-                return f"{name!r} of a subject is {part[name]}, and it has {len(part['layers'])} layers"
+        given = part[name]
+        if not isinstance(given, types) or (isinstance(given, bool) and bool not in types):
+            return f"{name!r} of a {what} is {_short(given)}"
+        if types[: len(_NUMBER)] == _NUMBER and given is not None and not _is_number(given, name):
+            return (
+                f"{name!r} of a {what} is {_short(given)}; may be a number that fits it, or one of {', '.join(_WORDS)}"
+            )
+        known = _WORDS_OF.get(what, {}).get(name)
+        if known is not None and given not in known:
+            return f"{name!r} of a {what} is {_short(given)}; may be one of {', '.join(known)}"
+    for name in _OPTIONAL.get(what, ()):
+        found = part.setdefault(name, [])
+        if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+            return f"{name!r} of a {what} is {_short(found)}; may be a list of sentences"
+    problem = _further_problem(part, what)
+    if problem:
+        return problem
     inner, kind = _PARTS.get(what, ("", ""))
     return next(filter(None, (_problem(each, kind) for each in part[inner])), "") if inner else ""
+
+
+def _is_number(given: Any, name: str) -> bool:
+    """Whether a field holds a number that it can have: only a loss may be negative, and seconds are finite."""
+    if isinstance(given, str):
+        return given in _WORDS and name != "seconds" and (name == "loss" or given != "-Infinity")
+    try:
+        found = float(given)
+    except OverflowError:
+        return False
+    return name == "loss" or (0 <= found <= _MOST_SECONDS if name == "seconds" else not found < 0)
+
+
+def _further_problem(part: dict[str, Any], what: str) -> str:
+    """What the types alone do not tell."""
+    if what == "verdict":
+        strange = [name for name, version in part["versions"].items() if not isinstance(version, str)]
+        return f"the version of {_short(strange[0])} is no text" if strange else ""
+    if what == "case":
+        sound = all(type(side) is int and 0 <= side < 1 << 63 for side in part["shape"])
+        return "" if sound else f"'shape' of a case is {_short(part['shape'])}"
+    if what == "subject":
+        for name in _PLACES:
+            if part[name] is not None and not 0 <= part[name] < len(part["layers"]):
+                return f"{name!r} of a subject is {_short(part[name])}, and it has {len(part['layers'])} layers"
+        keys = [(layer.get("kind"), layer.get("name")) for layer in part["layers"] if isinstance(layer, dict)]
+        if all(isinstance(each, str) for key in keys for each in key) and len(set(keys)) < len(keys):
+            return "a layer of a subject is there twice"
+    if what == "layer" and part["channel"] is not None and not 0 <= part["channel"] < 1 << 63:
+        return f"'channel' of a layer is {_short(part['channel'])}"
+    return ""
+
+
+def _short(given: Any) -> str:
+    """A value as an error shows it."""
+    try:
+        told = repr(given)
+    except (ValueError, RecursionError):  # an integer of thousands of digits
+        told = f"a value of type {type(given).__name__}"
+    return told if len(told) <= _LONGEST else f"{told[:_LONGEST]} ..."
+
+
+_LONGEST = 60
+
+
+# -- what a document says in sum --------------------------------------------------------------------------------------
+
+
+def settle(document: dict[str, Any]) -> None:
+    """Find again, from the layers, what a document says in sum, and write it over what stands there.
+
+    A layer is what its status says, unless its own numbers contradict it: then it is over.
+    """
+    for case in document["cases"]:
+        for subject in case["subjects"]:
+            for layer in subject["layers"]:
+                _settle_layer(layer, subject)
+            _settle_subject(subject)
+    found = _rebuilt(document)
+    for case, of_case in zip(document["cases"], found.cases, strict=True):
+        case["agrees"] = of_case.agrees
+    document["agrees"] = found.agrees
+
+
+def _settle_layer(layer: dict[str, Any], subject: Mapping[str, Any]) -> None:
+    found = _layer(layer, subject)
+    measured = not math.isnan(found.used)
+    if found.agrees and (
+        found.used > 1 or (found.status == "exact" and found.error > 0) or (found.status == "within" and not measured)
+    ):
+        layer["note"] = layer["note"] or f"it was called {found.status}, which its own numbers do not bear out"
+        layer["status"] = "over"
+        found = _layer(layer, subject)
+    layer["agrees"], layer["used"] = found.agrees, number(found.used)
+
+
+def _settle_subject(subject: dict[str, Any]) -> None:
+    found = _rebuilt_subject(subject)
+    places = {
+        "first": _place(found, found.first),
+        "first_forward": _place(found, found.first_forward),
+        "first_backward": _place(found, found.first_backward),
+    }
+    told = (subject["agrees"], {name: subject[name] for name in _PLACES})
+    if told != (found.agrees, places) or (" agrees in " in subject["sentence"] and not found.agrees):
+        subject["sentence"] = found.sentence()
+    statuses = [layer.status for layer in found.layers]
+    counts = {status: statuses.count(status) for status in dict.fromkeys(statuses)}
+    subject.update(places, agrees=found.agrees, counts=counts)
+
+
+def _layer(layer: Mapping[str, Any], subject: Mapping[str, Any]) -> LayerVerdict:
+    numbers = ("error", "budget", "largest", "largest_budget", "channel_share")
+    return LayerVerdict(
+        layer["kind"],
+        layer["name"],
+        subject["view"],
+        layer["status"],
+        channel=layer["channel"],
+        difference=layer["difference"],
+        note=layer["note"],
+        **{name: value(layer[name]) for name in numbers},
+    )
+
+
+def _rebuilt(document: Document) -> Verdict:
+    """The verdict that a document was made of, without what was run: who agrees, and where not."""
+    from oracle.verdict import CaseVerdict, Verdict
+
+    nothing: Any = None
+    cases = [CaseVerdict(nothing, [_rebuilt_subject(each) for each in case["subjects"]]) for case in document["cases"]]
+    return Verdict(cases, {})
+
+
+def _rebuilt_subject(subject: Mapping[str, Any]) -> SubjectVerdict:
+    """The verdict on a subject that its JSON form was made of."""
+    layers = [_layer(layer, subject) for layer in subject["layers"]]
+    failure, differing = subject["failure"] or "", tuple(subject.get("differing", ()))
+    return SubjectVerdict(
+        subject["subject"], subject["view"], subject["precision"], layers, failure, differing=differing
+    )
+
+
+OUTCOMES = {DONE: "agrees", WRONG: "disagrees", IMPOSSIBLE: "could not be done"}
+
+
+def exit_status(verdict: Verdict | Document) -> int:
+    """The exit status that a verdict means.
+
+    Returns:
+        1 if a number was found wrong; else 2 if a subject could not finish, or nothing of it was compared, or there is
+        none; else 0. What a subject that could not finish still owed is no wrong number.
+
+    Example:
+        >>> exit_status({"cases": []})
+        2
+    """
+    found = _rebuilt(verdict) if isinstance(verdict, Mapping) else verdict
+    if any(_found_wrong(subject) for case in found.cases for subject in case.subjects):
+        return WRONG
+    return DONE if found.agrees else IMPOSSIBLE
+
+
+def _found_wrong(subject: SubjectVerdict) -> bool:
+    if subject.failure:
+        subject = replace(subject, layers=[layer for layer in subject.layers if layer.status != "missing"])
+    return subject.first is not None or bool(subject.differing)

@@ -1,22 +1,24 @@
 """The verdict as JUnit XML, as Jenkins, GitLab and others read it: a suite a case, subject and view, a test a tensor.
 
 The usual schema (Jenkins' ``junit-10.xsd``) has ``failure`` and ``skipped`` inside a test and no more. A tensor that
-was not observed is skipped; a subject that could not finish, and one of which nothing was compared, is one failed test
-more, so that no suite is green that verified nothing.
+was not observed or not judged is skipped. A subject that could not finish, one of which nothing was compared, and one
+whose own parameters are not the case's, is one failed test more, so that no suite is green that verified nothing.
 """
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from oracle.report.json_report import Document, value
-from oracle.trace import write_whole
+from lucid.console import visible
+from oracle.files import write_whole
+from oracle.report.json_report import Document, state, value
 
-# What XML 1.0 cannot hold, not even escaped.
-_ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_NEUTRAL_MEANS = {
+    "not observed": "the subject did not hand it over",
+    "not judged": "its budget is too large a share of it to tell anything",
+}
 
 
 def to_junit(document: Document) -> bytes:
@@ -25,8 +27,10 @@ def to_junit(document: Document) -> bytes:
     for case in document["cases"]:
         for subject in case["subjects"]:
             root.append(_suite(case, subject))
-    if not any(len(suite.findall("testcase")) for suite in root):
-        root.append(_empty_suite())
+        if not case["subjects"]:
+            root.append(_empty_suite(case["name"]))
+    if not len(root):
+        root.append(_empty_suite("nothing"))
     for total in ("tests", "failures", "errors"):
         root.set(total, str(sum(int(suite.get(total, "0")) for suite in root)))
     root.set("time", f"{sum(float(suite.get('time', '0')) for suite in root):.3f}")
@@ -52,17 +56,21 @@ def _suite(case: dict[str, Any], subject: dict[str, Any]) -> ElementTree.Element
         ("precision", subject["precision"]),
         ("truth", case["truth"]),
         ("sentence", subject["sentence"]),
+        *(("note", note) for note in (*case["notes"], *subject["notes"])),
     ):
         ElementTree.SubElement(properties, "property", name=name, value=_text(told))
     where = _text(".".join(part.replace(".", "_") for part in parts))
     for layer in subject["layers"]:
         test = ElementTree.SubElement(suite, "testcase", name=_text(f"{layer['kind']} {layer['name']}"))
         test.set("classname", where)
-        if layer["status"] == "not observed":
-            _outcome(test, "skipped", "not observed", layer["note"] or "the subject did not hand it over")
+        if state(layer) == "neutral":
+            _outcome(test, "skipped", layer["status"], layer["note"] or _NEUTRAL_MEANS[layer["status"]])
         elif not layer["agrees"]:
             _outcome(test, "failure", layer["status"], _why(layer))
     whole = subject["failure"] or (None if _compared(subject) else "nothing was compared, which is no agreement")
+    if subject["differing"]:
+        test = ElementTree.SubElement(suite, "testcase", name="its own parameters", classname=where)
+        _outcome(test, "failure", "differing", f"not the case's: {', '.join(subject['differing'])}")
     if whole:
         test = ElementTree.SubElement(suite, "testcase", name="the whole run", classname=where)
         _outcome(test, "failure", "failure" if subject["failure"] else "nothing compared", whole)
@@ -70,16 +78,16 @@ def _suite(case: dict[str, Any], subject: dict[str, Any]) -> ElementTree.Element
     return suite
 
 
-def _empty_suite() -> ElementTree.Element:
-    suite = ElementTree.Element("testsuite", name="nothing")
-    test = ElementTree.SubElement(suite, "testcase", name="the whole run", classname="nothing")
+def _empty_suite(name: str) -> ElementTree.Element:
+    suite = ElementTree.Element("testsuite", name=_text(name))
+    test = ElementTree.SubElement(suite, "testcase", name="the whole run", classname=_text(name))
     _outcome(test, "failure", "nothing compared", "nothing was compared, which is no agreement")
     _count(suite, 0.0)
     return suite
 
 
 def _compared(subject: dict[str, Any]) -> bool:
-    return any(layer["status"] != "not observed" for layer in subject["layers"])
+    return any(state(layer) != "neutral" for layer in subject["layers"])
 
 
 def _count(suite: ElementTree.Element, seconds: float) -> None:
@@ -106,4 +114,5 @@ def _why(layer: dict[str, Any]) -> str:
 
 
 def _text(text: str) -> str:
-    return _ILLEGAL.sub("\N{REPLACEMENT CHARACTER}", text)
+    """What is printed of a name. (XML 1.0 cannot hold most control characters at all, not even escaped.)"""
+    return visible(text)

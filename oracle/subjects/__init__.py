@@ -14,16 +14,34 @@ import importlib.util
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+import numpy as np
 
 from oracle.case import Case, Mode
 from oracle.driving import Layerwise
 from oracle.errors import UsageError
 from oracle.trace import KINDS, Kind, Recorder, Trace
 
-__all__ = ["Subject", "choose", "find_subject", "positive", "subject_names", "take"]
+__all__ = ["Brought", "Subject", "choose", "find_subject", "positive", "subject_names", "take"]
+
+
+@dataclass(frozen=True)
+class Brought:
+    """What a subject brings with it, where another takes it from the case.
+
+    Args:
+        weights: its own parameters and statistics, by the oracle's names; ``None`` where it has none.
+        notes: what was assumed of its names, in sentences.
+        origin: where they come from, as far as the subject knows; empty where it does not.
+    """
+
+    weights: Mapping[str, np.ndarray] | None
+    notes: tuple[str, ...] = ()
+    origin: str = field(default="", kw_only=True)
 
 
 class Subject(ABC):
@@ -61,6 +79,11 @@ class Subject(ABC):
 
     def layerwise(self, case: Case) -> Layerwise | None:
         """The case's model taken apart, for the local view; ``None`` where it cannot be driven layer by layer."""
+        return None
+
+    def brings(self, case: Case) -> Brought | None:
+        """The subject's own weights, which are compared with the case's before it runs, and what was assumed of its
+        names; ``None`` where it takes all from the case."""
         return None
 
 
@@ -112,8 +135,12 @@ def find_subject(text: str) -> Subject:
         raise UsageError(f"subject: got {text!r}; {_known(name)}, and your own as MODULE:CLASS or PATH.py:CLASS")
     try:
         subject: Subject = made(*options)
-    except TypeError as error:
-        raise UsageError(f"subject: {text!r} cannot be made with the options {options}: {error}") from error
+        _ = subject.label
+    except (UsageError, MemoryError):
+        raise
+    except Exception as error:  # a subject is foreign code
+        told = str(error) if isinstance(error, TypeError) else f"{type(error).__name__}: {error}"
+        raise UsageError(f"subject: {text!r} cannot be made with the options {options}: {told}") from error
     return subject
 
 

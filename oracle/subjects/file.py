@@ -5,33 +5,85 @@ The file is safetensors or NumPy's .npz, and each tensor in it is named ``KIND/N
 - ``activation/layer1.0.conv1``: the output of a layer or of a residual block (``activation/layer1.0``);
 - ``activation_gradient/layer1.0.conv1``: the gradient of the loss by that output;
 - ``parameter_gradient/layer1.0.conv1.weight``: the gradient by a parameter;
-- ``loss``: the loss of a train step.
+- ``loss``: the loss of a train step;
+- ``statistic/layer1.0.bn1.running_mean`` (or without ``statistic/``, as a state dictionary has it), and
+  ``running_var``: what a batch normalisation keeps after the train step.
 
-Layouts are PyTorch's (NCHW; weights OIHW); elements are float64, float32, float16 or bfloat16. Nothing is unpickled.
+Names of torchvision's layout, and with wrappers' prefixes, are read too (`oracle.names`), others with a file of rules.
+
+Layouts are PyTorch's (NCHW; weights OIHW); elements are float64, float32, float16, bfloat16 or float8. Nothing is
+unpickled. What the file holds beside is not read, however large it is.
 """
 
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
+from oracle.adopt import Adopted, adopt_trace
 from oracle.case import Case, Mode
 from oracle.compare import PRECISIONS
 from oracle.errors import UsageError
+from oracle.names import Rules
 from oracle.profile import take_profile
-from oracle.subjects import Subject
+from oracle.shapes import Shape, shapes_of
+from oracle.subjects import Brought, Subject
+from oracle.tensors import FLOATS, Entry, open_tensors
 from oracle.trace import KINDS, Key, Recorder, Trace
 
-FLOATS = ("float64", "float32", "float16", "bfloat16")
-_SAFETENSORS_FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-_NPZ_BFLOAT16 = np.dtype("V2")  # how NumPy stores the bfloat16 of ml_dtypes
+ALLOWANCE = 64 << 20  # bytes that tensors may take which the case has not, beyond what the case's take
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The tensors of a file, not read yet.
+
+    Attributes:
+        path: the file.
+        entries: those whose names a trace knows, in the order that the file states.
+        strangers: the other names, in the file's order.
+    """
+
+    path: Path
+    entries: Mapping[Key, Entry]
+    strangers: tuple[str, ...] = field(default=())
+
+    def read(self, shapes: Mapping[Key, Shape] | None = None) -> TraceFile:
+        """Read the tensors.
+
+        Args:
+            shapes: what the case has. Tensors of another size than the case's, or that the case has not, are then read
+                only as long as they take no more than all of the case's, and `ALLOWANCE`; of the others the shape
+                alone is taken over, which is out of line whatever their values are.
+
+        Raises:
+            UsageError: a tensor is damaged.
+        """
+        trace = Trace()
+        allowance = ALLOWANCE + 8 * sum(math.prod(shape) for shape in (shapes or {}).values())
+        for key, entry in self.entries.items():
+            if shapes is None or (key in shapes and math.prod(shapes[key]) == math.prod(entry.shape)):
+                array = entry.read()
+            elif entry.size <= allowance:
+                allowance -= entry.size
+                array = entry.read()
+            else:
+                array = _stand_in(entry, self.path)
+            trace.record(*key, as_recorded(key, array))
+        return TraceFile(trace, {key: entry.dtype for key, entry in self.entries.items()}, self.strangers)
+
+
+def _stand_in(entry: Entry, path: Path) -> np.ndarray:
+    """An array of the entry's shape that takes no memory."""
+    try:
+        return np.broadcast_to(np.float32(np.nan), entry.shape)
+    except ValueError:
+        raise UsageError(f"trace: {path}: {entry.name!r} is of shape {entry.shape}, which no array has") from None
 
 
 @dataclass(frozen=True)
@@ -39,7 +91,7 @@ class TraceFile:
     """What a file of tensors holds.
 
     Attributes:
-        trace: the tensors whose names a trace knows; bfloat16 widened to float32, which is exact.
+        trace: the tensors whose names a trace knows; bfloat16 and float8 widened to float32, which is exact.
         stored: the dtype in which the file stores each of them.
         strangers: the other names, in the file's order.
     """
@@ -49,8 +101,44 @@ class TraceFile:
     strangers: tuple[str, ...] = field(default=())
 
 
-def read_trace(path: Path) -> TraceFile:
+def list_trace(path: Path, rules: Rules | None = None) -> Listing:
+    """List the tensors of a .safetensors or .npz file, and read none.
+
+    Args:
+        path: the file.
+        rules: how names with their kind are read, and which kind those have that have none.
+
+    Raises:
+        UsageError: the file is missing, corrupt, of another format, or holds a tensor that is not of floats.
+    """
+    file = open_tensors(path, "trace")
+    entries: dict[Key, Entry] = {}
+    strangers = []
+    by_name = {entry.name: entry for entry in file.entries}
+    for entry in (by_name[name] for name in _recorded_order(by_name, file.metadata)):
+        ours = entry.name if rules is None else rules.file_name(entry.name)
+        if ours is None:
+            continue
+        key = parse_name(ours)
+        if key is None:
+            strangers.append(entry.name)
+            continue
+        if entry.dtype not in FLOATS:
+            raise UsageError(f"trace: {path}: {entry.name} is stored as {entry.dtype}; may be {', '.join(FLOATS)}")
+        if key in entries or len(by_name) < len(file.entries):
+            twice = [each.name for each in file.entries if by_name[each.name] is not each] or [entry.name]
+            raise UsageError(f"trace: {path}: {twice[0]} is there twice")
+        entries[key] = entry
+    return Listing(path, entries, tuple(strangers))
+
+
+def read_trace(path: Path, shapes: Mapping[Key, Shape] | None = None, rules: Rules | None = None) -> TraceFile:
     """Read the tensors of a .safetensors or .npz file.
+
+    Args:
+        path: the file.
+        shapes: what the case has; as in `Listing.read`.
+        rules: as in `list_trace`.
 
     Raises:
         UsageError: the file is missing, corrupt, of another format, or holds a tensor that is not of floats.
@@ -64,30 +152,17 @@ def read_trace(path: Path) -> TraceFile:
         >>> list(found.trace), found.stored["activation", "fc"], found.strangers
         ([('activation', 'fc')], 'float32', ('input',))
     """
+    return list_trace(path, rules).read(shapes)
+
+
+def _recorded_order(names: Iterable[str], metadata: Mapping[str, str]) -> list[str]:
+    """The file's names, those first that its metadata puts in an order, as `Trace.save` does."""
     try:
-        with path.open("rb") as file:
-            archive = file.read(2) == b"PK"
-        tensors = _read_npz(path) if archive else _read_safetensors(path)
-        return collect(tensors, str(path))
-    except OSError as error:
-        raise UsageError(f"trace: cannot read {path}: {error.strerror or error}") from None
-
-
-def collect(tensors: Iterator[tuple[str, np.ndarray, str]], origin: str) -> TraceFile:
-    """Sort named tensors, each with the dtype in which it was stored, into a trace and strangers."""
-    trace, stored, strangers = Trace(), dict[Key, str](), []
-    for text, array, dtype in tensors:
-        key = parse_name(text)
-        if key is None:
-            strangers.append(text)
-            continue
-        if dtype not in FLOATS:
-            raise UsageError(f"trace: {origin}: {text} is stored as {dtype}; may be {', '.join(FLOATS)}")
-        if key in trace:
-            raise UsageError(f"trace: {origin}: {text} is there twice")
-        trace.record(*key, array.reshape(()) if key[0] == "loss" and array.size == 1 else array)
-        stored[key] = dtype
-    return TraceFile(trace, stored, tuple(strangers))
+        order = json.loads(metadata.get("order", "[]"))
+        places = {name: place for place, name in enumerate(order)} if isinstance(order, list) else {}
+    except (ValueError, TypeError, RecursionError):  # it is somebody else's
+        places = {}
+    return sorted(names, key=lambda name: places.get(name, len(places)))
 
 
 def parse_name(text: str) -> Key | None:
@@ -96,12 +171,26 @@ def parse_name(text: str) -> Key | None:
     Example:
         >>> parse_name("activation/fc"), parse_name("loss"), parse_name("fc.weight")
         (('activation', 'fc'), ('loss', 'loss'), None)
+        >>> parse_name("stem.1.running_mean")
+        ('statistic', 'stem.1.running_mean')
     """
     if text == "loss":
         return ("loss", "loss")
+    if text.endswith((".running_mean", ".running_var")) and "/" not in text:  # as a state dictionary has them
+        return ("statistic", text)
     head, _, name = text.partition("/")
     kind = next((kind for kind in KINDS if kind == head), None)
     return (kind, name) if kind is not None and name else None
+
+
+def as_recorded(key: Key, array: np.ndarray) -> np.ndarray:
+    """A tensor as a trace has it: the loss is a number, whether it was written as one or as an array of one.
+
+    Example:
+        >>> [as_recorded((kind, kind), np.ones(1)).shape for kind in ("loss", "activation")]
+        [(), (1,)]
+    """
+    return array.reshape(()) if key[0] == "loss" and array.size == 1 else array
 
 
 def file_name(key: Key) -> str:
@@ -114,61 +203,6 @@ def file_name(key: Key) -> str:
     return "loss" if key == ("loss", "loss") else "/".join(key)
 
 
-def _read_npz(path: Path) -> Iterator[tuple[str, np.ndarray, str]]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for entry in archive.namelist():
-                with archive.open(entry) as file:
-                    array = np.lib.format.read_array(file, allow_pickle=False)
-                if array.dtype == _NPZ_BFLOAT16:
-                    yield entry.removesuffix(".npy"), _widen(array.view("<u2")), "bfloat16"
-                else:
-                    yield entry.removesuffix(".npy"), array, array.dtype.name
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise UsageError(f"trace: {path} is not a sound .npz file: {error}") from None
-
-
-def _read_safetensors(path: Path) -> Iterator[tuple[str, np.ndarray, str]]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file, path.open("rb") as raw:  # the former checks all offsets
-            for name in _recorded_order(file.keys(), file.metadata() or {}):
-                stored = file.get_slice(name).get_dtype()
-                dtype = _SAFETENSORS_FLOATS.get(stored, stored)
-                if dtype == "bfloat16":  # NumPy has no such type, and safetensors gives up on it
-                    yield name, _read_bfloat16(raw, name), dtype
-                else:
-                    yield name, file.get_tensor(name) if dtype in FLOATS else np.empty(0), dtype
-    except (SafetensorError, ValueError, TypeError) as error:
-        raise UsageError(
-            f"trace: {path} is neither a sound safetensors nor a sound .npz file: {error} (pickles, such as .pt and "
-            ".pth, are not read: reading one can run code)"
-        ) from None
-
-
-def _recorded_order(names: Iterable[str], metadata: Mapping[str, str]) -> list[str]:
-    """The file's names, those first that its metadata puts in an order, as `Trace.save` does."""
-    order = json.loads(metadata.get("order", "[]"))
-    places = {name: place for place, name in enumerate(order)} if isinstance(order, list) else {}
-    return sorted(names, key=lambda name: places.get(name, len(places)))
-
-
-def _read_bfloat16(file: BinaryIO, name: str) -> np.ndarray:
-    """Source: https://huggingface.co/docs/safetensors (eight bytes of length, a JSON header, the data)."""
-    file.seek(0)
-    length = int.from_bytes(file.read(8), "little")
-    entry = json.loads(file.read(length))[name]
-    begin, end = entry["data_offsets"]
-    file.seek(8 + length + begin)
-    return _widen(np.frombuffer(file.read(end - begin), "<u2").reshape(entry["shape"]))
-
-
-def _widen(words: np.ndarray) -> np.ndarray:
-    """The float32 values of which bfloat16 ``words`` are the upper halves."""
-    return (words.astype(np.uint32) << np.uint32(16)).view(np.float32)
-
-
 class FileSubject(Subject):
     """What somebody's runtime left in a file, judged as if it had just run: ``file:PATH`` or ``file:PATH:PRECISION``,
     with options as `oracle.profile` has them (``file:PATH:float16:sums-in-float16``).
@@ -179,20 +213,34 @@ class FileSubject(Subject):
 
     partial = True
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, *options: str, rules: Rules | None = None) -> None:
         declared, paths = take_profile("file", options)
         if not paths:
             raise UsageError(f"subject: file takes a path and one of {', '.join(PRECISIONS)}; got {options}")
         path = Path(":".join(paths))  # a path may hold colons
-        self.file = read_trace(path)
-        if not len(self.file.trace):
-            raise UsageError(f"subject: {path} holds no tensor of a trace; names are such as activation/layer1.0.conv1")
+        self.listing = list_trace(path, rules)
+        self._read: dict[Case, Adopted] = {}
+        if not self.listing.entries:
+            raise UsageError(
+                f"subject: {path} holds no tensor of a trace; names are such as activation/layer1.0.conv1, and "
+                "others are read with --names"
+            )
         self.precision = str(declared)
         self.label = ":".join(("file", path.name, *(option for option in options if option not in paths)))
-        train = any(kind != "activation" for kind, _ in self.file.trace)
+        train = any(kind != "activation" for kind, _ in self.listing.entries)
         modes: Mode = "train" if train else "eval"
         self.modes = frozenset({modes})
 
     def run(self, case: Case, recorder: Recorder) -> None:
         """Record the file's tensors."""
-        self.file.trace.replay(recorder)
+        self._adopted(case).trace.replay(recorder)
+
+    def brings(self, case: Case) -> Brought | None:
+        """What was assumed of the names in the file; no weights."""
+        notes = self._adopted(case).notes
+        return Brought(None, notes) if notes else None
+
+    def _adopted(self, case: Case) -> Adopted:
+        if case not in self._read:
+            self._read[case] = adopt_trace(self.listing.read(shapes_of(case)).trace, case, case.rules)
+        return self._read[case]

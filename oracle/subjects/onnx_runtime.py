@@ -7,16 +7,20 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 
 import lucid
+from lucid.onnx._need import need
 from oracle.case import Case, Mode
 from oracle.driving import Layerwise
 from oracle.errors import UsageError
 from oracle.profile import profile_of, take_profile
-from oracle.subjects import Subject, choose, positive, take
+from oracle.subjects import Brought, Subject, choose, positive, take
 from oracle.subjects.lucid_engine import layers, make_model
+from oracle.subjects.onnx_names import ForeignGraph, own_weights, read_parameters
 from oracle.trace import Kind, Recorder
+
+need("onnxruntime", "the subject onnxruntime")  # without its telemetry, which can be switched off before alone
+import onnxruntime  # noqa: E402
 
 _LEVELS = {
     "optimized": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
@@ -42,7 +46,9 @@ class OnnxRuntimeSubject(Subject):
     - ``provider=NAME``, such as ``provider=CUDA`` or ``provider=CUDAExecutionProvider``, which must be there: the
       runtime would quietly take the CPU instead;
     - ``file=PATH.onnx``: a model that was exported (``lucid-oracle vectors`` writes it, ``lucid-export`` too) and then
-      changed. Tensors are found by name; what was fused away or renamed is not observed;
+      changed, or by ``torch.onnx`` of a network of the same layout. Tensors are found by name (torch.onnx's and
+      torchvision's are known, `oracle.names`); what was fused away or renamed is not observed. Its parameters are
+      compared with the case's first: a file with other weights is no subject of the case;
     - ``float32`` (default), ``tf32``, ``bfloat16`` or ``float16``: what the provider, or the file, computes in, and
       options as `oracle.profile` has them (``tf32`` declares ``truncated`` unless it is told ``rounded``);
     - ``threads=N``.
@@ -89,13 +95,24 @@ class OnnxRuntimeSubject(Subject):
 
         return OnnxLayers(self, case) if self.layered else None
 
+    def brings(self, case: Case) -> Brought | None:
+        """The parameters in the file; ``None`` where lucid exports the case's."""
+        if self._file is None:
+            return None
+        proto = _load(self._file)
+        _, _, notes = _changed(proto, case, self._file)
+        reading = read_parameters(proto, case.architecture, case.rules)
+        told = {each.key: each.value for each in proto.metadata_props}
+        origin = f"lucid-export: {told['lucid.weights']}" if "lucid.weights" in told else ""
+        return Brought(own_weights(proto, reading.names), notes, origin=origin)
+
     def session(self, case: Case) -> onnxruntime.InferenceSession:
         """The model of ``case``, for any batch, with every layer as an output."""
         return self._prepare(case)[0]
 
     def _prepare(self, case: Case) -> tuple[onnxruntime.InferenceSession, dict[str, str]]:
         """The session, and for each of its outputs, in order, the layer that it is."""
-        proto, names = self.export(case) if self._file is None else _changed(_load(self._file), case, self._file)
+        proto, names = self.export(case) if self._file is None else _changed(_load(self._file), case, self._file)[:2]
         if self._fused:
             network = proto.graph.output[0].name
             names = {network: names[network]}
@@ -173,8 +190,11 @@ def _load(path: Path) -> onnx.ModelProto:
         raise UsageError(f"subject: {path} is no ONNX model: {error}") from None
 
 
-def _changed(proto: onnx.ModelProto, case: Case, path: Path) -> tuple[onnx.ModelProto, dict[str, str]]:
-    """A changed model, and the layers among its tensors: those of a layer's name, and the network's output.
+def _changed(proto: onnx.ModelProto, case: Case, path: Path) -> tuple[onnx.ModelProto, dict[str, str], tuple[str, ...]]:
+    """A changed model, the layers among its tensors, and what was assumed to find them.
+
+    Layers are the tensors of a layer's name, and the network's output; where there are no others, what `ForeignGraph`
+    finds.
 
     Folding a normalisation into the convolution before it leaves, in some toolchains, the result under the
     convolution's name. No convolution of these networks has a bias; where the one of that name has grown one, what it
@@ -191,12 +211,18 @@ def _changed(proto: onnx.ModelProto, case: Case, path: Path) -> tuple[onnx.Model
             names[name] = name
         elif before in makers and _folded(makers[before], case, before):
             names[before] = name
+    notes: tuple[str, ...] = ()
+    if len(names) <= 1 or case.rules.rules:  # an output that happens to have a layer's name proves nothing
+        foreign = ForeignGraph(proto, case.architecture, case.rules)
+        found = foreign.names()
+        names = found | {tensor: name for tensor, name in names.items() if name not in found.values()}
+        notes = foreign.assumed
     [*outputs] = (output.name for output in proto.graph.output)
     if len(outputs) == 1 and expected[-1] not in names.values():
         names = {**names, outputs[0]: expected[-1]}
     if not names:
         raise UsageError(f"subject: {path} has no tensor that is named as a layer of {case.name}")
-    return proto, names
+    return proto, names, notes
 
 
 def _folded(node: onnx.NodeProto, case: Case, name: str) -> bool:
