@@ -191,7 +191,7 @@ class _Run:
             told = f"{type(error).__name__}: {error}"
             self._failure = self._failure or f"{step.layer.name}: {told}"
             made = {}
-        verdicts = _judged(step.expected, made, self._subject.kinds)
+        verdicts = _judged(step, made, self._subject.kinds)
         self._forward += [each for each in verdicts if each.kind in ("activation", "loss")]
         self._backward.append([each for each in verdicts if each.kind not in ("activation", "loss")])
         self._seconds += time.perf_counter() - start
@@ -235,26 +235,35 @@ def _of_layer(layer: Layer, run: LayerRun) -> Made:
     return made
 
 
-def _judged(wanted: Sequence[Expected], made: Made, kinds: Iterable[Kind]) -> list[LayerVerdict]:
+def _judged(step: Step, made: Made, kinds: Iterable[Kind]) -> list[LayerVerdict]:
     """One verdict for each kind and name; where several tensors share both, that of the worst."""
     owed = set(kinds)
     verdicts: dict[tuple[Kind, str], LayerVerdict] = {}
-    for each in wanted:
+    for each in step.expected:
         if each.kind not in owed:
             continue
-        found = judge_local(each, made.get((each.kind, each.name, each.note)))
+        found = judge_local(each, made.get((each.kind, each.name, each.note)), _known(step, each.kind))
         before = verdicts.get((each.kind, each.name))
         if before is None or _badness(found) > _badness(before):
             verdicts[each.kind, each.name] = found
     return list(verdicts.values())
 
 
+def _known(step: Step, kind: Kind) -> dict[str, Array]:
+    """What a layer is fed, by name, for the words about a difference."""
+    if kind == "activation":
+        return dict(zip(step.layer.inputs, step.feed.inputs, strict=False))
+    if kind == "activation_gradient" and step.feed.gradient is not None:
+        return {"the gradient of its output": step.feed.gradient}
+    return {}
+
+
 def _badness(verdict: LayerVerdict) -> tuple[bool, float]:
     return not verdict.agrees, math.inf if math.isnan(verdict.used) else verdict.used
 
 
-def judge_local(wanted: Expected, array: Array | None) -> LayerVerdict:
-    """One tensor that a layer made, against what it should have made.
+def judge_local(wanted: Expected, array: Array | None, known: Mapping[str, Array] | None = None) -> LayerVerdict:
+    """One tensor that a layer made, against what it should have made; ``known`` is what it was fed, by name.
 
     Example:
         >>> from oracle.exact import EXACT
@@ -267,14 +276,16 @@ def judge_local(wanted: Expected, array: Array | None) -> LayerVerdict:
     if array is None:
         return LayerVerdict(*key, "local", "missing", note=note or "the subject made no such tensor")
     if array.shape != exact.shape:
-        return LayerVerdict(*key, "local", "shape", note=f"shape {array.shape} where the truth has {exact.shape}")
-    if not np.isfinite(array).all():
         told = describe(array, exact, Budget(0.0))
+        note = f"shape {array.shape} where the truth has {exact.shape}"
+        return LayerVerdict(*key, "local", "shape", difference=told, note=note)
+    if not np.isfinite(array).all():
+        told = describe(array, exact, Budget(0.0), kind=wanted.kind)
         return LayerVerdict(*key, "local", "not finite", difference=told, note=count_not_finite(array))
-    return _measured(wanted, array, key)
+    return _measured(wanted, array, key, known)
 
 
-def _measured(wanted: Expected, array: Array, key: tuple[Kind, str]) -> LayerVerdict:
+def _measured(wanted: Expected, array: Array, key: tuple[Kind, str], known: Mapping[str, Array] | None) -> LayerVerdict:
     exact, deviation, axis = wanted.exact, wanted.deviation, wanted.channel
     difference = np.subtract(array, exact, dtype=np.float64)
     squares = np.square(difference)
@@ -305,7 +316,7 @@ def _measured(wanted: Expected, array: Array, key: tuple[Kind, str]) -> LayerVer
         largest_budget / scale,
         channel,
         used,
-        describe(array, exact, told) if over else "",
+        describe(array, exact, told, kind=wanted.kind, others=known) if over else "",
         wanted.note,
     )
 
