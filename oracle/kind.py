@@ -19,17 +19,17 @@ import numpy as np
 
 from oracle.compare import Budget
 from oracle.kinds import layout, others, place, values
-from oracle.kinds.pair import Array, Axes, Pair, axes_of
+from oracle.kinds.pair import Array, Axes, Pair, axes_of, best, energy, number
 
 # One rule for every element. The first that holds is told.
 VALUES: tuple[Callable[[Pair], str], ...] = (
     values.zeros,
+    values.constant,
     values.sign,
     values.factor,
     values.shift,
     values.cut,
     values.clamped,
-    values.constant,
     values.affine,
 )
 # A number for each channel, what decisions do, and coarser grids: they have more freedom.
@@ -74,10 +74,10 @@ def describe(
         >>> describe(np.maximum(truth, 0), truth, Budget(1e-6))
         'the negative part is cut: a ReLU in place?'
     """
-    try:
-        subject, truth = np.asarray(subject, np.float64), np.asarray(truth, np.float64)
-    except (TypeError, ValueError):  # objects, say
+    subject, truth = np.asarray(subject), np.asarray(truth)
+    if not {subject.dtype.kind, truth.dtype.kind} <= set("fiub"):  # objects, say
         return ""
+    subject, truth = subject.astype(np.float64), truth.astype(np.float64)
     if subject.shape != truth.shape:
         return _another_shape(subject, truth, budget)
     if subject.size == 0 or not np.isfinite(truth).all():
@@ -122,7 +122,7 @@ def _named(pair: Pair, known: Mapping[str, Array], name: str) -> str:
         "looser": lambda: _first(LOOSER, pair),
         "scattered": lambda: there(False),
     }
-    return next(filter(None, (tries[each]() for each in ORDER)), "")
+    return best(tries[each]() for each in ORDER)
 
 
 def _inside(pair: Pair) -> str:
@@ -131,7 +131,7 @@ def _inside(pair: Pair) -> str:
 
 
 def _first(kinds: Sequence[Callable[[Pair], str]], pair: Pair) -> str:
-    return next(filter(None, (_confirmed(each, pair) for each in kinds)), "")
+    return best(_confirmed(each, pair) for each in kinds)
 
 
 def _confirmed(kind: Callable[[Pair], str], pair: Pair) -> str:
@@ -155,6 +155,9 @@ def _measured(pair: Pair, budget: Budget) -> str:
     mean = float(pair.difference.mean())
     if abs(mean) > 0.3 * size and pair.truth.size > 1:
         told.append(f"mostly of one sign, {mean:+.2g} on average")
+    ratio = math.sqrt(energy(pair.subject) / pair.norm) if pair.norm > 0 else 1.0
+    if not 0.5 < ratio < 2:
+        told.append(f"{number(ratio, 2)} times as large as the truth")
     correlation = _correlation(pair.subject, pair.truth)
     if correlation < 0.99:
         told.append(f"correlation with the truth {correlation:.2g}")
@@ -221,9 +224,11 @@ def _overflow(infinite: Array, bad: Array, truth: Array) -> str:
 
 def _another_shape(subject: Array, truth: Array, budget: Budget) -> str:
     """Whether a tensor of another shape holds the truth's values."""
-    if subject.size == 0 or not (np.isfinite(subject).all() and np.isfinite(truth).all()):
+    if subject.size == 0 or truth.size == 0 or not (np.isfinite(subject).all() and np.isfinite(truth).all()):
         return ""
     granted = budget.rms if math.isfinite(budget.rms) else 0.0
+    largest = float(max(np.abs(subject).max(), np.abs(truth).max())) or 1.0
+    subject, truth = subject / largest, truth / largest
     allowed = 4 * max(granted**2, 2.0**-46) * float(np.square(truth).sum())
     for meant, words in layout.another_shape(subject, truth):
         if float(np.square(meant - truth).sum()) <= allowed:

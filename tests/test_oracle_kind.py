@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ import pytest
 from oracle.compare import Budget
 from oracle.faults.precision import to_tf32
 from oracle.kind import describe
+from oracle.kinds.pair import Pair
 from oracle.rounding import round_to
 
 BUDGET = Budget(1e-6)
@@ -182,8 +184,9 @@ ROWS = [
     Row("shifted, junk", lambda t: shifted(t, 9), IMAGES, ("shifted by one column",)),
     Row("rows shifted", lambda t: np.roll(t, -1, 2), IMAGES, ("shifted by one row",)),
     Row("channels swapped", swapped(1, 3, 4), (*IMAGES, "pooled"), ("channels 3 and 4 of", "are exchanged")),
-    Row("filters swapped", swapped(0, 30, 31), ("weight", "taps of 1"), ("output channels 30 and 31 of",)),
-    Row("inputs swapped", swapped(1, 3, 4), ("weight", "taps of 1"), ("input channels 3 and 4 of",)),
+    Row("filters swapped", swapped(0, 30, 31), ("weight", "taps of 1"),
+        ("output channels 30 and 31 of", "are exchanged")),
+    Row("inputs swapped", swapped(1, 3, 4), ("weight", "taps of 1"), ("input channels 3 and 4 of", "are exchanged")),
     Row("channels rolled", lambda t: np.roll(t, 3, 1), (*IMAGES, "weight", "pooled"), ("permuted: rotated by 3",)),
     Row("BGR", lambda t: t[:, ::-1], IMAGES, ("channels are permuted: in reverse order",)),
     Row("channels permuted", lambda t: t[:, np.random.default_rng(4).permutation(t.shape[1])], (*IMAGES, "pooled"),
@@ -206,7 +209,7 @@ ROWS = [
     Row("every 4th channel", at(A, slice(1, None, 4)), IMAGES, ("every 4th channel of",)),
     Row("every 2nd column", at(..., slice(1, None, 2)), IMAGES, ("every 2nd column of",)),
     Row("lanes lost", at(..., slice(1, None, 2), value=0), IMAGES, ("zeros in every 2nd column of",)),
-    Row("half the rows", at(A, A, slice(2, None), value=0), IMAGES, ("zeros in rows 2 to",)),
+    Row("half the rows", at(A, A, slice(2, None), value=0), ("activation", "batch of 1"), ("zeros in rows 2 to",)),
     Row("right edge", at(..., slice(-1, None), value=0), IMAGES, ("zeros in the right border, column",)),
     Row("top edge", at(A, A, slice(0, 2)), IMAGES, ("the top border, rows 0 to 1",)),
     Row("frame", frame, IMAGES, ("the border",)),
@@ -220,10 +223,12 @@ ROWS = [
     Row("one weight", at(5, 2, 1, 1), ("weight",), ("one element, at (5, 2, 1, 1)",)),
     Row("one of a bias", at(5), ("bias",), ("one element, at (5)",)),
     Row("bfloat16", lambda t: round_to(t, "bfloat16"), EVERY, ("rounded to bfloat16",)),
-    Row("float16", lambda t: round_to(t, "float16"), ("bias",), ("rounded to",)),
-    Row("TF32", lambda t: to_tf32(t), EVERY, ("rounded to TF32",)),
-    Row("bfloat16 cut off", lambda t: cut_off(t, 16), EVERY, ("cut off to bfloat16", "not rounded"), ("rounded", "cut")),
-    Row("TF32 cut off", lambda t: cut_off(t, 13), EVERY, ("cut off to TF32", "not rounded"), ("rounded", "cut")),
+    Row("float16", lambda t: round_to(t, "float16"), ("bias",), ("rounded to",), ("bits",)),
+    Row("TF32", lambda t: to_tf32(t), EVERY, ("rounded to TF32",), ("bits",)),
+    Row("bfloat16 cut off", lambda t: cut_off(t, 16), EVERY,
+        ("cut off to bfloat16", "not rounded"), ("rounded", "cut", "bits")),
+    Row("TF32 cut off", lambda t: cut_off(t, 13), EVERY,
+        ("cut off to TF32", "not rounded"), ("rounded", "cut", "bits")),
     Row("int8", lambda t: quantised(t, 256), ("large image", "weight", "activation"), ("rounded to 8 bits",)),
     Row("uint8", lambda t: quantised(t, 256, zero=1), ("large image", "weight"), ("rounded to 8 bits",)),
     Row("int4", lambda t: quantised(t, 16), ("large image", "weight", "matrix"), ("rounded to 4 bits",)),
@@ -234,10 +239,10 @@ ROWS = [
     Row("flushed", lambda t: np.where(np.abs(t) < 0.1, 0, t), ("large image", "weight", "matrix"),
         ("values below 0.", "are zero")),
     Row("NaN", at(-1, 1, 2, 3, value=np.nan), IMAGES, ("NaN appears in one element, at (",)),
-    Row("infinity", at(-1, 1, value=np.inf), ("batch of 1",), ("infinity appears in one channel of 16: 1",)),
+    Row("NaN or infinity", at(-1, 1, value=np.inf), ("batch of 1",), ("infinity appears in one channel of 16: 1",)),
     Row("NaN rows", at(slice(1, 3), value=np.nan), ("matrix",), ("NaN appears in rows 1 to 2 of 4",)),
     Row("NaN everywhere", lambda t: t * np.nan, EVERY, ("NaN everywhere",)),
-    Row("unwritten", at(A, slice(4, 6), value=1e30), IMAGES, ("channels 4 to 5",), ("one value",)),
+    Row("unwritten", at(A, slice(4, 6), value=1e30), IMAGES, ("channels 4 to 5",), ("one value", "memory")),
 ]  # fmt: skip
 
 CASES = [(row, shape) for row in ROWS for shape in row.shapes]
@@ -286,9 +291,11 @@ def test_what_is_unrelated_is_measured(shape: str, seed: int, size: float) -> No
     truth = draw(shape, seed)
     wrong = np.random.default_rng(seed + 50).standard_normal(truth.shape)
     told = describe(wrong * size, truth, BUDGET)
-    assert told.startswith("all elements, correlation with the truth"), told
+    assert re.match("all elements|9. % of the elements", told), told
+    assert "correlation with the truth" in told
+    assert not any(name in told for name in NAMES), told
     told = describe(truth + wrong * size, truth, BUDGET)
-    assert told.startswith("all elements"), told
+    assert re.match("all elements|9. % of the elements", told), told
     assert not any(name in told for name in NAMES), told
 
 
@@ -502,7 +509,7 @@ def test_what_is_left_is_said() -> None:
     truth = draw("large image", 0)
     noise = np.random.default_rng(1).standard_normal(truth.shape) * np.sqrt(np.mean(truth**2))
     told = describe(truth * 2 + 0.05 * noise, truth, BUDGET)
-    assert told == "a constant factor of 2, which explains 99.74 % of the squared difference" or "99.7" in told
+    assert re.fullmatch("a constant factor of 2, which explains 99\\.[67]\\d? % of the squared difference", told), told
     told = describe(truth * 2 + 0.2 * noise, truth, BUDGET)
     assert "factor" not in told
 
@@ -521,10 +528,21 @@ def test_a_channel_over_its_own_budget_is_told() -> None:
     assert "one channel of 16: 5" in told, told
 
 
-def test_large_tensors_are_described_in_bounded_time() -> None:
-    """Of 6 million elements, whichever kind it is: no kind is tried on all of them before a part says that it may hold.
+def test_few_explanations_are_tried_on_all_of_a_large_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever kind it is, a part of the tensor is asked first."""
+    tried = 0
 
-    What is bounded is the memory traffic: passes over the whole tensor, counted by their time against one plain pass."""
-    truth = np.random.default_rng(0).standard_normal((2, 64, 112, 112))
-    for wrong in (truth + np.random.default_rng(1).standard_normal(truth.shape), truth * 2, truth[:, ::-1]):
-        assert describe(wrong, truth, BUDGET)
+    def counted(self: Pair, candidate: np.ndarray, freedom: float = 0.0) -> str | None:
+        nonlocal tried
+        tried += self.truth.size == truth.size
+        return original(self, candidate, freedom)
+
+    original = Pair.explained
+    monkeypatch.setattr(Pair, "explained", counted)
+    truth = np.random.default_rng(0).standard_normal((2, 32, 96, 96))
+    noise = np.random.default_rng(1).standard_normal(truth.shape)
+    for wrong in (truth + noise, truth * 2, truth.swapaxes(2, 3), truth * np.linspace(0.5, 2, 32).reshape(1, 32, 1, 1)):
+        tried = 0
+        others = {f"other{number}": np.roll(noise, number) for number in range(1, 8)}
+        assert describe(wrong, truth, BUDGET, others=others)
+        assert tried <= 4

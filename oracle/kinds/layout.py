@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from oracle.kinds.pair import Array, Pair, plural, span
+from oracle.kinds.pair import FLOAT32, SPARE, Array, Pair, plural, span
 
 # A sample may leave so much of its own difference before the whole is asked.
 HINT = 0.2
@@ -157,7 +157,7 @@ def _along(pair: Pair, axis: int) -> str:
     ours, theirs = (np.moveaxis(each, axis, 0).reshape(count, -1) for each in (pair.subject, pair.truth))
     each = theirs.shape[1]
     own = _squares(ours - theirs)
-    changed = own > max(4 * pair.granted * each, 1e-4 * float(own.max()))
+    changed = own > np.maximum(SPARE * pair.granted * each, FLOAT32**2 * _squares(theirs))
     few = np.flatnonzero(changed)
     if not len(few):
         return ""

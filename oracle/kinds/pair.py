@@ -9,6 +9,7 @@ one large element never speaks for all; and it says that something changed at al
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -24,9 +25,13 @@ UNEXPLAINED = 0.01
 # An explanation within the budget still has to explain this share.
 LEAST = 0.9
 # Of the elements that an explanation moves, at most this share may be somewhere else.
-MISPLACED = 0.05
+MISPLACED = 0.15
+# An element is somewhere else that is off by more than this share of what the explanation moves it.
+WRONG = 0.5
 # A subject holds float32 or less: what its own rounding leaves is never held against an explanation.
 FLOAT32 = 2.0**-23
+# What the words of an explanation say that leaves more than the budget.
+PARTLY = ", which explains"
 # Elements that relations of values are looked for in first; they are confirmed on all.
 THIN = 1 << 17
 # Elements that an order of axes is looked for in first.
@@ -107,6 +112,12 @@ class Pair:
         """The sum of the squared truth."""
         return energy(self.truth)
 
+    @cached_property
+    def variation(self) -> float:
+        """The sum of the squared deviations of the subject from its mean, where the truth has any. What explains less
+        than this says no more than that the subject is nearly constant."""
+        return energy(self.subject - self.subject.mean() if np.ptp(self.truth) > 0 else self.subject)
+
     @property
     def allowed(self) -> float:
         """The energy that the budget grants the difference."""
@@ -160,7 +171,7 @@ class Pair:
             return None
         rest = self.subject - candidate
         left = energy(rest)
-        share = left / self.energy
+        share = left / min(self.energy, self.variation) if self.variation > 0.0 else math.inf
         told = self._words(left, share, candidate)
         if told is None or not self._reaches(candidate, rest):
             return None
@@ -169,14 +180,14 @@ class Pair:
     def _words(self, left: float, share: float, candidate: Array) -> str | None:
         if left <= SPARE * max(self.allowed, FLOAT32**2 * energy(candidate)):
             return "" if share <= (1 - LEAST if self.is_over else UNEXPLAINED) else None
-        return f", which explains {_percent(share)} of the squared difference" if share <= UNEXPLAINED else None
+        return f"{PARTLY} {_percent(share)} of the squared difference" if share <= UNEXPLAINED else None
 
     def _reaches(self, candidate: Array, rest: Array) -> bool:
         """Whether the candidate is right at nearly all elements that it moves, not only at the large ones."""
         moved = np.abs(candidate - self.truth)
         counted = moved > self.quiet / 2
         count = int(np.count_nonzero(counted))
-        allowed = np.maximum(np.maximum(self.quiet, 0.1 * moved), FLOAT32 * np.abs(candidate))
+        allowed = np.maximum(np.maximum(self.quiet, WRONG * moved), FLOAT32 * np.abs(candidate))
         misplaced = int(np.count_nonzero(counted & (np.abs(rest) > allowed)))
         return count > 0 and misplaced <= MISPLACED * count
 
@@ -189,6 +200,21 @@ def _percent(left: float) -> str:
         ('99.6 %', '99.99 %')
     """
     return f"{math.floor(1e4 * (1 - left)) / 100:.4g} %" if left >= 1e-4 else "99.99 %"
+
+
+def best(told: Iterable[str]) -> str:
+    """The first that explains all but what the budget grants; if none does, the first that explains nearly all.
+
+    Example:
+        >>> best(["", f"a factor{PARTLY} 99.4 % of the squared difference", "a sign"])
+        'a sign'
+    """
+    partly = ""
+    for each in told:
+        if each and PARTLY not in each:
+            return each
+        partly = partly or each
+    return partly
 
 
 def plural(word: str) -> str:

@@ -17,6 +17,8 @@ OUTSIDE = 0.01
 # A part of an axis is at most this share of it, or reaches an end and leaves out something that counts.
 PART = 0.5
 REACHING = 0.9
+# Places that follow no rule are a part where there are so few, or an eighth of the axis.
+FEW = 4
 COUNTS = 0.02
 # A place is a box of which at least this share differs; below, elements are counted.
 DENSE = 0.25
@@ -98,7 +100,7 @@ def _is_part(places: Array, count: int, axis: int, pair: Pair) -> bool:
     if len(places) == count:
         return False
     if len(places) <= PART * count:
-        return True
+        return len(places) <= max(FEW, count / 8) or len(set(np.diff(places).tolist())) == 1
     run = places[-1] - places[0] + 1 == len(places) and (places[0] == 0 or places[-1] == count - 1)
     if not run or len(places) > REACHING * count:
         return False

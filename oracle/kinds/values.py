@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from oracle.kinds.pair import FLOAT32, SPARE, Array, Pair, energy, number
+from oracle.kinds.pair import FLOAT32, SPARE, Array, Pair, best, energy, number
 from oracle.rounding import round_to
 
 Kind = Callable[[Pair], str]
@@ -24,7 +24,7 @@ def zeros(pair: Pair) -> str:
 def constant(pair: Pair) -> str:
     """One value everywhere."""
     first = pair.subject.flat[0]
-    if pair.subject.size < 3 or not (pair.subject == first).all():
+    if pair.subject.size < 3 or not np.ptp(pair.truth) > 0 or not (pair.subject == first).all():
         return ""
     return f"one value everywhere, {first:.4g}"
 
@@ -80,21 +80,25 @@ def cut(pair: Pair) -> str:
     t = pair.truth
     if not (t.min() < -pair.quiet and t.max() > pair.quiet):
         return ""
+    return best(_sides(pair))
+
+
+def _sides(pair: Pair) -> Iterator[str]:
+    t = pair.truth
     for candidate, words in (
         (np.maximum(t, 0), "the negative part is cut: a ReLU in place?"),
         (np.minimum(t, 0), "the positive part is cut"),
         (np.abs(t), "the sign of the negative part is lost: the absolute value"),
     ):
-        told = pair.explained(candidate)
-        if told is not None:
-            return words + told
+        yield _say(words, pair.explained(candidate))
     for side, words in ((t < 0, "negative"), (t > 0, "positive")):
-        norm = energy(t[side])
-        slope = float(np.vdot(pair.subject[side], t[side])) / norm
+        slope = float(np.vdot(pair.subject[side], t[side])) / energy(t[side])
         told = pair.explained(np.where(side, slope * t, t), 1)
-        if told is not None:
-            return f"the {words} side by a slope of {number(slope)}, the other side right{told}"
-    return ""
+        yield _say(f"the {words} side by a slope of {number(slope)}, the other side right", told)
+
+
+def _say(words: str, told: str | None) -> str:
+    return "" if told is None else words + told
 
 
 def mask(pair: Pair) -> str:
@@ -243,16 +247,14 @@ def formats(pair: Pair) -> str:
     """Rounded to a format that holds less, or cut off to it."""
     if not pair.is_over:
         return ""
-    for name, to in _formats():
-        told = pair.explained(to(pair.truth))
-        if told is not None:
-            return f"{name}{told}"
-    return ""
+    with np.errstate(over="ignore"):
+        single = pair.truth.astype(np.float32).astype(np.float64)  # what is rounded once more
+    return best(_say(name, pair.explained(to(single))) for name, to in _formats())
 
 
 def _formats() -> Iterator[tuple[str, Callable[[Array], Array]]]:
-    yield "rounded to float32", lambda t: t.astype(np.float32).astype(np.float64)
-    yield "rounded to TF32 (10 bits of fraction)", lambda t: _to_bits(t, 10, np.round)
+    yield "rounded to float32", lambda t: t
+    yield "rounded to TF32 or float16 (10 bits of fraction)", lambda t: _to_bits(t, 10, np.round)
     yield "rounded to float16", lambda t: np.asarray(round_to(t, "float16"), np.float64)
     yield "rounded to bfloat16", lambda t: np.asarray(round_to(t, "bfloat16"), np.float64)
     yield "cut off to TF32 or float16 (10 bits of fraction), not rounded", lambda t: _to_bits(t, 10, np.trunc)
