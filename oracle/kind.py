@@ -33,10 +33,11 @@ VALUES: tuple[Callable[[Pair], str], ...] = (
     values.affine,
 )
 # A number for each channel, what decisions do, and coarser grids: they have more freedom.
-LOOSER: tuple[Callable[[Pair], str], ...] = (values.by_channel, values.mask, values.formats, values.grid)
-# The order in which kinds are tried: how values changed, how they follow from other tensors, which other slices or
-# axes they came from, each channel, the place (and how values changed there), and what else changed values.
-ORDER = ("values", "others", "slices", "axes", "channels", "place", "looser", "scattered")
+LOOSER: tuple[Callable[[Pair], str], ...] = (values.by_channel, values.formats, values.grid)
+# The order in which kinds are tried: how values changed, which are zero or are not, how they follow from other tensors,
+# which other slices or axes they came from, each channel, the place (and how values changed there), and what else
+# changed values.
+ORDER = ("values", "mask", "others", "slices", "axes", "channels", "place", "looser", "scattered")
 
 # Largest numbers of formats, for infinities.
 OVERFLOWS = ((65504.0, "float16"), (3.3895e38, "bfloat16"), (3.4028e38, "float32"))
@@ -114,6 +115,7 @@ def _named(pair: Pair, known: Mapping[str, Array], name: str) -> str:
 
     tries: dict[str, Callable[[], str]] = {
         "values": lambda: _first(VALUES, pair),
+        "mask": lambda: _first((values.mask,), pair),
         "others": lambda: others.from_others(pair, known, name) if known else "",
         "slices": lambda: layout.slices(pair),
         "axes": lambda: layout.rearranged(pair),
@@ -127,7 +129,7 @@ def _named(pair: Pair, known: Mapping[str, Array], name: str) -> str:
 
 def _inside(pair: Pair) -> str:
     """What happened to the values of one place."""
-    return _first((*VALUES, *LOOSER), pair)
+    return _first((*VALUES, values.mask, *LOOSER), pair)
 
 
 def _first(kinds: Sequence[Callable[[Pair], str]], pair: Pair) -> str:
@@ -150,7 +152,7 @@ def _measured(pair: Pair, budget: Budget) -> str:
     share = np.count_nonzero(changed) / changed.size
     if share == 0.0:
         return _worst(pair, budget)
-    told = [f"all elements{_coarser(pair)}" if share > 0.99 else f"{100 * share:.2g} % of the elements"]
+    told = [f"all elements{_coarser(pair)}" if share > 0.99 else f"{100 * share:.2g} % of the elements stand out"]
     size = math.sqrt(pair.energy / pair.truth.size)
     mean = float(pair.difference.mean())
     if abs(mean) > 0.3 * size and pair.truth.size > 1:

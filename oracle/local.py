@@ -254,7 +254,8 @@ def _known(step: Step, kind: Kind) -> dict[str, Array]:
     if kind == "activation":
         return dict(zip(step.layer.inputs, step.feed.inputs, strict=False))
     if kind == "activation_gradient" and step.feed.gradient is not None:
-        return {"the gradient of its output": step.feed.gradient}
+        handed = {f"what {name} hands back": gradient for name, gradient in step.input_gradients.items()}
+        return {"the gradient of its output": step.feed.gradient, **handed}
     return {}
 
 

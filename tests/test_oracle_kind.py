@@ -23,7 +23,7 @@ Change = Callable[[np.ndarray], np.ndarray]
 SHAPES = {
     "activation": (2, 12, 8, 8),
     "batch of 1": (1, 16, 7, 9),
-    "large image": (2, 16, 56, 56),
+    "large image": (2, 16, 40, 40),
     "pooled": (4, 64, 1, 1),
     "weight": (64, 16, 3, 3),
     "taps of 1": (32, 16, 1, 1),
@@ -250,7 +250,7 @@ CASES = [(row, shape) for row in ROWS for shape in row.shapes]
 
 @pytest.mark.parametrize(("row", "shape"), CASES, ids=[f"{row.id}-{shape}" for row, shape in CASES])
 def test_a_kind_is_told_and_no_other(row: Row, shape: str) -> None:
-    for seed in SEEDS:
+    for seed in SEEDS if shape != "large image" else SEEDS[:1]:
         truth = draw(shape, seed)
         exact = np.asarray(row.change(truth), np.float64)
         for subject in (exact, healthy(exact, seed)) if row.id in MAY_BE_NOISY else (exact,):
@@ -291,11 +291,11 @@ def test_what_is_unrelated_is_measured(shape: str, seed: int, size: float) -> No
     truth = draw(shape, seed)
     wrong = np.random.default_rng(seed + 50).standard_normal(truth.shape)
     told = describe(wrong * size, truth, BUDGET)
-    assert re.match("all elements|9. % of the elements", told), told
+    assert re.match("all elements|9. % of the elements stand out", told), told
     assert "correlation with the truth" in told
     assert not any(name in told for name in NAMES), told
     told = describe(truth + wrong * size, truth, BUDGET)
-    assert re.match("all elements|9. % of the elements", told), told
+    assert re.match("all elements|9. % of the elements stand out", told), told
     assert not any(name in told for name in NAMES), told
 
 
@@ -332,6 +332,14 @@ def test_a_few_large_elements_do_not_speak_for_all(seed: int, times: float) -> N
     assert told.startswith("one element, at (0, 17)"), told
 
 
+def test_a_few_elements_are_listed() -> None:
+    truth = draw("matrix", 0)
+    wrong = truth.copy()
+    wrong[0, 2] += 0.5
+    wrong[3, 5] -= 0.25
+    assert describe(wrong, truth, BUDGET) == "2 elements, at (0, 2) and (3, 5), off by 0.5 and -0.25"
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_bit_that_flipped_is_told(seed: int) -> None:
     truth = draw("activation", seed)
@@ -352,7 +360,9 @@ def test_what_a_relu_decides(seed: int) -> None:
         (np.minimum(after, 1), after, "values above 1 are cut off"),
         (gradient, handed, "a missing mask?"),
         (np.where(before > 0, 0, gradient), handed, "an inverted mask?"),
-        (np.where(before[::-1] > 0, gradient, 0), handed, "another mask?"),
+        (np.where(before[::-1] > 0, gradient, 0), handed, "its mask, which is another image's"),
+        (np.where(before[:1] > 0, gradient, 0), handed, "its mask, which is the first image's for all images"),
+        (np.where(np.roll(before, 1, 1) > 0, gradient, 0), handed, "another mask?"),
         (-handed, handed, "the sign is reversed"),
         (handed * 2, handed, "a constant factor of 2"),
     ]
@@ -429,8 +439,7 @@ def test_a_relu_behind_a_sum_that_is_missing_or_too_much() -> None:
     known = residual(0)
     total = known["bn2"] + known["before"]
     told = describe(total, known["block"], BUDGET, name="block", others=known)
-    assert "the ReLU behind the sum" in told
-    assert "is missing" in told
+    assert told == "the negative side passes: no ReLU?"
     known["block"] = total
     told = describe(np.maximum(total, 0), total, BUDGET, name="block", others=known)
     assert "the negative part is cut" in told

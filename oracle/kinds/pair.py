@@ -33,7 +33,7 @@ FLOAT32 = 2.0**-23
 # What the words of an explanation say that leaves more than the budget.
 PARTLY = ", which explains"
 # Elements that relations of values are looked for in first; they are confirmed on all.
-THIN = 1 << 17
+THIN = 1 << 15
 # Elements that an order of axes is looked for in first.
 SAMPLE = 1 << 12
 

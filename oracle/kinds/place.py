@@ -77,8 +77,8 @@ def place_of(changed: Array, pair: Pair) -> Place | None:
             return Place(told, sets, count, count == 1)
     parts = [_is_part(sets[axis], shape[axis], axis, pair) for axis in range(changed.ndim)]
     if not any(parts):
-        return _frame(changed, sets, count)
-    told = "".join(_image(sets, parts, shape)) if len(shape) == 4 else ""
+        return _frame(changed, sets, count, pair)
+    told = "".join(_image(sets, parts, shape)) if pair.axes.activation else ""
     rest = [axis for axis, part in enumerate(parts) if part and not (told and axis >= 2)]
     spans = [span(words[axis], sets[axis], shape[axis]) for axis in reversed(rest)]
     told = ", ".join([*([told] if told else []), *spans])
@@ -109,7 +109,7 @@ def _is_part(places: Array, count: int, axis: int, pair: Pair) -> bool:
 
 
 def _image(sets: Sequence[Array], parts: Sequence[bool], shape: Sequence[int]) -> Iterator[str]:
-    """Words for the part of an image, or of a weight's window."""
+    """Words for the part of an image."""
     edges = {2: ("top", "bottom", "row"), 3: ("left", "right", "column")}
     named = [axis for axis in (2, 3) if parts[axis]]
     if len(named) == 2 and all(np.ptp(sets[axis]) + 1 == len(sets[axis]) for axis in named):
@@ -118,7 +118,7 @@ def _image(sets: Sequence[Array], parts: Sequence[bool], shape: Sequence[int]) -
     for axis in named:
         places, count = sets[axis], shape[axis]
         first, last, word = edges[axis]
-        run = np.ptp(places) + 1 == len(places)
+        run = np.ptp(places) + 1 == len(places) and count > 2
         edge = first if places[0] == 0 else last if places[-1] == count - 1 else ""
         if run and edge and len(places) <= max(BORDER, BORDER_SHARE * count):
             yield f"the {edge} border, {_range(word, places)}"
@@ -132,9 +132,9 @@ def _range(word: str, places: Array) -> str:
     return f"{word} {places[0]}" if len(places) == 1 else f"{word}s {places[0]} to {places[-1]}"
 
 
-def _frame(changed: Array, sets: Sequence[Array], count: int) -> Place | None:
+def _frame(changed: Array, sets: Sequence[Array], count: int, pair: Pair) -> Place | None:
     """The border all around, the inside untouched; or a few elements here and there."""
-    if changed.ndim == 4 and min(changed.shape[2:]) > 2 and not changed[..., 1:-1, 1:-1].any():
+    if pair.axes.activation and min(changed.shape[2:]) > 2 and not changed[..., 1:-1, 1:-1].any():
         return Place("the border", sets, count, False)
     if count <= 0.1 * changed.size:
         return Place(f"{count} elements of {changed.size}", sets, count, False)
@@ -162,7 +162,10 @@ def _scattered(pair: Pair, place: Place) -> str:
     changed = np.abs(pair.difference) > max(pair.quiet, FLOAT32 * float(np.abs(pair.difference).max()))
     if not pair.subject[changed].any():
         return f"zeros in {place.words}"
-    return place.words
+    if place.count > LISTED:
+        return place.words
+    apart = " and ".join(f"{each:.3g}" for each in pair.difference[changed])
+    return f"{place.words}, off by {apart}"
 
 
 def _element(pair: Pair, place: Place) -> str:

@@ -117,11 +117,24 @@ def mask(pair: Pair) -> str:
     if many and lost:
         if many >= 0.8 * dead_count and lost >= 0.8 * live_count:
             return "zeros where the truth has values, and values where it has zeros: an inverted mask?"
+        if pair.whole and t.ndim == 4 and pair.axes.activation:
+            for other, words in _other_masks(t != 0):
+                if np.count_nonzero((s != 0) != other) <= 0.01 * many:
+                    return f"right but for {words}"
         return (
             f"zeros at {lost} elements where the truth has values, values at {many} where it has zeros, "
             "all others right: another mask?"
         )
     return _small(pair, zeroed) if lost and not many else ""
+
+
+def _other_masks(mask: Array) -> Iterator[tuple[Array, str]]:
+    """The masks that images may have been given instead of their own."""
+    if len(mask) > 1:
+        yield np.broadcast_to(mask[:1], mask.shape), "its mask, which is the first image's for all images"
+        yield mask[::-1], "its mask, which is another image's (in reverse order)"
+        yield np.roll(mask, 1, 0), "its mask, which is that of the image before"
+        yield np.roll(mask, -1, 0), "its mask, which is that of the image behind"
 
 
 def _rest(pair: Pair) -> float:
