@@ -33,11 +33,11 @@ VALUES: tuple[Callable[[Pair], str], ...] = (
     values.affine,
 )
 # A number for each channel, what decisions do, and coarser grids: they have more freedom.
-LOOSER: tuple[Callable[[Pair], str], ...] = (values.by_channel, values.formats, values.grid)
+LOOSER: tuple[Callable[[Pair], str], ...] = (values.by_slice, values.formats, values.grid)
 # The order in which kinds are tried: how values changed, which are zero or are not, how they follow from other tensors,
-# which other slices or axes they came from, each channel, the place (and how values changed there), and what else
-# changed values.
-ORDER = ("values", "mask", "others", "slices", "axes", "channels", "place", "looser", "scattered")
+# which other slices or axes they came from, each slice by itself, the place (and how values changed there), and what
+# else changed values.
+ORDER = ("values", "mask", "others", "slices", "axes", "each", "place", "looser", "scattered")
 
 # Largest numbers of formats, for infinities.
 OVERFLOWS = ((65504.0, "float16"), (3.3895e38, "bfloat16"), (3.4028e38, "float32"))
@@ -111,7 +111,7 @@ def _named(pair: Pair, known: Mapping[str, Array], name: str) -> str:
         if not found:
             found.append(place.find(pair))
         where = found[0]
-        return place.describe_place(pair, where, _inside) if where is not None and where.dense == dense else ""
+        return place.describe_place(pair, where, _inside, known) if where is not None and where.dense == dense else ""
 
     tries: dict[str, Callable[[], str]] = {
         "values": lambda: _first(VALUES, pair),
@@ -119,7 +119,7 @@ def _named(pair: Pair, known: Mapping[str, Array], name: str) -> str:
         "others": lambda: others.from_others(pair, known, name) if known else "",
         "slices": lambda: layout.slices(pair),
         "axes": lambda: layout.rearranged(pair),
-        "channels": lambda: _first((values.by_channel,), pair),
+        "each": lambda: _first((values.by_slice,), pair),
         "place": lambda: there(True),
         "looser": lambda: _first(LOOSER, pair),
         "scattered": lambda: there(False),

@@ -82,12 +82,12 @@ def shifted(truth: np.ndarray, fill: float) -> np.ndarray:
     return wrong
 
 
-def put(target: tuple, source: tuple) -> Change:
-    """One part holds the values of another."""
+def put(target: tuple, source: tuple, times: float = 1.0) -> Change:
+    """One part holds the values of another, or a multiple."""
 
     def change(truth: np.ndarray) -> np.ndarray:
         wrong = truth.copy()
-        wrong[target] = truth[source]
+        wrong[target] = truth[source] * times
         return wrong
 
     return change
@@ -162,10 +162,20 @@ ROWS = [
         ("each channel by a factor of its own", "eps or variance?")),
     Row("eps, shifted", lambda t: (t - moment(t)[0]) / np.sqrt(1 + 0.1 / moment(t)[1]) + moment(t)[0], IMAGES,
         ("each channel by a factor and a shift of its own", "eps or variance?")),
-    Row("scales", lambda t: t * per_channel(t, 0.5, 2), (*IMAGES, "pooled", "matrix"),
+    Row("scales", lambda t: t * per_channel(t, 0.5, 2), (*IMAGES, "pooled"),
         ("each channel by a factor of its own", "scale or variance?")),
-    Row("no bias", lambda t: t + per_channel(t, -1, 1), (*IMAGES, "pooled", "matrix"),
+    Row("scales of columns", lambda t: t * per_channel(t, 0.5, 2), ("matrix",),
+        ("each column by a factor of its own",)),
+    Row("scales of filters", lambda t: (t.swapaxes(0, 1) * per_channel(t.swapaxes(0, 1), 0.5, 2)).swapaxes(0, 1),
+        ("weight", "taps of 1"), ("each output channel by a factor of its own",)),
+    Row("scales of images", lambda t: t * np.linspace(0.5, 2, len(t)).reshape(-1, 1, 1, 1), ("pooled", "activation"),
+        ("each image by a factor of its own, 0.5 to 2",)),
+    Row("denominators", lambda t: t * np.linspace(0.5, 2, len(t)).reshape(-1, 1), ("matrix",),
+        ("each row by a factor of its own, 0.5 to 2",)),
+    Row("no bias", lambda t: t + per_channel(t, -1, 1), (*IMAGES, "pooled"),
         ("each channel shifted by a constant of its own", "a mean or a bias?")),
+    Row("no bias of a matrix", lambda t: t + per_channel(t, -1, 1), ("matrix",),
+        ("each column shifted by a constant of its own", "a mean or a bias?")),
     Row("transposed image", lambda t: t.swapaxes(2, 3), ("activation", "large image", "weight"),
         ("transposed",), ("row", "column")),
     Row("transposed matrix", lambda t: t.T.reshape(t.shape), ("matrix",), ("transposed in memory",), ("memory",)),
@@ -212,13 +222,19 @@ ROWS = [
     Row("half the rows", at(A, A, slice(2, None), value=0), ("activation", "batch of 1"), ("zeros in rows 2 to",)),
     Row("right edge", at(..., slice(-1, None), value=0), IMAGES, ("zeros in the right border, column",)),
     Row("top edge", at(A, A, slice(0, 2)), IMAGES, ("the top border, rows 0 to 1",)),
-    Row("frame", frame, IMAGES, ("the border",)),
+    Row("frame", frame, IMAGES, ("the border alone: padding?",)),
     Row("tile", at(A, A, slice(2, 5), slice(3, 6)), IMAGES, ("one tile, rows 2 to 4, columns 3 to 5",)),
     Row("zero tile", at(A, A, slice(2, 5), slice(3, 6), value=0), IMAGES, ("zeros in one tile, rows 2 to 4",)),
     Row("constant tile", at(A, A, slice(2, 5), slice(3, 6), value=7), IMAGES,
         ("one tile, rows 2 to 4, columns 3 to 5 (one value everywhere, 7)",)),
     Row("stale tile", put((-1, 0, slice(0, 3), slice(3, 6)), (-1, 0, slice(0, 3), slice(0, 3))), IMAGES,
         ("one tile, rows 0 to 2, columns 3 to 5", "the values of columns 0 to 2")),
+    Row("repeated row", put((..., slice(3, 6), A), (..., slice(2, 3), A)), IMAGES,
+        ("rows 3 to 5 of", "all hold the values of row 2")),
+    Row("scaled tile", put((A, A, slice(2, 5), slice(3, 6)), (A, A, slice(2, 5), slice(3, 6)), 2), IMAGES,
+        ("one tile, rows 2 to 4, columns 3 to 5 (a constant factor of 2)",)),
+    Row("negated channels", lambda t: t * np.where(np.isin(np.arange(t.shape[1]), (3, 4)), -1, 1).reshape(1, -1, 1, 1),
+        IMAGES, ("channels 3 to 4 of", "(the sign is reversed)")),
     Row("one element", at(-1, 2, 3, 4, value=9), IMAGES, ("one element, at (", ", 2, 3, 4): 9, truth")),
     Row("one weight", at(5, 2, 1, 1), ("weight",), ("one element, at (5, 2, 1, 1)",)),
     Row("one of a bias", at(5), ("bias",), ("one element, at (5)",)),
@@ -445,6 +461,14 @@ def test_a_relu_behind_a_sum_that_is_missing_or_too_much() -> None:
     assert "the negative part is cut" in told
 
 
+def test_a_place_that_was_left_as_the_input() -> None:
+    known = residual(0)
+    wrong = known["block"].copy()
+    wrong[:, 5:] = known["unrelated"][:, 5:]
+    told = describe(wrong, known["block"], BUDGET, kind="activation", name="block", others=known)
+    assert told == "channels 5 to 7 of 8 (the values of unrelated there)"
+
+
 @pytest.mark.parametrize(("times", "words"), [(-1, "is missing from the sum"), (1, "is added once more")])
 def test_a_contribution_to_a_gradient(times: float, words: str) -> None:
     known = residual(1)
@@ -483,6 +507,16 @@ def test_odd_tensors_raise_nothing(budget: Budget) -> None:
                 for wrong in (-left, left * 2, left + 1, left * np.nan, left * 0, left * 1e200):
                     for others in (None, {"a": left, "b": wrong, "c": np.ones(left.shape)}):
                         assert isinstance(describe(wrong, left, budget, name="a", others=others), str)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_holds_for_the_large_elements_alone_is_no_rule(seed: int) -> None:
+    truth, other = sparse(seed), sparse(seed + 10)
+    large = np.abs(truth) > 1e-3
+    for wrong in (np.where(large, 2 * truth, 1e-4 * other), np.where(large, -truth, 1e-4 * other)):
+        told = describe(wrong, truth, Budget(1e-6))
+        assert "factor" not in told
+        assert "sign is" not in told
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (5,), (2, 10)])

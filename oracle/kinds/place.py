@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -135,7 +135,7 @@ def _range(word: str, places: Array) -> str:
 def _frame(changed: Array, sets: Sequence[Array], count: int, pair: Pair) -> Place | None:
     """The border all around, the inside untouched; or a few elements here and there."""
     if pair.axes.activation and min(changed.shape[2:]) > 2 and not changed[..., 1:-1, 1:-1].any():
-        return Place("the border", sets, count, False)
+        return Place("the border alone: padding?", sets, count, False)
     if count <= 0.1 * changed.size:
         return Place(f"{count} elements of {changed.size}", sets, count, False)
     return None
@@ -144,7 +144,9 @@ def _frame(changed: Array, sets: Sequence[Array], count: int, pair: Pair) -> Pla
 # -- what is there ----------------------------------------------------------------------------------------------------
 
 
-def describe_place(pair: Pair, place: Place, values: Callable[[Pair], str]) -> str:
+def describe_place(
+    pair: Pair, place: Place, values: Callable[[Pair], str], others: Mapping[str, Array] | None = None
+) -> str:
     """The place, and what became of the values there."""
     if place.count == 1:
         return _element(pair, place)
@@ -154,7 +156,7 @@ def describe_place(pair: Pair, place: Place, values: Callable[[Pair], str]) -> s
     if not s.any():
         return f"zeros in {place.words}"
     inner = Pair(s, place.of(pair.truth), pair.granted, pair.axes, pair.count, False)
-    told = _copied(pair, place, inner) or values(inner) or _garbage(pair, s)
+    told = _unwritten(place, inner, others or {}) or _copied(pair, place, inner) or values(inner) or _garbage(pair, s)
     return f"{place.words} ({told})" if told else place.words
 
 
@@ -206,6 +208,24 @@ def _copied(pair: Pair, place: Place, inner: Pair) -> str:
             if told is not None:
                 where = span(pair.axes.words[axis], source, count)
                 return f"the values of {where}{told}"
+        for source in (places[0] - 1, places[-1] + 1):
+            if 0 <= source < count and len(places) > 1 and inner.truth.size >= 4 * len(places):
+                sets = [np.array([source]) if each == axis else there for each, there in enumerate(place.sets)]
+                told = inner.explained(np.broadcast_to(pair.truth[np.ix_(*sets)], inner.truth.shape))
+                if told is not None:
+                    return f"all hold the values of {pair.axes.words[axis]} {source}{told}"
+    return ""
+
+
+def _unwritten(place: Place, inner: Pair, others: Mapping[str, Array]) -> str:
+    """Whether the place holds another tensor's values: an input's, where the operation left it as it was."""
+    for name, other in others.items():
+        if np.ndim(other) == len(place.sets) and all(
+            len(there) and there[-1] < size for there, size in zip(place.sets, np.shape(other), strict=False)
+        ):
+            told = inner.explained(place.of(np.asarray(other, np.float64)))
+            if told is not None:
+                return f"the values of {name} there{told}"
     return ""
 
 

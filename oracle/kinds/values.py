@@ -199,14 +199,16 @@ def clamped(pair: Pair) -> str:
 FEW = 0.5
 
 
-def by_channel(pair: Pair) -> str:
-    """A factor, a shift, or both, of each channel's own; "" where few channels are touched (that is a place)."""
-    axis = pair.axes.channel
-    if axis is None or pair.truth.ndim <= axis or pair.truth.shape[axis] < 2:
-        return ""
+def by_slice(pair: Pair) -> str:
+    """A factor, a shift, or both, of each channel's own or each image's; "" where few are touched: that is a place."""
+    axes = dict.fromkeys((pair.axes.channel, 0, 1))
+    return best(_by_slice(pair, axis) for axis in axes if axis is not None and axis < pair.truth.ndim > 1)
+
+
+def _by_slice(pair: Pair, axis: int) -> str:
     others = tuple(each for each in range(pair.truth.ndim) if each != axis)
     count, each = pair.truth.shape[axis], pair.truth.size // pair.truth.shape[axis]
-    if each < 2:
+    if each < 2 or count < 2:
         return ""
     s, t = pair.subject, pair.truth
     touched = np.square(pair.difference).mean(others) > max(SPARE * pair.granted, FLOAT32**2 * pair.norm / t.size)
@@ -216,41 +218,38 @@ def by_channel(pair: Pair) -> str:
     factors = (s * t).sum(others, keepdims=True) / np.where(squares > 0, squares, 1.0)
     told = pair.explained(factors * t, count)
     if told is not None:
-        return _factors(factors.reshape(-1)[squares.reshape(-1) > 0], "", told)
+        return _factors(pair, axis, factors.reshape(-1)[squares.reshape(-1) > 0], "", told)
     told = pair.explained(t + pair.difference.mean(others, keepdims=True), count)
     if told is not None:
-        return f"each channel shifted by a constant of its own: a mean or a bias?{told}"
-    if each < 6:
-        return ""
+        hint = ": a mean or a bias?" if axis == pair.axes.channel else ""
+        return f"each {pair.axes.words[axis]} shifted by a constant of its own{hint}{told}"
     centred = t - t.mean(others, keepdims=True)
     spread = np.square(centred).sum(others, keepdims=True)
     slopes = (s * centred).sum(others, keepdims=True) / np.where(spread > 0, spread, 1.0)
     shifts = s.mean(others, keepdims=True) - slopes * t.mean(others, keepdims=True)
-    told = pair.explained(slopes * t + shifts, 2 * count)
-    if told is None:
-        return ""
-    return _affine(pair, slopes.reshape(-1)[spread.reshape(-1) > 0], told)
+    told = pair.explained(slopes * t + shifts, 2 * count) if each >= 6 else None
+    return "" if told is None else _affine(pair, axis, slopes.reshape(-1)[spread.reshape(-1) > 0], told)
 
 
-def _factors(factors: Array, more: str, told: str) -> str:
-    """Words for a factor of each channel's own."""
+def _factors(pair: Pair, axis: int, factors: Array, more: str, told: str) -> str:
+    """Words for a factor of each slice's own."""
     low, high = float(factors.min()), float(factors.max())
     one_side = low > 0 and (high <= 1 + 1e-6 or low >= 1 - 1e-6)
-    hint = "eps or variance?" if one_side else "scale or variance?"
-    return f"each channel by a factor{more} of its own, {number(low)} to {number(high)}: {hint}{told}"
+    hint = ": eps or variance?" if one_side else ": scale or variance?"
+    if not pair.axes.activation or axis != pair.axes.channel:
+        hint = ""
+    return f"each {pair.axes.words[axis]} by a factor{more} of its own, {number(low)} to {number(high)}{hint}{told}"
 
 
-def _affine(pair: Pair, slopes: Array, told: str) -> str:
-    many = pair.count
+def _affine(pair: Pair, axis: int, slopes: Array, told: str) -> str:
+    many, word = pair.count, pair.axes.words[axis]
     middle = float(np.median(slopes))
     if pair.axes.activation and many > 1 and np.abs((1 - np.square(slopes)) * many - 1).max() < 0.05:
-        return (
-            f"each channel by a factor of sqrt((M - 1) / M), {number(middle)} with M = {many}, about a centre of its "
-            f"own: unbiased variance?{told}"
-        )
+        root = f"a factor of sqrt((M - 1) / M), {number(middle)} with M = {many}"
+        return f"each {word} by {root}, about a centre of its own: unbiased variance?{told}"
     if float(np.ptp(slopes)) < 1e-3 * abs(middle - 1):
-        return f"a factor of {number(middle)}, and each channel shifted by a constant of its own{told}"
-    return _factors(slopes, " and a shift", told)
+        return f"a factor of {number(middle)}, and each {word} shifted by a constant of its own{told}"
+    return _factors(pair, axis, slopes, " and a shift", told)
 
 
 # -- grids ------------------------------------------------------------------------------------------------------------
