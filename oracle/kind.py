@@ -34,14 +34,14 @@ VALUES: tuple[Callable[[Pair], str], ...] = (
 )
 # A number for each channel, what decisions do, and coarser grids: they have more freedom.
 LOOSER: tuple[Callable[[Pair], str], ...] = (values.by_slice, values.formats, values.grid)
-# The order in which kinds are tried: how values changed, which are zero or are not, how they follow from other tensors,
-# which other slices or axes they came from, each slice by itself, the place (and how values changed there), and what
-# else changed values.
-ORDER = ("values", "mask", "others", "slices", "axes", "each", "place", "looser", "scattered")
+# The order in which kinds are tried: how values changed; which are zero or are not; how they follow from other tensors;
+# which other slices or axes they came from; the place (and how values changed there), where all else is within the
+# budget; each slice by itself; what else changed values; and the place of nearly all of the difference.
+ORDER = ("values", "mask", "others", "slices", "axes", "place", "each", "looser", "scattered")
 
 # Largest numbers of formats, for infinities.
 OVERFLOWS = ((65504.0, "float16"), (3.3895e38, "bfloat16"), (3.4028e38, "float32"))
-# A rounding's share of the truth that is called by a format's name, where nothing else is known.
+# What formats round by; a difference of a quarter to 1.2 of it, with a mean of nothing, has the size of a rounding.
 COARSER = (("TF32 or float16", 2.0**-11), ("bfloat16", 2.0**-8))
 
 
@@ -80,7 +80,7 @@ def describe(
         return ""
     subject, truth = subject.astype(np.float64), truth.astype(np.float64)
     if subject.shape != truth.shape:
-        return _another_shape(subject, truth, budget)
+        return _another_shape(subject, truth, budget, kind)
     if subject.size == 0 or not np.isfinite(truth).all():
         return ""
     axes = axes_of(np.atleast_1d(truth).shape, kind)
@@ -105,17 +105,16 @@ def _pair(subject: Array, truth: Array, budget: Budget, axes: Axes) -> Pair:
 
 def _named(pair: Pair, known: Mapping[str, Array], name: str) -> str:
     """The first kind that holds."""
-    found: list[place.Place | None] = []
 
-    def there(dense: bool) -> str:
-        if not found:
-            found.append(place.find(pair))
-        where = found[0]
-        return place.describe_place(pair, where, _inside, known) if where is not None and where.dense == dense else ""
+    def there(strict: bool) -> str:
+        where = place.find(pair, strict)
+        if where is None or (strict and not where.dense):
+            return ""
+        return place.describe_place(pair, where, _inside, known)
 
     tries: dict[str, Callable[[], str]] = {
         "values": lambda: _first(VALUES, pair),
-        "mask": lambda: _first((values.mask,), pair),
+        "mask": lambda: _first((values.mask, values.dropped), pair),
         "others": lambda: others.from_others(pair, known, name) if known else "",
         "slices": lambda: layout.slices(pair),
         "axes": lambda: layout.rearranged(pair),
@@ -149,12 +148,17 @@ def _confirmed(kind: Callable[[Pair], str], pair: Pair) -> str:
 def _measured(pair: Pair, budget: Budget) -> str:
     """How far the difference extends, and how the two go together."""
     changed = np.abs(pair.difference) > max(pair.quiet, 1e-9 * float(np.abs(pair.difference).max()))
+    if changed.size == 1:
+        return f"{pair.subject.flat[0]:.6g}, truth {pair.truth.flat[0]:.6g}"
     share = np.count_nonzero(changed) / changed.size
     if share == 0.0:
         return _worst(pair, budget)
-    told = [f"all elements{_coarser(pair)}" if share > 0.99 else f"{100 * share:.2g} % of the elements stand out"]
-    size = math.sqrt(pair.energy / pair.truth.size)
-    mean = float(pair.difference.mean())
+    size, mean = math.sqrt(pair.energy / pair.truth.size), float(pair.difference.mean())
+    told = [
+        f"all elements{_coarser(pair, mean, size)}"
+        if share > 0.99
+        else f"{100 * share:.2g} % of the elements stand out"
+    ]
     if abs(mean) > 0.3 * size and pair.truth.size > 1:
         told.append(f"mostly of one sign, {mean:+.2g} on average")
     ratio = math.sqrt(energy(pair.subject) / pair.norm) if pair.norm > 0 else 1.0
@@ -184,17 +188,17 @@ def _correlation(subject: Array, truth: Array) -> float:
     return float(np.dot(a, b)) / norm if norm > 0 else 1.0
 
 
-def _coarser(pair: Pair) -> str:
+def _coarser(pair: Pair, mean: float, size: float) -> str:
     """Whether the difference has the size that rounding to a lower precision leaves."""
-    if pair.norm == 0.0:
+    if pair.norm == 0.0 or pair.truth.size < 16:
         return ""
     held = values.format_of(pair.subject)
     relative = math.sqrt(pair.energy / pair.norm)
     for name, unit in COARSER:
         if held == name and math.sqrt(pair.granted * pair.truth.size / pair.norm) < unit / 8:
             return f" hold {name} numbers"
-        if unit / 8 <= relative <= 2 * unit:
-            return f", by as much as rounding to {name} leaves"
+        if unit / 4 <= relative <= 1.2 * unit and abs(mean) < 0.1 * size:
+            return f", of the size that roundings to {name} leave"
     return ""
 
 
@@ -221,10 +225,10 @@ def _overflow(infinite: Array, bad: Array, truth: Array) -> str:
     for limit, name in OVERFLOWS:
         if least >= 0.999 * limit and most <= 1.001 * limit:
             return f", where the truth is beyond {name}'s largest number"
-    return ""
+    return f", where the truth is beyond {most:.4g}" if least > most > 0 and infinite.sum() > 1 else ""
 
 
-def _another_shape(subject: Array, truth: Array, budget: Budget) -> str:
+def _another_shape(subject: Array, truth: Array, budget: Budget, kind: str | None) -> str:
     """Whether a tensor of another shape holds the truth's values."""
     if subject.size == 0 or truth.size == 0 or not (np.isfinite(subject).all() and np.isfinite(truth).all()):
         return ""
@@ -232,7 +236,7 @@ def _another_shape(subject: Array, truth: Array, budget: Budget) -> str:
     largest = float(max(np.abs(subject).max(), np.abs(truth).max())) or 1.0
     subject, truth = subject / largest, truth / largest
     allowed = 4 * max(granted**2, 2.0**-46) * float(np.square(truth).sum())
-    for meant, words in layout.another_shape(subject, truth):
+    for meant, words in layout.another_shape(subject, truth, axes_of(truth.shape, kind)):
         if float(np.square(meant - truth).sum()) <= allowed:
             return words
     return ""

@@ -252,6 +252,18 @@ ROWS = [
         ("rounded to 8 bits", "for each output channel")),
     Row("int8 by channel", lambda t: quantised(t, 256, 1), ("large image", "activation"),
         ("rounded to 8 bits", "for each channel")),
+    Row("uint16 grid", lambda t: np.floor(t / 0.004) * 0.004, ("large image", "weight"), ("rounded down to", "levels")),
+    Row("dropout", lambda t: np.where(np.random.default_rng(2).random(t.shape) < 0.8, t / 0.8, 0),
+        (*IMAGES, "weight", "matrix"), ("% of the elements are zero", "by a factor of 1.25: a dropout?")),
+    Row("memory shifted", lambda t: np.roll(t.reshape(-1), 3).reshape(t.shape), (*IMAGES, "weight", "matrix", "pooled"),
+        ("shifted by 3 elements in memory",)),
+    Row("rolled bias", lambda t: np.roll(t, 1), ("bias",), ("elements are permuted: rotated by 1",)),
+    Row("most rows zero", at(slice(1, 3), value=0), ("matrix",), ("zeros in rows 1 to 2 of 4",)),
+    Row("most images zero", at(slice(1, None), value=0), ("pooled",), ("zeros in images 1 to 3 of 4",)),
+    Row("most rows scaled", put((slice(1, None),), (slice(1, None),), 3), ("matrix", "pooled"),
+        ("s 1 to 3 of 4 (a constant factor of 3)",)),
+    Row("zero row in a window", at(..., slice(0, 1), A, value=0), ("weight",),
+        ("zeros in one row of 3 in the window: 0",)),
     Row("flushed", lambda t: np.where(np.abs(t) < 0.1, 0, t), ("large image", "weight", "matrix"),
         ("values below 0.", "are zero")),
     Row("NaN", at(-1, 1, 2, 3, value=np.nan), IMAGES, ("NaN appears in one element, at (",)),
@@ -260,6 +272,31 @@ ROWS = [
     Row("NaN everywhere", lambda t: t * np.nan, EVERY, ("NaN everywhere",)),
     Row("unwritten", at(A, slice(4, 6), value=1e30), IMAGES, ("channels 4 to 5",), ("one value", "memory")),
 ]  # fmt: skip
+
+
+def normal(x: np.ndarray, eps: float = 1e-5, ddof: int = 0) -> np.ndarray:
+    """A normalisation with a scale and a shift, as a layer has."""
+    rng, columns = np.random.default_rng(3), (1, x.shape[1], 1, 1)
+    scale, bias = rng.uniform(0.5, 2.5, columns), rng.uniform(-1, 1, columns)
+    mean, var = x.mean((0, 2, 3), keepdims=True), x.var((0, 2, 3), keepdims=True, ddof=ddof)
+    return np.asarray((x - mean) / np.sqrt(var + eps) * scale + bias)
+
+
+@pytest.mark.parametrize("shape", IMAGES)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_normalisation_behind_a_relu(shape: str, seed: int) -> None:
+    x = draw(shape, seed) * 0.3
+    truth = np.maximum(normal(x), 0)
+    told = describe(np.maximum(normal(x, eps=1e-3), 0), truth, BUDGET, kind="activation")
+    assert "each channel by a factor and a shift of its own before a ReLU" in told
+    assert "eps or variance?" in told
+    told = describe(np.maximum(normal(x, ddof=1), 0), truth, BUDGET, kind="activation")
+    assert "sqrt((M - 1) / M)" in told
+    assert "before a ReLU: unbiased variance?" in told
+    shift = per_channel(truth, -1, 1)
+    told = describe(np.maximum(normal(x) + shift, 0), truth, BUDGET, kind="activation")
+    assert told == "each channel shifted by a constant of its own before a ReLU: a mean or a bias?"
+
 
 CASES = [(row, shape) for row in ROWS for shape in row.shapes]
 
@@ -394,10 +431,14 @@ def test_gradients_that_a_format_flushes(limit: float, words: str) -> None:
 
 
 @pytest.mark.parametrize(("limit", "name"), [(65504.0, "float16"), (3.39e38, "bfloat16")])
-def test_infinities_of_a_format(limit: float, name: str) -> None:
+def test_infinities_of_large_values_and_of_a_format(limit: float, name: str) -> None:
     truth = np.random.default_rng(3).uniform(-2, 2, (4, 50)) * limit
     told = describe(np.where(np.abs(truth) > limit, np.inf, truth), truth, BUDGET)
     assert f"{name}'s largest" in told, told
+    told = describe(np.where(np.abs(truth) > limit / 3, np.inf, truth), truth, BUDGET)
+    assert "infinity appears in" in told
+    assert ", where the truth is beyond" in told
+    assert name not in told
 
 
 # -- with other tensors at hand ---------------------------------------------------------------------------------------
@@ -517,6 +558,22 @@ def test_what_holds_for_the_large_elements_alone_is_no_rule(seed: int) -> None:
         told = describe(wrong, truth, Budget(1e-6))
         assert "factor" not in told
         assert "sign is" not in told
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_lies_behind_a_dead_channel_is_zero_and_nobody_else(seed: int) -> None:
+    truth = np.maximum(draw("activation", seed), 0)
+    truth[:, 3] = 0
+    wrong = truth.copy()
+    wrong[:, 8:] = 0
+    assert describe(wrong, truth, BUDGET, kind="activation") == "zeros in channels 8 to 11 of 12"
+    wrong = truth.copy()
+    wrong[1] = 0
+    assert describe(wrong, truth, BUDGET, kind="activation") == "zeros in one image of 2: 1"
+
+
+def test_a_single_number_is_shown() -> None:
+    assert describe(np.float32(2.5), np.float64(2.0), BUDGET, kind="loss") == "2.5, truth 2"
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (5,), (2, 10)])

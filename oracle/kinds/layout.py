@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from oracle.kinds.pair import FLOAT32, SPARE, Array, Pair, plural, span
+from oracle.kinds.pair import FLOAT32, SPARE, Array, Axes, Pair, plural, span
 
 # A sample may leave so much of its own difference before the whole is asked.
 HINT = 0.2
@@ -21,9 +21,9 @@ LETTERS = {True: "NCHW", False: "OIHW"}
 
 def rearranged(pair: Pair) -> str:
     """The axes in another order, in shape or in memory; an image turned; an image shifted."""
-    if pair.truth.ndim < 2 or pair.truth.size < 4:
+    if pair.truth.size < 4:
         return ""
-    return _another_order(pair) or _turned(pair) or _shifted(pair)
+    return _another_order(pair) or _turned(pair) or _shifted(pair) or _offset(pair)
 
 
 # -- the order of axes ------------------------------------------------------------------------------------------------
@@ -37,7 +37,7 @@ def _orders(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
 
 def _another_order(pair: Pair) -> str:
     shape = pair.truth.shape
-    if len(shape) > 4:
+    if not 2 <= len(shape) <= 4:
         return ""
     for order in _orders(shape):
         told = _holds(pair, pair.truth.transpose(order))
@@ -125,6 +125,26 @@ def _shifted(pair: Pair) -> str:
     return ""
 
 
+# Elements that a buffer may begin too early or too late.
+OFFSETS = tuple(sign * step for step in (1, 2, 3, 4, 8, 16, 32) for sign in (1, -1))
+
+
+def _offset(pair: Pair) -> str:
+    """The whole memory shifted."""
+    size = pair.truth.size
+    for step in OFFSETS:
+        if abs(step) > size // 8:
+            continue
+        inside = pair.places[(pair.places >= step) & (pair.places < size + step)]
+        flat, truth = pair.subject.reshape(-1), pair.truth.reshape(-1)
+        if _worth(flat[inside], truth[inside], truth[inside - step]):
+            inner = Pair(flat[_kept(step)], truth[_kept(step)], pair.granted, pair.axes, 0, False)
+            told = inner.explained(truth[_kept(-step)])
+            if told is not None:
+                return f"shifted by {step} elements in memory{told}"
+    return ""
+
+
 def _kept(step: int) -> slice:
     """The places that hold something after a shift by ``step``."""
     return slice(step, None) if step >= 0 else slice(None, step)
@@ -145,7 +165,7 @@ def _steps(steps: tuple[int, ...]) -> str:
 def slices(pair: Pair) -> str:
     """Whole slices (images, channels, rows of a matrix) that hold other slices' values."""
     for axis in range(min(2, pair.truth.ndim)):
-        if pair.truth.ndim > 1 and 2 <= pair.truth.shape[axis] <= MOST_SLICES:
+        if 2 <= pair.truth.shape[axis] <= MOST_SLICES:
             told = _along(pair, axis)
             if told:
                 return told
@@ -166,8 +186,8 @@ def _along(pair: Pair, axis: int) -> str:
     distance = _squares(some)[:, None] - 2 * some @ all_of.T + _squares(all_of)[None]
     order = np.arange(count)
     order[few] = distance.argmin(1)
-    if (order == np.arange(count)).all():
-        return ""
+    if (order == np.arange(count)).all() or (each == 1 and len(few) == 1) or not ours[few].any():
+        return ""  # what is all zeros comes from nowhere, though another slice may be zero
     candidate = np.take(pair.truth, order, axis)
     told = pair.explained(candidate)
     if told is None or not _telling(pair, candidate, count, each):
@@ -215,17 +235,17 @@ def _exchanged(word: str, order: Array) -> str:
     return f"{span(word, moved, count)} hold the values of other {plural(word)}"
 
 
-def another_shape(subject: Array, truth: Array) -> Iterator[tuple[Array, str]]:
+def another_shape(subject: Array, truth: Array, axes: Axes) -> Iterator[tuple[Array, str]]:
     """A tensor of another shape as it may have been meant: its axes in another order, or flattened."""
     if subject.ndim == truth.ndim and subject.ndim <= 4:
         for order in _orders(truth.shape):
             if tuple(truth.shape[axis] for axis in order) == subject.shape:
-                yield subject.transpose(np.argsort(order)), _letters(order)
+                yield subject.transpose(np.argsort(order)), _letters(order, axes)
     if subject.size == truth.size:
         yield subject.reshape(truth.shape), "the same values in another shape"
 
 
-def _letters(order: tuple[int, ...]) -> str:
+def _letters(order: tuple[int, ...], axes: Axes) -> str:
     if len(order) != 4:
         return "the truth's values, transposed" if len(order) == 2 else f"the truth's axes in the order {order}"
-    return f"the truth's values with axes in the order {''.join('NCHW'[axis] for axis in order)}"
+    return f"the truth's values with axes in the order {''.join(LETTERS[axes.activation][axis] for axis in order)}"

@@ -30,6 +30,8 @@ MISPLACED = 0.15
 WRONG = 0.5
 # A subject holds float32 or less: what its own rounding leaves is never held against an explanation.
 FLOAT32 = 2.0**-23
+# Of fewer elements nothing is explained in part.
+FEWEST = 8
 # What the words of an explanation say that leaves more than the budget.
 PARTLY = ", which explains"
 # Elements that relations of values are looked for in first; they are confirmed on all.
@@ -64,13 +66,13 @@ def axes_of(shape: tuple[int, ...], kind: str | None = None) -> Axes:
     if len(shape) == 4:
         weight = kind == "parameter_gradient" or (kind is None and _like_weight(shape))
         if weight:
-            return Axes(("output channel", "input channel", "row of the window", "column of the window"), 0)
+            return Axes(("output channel", "input channel", "row in the window", "column in the window"), 0)
         return Axes(("image", "channel", "row", "column"), 1, True)
     if len(shape) == 2:
         return Axes(("row", "column"), 0 if kind == "parameter_gradient" else 1)
     if len(shape) == 1:
         return Axes(("element",), None)
-    return Axes(tuple(f"slice of axis {axis}" for axis in range(len(shape))), 1)
+    return Axes(tuple(f"slice along axis {axis}" for axis in range(len(shape))), 1)
 
 
 def _like_weight(shape: tuple[int, ...]) -> bool:
@@ -180,6 +182,8 @@ class Pair:
     def _words(self, left: float, share: float, candidate: Array) -> str | None:
         if left <= SPARE * max(self.allowed, FLOAT32**2 * energy(candidate)):
             return "" if share <= (1 - LEAST if self.is_over else UNEXPLAINED) else None
+        if self.truth.size < FEWEST:
+            return None
         return f"{PARTLY} {_percent(share)} of the squared difference" if share <= UNEXPLAINED else None
 
     def _reaches(self, candidate: Array, rest: Array) -> bool:
@@ -221,33 +225,42 @@ def plural(word: str) -> str:
     """More than one of what an axis is called.
 
     Example:
-        >>> plural("channel"), plural("row of the window")
-        ('channels', 'rows of the window')
+        >>> plural("channel"), plural("row in the window")
+        ('channels', 'rows in the window')
     """
-    head, _, tail = word.partition(" of ")
-    return f"{head}s of {tail}" if tail else f"{head}s"
+    head, where = _split(word)
+    return f"{head}s{where}"
+
+
+def _split(word: str) -> tuple[str, str]:
+    """What an axis is called, and where."""
+    for between in (" in ", " along "):
+        head, found, tail = word.partition(between)
+        if found:
+            return head, f"{between}{tail}"
+    return word, ""
 
 
 def span(word: str, places: Array, count: int) -> str:
     """Words for some places along an axis.
 
     Example:
-        >>> span("channel", np.arange(508, 512), 512), span("row", np.array([1, 3, 5, 7]), 9)
-        ('channels 508 to 511 of 512', 'every 2nd row of 9, from 1 to 7')
+        >>> span("channel", np.arange(508, 512), 512), span("row in the window", np.array([0, 1]), 3)
+        ('channels 508 to 511 of 512', 'rows 0 to 1 of 3 in the window')
         >>> span("channel", np.array([5]), 64), span("channel", np.array([1, 5, 6, 8, 9]), 64)
         ('one channel of 64: 5', '5 channels of 64: 1, 5, 6, 8 and more')
     """
-    places = np.asarray(places)
+    places, (word, where) = np.asarray(places), _split(word)
     if len(places) == 1:
-        return f"one {word} of {count}: {places[0]}"
+        return f"one {word} of {count}{where}: {places[0]}"
     steps = np.diff(places)
     if (steps == 1).all():
-        return f"{plural(word)} {places[0]} to {places[-1]} of {count}"
+        return f"{word}s {places[0]} to {places[-1]} of {count}{where}"
     if len(places) > 2 and (steps == steps[0]).all():
         nth = {2: "2nd", 3: "3rd"}.get(int(steps[0]), f"{steps[0]}th")
-        return f"every {nth} {word} of {count}, from {places[0]} to {places[-1]}"
+        return f"every {nth} {word} of {count}{where}, from {places[0]} to {places[-1]}"
     shown = ", ".join(map(str, places[:4])) + (" and more" if len(places) > 4 else "")
-    return f"{len(places)} {plural(word)} of {count}: {shown}"
+    return f"{len(places)} {word}s of {count}{where}: {shown}"
 
 
 def energy(array: Array) -> float:

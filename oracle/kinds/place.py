@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from oracle.kinds.pair import FLOAT32, Array, Pair, energy, number, span
+from oracle.kinds.pair import FLOAT32, SPARE, Array, Pair, energy, number, span
 
 # An element counts as changed above what is healthy; if that marks too much, above these shares of the largest.
 SHARES = (0.0, 1e-3, 1e-2)
 # Outside of its place, a difference keeps at most this share of its energy, or the budget.
 OUTSIDE = 0.01
-# A part of an axis is at most this share of it, or reaches an end and leaves out something that counts.
+# A part of an axis is at most this share of it, or a run that leaves out something that counts.
 PART = 0.5
-REACHING = 0.9
+RUN = 0.9
 # Places that follow no rule are a part where there are so few, or an eighth of the axis.
 FEW = 4
 COUNTS = 0.02
@@ -49,15 +49,21 @@ class Place:
         return array[np.ix_(*self.sets)]
 
 
-def find(pair: Pair) -> Place | None:
-    """The place of a difference, ``None`` where it is all over the tensor."""
+def find(pair: Pair, strict: bool = False) -> Place | None:
+    """The place of a difference, ``None`` where it is all over the tensor.
+
+    Args:
+        pair: the subject and the truth.
+        strict: whether all outside has to be within the budget.
+    """
+    most_outside = SPARE * pair.allowed if strict else max(pair.allowed, OUTSIDE * pair.energy)
     size = np.abs(pair.difference)
     most = float(size.max())
     floor = max(pair.quiet, FLOAT32 * most)
     for part in SHARES:
         changed = size > max(floor, part * most)
         outside = pair.energy - float(np.square(pair.difference[changed]).sum())
-        if not changed.any() or outside > max(pair.allowed, OUTSIDE * pair.energy):
+        if not changed.any() or outside > max(most_outside, FLOAT32**2 * pair.norm):
             return None
         found = place_of(changed, pair)
         if found is not None:
@@ -101,8 +107,8 @@ def _is_part(places: Array, count: int, axis: int, pair: Pair) -> bool:
         return False
     if len(places) <= PART * count:
         return len(places) <= max(FEW, count / 8) or len(set(np.diff(places).tolist())) == 1
-    run = places[-1] - places[0] + 1 == len(places) and (places[0] == 0 or places[-1] == count - 1)
-    if not run or len(places) > REACHING * count:
+    run = places[-1] - places[0] + 1 == len(places)
+    if not run or len(places) > RUN * count:
         return False
     left_out = np.setdiff1d(np.arange(count), places)
     return energy(np.take(pair.truth, left_out, axis)) > COUNTS * pair.norm

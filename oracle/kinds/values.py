@@ -159,6 +159,22 @@ SMALLEST = (
 )
 
 
+def dropped(pair: Pair) -> str:
+    """Some elements zero, the others by a factor: what a dropout that was left on makes."""
+    s, t = pair.subject, pair.truth
+    zeroed = (s == 0) & (np.abs(t) > pair.quiet)
+    share = float(zeroed.sum() / max(1, int((t != 0).sum())))
+    if not 0.02 < share < 0.9:
+        return ""
+    kept = np.where(zeroed, 0.0, t)
+    norm = energy(kept)
+    a = float(np.vdot(s, kept)) / norm if norm > 0 else 0.0
+    left = energy(s - a * kept)
+    if a < 1.005 or abs(a * (1 - share) - 1) > 0.1 or left > SPARE * max(pair.allowed, FLOAT32**2 * pair.norm):
+        return ""
+    return f"{100 * share:.2g} % of the elements are zero, the others by a factor of {number(a)}: a dropout?"
+
+
 def _small(pair: Pair, zeroed: Array) -> str:
     """Zeros below a threshold, values above."""
     size = np.abs(pair.truth)
@@ -228,28 +244,55 @@ def _by_slice(pair: Pair, axis: int) -> str:
     slopes = (s * centred).sum(others, keepdims=True) / np.where(spread > 0, spread, 1.0)
     shifts = s.mean(others, keepdims=True) - slopes * t.mean(others, keepdims=True)
     told = pair.explained(slopes * t + shifts, 2 * count) if each >= 6 else None
+    if told is None and each >= 6 and axis == pair.axes.channel:
+        return _behind_relu(pair, axis, others)
     return "" if told is None else _affine(pair, axis, slopes.reshape(-1)[spread.reshape(-1) > 0], told)
 
 
-def _factors(pair: Pair, axis: int, factors: Array, more: str, told: str) -> str:
+def _behind_relu(pair: Pair, axis: int, others: tuple[int, ...]) -> str:
+    """The same for what a ReLU cut afterwards: a channel's factor and shift show where both are positive, and what was
+    cut from the truth may appear up to the shift."""
+    s, t = pair.subject, pair.truth
+    if s.min() < 0 or t.min() < 0 or np.count_nonzero(t == 0) < 0.05 * t.size:
+        return ""
+    both = (s > 0) & (t > 0)
+    many = np.maximum(both.sum(others, keepdims=True), 1)
+    mean_s: Array = np.where(both, s, 0).sum(others, keepdims=True) / many
+    mean_t: Array = np.where(both, t, 0).sum(others, keepdims=True) / many
+    centred = np.where(both, t - mean_t, 0.0)
+    spread = np.square(centred).sum(others, keepdims=True)
+    slopes = (s * centred).sum(others, keepdims=True) / np.where(spread > 0, spread, 1.0)
+    shifts = np.where(spread > 0, mean_s - slopes * mean_t, 0.0)
+    made = np.where(spread > 0, np.maximum(slopes * t + shifts, 0), s)
+    told = pair.explained(np.where(t > 0, made, np.minimum(s, made)), 2 * pair.truth.shape[axis])
+    if told is None:
+        return ""
+    slopes = slopes.reshape(-1)[spread.reshape(-1) > 0]
+    if np.abs(slopes - 1).max() < 1e-3 * np.abs(shifts).max() / math.sqrt(pair.norm / t.size):
+        return f"each {pair.axes.words[axis]} shifted by a constant of its own before a ReLU: a mean or a bias?{told}"
+    return _affine(pair, axis, slopes, told, " before a ReLU")
+
+
+def _factors(pair: Pair, axis: int, factors: Array, more: str, told: str, before: str = "") -> str:
     """Words for a factor of each slice's own."""
     low, high = float(factors.min()), float(factors.max())
     one_side = low > 0 and (high <= 1 + 1e-6 or low >= 1 - 1e-6)
     hint = ": eps or variance?" if one_side else ": scale or variance?"
     if not pair.axes.activation or axis != pair.axes.channel:
         hint = ""
-    return f"each {pair.axes.words[axis]} by a factor{more} of its own, {number(low)} to {number(high)}{hint}{told}"
+    span = f"{number(low)} to {number(high)}"
+    return f"each {pair.axes.words[axis]} by a factor{more} of its own{before}, {span}{hint}{told}"
 
 
-def _affine(pair: Pair, axis: int, slopes: Array, told: str) -> str:
+def _affine(pair: Pair, axis: int, slopes: Array, told: str, before: str = "") -> str:
     many, word = pair.count, pair.axes.words[axis]
     middle = float(np.median(slopes))
     if pair.axes.activation and many > 1 and np.abs((1 - np.square(slopes)) * many - 1).max() < 0.05:
         root = f"a factor of sqrt((M - 1) / M), {number(middle)} with M = {many}"
-        return f"each {word} by {root}, about a centre of its own: unbiased variance?{told}"
+        return f"each {word} by {root}, about a centre of its own{before}: unbiased variance?{told}"
     if float(np.ptp(slopes)) < 1e-3 * abs(middle - 1):
-        return f"a factor of {number(middle)}, and each {word} shifted by a constant of its own{told}"
-    return _factors(pair, axis, slopes, " and a shift", told)
+        return f"a factor of {number(middle)}, and each {word} shifted by a constant of its own{before}{told}"
+    return _factors(pair, axis, slopes, " and a shift", told, before)
 
 
 # -- grids ------------------------------------------------------------------------------------------------------------
@@ -284,8 +327,8 @@ def _to_bits(t: Array, bits: int, to: Callable[[Array], Array], least: float = 0
 
 # Distances of neighbouring levels are whole multiples of one step up to this share of it.
 LEVEL = 0.02
-# A grid of more levels than this is none of 8 bits.
-LEVELS = 256
+# A grid of more levels is none that can be told.
+LEVELS = 1 << 12
 
 
 def grid(pair: Pair) -> str:
@@ -293,16 +336,27 @@ def grid(pair: Pair) -> str:
     if not pair.is_over or pair.truth.size < 16:
         return ""
     found = _levels(pair.subject)
-    if found is not None:
-        step, levels = found
-        told = pair.explained(_on_grid(pair.truth, pair.subject, step))
-        return "" if told is None else f"rounded to {_bits(levels)} bits: steps of {step:.4g}, {levels} levels{told}"
-    return _grid_by_channel(pair)
+    if found is None:
+        return _grid_by_channel(pair)
+    step, levels = found
+    return best(
+        _say(
+            f"{how} to {_bits(levels)}, steps of {step:.4g}",
+            pair.explained(_on_grid(pair.truth, pair.subject, step, to)),
+        )
+        for how, to in (("rounded", np.round), ("rounded down", np.floor))
+    )
 
 
-def _bits(levels: int) -> int:
-    """The bits of an integer format that has so many levels."""
-    return next((bits for bits in (1, 2, 4) if levels <= 2**bits), 8)
+def _bits(levels: int) -> str:
+    """The integer format that has so many levels, where there is one that needs them.
+
+    Example:
+        >>> _bits(244), _bits(15), _bits(31)
+        ('8 bits: 244 levels', '4 bits: 15 levels', '31 levels')
+    """
+    bits = next((bits for bits in (4, 8) if 2 ** (bits - 2) < levels <= 2**bits), 0)
+    return f"{bits} bits: {levels} levels" if bits else f"{levels} levels"
 
 
 def _grid_by_channel(pair: Pair) -> str:
@@ -320,17 +374,17 @@ def _grid_by_channel(pair: Pair) -> str:
         else:
             told = pair.explained(np.moveaxis(candidate, 0, axis))
             if told is not None:
-                return f"rounded to {_bits(most)} bits, steps of its own for each {pair.axes.words[axis]}{told}"
+                return f"rounded to {_bits(most)}, steps of its own for each {pair.axes.words[axis]}{told}"
     return ""
 
 
 def _levels(s: Array) -> tuple[float, int] | None:
     """The step of the grid on which all values lie, and how many levels it has from the least value to the largest."""
     some = s.reshape(-1)
-    if len(np.unique(some[:4096])) > LEVELS:
+    if some.size > LEVELS and len(np.unique(some[:LEVELS])) > LEVELS / 2:
         return None
     values = np.unique(some)
-    if len(values) > 4 * LEVELS or len(values) < 3:
+    if len(values) > LEVELS or len(values) < 3:
         return None
     span = float(values[-1] - values[0])
     gaps = np.diff(values)
@@ -346,10 +400,10 @@ def _levels(s: Array) -> tuple[float, int] | None:
     return None
 
 
-def _on_grid(t: Array, s: Array, step: float) -> Array:
+def _on_grid(t: Array, s: Array, step: float, to: Callable[[Array], Array] = np.round) -> Array:
     """The truth's nearest levels, within the subject's range."""
     least = float(s.min())
-    return np.clip(least + np.round((t - least) / step) * step, least, float(s.max()))
+    return np.clip(least + to((t - least) / step) * step, least, float(s.max()))
 
 
 def format_of(subject: Array) -> str:
