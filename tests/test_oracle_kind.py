@@ -9,11 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from oracle.compare import Budget
+from oracle.compare import Budget, SubjectVerdict, judge
+from oracle.exact import EXACT, Expected
 from oracle.faults.precision import to_tf32
 from oracle.kind import describe
 from oracle.kinds.pair import Pair
+from oracle.local import judge_local
 from oracle.rounding import round_to
+from oracle.trace import Key, Trace
+from oracle.truth import _explain as explain_with
 
 BUDGET = Budget(1e-6)
 SEEDS = (0, 1, 2)
@@ -646,3 +650,45 @@ def test_few_explanations_are_tried_on_all_of_a_large_tensor(monkeypatch: pytest
         others = {f"other{number}": np.roll(noise, number) for number in range(1, 8)}
         assert describe(wrong, truth, BUDGET, others=others)
         assert tried <= 4
+
+
+# -- in a verdict -----------------------------------------------------------------------------------------------------
+
+
+def test_the_free_view_tells_with_the_tensors_of_the_trace() -> None:
+    trace, known = Trace(), residual(0)
+    for kind in ("activation", "activation_gradient"):
+        for name, array in known.items():
+            trace.record(kind, name, array)  # type: ignore[arg-type]
+    for name, words in (("next", "equal to next, a later tensor: overwritten in place?"), ("bn2", "equal to bn2")):
+        told = explain_with(("activation", "block"), trace, known[name], known["block"], BUDGET)
+        assert told.startswith(words)
+        told = explain_with(("activation_gradient", "block"), trace, known[name], known["block"], BUDGET)
+        assert told == f"equal to {name}"  # which gradient is the later one, a trace does not say
+
+
+def test_the_local_view_tells_with_what_the_layer_was_fed() -> None:
+    known = residual(0)
+    wanted = Expected("activation", "block", known["block"], EXACT)
+    fed = {"layer1.0.bn2": known["bn2"], "layer1.0.downsample.1": known["before"]}
+    told = judge_local(wanted, np.maximum(known["bn2"], 0), fed).difference
+    assert told == "the addition of layer1.0.downsample.1 is missing"
+    assert judge_local(wanted, -known["block"]).difference == "the sign is reversed"
+
+
+def test_a_verdict_reads_as_a_sentence() -> None:
+    truth = draw("activation", 0)
+    key: Key = ("activation", "layer1.0.conv1")
+
+    def sentence(wrong: np.ndarray) -> str:
+        found = judge(key, "free", wrong, truth, BUDGET, explain=describe)
+        return SubjectVerdict("subject", "free", "float32", [found]).sentence()
+
+    first = "subject (free) disagrees. forward, first out of line: the output of layer1.0.conv1 "
+    assert sentence(truth * 2) == first + "(error 1.0e+00, budget 1.0e-06; a constant factor of 2)"
+    assert sentence(truth.transpose(0, 2, 3, 1)) == first + (
+        "(shape (2, 8, 8, 12) where the truth has (2, 12, 8, 8); the truth's values with axes in the order NHWC)"
+    )
+    broken = truth.copy()
+    broken[0, 1, 2, 3] = np.nan
+    assert sentence(broken) == first + ("(1 NaN and 0 infinite of 1536; NaN appears in one element, at (0, 1, 2, 3))")
