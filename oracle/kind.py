@@ -32,8 +32,8 @@ VALUES: tuple[Callable[[Pair], str], ...] = (
     values.clamped,
     values.affine,
 )
-# A number for each channel, what decisions do, and coarser grids: they have more freedom.
-LOOSER: tuple[Callable[[Pair], str], ...] = (values.by_slice, values.formats, values.grid)
+# Coarser numbers: they have more freedom.
+LOOSER: tuple[Callable[[Pair], str], ...] = (values.formats, values.grid)
 # The order in which kinds are tried: how values changed; which are zero or are not; how they follow from other tensors;
 # which other slices or axes they came from; the place (and how values changed there), where all else is within the
 # budget; each slice by itself; what else changed values; and the place of nearly all of the difference.
@@ -128,7 +128,7 @@ def _named(pair: Pair, known: Mapping[str, Array], name: str) -> str:
 
 def _inside(pair: Pair) -> str:
     """What happened to the values of one place."""
-    return _first((*VALUES, values.mask, *LOOSER), pair)
+    return _first((*VALUES, values.mask, values.by_slice, *LOOSER), pair)
 
 
 def _first(kinds: Sequence[Callable[[Pair], str]], pair: Pair) -> str:
