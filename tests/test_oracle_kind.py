@@ -692,3 +692,10 @@ def test_a_verdict_reads_as_a_sentence() -> None:
     broken = truth.copy()
     broken[0, 1, 2, 3] = np.nan
     assert sentence(broken) == first + ("(1 NaN and 0 infinite of 1536; NaN appears in one element, at (0, 1, 2, 3))")
+
+
+def test_a_matrix_or_a_sequence_of_another_shape() -> None:
+    truth = draw("matrix", 0)
+    assert describe(truth.T, truth, BUDGET) == "the truth's values, transposed"
+    sequence = np.random.default_rng(0).standard_normal((2, 3, 5))
+    assert describe(sequence.swapaxes(1, 2), sequence, BUDGET) == "the truth's axes in the order (0, 2, 1)"
