@@ -275,7 +275,7 @@ class SubjectVerdict:
 
     def _why(self, layer: LayerVerdict) -> str:
         if layer.status != "over":
-            return layer.note or layer.status
+            return "; ".join(filter(None, (layer.note or layer.status, layer.difference)))
         if layer.view == "exact":
             told = "another digest"
         elif layer.error > layer.budget:
@@ -466,7 +466,9 @@ def judge(
         'over'
     """
     if array.shape != truth.shape:
-        return LayerVerdict(*key, view, "shape", note=f"shape {array.shape} where the truth has {truth.shape}")
+        told = explain(array, truth, budget) if explain else ""
+        note = f"shape {array.shape} where the truth has {truth.shape}"
+        return LayerVerdict(*key, view, "shape", difference=told, note=note)
     found = measure(key[0], array, truth, scale)
     if not math.isfinite(found.error) and not all_finite(array):
         told = explain(array, truth, budget) if explain else ""

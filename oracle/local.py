@@ -223,7 +223,7 @@ class _Run:
             told = f"{type(error).__name__}: {error}"
             self._failure = self._failure or f"{step.layer.name}: {told}"
             made = {}
-        verdicts = _judged(step.expected, made, self._subject.kinds)
+        verdicts = _judged(step, made, self._subject.kinds)
         forward = [each for each in verdicts if each.kind in FORWARD]
         backward = [each for each in verdicts if each.kind not in FORWARD]
         self._forward += forward
@@ -239,7 +239,8 @@ class _Run:
         told: dict[int, str] = {}
         for suspect in (*self._suspects, *self._late_suspects):
             for more in truth.profile.with_more():
-                judged = _judged(truth.expectations(suspect.step, more), suspect.made, self._subject.kinds)
+                step = replace(suspect.step, expected=truth.expectations(suspect.step, more))
+                judged = _judged(step, suspect.made, self._subject.kinds)
                 allowed = {(each.kind, each.name) for each in judged if each.agrees}
                 for each in filter(_may_be_meant, suspect.verdicts):
                     if id(each) not in told and (each.kind, each.name) in allowed and _everywhere(suspect, each):
@@ -290,14 +291,14 @@ def _of_layer(layer: Layer, run: LayerRun) -> Made:
     return made
 
 
-def _judged(wanted: Sequence[Expected], made: Made, kinds: Iterable[Kind]) -> list[LayerVerdict]:
+def _judged(step: Step, made: Made, kinds: Iterable[Kind]) -> list[LayerVerdict]:
     """One verdict for each kind and name; where several tensors share both, that of the worst."""
     owed = set(kinds)
     verdicts: dict[tuple[Kind, str], LayerVerdict] = {}
-    for each in wanted:
+    for each in step.expected:
         if each.kind not in owed:
             continue
-        found = judge_local(each, made.get((each.kind, each.name, each.note)))
+        found = judge_local(each, made.get((each.kind, each.name, each.note)), _known(step, each.kind))
         before = verdicts.get((each.kind, each.name))
         if before is None or _badness(found) > _badness(before):
             verdicts[each.kind, each.name] = found
@@ -336,13 +337,23 @@ def _everywhere(suspect: _Suspect, verdict: LayerVerdict) -> bool:
     return True
 
 
+def _known(step: Step, kind: Kind) -> dict[str, Array]:
+    """What a layer is fed, by name, for the words about a difference."""
+    if kind == "activation":
+        return dict(zip(step.layer.inputs, step.feed.inputs, strict=False))
+    if kind == "activation_gradient" and step.feed.gradient is not None:
+        handed = {f"what {name} hands back": gradient for name, gradient in step.input_gradients.items()}
+        return {"the gradient of its output": step.feed.gradient, **handed}
+    return {}
+
+
 def _badness(verdict: LayerVerdict) -> tuple[bool, bool, float]:
     """What is over is worse than what is in line, and that is told before what is not judged."""
     return verdict.judged and not verdict.agrees, verdict.judged, math.inf if math.isnan(verdict.used) else verdict.used
 
 
-def judge_local(wanted: Expected, array: Array | None) -> LayerVerdict:
-    """One tensor that a layer made, against what it should have made.
+def judge_local(wanted: Expected, array: Array | None, known: Mapping[str, Array] | None = None) -> LayerVerdict:
+    """One tensor that a layer made, against what it should have made; ``known`` is what it was fed, by name.
 
     Example:
         >>> from oracle.exact import EXACT
@@ -355,14 +366,16 @@ def judge_local(wanted: Expected, array: Array | None) -> LayerVerdict:
     if array is None:
         return LayerVerdict(*key, "local", "missing", note=note or "the subject made no such tensor")
     if array.shape != exact.shape:
-        return LayerVerdict(*key, "local", "shape", note=f"shape {array.shape} where the truth has {exact.shape}")
-    if not np.isfinite(array).all():
         told = describe(array, exact, Budget(0.0))
+        note = f"shape {array.shape} where the truth has {exact.shape}"
+        return LayerVerdict(*key, "local", "shape", difference=told, note=note)
+    if not np.isfinite(array).all():
+        told = describe(array, exact, Budget(0.0), kind=wanted.kind)
         return LayerVerdict(*key, "local", "not finite", difference=told, note=count_not_finite(array))
-    return _measured(wanted, array, key)
+    return _measured(wanted, array, key, known)
 
 
-def _measured(wanted: Expected, array: Array, key: tuple[Kind, str]) -> LayerVerdict:
+def _measured(wanted: Expected, array: Array, key: tuple[Kind, str], known: Mapping[str, Array] | None) -> LayerVerdict:
     exact, deviation, axis = wanted.exact, wanted.deviation, wanted.channel
     difference = np.subtract(array, exact, dtype=np.float64)
     squares = np.square(difference)
@@ -394,7 +407,7 @@ def _measured(wanted: Expected, array: Array, key: tuple[Kind, str]) -> LayerVer
         largest_budget / scale,
         channel,
         used,
-        describe(array, exact, told) if over else "",
+        describe(array, exact, told, kind=wanted.kind, others=known) if over else "",
         wanted.note,
     )
 

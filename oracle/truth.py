@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,7 @@ from oracle.golden import (
     sample,
     sketch,
 )
+from oracle.kind import describe as describe_kind
 from oracle.layer import consumers, layers_of, pooled_layer
 from oracle.profile import Profile, hint, profile_of
 from oracle.trace import KINDS, Key, Kind, Trace
@@ -383,11 +384,12 @@ class _Free:
         if backward and self.decided_otherwise:
             truth, scale, moved = self._moved_truth[key], None, True  # type: ignore[assignment]
         allowed = self._truth.budget(key, self._precision)
-        found = judge(key, "free", array, truth, allowed, scale=scale, explain=_explain)
+        explain = partial(_explain, key, self._moved_truth if moved else self._truth.trace)
+        found = judge(key, "free", array, truth, allowed, scale=scale, explain=explain)
         if key[0] == "activation" and self._truth.case.mode == "train":
             self._watch(key[1], array, found.agrees)
         if backward and found.status == "over" and self._unseen:
-            found = judge(key, "free", array, truth, self._widened(key, allowed), scale=scale, explain=_explain)
+            found = judge(key, "free", array, truth, self._widened(key, allowed), scale=scale, explain=explain)
             if found.agrees:
                 return replace(found, note=UNSEEN_NOTE.format(", ".join(self._unseen[:3])))
         if moved and found.agrees:
@@ -506,9 +508,10 @@ def _winners_of(image: np.ndarray) -> np.ndarray:
     return pooling_winners(np.asarray(image, np.float64, order="C"))
 
 
-def _explain(array: np.ndarray, truth: np.ndarray, budget: Budget) -> str:
-    try:
-        from oracle.kind import describe as describe_kind
-    except ImportError:
-        return ""
-    return describe_kind(array, truth, budget)
+def _explain(key: Key, trace: Trace, array: np.ndarray, truth: np.ndarray, budget: Budget) -> str:
+    """What kind of difference it is, told with the truth's other tensors of the same kind at hand. (Which is the later
+    one is known of activations alone: a trace has gradients in the order in which the subject handed them over.)"""
+    kind, own = key
+    forward = kind == "activation"
+    others = {name: trace[kind, name] for name in trace.names(kind) if forward or name != own}
+    return describe_kind(array, truth, budget, kind=kind, name=own if forward else "", others=others)

@@ -145,7 +145,7 @@ def told(layer: dict[str, Any]) -> str:
         parts.append(f"budget {value(layer['budget']):.2e}")
     if layer["used"] != "NaN":
         parts.append(f"{value(layer['used']):.0%} used")
-    return ", ".join([*parts, *filter(None, (layer["difference"], layer["note"]))])
+    return "; ".join([", ".join(parts), *filter(None, (layer["difference"], layer["note"]))])
 
 
 def _steps(points: Sequence[tuple[int, float]], across: float) -> str:
