@@ -329,3 +329,19 @@ def test_progress_on_a_terminal_only(capsys, monkeypatch):
     monkeypatch.delenv("FORCE_COLOR")
     monkeypatch.delenv("TTY_COMPATIBLE")
     assert run(capsys, "--onnx", "narrow", *OPTIONS)[2] == ""
+
+
+def test_a_runtime_that_fails_is_no_disagreement(capsys, monkeypatch):
+    runtime = pytest.importorskip("onnxruntime")
+
+    class Dead:
+        def __init__(self, *arguments, **options):
+            pass
+
+        def get_inputs(self):
+            raise KeyError("out of memory")
+
+    monkeypatch.setattr(runtime, "InferenceSession", Dead)
+    status, _, err = run(capsys, "--onnx", "narrow", *OPTIONS, "--verify")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "narrow.onnx on an input of shape (1, 3, 32, 32)" in err

@@ -31,6 +31,7 @@ from oracle.certify import (
     table,
     write_certificate,
 )
+from oracle.commands.certify import status_of
 from oracle.digest import digest
 from oracle.errors import UsageError
 from oracle.subjects import find_subject
@@ -219,3 +220,25 @@ def test_the_processor_has_a_name(tmp_path: Path) -> None:
     (tmp_path / "cpuinfo").write_text(first + "\nprocessor\t: 1\n")
     assert processor(tmp_path / "cpuinfo") == "Some CPU @ 2 GHz (family 6, model 143, stepping 8)"
     assert processor(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(
+    ("digests", "different", "changed", "failure", "status"),
+    [
+        ({"a": "1"}, [], [], "", 0),
+        ({"a": "1"}, ["a"], [], "", 1),
+        ({"a": "1"}, [], ["a"], "", 1),
+        ({"a": "missing"}, ["a"], [], "", 1),
+        ({"a": "missing"}, ["a"], [], "RuntimeError: no device", 2),
+        ({"a": "1", "b": "missing"}, ["a", "b"], [], "RuntimeError: no device", 1),
+        ({}, [], [], "", 2),
+    ],
+)
+def test_the_status_of_a_run_that_could_not_finish_is_2_unless_a_digest_was_wrong(
+    digests: dict[str, str], different: list[str], changed: list[str], failure: str, status: int
+) -> None:
+    keys: dict[str, Key] = {name: ("activation", name) for name in digests}
+    run = Run("golden", REFERENCE, {keys[name]: digest for name, digest in digests.items()}, failure=failure)
+    run.different = {keys[name]: None for name in different}
+    run.changed = {keys[name]: 2 for name in changed}
+    assert status_of([run]) == status

@@ -25,6 +25,7 @@ from oracle.case import Case, standard_case
 from oracle.errors import UsageError
 from oracle.mirror.torch_twin import make_twin
 from oracle.names import Rules
+from oracle.shapes import shapes_of
 from oracle.subjects import find_subject
 from oracle.subjects.file import file_name, read_trace
 from oracle.vectors import wanted, write_vectors
@@ -51,6 +52,16 @@ def test_the_names_and_shapes_are_those_of_a_run(case: Case, block: Any) -> None
     case = standard_case(architecture, case.mode)
     trace = find_subject("torch").trace(case)
     assert {each.key: each.shape for each in wanted(case)} == {key: trace[key].shape for key in trace}
+
+
+@pytest.mark.parametrize("block", ["basic", "bottleneck", "preact"])
+def test_shapes_found_without_pytorch_are_those_of_the_twin(block: Any) -> None:
+    widths: dict[str, Any] = {"base_width": 128, "cardinality": 2} if block != "basic" else {}
+    for stem in (None, "deep"):
+        architecture = Architecture("odd", block, (1, 2), 10, 2, 16, stem, (8, 16), **widths)
+        for mode in ("eval", "train"):
+            case = Case(architecture, mode, "seeded", 33, 3)
+            assert list(shapes_of(case).items()) == [(each.key, each.shape) for each in wanted(case)]
 
 
 def test_the_index_and_the_page_name_every_tensor(directory: Path) -> None:

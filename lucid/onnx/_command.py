@@ -159,7 +159,7 @@ def _in_channels(network: nn.Module) -> int:
 def _progress() -> Iterator[Callable[[str, int, int], None]]:
     """A line on the terminal that tells what is done and how far it is; nothing where there is no terminal."""
     console = Console(file=sys.stderr)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
         task = shown.add_task("", total=None)
 

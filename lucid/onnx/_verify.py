@@ -69,7 +69,7 @@ def verify(
         progress: told of the steps.
 
     Raises:
-        ValueError: ONNX Runtime does not accept the file.
+        ValueError: ONNX Runtime does not accept the file, or cannot run it.
         ImportError: onnxruntime is missing.
 
     Example:
@@ -96,7 +96,10 @@ def verify(
             progress("verifying", number, len(input_shapes))
         image = Generator(INPUT_SEED).normal(size=tuple(shape), dtype=lucid.float32).numpy()
         truth = _output(exact, image.astype(np.float64))
-        [foreign] = session.run(None, {session.get_inputs()[0].name: image})
+        try:
+            [foreign] = session.run(None, {session.get_inputs()[0].name: image})
+        except Exception as error:  # as above
+            raise ValueError(f"ONNX Runtime cannot run {path} on an input of shape {shape}: {error}") from error
         distance, own = _relative_rms(foreign, truth), _relative_rms(_output(model, image), truth)
         agrees = bool(distance <= ALLOWANCE * max(own, float(np.finfo(np.float32).eps)))  # False where either is NaN
         result.rows.append((tuple(shape), distance, own, agrees))

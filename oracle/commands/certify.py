@@ -106,7 +106,8 @@ def command(
             console.print(f"{mark} ", end="")
             console.print(visible(run.sentence()), markup=False)
     told = "all equal" if document["agrees"] else "NOT all equal"
-    console.print(f"{document['digests']} digests in {document['seconds']:.1f} s, {told}; {visible(str(path))}")
+    summary = f"{document['digests']} digests in {document['seconds']:.1f} s, {told}; {path}"
+    console.print(visible(summary), markup=False)
     return status_of(runs)
 
 

@@ -138,7 +138,7 @@ def layer_to_dict(layer: LayerVerdict) -> dict[str, Any]:
 
 
 def shown(document: Any) -> Any:
-    """A document (or a part of one) with every text in it made `visible`: names come from files.
+    r"""A document (or a part of one) with every text in it made `visible`: names come from files.
 
     Example:
         >>> shown({"name": "fc\x1b[2J", "shape": [1, 2]})
