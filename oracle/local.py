@@ -36,8 +36,9 @@ from oracle.errors import UsageError
 from oracle.exact import Expected, Feed, expected, expected_arrivals, expected_sum
 from oracle.kind import describe
 from oracle.layer import IMAGE, Layer, layers_of
+from oracle.pooling import FITTED, TIE_NOTE, pool_gradients
 from oracle.profile import Profile, hint, profile_of
-from oracle.rounding import REACH, Deviation, limit, round_to, rounding_of
+from oracle.rounding import REACH, Deviation, Rounding, limit, mean_square, round_to, rounding_of
 from oracle.subjects import Subject
 from oracle.trace import Kind, Trace
 
@@ -223,7 +224,7 @@ class _Run:
             told = f"{type(error).__name__}: {error}"
             self._failure = self._failure or f"{step.layer.name}: {told}"
             made = {}
-        verdicts = _judged(step, made, self._subject.kinds)
+        verdicts = [_tied(each, step, made, truth) or each for each in _judged(step, made, self._subject.kinds)]
         forward = [each for each in verdicts if each.kind in FORWARD]
         backward = [each for each in verdicts if each.kind not in FORWARD]
         self._forward += forward
@@ -347,6 +348,17 @@ def _known(step: Step, kind: Kind) -> dict[str, Array]:
     return {}
 
 
+def _tied(verdict: LayerVerdict, step: Step, made: Made, truth: LocalTruth) -> LayerVerdict | None:
+    """The verdict on a max pooling's gradient, if it is in line once ties may go to any of equal elements."""
+    if step.layer.op != "max pool" or verdict.kind != "activation_gradient" or verdict.status != "over":
+        return None
+    [wanted] = [each for each in step.expected if each.kind == "activation_gradient"]
+    array = made[wanted.kind, wanted.name, wanted.note]
+    assert array is not None
+    assert step.feed.gradient is not None
+    return judge_ties(wanted, array, step.feed.inputs[0], step.feed.gradient, truth.rounding)
+
+
 def _badness(verdict: LayerVerdict) -> tuple[bool, bool, float]:
     """What is over is worse than what is in line, and that is told before what is not judged."""
     return verdict.judged and not verdict.agrees, verdict.judged, math.inf if math.isnan(verdict.used) else verdict.used
@@ -373,6 +385,34 @@ def judge_local(wanted: Expected, array: Array | None, known: Mapping[str, Array
         told = describe(array, exact, Budget(0.0), kind=wanted.kind)
         return LayerVerdict(*key, "local", "not finite", difference=told, note=count_not_finite(array))
     return _measured(wanted, array, key, known)
+
+
+def judge_ties(
+    wanted: Expected, array: Array, image: Array, gradient: Array, rounding: Rounding
+) -> LayerVerdict | None:
+    """A max pooling's gradient that is over, judged at the subject's own choice among equal elements.
+
+    Args:
+        wanted: the gradient where the first of equals wins.
+        array: the subject's.
+        image: what the pooling took.
+        gradient: of its output.
+        rounding: the subject's.
+
+    Returns:
+        The verdict, if it agrees so.
+    """
+    if array.shape != wanted.exact.shape or not np.isfinite(array).all():
+        return None
+    candidates, ties = pool_gradients(image, gradient, array)
+    unit = mean_square(max(rounding.sums, rounding.store))
+    for placed, reach in candidates:
+        # What windows add up is rounded where it is stored, at most four of them; parts may cancel, errors do not.
+        own = (FITTED**2 + 4 * unit) * np.square(reach) + 4 * unit * np.square(placed) + wanted.deviation.own
+        again = judge_local(replace(wanted, exact=placed, deviation=Deviation(own)), array)
+        if again.agrees:
+            return replace(again, note=TIE_NOTE.format(ties))
+    return None
 
 
 def _measured(wanted: Expected, array: Array, key: tuple[Kind, str], known: Mapping[str, Array] | None) -> LayerVerdict:
