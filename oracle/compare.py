@@ -1,9 +1,12 @@
 """One comparison: a subject's tensors against the truth of the case, each within the budget that was derived for it.
 
-Four views. *exact*: the digest is the golden's, or it is not. *free*: the subject ran the whole case and is judged
+Five views. *exact*: the digest is the golden's, or it is not. *free*: the subject ran the whole case and is judged
 against the whole truth, as a whole, by its largest deviation, and channel by channel. *stored*: the same where only
-the golden's samples and projections are at hand. *local*: one layer at a time (`oracle.local`). What is missing,
-misshapen, unexpected or not finite is over; and comparing nothing never agrees.
+the golden's samples and projections are at hand. *local*: one layer at a time (`oracle.local`). *own*: every tensor of
+a run from those that it is made from, with the run's own values (`oracle.own`).
+
+What is missing, misshapen, unexpected or not finite is over. Where a budget exceeds a stated share of its tensor
+(`JUDGEABLE`), what stays within it is *not judged*; and judging nothing never agrees.
 """
 
 from __future__ import annotations
@@ -20,12 +23,29 @@ from oracle.trace import KINDS, Key, Kind
 
 Precision = Literal["float64", "float32", "tf32", "bfloat16", "float16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-View = Literal["exact", "free", "local", "stored"]
-Status = Literal["exact", "within", "over", "missing", "shape", "not finite", "unexpected", "repeated", "not observed"]
+View = Literal["exact", "free", "local", "own", "stored"]
+Status = Literal[
+    "exact",
+    "within",
+    "over",
+    "missing",
+    "shape",
+    "not finite",
+    "unexpected",
+    "repeated",
+    "not observed",
+    "not judged",
+]
+
+# The views in which every tensor is judged by itself: what is out of line there does not follow from what came before.
+LAYERWISE: tuple[View, ...] = ("local", "own")
 
 # A channel of fewer values than this says too little by itself: its root mean square scatters too much.
 LEAST_CHANNEL = 16
 
+
+# A budget above this share of its tensor's root mean square judges nothing: zeros, another tensor and noise would pass.
+JUDGEABLE = 0.3
 
 DROWNED = 10.0  # by how much a budget is widened that is larger than its tensor
 
@@ -70,8 +90,8 @@ class LayerVerdict:
         kind: what it is.
         name: the layer or parameter.
         view: how it was looked at.
-        status: ``exact`` and ``within`` agree; ``not observed``, what a subject may leave out and did, neither agrees
-            nor disagrees.
+        status: ``exact`` and ``within`` agree; ``not observed``, what a subject may leave out and did, and ``not
+            judged``, of which nothing could be told, neither agree nor disagree.
         error: root mean square of the difference over that of the truth (view ``stored``: estimated).
         budget: what a healthy subject of that precision may have there.
         largest: the largest single deviation over the truth's root mean square; NaN where not judged.
@@ -104,6 +124,11 @@ class LayerVerdict:
     def observed(self) -> bool:
         """Whether the subject handed this tensor over, or owed it."""
         return self.status != "not observed"
+
+    @property
+    def judged(self) -> bool:
+        """Whether it was observed, and something could be told of it: in line or out of line."""
+        return self.status not in ("not observed", "not judged")
 
     @property
     def used(self) -> float:
@@ -156,14 +181,24 @@ class SubjectVerdict:
 
     @property
     def agrees(self) -> bool:
-        """Whether all of it is in line, and there was something to compare."""
-        observed = self.observed
-        return not self.failure and bool(observed) and all(layer.agrees for layer in observed)
+        """Whether all that was judged is in line, and something was."""
+        judged = self.judged
+        return not self.failure and bool(judged) and all(layer.agrees for layer in judged)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether nothing could be judged of what the subject handed over: no agreement, and no disagreement."""
+        return not self.failure and bool(self.observed) and not self.judged
 
     @property
     def observed(self) -> list[LayerVerdict]:
         """The tensors without those that the subject may leave out and did."""
         return [layer for layer in self.layers if layer.observed]
+
+    @property
+    def judged(self) -> list[LayerVerdict]:
+        """The tensors that are in line or out of line."""
+        return [layer for layer in self.layers if layer.judged]
 
     @property
     def first(self) -> LayerVerdict | None:
@@ -181,39 +216,53 @@ class SubjectVerdict:
         return self._first(("activation_gradient", "parameter_gradient"))
 
     def _first(self, kinds: tuple[Kind, ...]) -> LayerVerdict | None:
-        return next((layer for layer in self.observed if layer.kind in kinds and not layer.agrees), None)
+        return next((layer for layer in self.judged if layer.kind in kinds and not layer.agrees), None)
 
     def sentence(self) -> str:
         """The verdict in words."""
         who = f"{self.subject} ({self.view})"
         if self.failure:
-            found = next((layer for layer in self.observed if not layer.agrees and layer.status != "missing"), None)
+            found = next((layer for layer in self.judged if not layer.agrees and layer.status != "missing"), None)
             before = f"; before that, out of line: {describe(found)} ({self._why(found)})" if found else ""
             return f"{who} could not finish: {self.failure}{before}"
         if not self.observed:
             return f"{who}: nothing was compared, which is no agreement"
+        if not self.judged:
+            return f"{who}: nothing was judged{self._left_out()}, which is no agreement"
         forward, backward = self.first_forward, self.first_backward
         if forward is None and backward is None:
-            return f"{who} agrees in all {self._counted()}{self._closest()}"
+            every = "all " if len(self.judged) == len(self.observed) else ""
+            return f"{who} agrees in {every}{len(self.judged)} tensors{self._left_out()}{self._closest()}"
         parts = []
         if forward is not None:
             parts.append(f"forward, first out of line: {describe(forward)} ({self._why(forward)})")
         if backward is not None:
-            after = "" if forward is None or self.view == "local" else ", which may follow from the forward pass"
+            after = "" if forward is None or self.view in LAYERWISE else ", which may follow from the forward pass"
             parts.append(f"backward, first out of line: {describe(backward)} ({self._why(backward)}){after}")
         if len(self.observed) < len(self.layers):
             parts.append(f"{len(self.layers) - len(self.observed)} of {len(self.layers)} tensors not observed")
+        if len(self.judged) < len(self.observed):
+            parts.append(f"{len(self.observed) - len(self.judged)} not judged")
         return f"{who} disagrees. {'; '.join(parts)}"
 
-    def _counted(self) -> str:
-        """How many tensors were observed, and how many were not."""
-        absent = len(self.layers) - len(self.observed)
-        return f"{len(self.observed)} tensors" + (f" ({absent} not observed)" if absent else "")
+    def _left_out(self) -> str:
+        """How many tensors were not judged, and why, and how many not observed."""
+        unjudged = [layer for layer in self.observed if not layer.judged]
+        vague = sum(not math.isnan(layer.budget) for layer in unjudged)
+        parts = []
+        if vague:
+            parts.append(f"{vague} not judged: their budget exceeds {JUDGEABLE:g} of the tensor")
+        if len(unjudged) > vague:
+            reason = next(layer.note for layer in unjudged if math.isnan(layer.budget))
+            parts.append(f"{len(unjudged) - vague} not judged{': ' if reason else ''}{reason}")
+        if len(self.observed) < len(self.layers):
+            parts.append(f"{len(self.layers) - len(self.observed)} not observed")
+        return f" ({'; '.join(parts)})" if parts else ""
 
     def _closest(self) -> str:
         if self.view == "exact":
             return ", bit by bit"
-        worst = max(self.observed, key=lambda layer: layer.used)
+        worst = max(self.judged, key=lambda layer: layer.used)
         return f"; closest to its budget: {describe(worst)}, {worst.used:.0%} used"
 
     def _why(self, layer: LayerVerdict) -> str:
@@ -412,13 +461,14 @@ def judge(
     if not math.isfinite(found.error) and not all_finite(array):
         told = explain(array, truth, budget) if explain else ""
         return LayerVerdict(*key, view, "not finite", difference=told, note=count_not_finite(array))
+    judgeable = budget.rms <= JUDGEABLE
     budget = budget.granted()
     channel, used = worst_channel(found.channel, budget.channel)
     within = found.error <= budget.rms and found.largest <= budget.largest and not used > 1.0
     return LayerVerdict(
         *key,
         view,
-        "within" if within else "over",
+        status_of(within, judgeable),
         found.error,
         budget.rms,
         found.largest,
@@ -427,6 +477,17 @@ def judge(
         used,
         difference="" if within or explain is None else explain(array, truth, budget),
     )
+
+
+def status_of(within: bool, judgeable: bool) -> Status:
+    """What a tensor is called that is within its budget or over: staying within one that exceeds `JUDGEABLE` of the
+    tensor says nothing.
+
+    Example:
+        >>> status_of(True, True), status_of(True, False), status_of(False, False)
+        ('within', 'not judged', 'over')
+    """
+    return "over" if not within else "within" if judgeable else "not judged"
 
 
 def worst_channel(found: np.ndarray | None, allowed: np.ndarray | None) -> tuple[int | None, float]:

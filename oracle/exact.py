@@ -215,7 +215,10 @@ def _statistics(x: Array, feed: Feed, rounding: Rounding) -> _Statistics:
         magnitude = np.abs(x).sum((0, 2, 3), keepdims=True)
         mean_error = plain_chain(rounding.sums, count, magnitude) / count**2 + (unit + stored) * mean * mean
         var_error = unit * (growth(count) + 3) * np.square(var + mean * mean) + stored * var * var
-        for repeated in (x.min((0, 2, 3), keepdims=True), x.max((0, 2, 3), keepdims=True)):
+        # A value that most of the channel has is its median; where a ReLU blocked it, its least or its largest.
+        ordered = np.moveaxis(x, 1, 0).reshape(x.shape[1], -1)
+        median = np.partition(ordered, count // 2, axis=1)[:, count // 2].reshape(1, -1, 1, 1)
+        for repeated in (x.min((0, 2, 3), keepdims=True), x.max((0, 2, 3), keepdims=True), median):
             repeats = np.maximum((x == repeated).sum((0, 2, 3), keepdims=True), 1)
             mean_error = mean_error + alike(rounding.sums, np.where(repeated == 0, 1, repeats), magnitude / count)
             var_error = var_error + alike(rounding.sums, repeats, var + mean * mean)

@@ -21,7 +21,16 @@ from typing import Any
 import numpy as np
 
 from oracle.case import Case
-from oracle.compare import Budget, LayerVerdict, Precision, Status, SubjectVerdict, count_not_finite
+from oracle.compare import (
+    JUDGEABLE,
+    Budget,
+    LayerVerdict,
+    Precision,
+    Status,
+    SubjectVerdict,
+    count_not_finite,
+    status_of,
+)
 from oracle.driving import BlockRun, LayerRun, Layerwise
 from oracle.errors import UsageError
 from oracle.exact import Expected, Feed, expected, expected_arrivals, expected_sum
@@ -249,8 +258,9 @@ def _judged(wanted: Sequence[Expected], made: Made, kinds: Iterable[Kind]) -> li
     return list(verdicts.values())
 
 
-def _badness(verdict: LayerVerdict) -> tuple[bool, float]:
-    return not verdict.agrees, math.inf if math.isnan(verdict.used) else verdict.used
+def _badness(verdict: LayerVerdict) -> tuple[bool, bool, float]:
+    """What is over is worse than what is in line, and that is told before what is not judged."""
+    return verdict.judged and not verdict.agrees, verdict.judged, math.inf if math.isnan(verdict.used) else verdict.used
 
 
 def judge_local(wanted: Expected, array: Array | None) -> LayerVerdict:
@@ -293,7 +303,7 @@ def _measured(wanted: Expected, array: Array, key: tuple[Kind, str]) -> LayerVer
     worst, largest_budget = _worst_element(squares, deviation.own, deviation.shared)
     largest = abs(float(difference.flat[worst]))
     over = error > budget or largest > largest_budget or used > 1.0
-    status: Status = "over" if over else ("exact" if error == 0 else "within")
+    status: Status = "exact" if error == 0 else status_of(not over, budget / scale <= JUDGEABLE)
     told = Budget(budget / scale, largest_budget / scale, None if allowed is None else allowed / scale)
     return LayerVerdict(
         *key,

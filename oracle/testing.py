@@ -20,7 +20,7 @@ import numpy as np
 from oracle.errors import UsageError
 
 if TYPE_CHECKING:
-    from oracle.compare import Precision, SubjectVerdict
+    from oracle.compare import Precision
     from oracle.golden import Golden
     from oracle.trace import Key, Trace
     from oracle.verdict import Verdict
@@ -89,16 +89,21 @@ def assert_agrees(verdict: Verdict) -> None:
     global _compared
     if not verdict.agrees:
         raise OutOfLineError(verdict)
-    _compared += sum(len(_observed(subject)) for case in verdict.cases for subject in case.subjects)
+    judged = {
+        (case.case.name, subject.subject, layer.kind, layer.name)
+        for case in verdict.cases
+        for subject in case.subjects
+        for layer in subject.judged
+    }
+    _compared += len(judged)
 
 
 def tensors_compared() -> int:
-    """How many tensors `assert_agrees` and `assert_matches_golden` have found in line in this process."""
+    """How many tensors `assert_agrees` and `assert_matches_golden` have found in line in this process.
+
+    A tensor counts once, in however many views it was judged, and not at all where no view could judge it.
+    """
     return _compared
-
-
-def _observed(subject: SubjectVerdict) -> list[Any]:
-    return [layer for layer in subject.layers if layer.status != "not observed"]
 
 
 def to_trace(tensors: Trace | Mapping[Any, Any] | str | Path) -> Trace:
@@ -148,7 +153,7 @@ def _message(verdict: Verdict) -> str:
             if subject.agrees:
                 continue
             lines.append(f"{case.case.name}: {subject.sentence()}")
-            over = [layer for layer in _observed(subject) if not layer.agrees]
+            over = [layer for layer in subject.judged if not layer.agrees]
             lines += [f"  {describe(layer)}: {_row(layer)}" for layer in over[:_CLOSEST]]
             if len(over) > _CLOSEST:
                 lines.append(f"  and {len(over) - _CLOSEST} more of {len(subject.layers)} tensors")

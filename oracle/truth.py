@@ -17,6 +17,7 @@ import numpy as np
 
 from oracle.case import SEEDED, Case
 from oracle.compare import (
+    JUDGEABLE,
     Budget,
     Difference,
     LayerVerdict,
@@ -29,6 +30,7 @@ from oracle.compare import (
     judge,
     measure,
     root_mean_square,
+    status_of,
 )
 from oracle.digest import digest, digest_later
 from oracle.errors import UsageError
@@ -104,6 +106,12 @@ class Truth:
         wanted = set(kinds)
         keys = self.golden.keys() if self.golden is not None else execution_order(self.trace)
         return [key for key in keys if key[0] in wanted]
+
+    def shape(self, key: Key) -> tuple[int, ...]:
+        """The shape of one tensor; the golden knows it without computing."""
+        if self.golden is not None:
+            return self.golden.shape(key)
+        return self.trace[key].shape
 
     def recompute(self, progress: Progress = lambda message: None) -> None:
         """Compute every tensor, unless that was done, and prove that it is the truth.
@@ -217,8 +225,8 @@ class Truth:
             largest = float(np.abs(sample(golden.name, key, array) - golden.samples(key)[1]).max()) / scale
         budget = allowed.rms * math.sqrt(f_quantile(min(BUCKETS, array.size), 1e6))
         within = error <= budget and largest <= allowed.largest
-        status = "within" if within else "over"
-        return LayerVerdict(*key, "stored", status, error, budget, largest, allowed.largest)  # type: ignore[arg-type]
+        status = status_of(within, golden.budget(key, precision).rms <= JUDGEABLE)
+        return LayerVerdict(*key, "stored", status, error, budget, largest, allowed.largest)
 
 
 def _shapes(array: np.ndarray, shape: tuple[int, ...]) -> str:

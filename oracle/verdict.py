@@ -1,7 +1,8 @@
 """`check`: run a model's cases through the subjects, look at each in every view that applies, gather one verdict.
 
 lucid's backends are held to the golden's digests (*exact*); foreign subjects to the budgets, once for the whole run
-(*free*, or *stored* where only samples and projections are at hand) and once layer by layer (*local*).
+(*free*, or *stored* where only samples and projections are at hand), tensor by tensor from what the subject itself had
+(*own*), and once layer by layer (*local*).
 """
 
 from __future__ import annotations
@@ -12,19 +13,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import numpy as np
+
 from oracle.architecture import Architecture, find_architecture
 from oracle.case import SEEDED, Case, Mode, standard_shape
 from oracle.compare import Comparison, Precision, SubjectVerdict, View
 from oracle.errors import UsageError
 from oracle.subjects import Subject, find_subject
-from oracle.trace import Trace
+from oracle.trace import Key, Kind, Recorder, Trace
 
 if TYPE_CHECKING:
     from oracle.golden import Golden
     from oracle.truth import Truth
 
 DEFAULT_SUBJECTS = ("lucid", "torch", "onnxruntime")
-DEFAULT_VIEWS: tuple[View, ...] = ("exact", "free", "local")
+DEFAULT_VIEWS: tuple[View, ...] = ("exact", "free", "own", "local")
 Progress = Callable[[str], None]
 
 
@@ -48,8 +51,14 @@ class CaseVerdict:
 
     @property
     def agrees(self) -> bool:
-        """Whether every subject agrees, and there was at least one."""
-        return bool(self.subjects) and all(subject.agrees for subject in self.subjects)
+        """Whether every subject agrees in every view, and there was at least one.
+
+        A view in which nothing of a subject could be judged says nothing, where another view of it agrees.
+        """
+        agreeing = {subject.subject for subject in self.subjects if subject.agrees}
+        return bool(self.subjects) and all(
+            subject.agrees or (subject.undecided and subject.subject in agreeing) for subject in self.subjects
+        )
 
 
 @dataclass(frozen=True)
@@ -98,7 +107,8 @@ def check(
             objects. A subject takes part in the modes that it can run.
         mode: ``eval``, ``train`` or ``both``.
         views: ``exact`` holds lucid to the digests; ``free`` judges a foreign subject's whole run, ``stored`` does so
-            by the golden's samples and projections alone; ``local`` feeds it layer by layer.
+            by the golden's samples and projections alone; ``own`` judges every tensor of that run from the run's own
+            values; ``local`` feeds it layer by layer.
         source: ``"seeded"``, ``"photo"``, or a picture's path.
         size: height and width of the input; by default 224 in eval (a narrow network's golden has 32) and 64 in a train
             step.
@@ -179,11 +189,12 @@ def run_case(
     if any(view in ("free", "local") for _, view in plan):
         truth.recompute(progress)
     verdicts = _local([subject for subject, view in plan if view == "local"], truth, progress)
-    for subject, view in plan:
-        if view != "local":
-            progress(f"{case.name}: {subject.label}, {view}")
-            verdicts[subject, view] = look(subject, view, truth)
-    found = [verdicts[each] for each in plan]
+    for subject in subjects:
+        whole = [view for each, view in plan if each is subject and view != "local"]
+        if whole:
+            progress(f"{case.name}: {subject.label}, {' and '.join(whole)}")
+            verdicts |= {(subject, verdict.view): verdict for verdict in look(subject, whole, truth)}
+    found = [verdicts[each] for each in plan if each in verdicts]
     return CaseVerdict(case, found, truth.loss, truth.how, time.perf_counter() - start)
 
 
@@ -194,8 +205,8 @@ def views_of(subject: Subject, wanted: Sequence[View], truth: Truth) -> list[Vie
     """
     if subject.exact and truth.golden is not None:
         return [view for view in wanted if view == "exact"]
-    able: list[View] = [view for view in wanted if view == "free" or (view == "stored" and truth.golden is not None)]
-    return able + [view for view in wanted if view == "local" and subject.layered]
+    applies = {"free": True, "own": True, "stored": truth.golden is not None, "local": subject.layered}
+    return sorted((view for view in wanted if applies.get(view, False)), key=list(applies).index)
 
 
 def _local(subjects: Sequence[Subject], truth: Truth, progress: Progress) -> dict[tuple[Subject, View], SubjectVerdict]:
@@ -214,27 +225,65 @@ def _local(subjects: Sequence[Subject], truth: Truth, progress: Progress) -> dic
     return verdicts
 
 
-def look(subject: Subject, view: View, truth: Truth) -> SubjectVerdict:
-    """Run one subject and judge it in one view."""
-    start = time.perf_counter()
-    if view == "local":
-        from oracle.local import local_check
+class _Several:
+    """A recorder that hands every tensor to several others."""
 
-        truth.recompute()
-        verdict = local_check(subject, truth.trace, truth.case, subject.precision)  # type: ignore[arg-type]
-        return replace(verdict, seconds=time.perf_counter() - start)
+    def __init__(self, recorders: Sequence[Recorder]) -> None:
+        self._recorders = recorders
+
+    def record(self, kind: Kind, name: str, array: np.ndarray) -> None:
+        """Hand one tensor on."""
+        for recorder in self._recorders:
+            recorder.record(kind, name, array)
+
+
+class _Kept(Trace):
+    """A trace of whatever a subject records; what it records twice, the comparison reports."""
+
+    def record(self, kind: Kind, name: str, array: np.ndarray) -> None:
+        """Keep one tensor."""
+        if (kind, name) not in self:
+            super().record(kind, name, np.asarray(array))
+
+
+def look(subject: Subject, views: Sequence[View], truth: Truth) -> list[SubjectVerdict]:
+    """Run one subject once and judge it in each of some views (not ``local``); its tensors are kept for ``own`` alone.
+
+    The view ``own`` is left out where nothing in the run could be judged in it.
+    """
     precision: Precision = subject.precision  # type: ignore[assignment]
-    judge_one, failure = truth.judge(view, precision), ""
-    comparison = Comparison(truth.keys(subject.kinds), view, judge_one, partial=subject.partial)
+    start, failure, keys = time.perf_counter(), "", truth.keys(subject.kinds)
+    comparisons: dict[View, Comparison] = {
+        view: Comparison(keys, view, truth.judge(view, precision), partial=subject.partial)
+        for view in views
+        if view != "own"
+    }
+    kept = _Kept() if "own" in views else None
     try:
-        subject.run(truth.case, comparison)
+        subject.run(truth.case, _Several([*comparisons.values(), *([] if kept is None else [kept])]))
     except UsageError:
         raise
     except Exception as error:  # a subject is foreign code: whatever it raises is its verdict, not the oracle's end
         failure = f"{type(error).__name__}: {error}"
-    layers = comparison.layers()
-    seconds = time.perf_counter() - start
-    return SubjectVerdict(subject.label, view, precision, layers, failure, seconds, truth.consumers)
+    found = []
+    for view, comparison in comparisons.items():
+        layers, seconds = comparison.layers(), time.perf_counter() - start
+        found.append(SubjectVerdict(subject.label, view, precision, layers, failure, seconds, truth.consumers))
+        start = time.perf_counter()
+    if kept is not None:
+        own = _own(kept, subject.label, precision, keys, truth, failure)
+        if own.judged or not found:
+            found.append(own)
+    return found
+
+
+def _own(
+    trace: Trace, label: str, precision: Precision, keys: list[Key], truth: Truth, failure: str = ""
+) -> SubjectVerdict:
+    from oracle.own import own_check
+
+    found = own_check(trace, truth.case, precision, keys, truth.shape, label)
+    return replace(found, failure=failure, consumers=truth.consumers)
 
 
 def compare_trace(
@@ -247,7 +296,8 @@ def compare_trace(
     directory: Path | None = None,
     progress: Progress = lambda message: None,
 ) -> Verdict:
-    """Judge tensors that somebody dumped, against a golden.
+    """Judge tensors that somebody dumped, against a golden: the whole run (``free``, or ``stored``), and every tensor
+    from those of the trace that it is made from (``own``), where there are such.
 
     Args:
         trace: the tensors.
@@ -273,9 +323,12 @@ def compare_trace(
     progress(f"{found.case.name}: {label}")
     comparison = Comparison(truth.keys(), view, truth.judge(view, precision), partial=True)
     trace.replay(comparison)
-    seconds = time.perf_counter() - start
-    subject = SubjectVerdict(label, view, precision, comparison.layers(), "", seconds, truth.consumers)
-    return Verdict([CaseVerdict(found.case, [subject], truth.loss, truth.how, seconds)], versions())
+    layers = comparison.layers()
+    subjects = [SubjectVerdict(label, view, precision, layers, "", time.perf_counter() - start, truth.consumers)]
+    if not stored:
+        own = _own(trace, label, precision, truth.keys(), truth)
+        subjects += [own] if own.judged else []
+    return Verdict([CaseVerdict(found.case, subjects, truth.loss, truth.how, time.perf_counter() - start)], versions())
 
 
 def versions() -> dict[str, str]:

@@ -51,9 +51,9 @@ def test_agreement(tmp_path: Path) -> None:
 
 
 def test_disagreement(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def wrong(subject: Subject, *_arguments: object) -> SubjectVerdict:
+    def wrong(subject: Subject, *_arguments: object) -> list[SubjectVerdict]:
         layer = LayerVerdict("activation", "stem.0", "free", "over", 1.0, 1e-7)
-        return SubjectVerdict(subject.label, "free", "float32", [layer])
+        return [SubjectVerdict(subject.label, "free", "float32", [layer])]
 
     monkeypatch.setattr(verdict, "look", wrong)
     path = tmp_path / "verdict.json"

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
+from oracle.architecture import find_architecture
+from oracle.case import Case
 from oracle.compare import (
+    JUDGEABLE,
     Budget,
     Comparison,
     LayerVerdict,
+    Status,
     SubjectVerdict,
     channels,
     execution_order,
@@ -20,6 +25,7 @@ from oracle.compare import (
     worst_channel,
 )
 from oracle.trace import Key
+from oracle.verdict import CaseVerdict
 
 RNG = np.random.default_rng(0)
 KEY: Key = ("activation", "stem.0")
@@ -71,11 +77,11 @@ def test_each_part_of_the_budget_can_be_over_alone() -> None:
     assert (over.status, over.difference) == ("over", "all elements")
     one = truth.copy()
     one[1, 2, 3, 4] += 1e-2
-    assert judged(one, truth, Budget(1.0, 0.9e-2, channel)).status == "over"
-    assert judged(one, truth, Budget(1.0, 1.1e-2, channel)).status == "within"
+    assert judged(one, truth, Budget(0.3, 0.9e-2, channel)).status == "over"
+    assert judged(one, truth, Budget(0.3, 1.1e-2, channel)).status == "within"
     line = truth.copy()
     line[:, 3] += 1.1e-3
-    over = judged(line, truth, Budget(1.0, 1.0, channel))
+    over = judged(line, truth, Budget(0.3, 1.0, channel))
     assert (over.status, over.channel, round(over.channel_share, 3)) == ("over", 3, 1.1)
     assert over.used == over.channel_share
 
@@ -100,6 +106,50 @@ def test_one_nan_among_many_is_not_finite() -> None:
     array = np.ones(SHAPE, np.float32)
     array[0, 1, 2, 3] = np.nan
     assert judged(array, np.ones(SHAPE), Budget(1.0, 1.0, np.ones(4))).status == "not finite"
+
+
+def test_a_budget_that_exceeds_its_share_of_the_tensor_judges_nothing() -> None:
+    """But what is over even so is over."""
+    truth = RNG.standard_normal(SHAPE)
+    within, unjudged = (judged(np.zeros(SHAPE), truth, Budget(rms)).status for rms in (0.3, 3.0))
+    assert (within, unjudged) == ("over", "not judged")
+    assert judged(truth, truth, Budget(JUDGEABLE)).status == "within"
+    assert judged(truth, truth, Budget(math.nextafter(JUDGEABLE, 1))).status == "not judged"
+    assert judged(100 * truth, truth, Budget(3.0)).status == "over"
+
+
+@pytest.mark.parametrize(
+    ("statuses", "agrees", "undecided", "words"),
+    [
+        (["within", "not judged"], True, False, "agrees in 1 tensors (1 not judged: their budget exceeds 0.3"),
+        (["within", "not judged", "not observed"], True, False, "0.3 of the tensor; 1 not observed)"),
+        (["within", "within"], True, False, "agrees in all 2 tensors; closest"),
+        (["not judged"], False, True, "nothing was judged (1 not judged: their budget exceeds 0.3"),
+        (["not judged", "not observed"], False, True, "which is no agreement"),
+        (["not observed"], False, False, "nothing was compared, which is no agreement"),
+        (["over", "not judged"], False, False, "disagrees. forward, first out of line: the output of 0"),
+        (["over", "within", "not judged", "not observed"], False, False, "1 of 4 tensors not observed; 1 not judged"),
+    ],
+)
+def test_what_is_not_judged_is_counted_and_never_agrees(
+    statuses: list[Status], agrees: bool, undecided: bool, words: str
+) -> None:
+    layers = [LayerVerdict("activation", str(n), "free", each, 0.1, 0.5) for n, each in enumerate(statuses)]
+    found = SubjectVerdict("subject", "free", "float32", layers)
+    assert (found.agrees, found.undecided) == (agrees, undecided)
+    assert words in found.sentence()
+    assert len(found.judged) == sum(each in ("within", "over") for each in statuses)
+    other = SubjectVerdict("subject", "own", "float32", [LayerVerdict("activation", "0", "own", "within", 0.1, 0.5)])
+    case = CaseVerdict(Case(find_architecture("narrow_basic"), "eval", source="seeded"), [found, other])
+    assert case.agrees == (agrees or undecided)
+    assert CaseVerdict(case.case, [found]).agrees == agrees
+    stranger = dataclasses.replace(other, subject="another")
+    assert CaseVerdict(case.case, [found, stranger]).agrees == agrees
+
+
+def test_a_failure_is_never_undecided() -> None:
+    layer = LayerVerdict(*KEY, "free", "not judged", 0.1, 0.5)
+    assert not SubjectVerdict("subject", "free", "float32", [layer], "RuntimeError: lost").undecided
 
 
 def test_comparing_nothing_never_agrees() -> None:

@@ -79,12 +79,14 @@ def test_the_first_layer_out_of_line_is_named(
     out = " ".join(capsys.readouterr().out.split())
     assert "first out of line: the gradient of the output of layer2.0.bn1" in out
     assert "1 of 113 tensors not observed" in out
-    [subject] = json.loads(reports["json"].read_text())["cases"][0]["subjects"]
+    subject, *others = json.loads(reports["json"].read_text())["cases"][0]["subjects"]
+    assert [each["view"] for each in others] == ([] if stored else ["own"])
+    assert all(each["layers"][each["first"]]["name"] == FAULTY[1] for each in others)
     layer = subject["layers"][subject["first"]]
     assert (layer["kind"], layer["name"], layer["status"]) == (*FAULTY, "over")
     assert [each["name"] for each in subject["layers"] if each["status"] == "not observed"] == [FUSED[1]]
     root = ElementTree.parse(reports["junit"]).getroot()
-    assert (root.get("tests"), root.get("failures")) == ("113", "1")
+    assert (root[0].get("tests"), root[0].get("failures")) == ("113", "1")
     assert "first out of line: layer2.0.bn1" in reports["html"].read_text()
     with pytest.raises(OutOfLineError, match=r"first out of line: the gradient of the output of layer2\.0\.bn1"):
         assert_matches_golden(path, NAME, stored=stored)

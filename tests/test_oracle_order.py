@@ -128,8 +128,8 @@ def test_a_healthy_part_is_healthy_in_any_order(part: str, precision: Precision)
     found = []
     for order in ("as they came", "shuffled"):
         [case] = compare_trace(in_order(healthy(precision), ORDERS[order], PARTS[part]), golden(), precision).cases
-        assert case.agrees, case.subjects[0].sentence()
-        found.append(told(case.subjects[0].layers))
+        assert case.agrees or all(each.undecided for each in case.subjects), case.subjects[0].sentence()
+        found.append([told(each.layers) for each in case.subjects])
     assert found[0] == found[1]
 
 

@@ -35,9 +35,10 @@ AGREES, DISAGREES = 0, 1
     "--view",
     "views",
     multiple=True,
-    type=click.Choice(["exact", "free", "stored", "local"]),
+    type=click.Choice(["exact", "free", "stored", "own", "local"]),
     help="exact: lucid's digests. free: a whole run, within its budget. stored: the same by the golden's samples and "
-    f"projections alone. local: layer by layer. May be repeated. [default: {', '.join(DEFAULT_VIEWS)}]",
+    "projections alone. own: every tensor of that run from the run's own values. local: layer by layer. May be "
+    f"repeated. [default: {', '.join(DEFAULT_VIEWS)}]",
 )
 @click.option("--image", type=click.Path(path_type=Path), metavar="FILE", help="A picture instead of the seeded input.")
 @click.option(

@@ -1,0 +1,369 @@
+"""The own view: every tensor of a trace judged from its nearest ancestors in that trace, with the trace's own values.
+
+For each layer whose inputs a subject handed over, what that one operation makes of those very numbers is computed in
+float64 (`oracle.exact`) and the subject's output is judged as in the local view. Backward likewise: the gradient of an
+output is the sum over the layers that take it, each fed the subject's own activations and the subject's own gradient
+of its output; gradients of parameters come from the layer's own input and output gradient. Which elements a ReLU lets
+pass and which win in the max pooling is what the subject's own values say. So nothing accumulates and nothing has to
+be fed: a file is enough, and in low precision, where the budget of a whole run exceeds the signal, every tensor is
+still judged. The image, the labels and the weights are the case's.
+
+A trace may hold less than the runtime had: a fused kernel keeps float32 between two operations, and what is dumped was
+rounded once more. So the budget grants one rounding of each input in the storage type of the declared precision, on
+its way through the operation (`input_deviations`): of activations and gradients element by element, of weights, of
+which a channel's elements share the error, once a channel.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from oracle.case import Case
+from oracle.compare import LayerVerdict, Precision, SubjectVerdict, count_not_finite
+from oracle.exact import EPS, Expected, Feed, expected, expected_sum
+from oracle.layer import IMAGE, Layer, consumers, layers_of
+from oracle.local import judge_local
+from oracle.pooling import TIE_NOTE, pool_gradient
+from oracle.rounding import ROUNDINGS, Deviation, Rounding, mean_square, plain_chain, round_to
+from oracle.trace import Key, Trace
+
+Array = np.ndarray[Any, Any]
+Shapes = Callable[[Key], tuple[int, ...]]
+
+NOTHING_TO_JUDGE_FROM = "what it is made from is not in the trace"
+
+
+def own_check(
+    trace: Trace, case: Case, precision: Precision, keys: list[Key], shape: Shapes, label: str
+) -> SubjectVerdict:
+    """Judge every tensor of a trace by those that it is made from.
+
+    Args:
+        trace: the subject's.
+        case: what was run.
+        precision: what it was computed and stored in.
+        keys: the tensors of the case, in the order of execution.
+        shape: the shape of each.
+        label: what reports call the subject.
+    """
+    start = time.perf_counter()
+    found = _Own(trace, case, precision, shape).judge()
+    layers = []
+    for key in keys:
+        if key in found:
+            layers.append(found[key])
+        elif key not in trace:
+            layers.append(LayerVerdict(*key, "own", "not observed", note="the subject left no such tensor"))
+        else:
+            layers.append(_alone(key, trace[key], shape(key)))
+    return SubjectVerdict(label, "own", precision, layers, "", time.perf_counter() - start)
+
+
+def _alone(key: Key, array: Array, shape: tuple[int, ...]) -> LayerVerdict:
+    """A tensor without ancestors: all that can be said is that it has a shape and is finite."""
+    if array.shape != shape:
+        return LayerVerdict(*key, "own", "shape", note=f"shape {array.shape} where the truth has {shape}")
+    if not np.isfinite(array).all():
+        return LayerVerdict(*key, "own", "not finite", note=count_not_finite(array))
+    return LayerVerdict(*key, "own", "not judged", note=NOTHING_TO_JUDGE_FROM)
+
+
+@dataclass
+class _Part:
+    """What one consumer adds to the gradient of an output."""
+
+    exact: Array
+    deviation: Deviation
+    pooled: tuple[Array, Array] | None = None  # the input and the output's gradient, where a max pooling makes it
+
+
+class _Own:
+    """One trace on its way through the layers."""
+
+    def __init__(self, trace: Trace, case: Case, precision: Precision, shape: Shapes) -> None:
+        self._trace, self._case, self._shape = trace, case, shape
+        self._rounding: Rounding = ROUNDINGS[precision]
+        self._image = round_to(case.input, precision)
+        self._state = {
+            name: round_to(value, precision) for name, value in case.state.items() if value.dtype.kind == "f"
+        }
+        self._training = case.mode == "train"
+        layers = layers_of(case.architecture)
+        self._layers = [layer for layer in layers if layer.op != "loss" or self._training]
+        self._takers = {name: len(takers) for name, takers in consumers(tuple(self._layers)).items()}
+        self._parts: dict[str, list[_Part]] = {}
+        self._found: dict[Key, LayerVerdict] = {}
+
+    def judge(self) -> dict[Key, LayerVerdict]:
+        """The verdicts on everything that has its ancestors."""
+        for layer in self._layers:
+            inputs = [self._image if name == IMAGE else self._known("activation", name) for name in layer.inputs]
+            if any(each is None for each in inputs):
+                continue
+            given = tuple(each for each in inputs if each is not None)
+            gradient = self._known("activation_gradient", layer.name) if self._training else None
+            if layer.op == "sum":
+                self._sum(layer, given, gradient)
+            else:
+                self._operation(layer, given, gradient)
+        return self._found
+
+    def _known(self, kind: Any, name: str) -> Array | None:
+        """A tensor of the trace that can be an input: of the right shape, and finite."""
+        key: Key = (kind, name)
+        if key not in self._trace:
+            return None
+        array = self._trace[key]
+        return array if array.shape == self._shape(key) and np.isfinite(array).all() else None
+
+    def _judge(self, wanted: Expected) -> None:
+        key: Key = (wanted.kind, wanted.name)
+        if key in self._trace:
+            self._found[key] = replace(judge_local(wanted, self._trace[key]), view="own")
+
+    def _operation(self, layer: Layer, inputs: tuple[Array, ...], gradient: Array | None) -> None:
+        prefix = f"{layer.name}."
+        parameters = {
+            name.removeprefix(prefix): value
+            for name, value in self._state.items()
+            if name.rpartition(".")[0] == layer.name
+        }
+        feed = Feed(inputs, gradient, parameters, self._case.labels, self._training)
+        granted = input_deviations(layer, feed, self._rounding)
+        for each in expected(layer, feed, self._rounding):
+            deviation = _both(each.deviation, granted.get(_role(layer, each), Deviation(0.0)))
+            if each.kind != "activation_gradient":
+                self._judge(replace(each, deviation=deviation, note=""))
+                continue
+            if layer.op == "relu":
+                each = replace(each, exact=self._passed(layer, feed))
+            pooled = (inputs[0], gradient) if layer.op == "max pool" and gradient is not None else None
+            self._add(layer.inputs[0], _Part(each.exact, deviation, pooled))
+
+    def _passed(self, layer: Layer, feed: Feed) -> Array:
+        """The gradient behind a ReLU: where the subject's own output is above zero, or else its input."""
+        output = self._known("activation", layer.name)
+        assert feed.gradient is not None
+        passed = (feed.inputs[0] if output is None else output) > 0
+        return np.where(passed, feed.gradient.astype(np.float64), 0.0)
+
+    def _sum(self, layer: Layer, ends: tuple[Array, ...], gradient: Array | None) -> None:
+        wanted = expected_sum(layer, (ends[0], ends[1]), self._rounding)
+        unit = mean_square(self._rounding.store)
+        wide = [each.astype(np.float64) for each in ends]
+        self._judge(replace(wanted, deviation=_both(wanted.deviation, Deviation(unit * sum(each**2 for each in wide)))))
+        if gradient is None:
+            return
+        dy = gradient.astype(np.float64)
+        own = unit * dy * dy
+        if layer.relu:
+            output, total = self._known("activation", layer.name), wide[0] + wide[1]
+            passed = (total if output is None else output) > 0
+            if output is None:
+                # One rounding of the ends may move their sum across zero: either side is then the subject's own.
+                near = np.abs(total) <= self._rounding.store * (np.abs(wide[0]) + np.abs(wide[1]))
+                own = np.where(near, dy * dy, own)
+            dy = np.where(passed, dy, 0.0)
+        for name in layer.inputs:
+            self._add(name, _Part(dy, Deviation(own)))
+
+    def _add(self, name: str, part: _Part) -> None:
+        """One more consumer's gradient; the last one makes the sum, which is then judged."""
+        parts = self._parts.setdefault(name, [])
+        parts.append(part)
+        key: Key = ("activation_gradient", name)
+        if len(parts) < self._takers.get(name, 0) or name == IMAGE or key not in self._trace:
+            return
+        del self._parts[name]
+        exact = np.sum([each.exact for each in parts], axis=0)
+        deviation = parts[0].deviation
+        for each in parts[1:]:
+            deviation = _both(deviation, each.deviation)
+        if len(parts) > 1:
+            magnitude = np.sum([np.abs(each.exact) for each in parts], axis=0)
+            coarsest = max(self._rounding.sums, self._rounding.store)
+            deviation = _both(deviation, Deviation(plain_chain(coarsest, len(parts) - 1, magnitude)))
+        wanted = Expected("activation_gradient", name, exact, deviation, 1 if exact.ndim == 4 else None)
+        self._judge(wanted)
+        pooled = parts[0].pooled
+        if pooled is not None and len(parts) == 1 and self._found[key].status == "over":
+            placed, fitted, ties = pool_gradient(*pooled, self._trace[key])
+            if ties:
+                unit = mean_square(max(self._rounding.sums, self._rounding.store))
+                allowed = Deviation(np.square(fitted) + 4 * unit * np.square(placed) + wanted.deviation.own)
+                wanted = replace(wanted, exact=placed, deviation=allowed)
+                again = replace(judge_local(wanted, self._trace[key]), view="own")
+                if again.agrees:
+                    self._found[key] = replace(again, note=TIE_NOTE.format(ties))
+
+
+def _both(one: Deviation, other: Deviation) -> Deviation:
+    return Deviation(one.own + other.own, one.shared + other.shared)
+
+
+def _role(layer: Layer, each: Expected) -> str:
+    """Which of a layer's tensors: ``output``, ``input`` (its gradient) or a parameter's or statistic's own name."""
+    if each.kind == "activation_gradient":
+        return "input"
+    return "output" if each.name == layer.name else each.name.removeprefix(f"{layer.name}.")
+
+
+# -- one rounding of the inputs ----------------------------------------------------------------------------------------
+
+
+def input_deviations(layer: Layer, feed: Feed, rounding: Rounding) -> Mapping[str, Deviation]:
+    """What one rounding of everything that an operation takes does to everything that it makes, to first order.
+
+    Args:
+        layer: which operation.
+        feed: what it takes.
+        rounding: whose ``store`` rounds it.
+
+    Returns:
+        By ``output``, ``input`` (the gradient of it) and each parameter's or statistic's name, the variances.
+    """
+    wide = Feed(
+        tuple(each.astype(np.float64) for each in feed.inputs),
+        None if feed.gradient is None else feed.gradient.astype(np.float64),
+        {name: value.astype(np.float64) for name, value in feed.parameters.items()},
+        feed.labels,
+        feed.training,
+    )
+    return _INPUTS[layer.op](layer, wide, mean_square(rounding.store))
+
+
+def _of_conv(layer: Layer, feed: Feed, unit: float) -> dict[str, Deviation]:
+    """A sum of products: each product moves by the rounding of either factor."""
+    from oracle.exact import _backend, _squares
+
+    be, weight, [x], dy = _backend(), feed.parameters["weight"], feed.inputs, feed.gradient
+    geometry = (layer.stride,) * 2, (layer.padding,) * 2, (1, 1), layer.groups
+    made = {"output": _product(unit * _squares(lambda a, b: be.conv2d(a, b, None, *geometry), x, weight))}
+    if dy is not None:
+        made["input"] = _product(
+            unit * _squares(lambda a, b: be.conv2d_input_grad(a, b, x.shape, *geometry), dy, weight)
+        )
+        made["weight"] = _product(
+            unit * _squares(lambda a, b: be.conv2d_weight_grad(a, b, weight.shape, *geometry), dy, x)
+        )
+    return made
+
+
+def _product(variance: Array) -> Deviation:
+    """Of the two factors' errors one is shared by the elements of a channel (a weight's by all positions, that of a
+    gradient by all weights of its output channel)."""
+    return Deviation(variance, variance)
+
+
+def _of_linear(layer: Layer, feed: Feed, unit: float) -> dict[str, Deviation]:
+    weight, bias, [x], dy = feed.parameters["weight"], feed.parameters["bias"], feed.inputs, feed.gradient
+    made = {"output": _product(unit * (np.square(x) @ np.square(weight).T + np.square(bias)))}
+    if dy is not None:
+        made["input"] = _product(unit * (np.square(dy) @ np.square(weight)))
+        made["weight"] = _product(unit * (np.square(dy).T @ np.square(x)))
+        made["bias"] = Deviation(unit * np.square(dy).sum(0))
+    return made
+
+
+def _of_norm(layer: Layer, feed: Feed, unit: float) -> dict[str, Deviation]:
+    """``y = gamma * scale * (x - mean) + beta``. An element moves by its own rounding, and with its whole channel as
+    the rounding of all of them (in training), or that of the stored statistics, moves the mean and the scale."""
+    [x], dy = feed.inputs, feed.gradient
+    axes, count = (0, 2, 3), x.size // x.shape[1]
+    gamma, beta, running_mean, running_var = (
+        feed.parameters[name].reshape(1, -1, 1, 1) for name in ("weight", "bias", "running_mean", "running_var")
+    )
+    if feed.training:
+        mean, var = x.mean(axes, keepdims=True), x.var(axes, keepdims=True)
+        centred = x - mean
+        of_mean = unit * np.square(x).mean(axes, keepdims=True) / count
+        of_var = 4 * unit * np.square(centred * x).mean(axes, keepdims=True) / count
+    else:
+        mean, var, centred = running_mean, running_var, x - running_mean
+        of_mean, of_var = unit * mean * mean, unit * var * var
+    scale = 1 / np.sqrt(var + EPS)
+    of_scale = of_var * scale**4 / 4  # relative
+    factor = gamma * scale
+    shared = np.square(factor) * of_mean + np.square(factor * centred) * (of_scale + unit) + unit * beta * beta
+    made = {"output": Deviation(unit * np.square(factor * x), shared)}
+    if feed.training:
+        correction = count / max(1, count - 1)
+        made["running_mean"] = Deviation((of_mean + unit * running_mean**2).reshape(-1))
+        made["running_var"] = Deviation((correction**2 * of_var + unit * running_var**2).reshape(-1))
+    if dy is None:
+        return made
+    xhat = centred * scale
+    of_xhat = unit * np.square(scale * x)
+    sum_dy, sum_dyx = dy.sum(axes, keepdims=True), (dy * xhat).sum(axes, keepdims=True)
+    of_sum_dy = unit * np.square(dy).sum(axes, keepdims=True)
+    of_sum_dyx = (np.square(dy) * (unit * np.square(xhat) + of_xhat)).sum(axes, keepdims=True)
+    of_sum_dyx = of_sum_dyx + of_scale * sum_dyx**2 + of_mean * np.square(scale * sum_dy)
+    along = sum_dyx / count
+    dx = factor * (dy - sum_dy / count - xhat * along)
+    own = np.square(factor) * (unit * dy * dy + np.square(along) * of_xhat)
+    shared = of_sum_dy / count**2 + np.square(xhat / count) * of_sum_dyx
+    shared = shared + np.square(along) * (of_mean * scale**2 + np.square(xhat) * of_scale)
+    made["input"] = Deviation(own, np.square(factor) * shared + dx * dx * (of_scale + unit))
+    made["weight"] = Deviation(of_sum_dyx.reshape(-1))
+    made["bias"] = Deviation(of_sum_dy.reshape(-1))
+    return made
+
+
+def _of_selection(layer: Layer, feed: Feed, unit: float) -> dict[str, Deviation]:
+    """What selects rounds nothing: results are inputs, each rounded once."""
+    [x], dy = feed.inputs, feed.gradient
+    if layer.op == "relu":
+        made = {"output": Deviation(unit * np.square(np.maximum(x, 0.0)))}
+        return made if dy is None else {**made, "input": Deviation(unit * dy * dy)}
+    if layer.op == "flatten":
+        made = {"output": Deviation(unit * np.square(x).reshape(x.shape[0], -1))}
+        return made if dy is None else {**made, "input": Deviation(unit * np.square(dy).reshape(x.shape))}
+    parts = {each.kind: each.exact for each in expected(layer, feed, ROUNDINGS["float64"])}
+    made = {"output": Deviation(unit * np.square(parts["activation"]))}
+    if dy is not None:
+        squares = replace(feed, gradient=np.square(dy))
+        moved = {each.kind: each.exact for each in expected(layer, squares, ROUNDINGS["float64"])}
+        made["input"] = Deviation(unit * moved["activation_gradient"])
+    return made
+
+
+def _of_average(layer: Layer, feed: Feed, unit: float) -> dict[str, Deviation]:
+    [x], dy = feed.inputs, feed.gradient
+    pixels = x.shape[2] * x.shape[3]
+    made = {"output": Deviation(unit * np.square(x).mean((2, 3), keepdims=True) / pixels)}
+    if dy is not None:
+        made["input"] = Deviation(0.0, np.broadcast_to(unit * np.square(dy / pixels), x.shape))
+    return made
+
+
+def _of_loss(layer: Layer, feed: Feed, unit: float) -> dict[str, Deviation]:
+    """The loss moves by ``sum(dz * e)``, ``e`` being the errors of ``z``; a probability by ``p * (e - sum(p * e))``."""
+    [z] = feed.inputs
+    rows = z.shape[0]
+    powers = np.exp(z - z.max(1, keepdims=True))
+    probability = powers / powers.sum(1, keepdims=True)
+    wanted = np.zeros_like(z)
+    wanted[np.arange(rows), feed.labels] = 1.0
+    of_loss = unit * np.square((probability - wanted) / rows * z).sum()
+    together = np.square(probability * z).sum(1, keepdims=True)
+    return {
+        "output": Deviation(np.array(of_loss)),
+        "input": Deviation(unit * np.square(probability / rows) * (z * z + together)),
+    }
+
+
+_INPUTS: dict[str, Callable[[Layer, Feed, float], dict[str, Deviation]]] = {
+    "conv": _of_conv,
+    "linear": _of_linear,
+    "norm": _of_norm,
+    "relu": _of_selection,
+    "max pool": _of_selection,
+    "average pool": _of_average,
+    "flatten": _of_selection,
+    "loss": _of_loss,
+}

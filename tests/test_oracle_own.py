@@ -1,0 +1,238 @@
+"""The own view: healthy runs agree in every precision, and a fault is found where the budget of a run drowns it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from oracle.architecture import find_architecture  # noqa: E402
+from oracle.case import Case, Mode, standard_shape  # noqa: E402
+from oracle.compare import SubjectVerdict, execution_order  # noqa: E402
+from oracle.golden import Golden  # noqa: E402
+from oracle.own import own_check  # noqa: E402
+from oracle.pooling import pool_gradient  # noqa: E402
+from oracle.subjects import find_subject  # noqa: E402
+from oracle.testing import assert_matches_golden, tensors_compared  # noqa: E402
+from oracle.trace import Key, Trace  # noqa: E402
+from oracle.verdict import compare_trace  # noqa: E402
+
+
+@cache
+def case_of(model: str, mode: Mode, seed: int = 0) -> Case:
+    architecture = find_architecture(model)
+    return Case(architecture, mode, "seeded", *standard_shape(architecture, mode), seed, None)
+
+
+@cache
+def healthy(model: str, mode: Mode, subject: str, seed: int = 0) -> Trace:
+    return find_subject(subject).trace(case_of(model, mode, seed))
+
+
+def judged(trace: Trace, case: Case, subject: str, whole: Trace | None = None) -> SubjectVerdict:
+    whole = trace if whole is None else whole
+    precision = find_subject(subject).precision
+    return own_check(trace, case, precision, execution_order(whole), lambda key: whole[key].shape, subject)  # type: ignore[arg-type]
+
+
+def changed(trace: Trace, change: Callable[[Key, np.ndarray], np.ndarray | None]) -> Trace:
+    found = Trace()
+    for key in trace:
+        array = change(key, trace[key])
+        if array is not None:
+            found.record(*key, array)
+    return found
+
+
+# -- healthy runs ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("subject", ["torch", "torch:no-onednn", "torch:channels_last", "torch:bfloat16", "lucid"])
+@pytest.mark.parametrize("model", ["narrow_basic", "narrow_preact", "small_bottleneck", "small_grouped"])
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_healthy_runs_agree(model: str, mode: Mode, subject: str, seed: int) -> None:
+    verdict = judged(healthy(model, mode, subject, seed), case_of(model, mode, seed), subject)
+    assert verdict.agrees, verdict.sentence()
+    assert len(verdict.judged) > 0.8 * len(verdict.layers), verdict.sentence()
+
+
+@pytest.mark.parametrize("level", ["optimized", "extended", "basic", "unoptimized"])
+def test_onnx_runtime_agrees_at_every_level(level: str) -> None:
+    pytest.importorskip("onnxruntime")
+    subject = f"onnxruntime:{level}"
+    verdict = judged(healthy("narrow_preact", "eval", subject), case_of("narrow_preact", "eval"), subject)
+    assert verdict.agrees, verdict.sentence()
+
+
+# -- faults ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("subject", ["torch", "torch:bfloat16"])
+def test_any_tensor_of_zeros_is_found(subject: str) -> None:
+    """In bfloat16 too, where the budget of a whole run exceeds the signal."""
+    trace, case = healthy("narrow_basic", "train", subject), case_of("narrow_basic", "train")
+    for zeroed in trace:
+        broken = changed(trace, lambda key, array, zeroed=zeroed: np.zeros_like(array) if key == zeroed else array)  # type: ignore[misc]
+        verdict = judged(broken, case, subject)
+        [found] = [layer for layer in verdict.layers if (layer.kind, layer.name) == zeroed]
+        assert found.status == "over", zeroed
+
+
+def test_gradients_that_were_never_computed_disagree_in_bfloat16() -> None:
+    golden = Golden.load("narrow_basic-train")
+    trace = find_subject("torch:bfloat16").trace(golden.case)
+    drowned = {key for key in trace if key[0] == "parameter_gradient" and golden.budget(key, "bfloat16").rms > 1.0}
+    assert drowned
+    broken = changed(trace, lambda key, array: np.zeros_like(array) if key in drowned else array)
+    free, own = compare_trace(broken, golden, "bfloat16").cases[0].subjects
+    assert free.agrees
+    assert not {(layer.kind, layer.name) for layer in free.judged} & drowned
+    assert {(layer.kind, layer.name) for layer in own.judged if not layer.agrees} == drowned
+    before = tensors_compared()
+    assert_matches_golden(trace, golden, "bfloat16")
+    either = {(layer.kind, layer.name) for each in (free, own) for layer in each.judged}
+    assert tensors_compared() - before == len(either) > len(free.judged)  # what one view cannot judge, the other does
+
+
+def first_image(array: np.ndarray) -> np.ndarray:
+    return np.broadcast_to(array[:1], array.shape)
+
+
+FAULTS: dict[str, tuple[str, Callable[[Trace, str, str], np.ndarray]]] = {
+    "the mask of the first image": (
+        "relu1",
+        lambda trace, name, taker: np.where(
+            first_image(trace["activation", taker]) > 0, trace["activation_gradient", taker], 0
+        ),
+    ),
+    "no mask": ("relu1", lambda trace, name, taker: trace["activation_gradient", taker]),
+}
+
+
+@pytest.mark.parametrize("subject", ["torch", "torch:bfloat16"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_of_a_relu_are_found(fault: str, subject: str) -> None:
+    trace, case = healthy("small_bottleneck", "train", subject), case_of("small_bottleneck", "train")
+    taker, wrong = "layer1.0.relu1", ("activation_gradient", "layer1.0.bn1")
+    broken = changed(trace, lambda key, array: FAULTS[fault][1](trace, key[1], taker) if key == wrong else array)
+    verdict = judged(broken, case, subject)
+    assert verdict.first_backward is not None
+    assert ("activation_gradient", verdict.first_backward.name) == wrong
+
+
+# -- parts of a trace --------------------------------------------------------------------------------------------------
+
+
+def test_what_has_no_ancestors_in_the_trace_is_not_judged() -> None:
+    trace, case = healthy("narrow_basic", "train", "torch"), case_of("narrow_basic", "train")
+    kept = {("activation", "layer1.0.conv1"), ("activation", "layer1.0.bn1"), ("activation_gradient", "layer1.0.bn1")}
+    part = changed(trace, lambda key, array: array if key in kept else None)
+    verdict = judged(part, case, "torch", trace)
+    told = {(layer.kind, layer.name): layer.status for layer in verdict.observed}
+    assert told == {
+        ("activation", "layer1.0.conv1"): "not judged",
+        ("activation", "layer1.0.bn1"): "within",
+        ("activation_gradient", "layer1.0.bn1"): "not judged",
+    }
+    assert "2 not judged: what it is made from is not in the trace" in verdict.sentence()
+
+
+@pytest.mark.parametrize("absent", ["activation", "activation_gradient"])
+def test_the_gradient_of_an_output_needs_all_that_take_it(absent: str) -> None:
+    """A block's input has two consumers; without the gradient or the input of one it is not judged."""
+    trace, case = healthy("narrow_basic", "train", "torch"), case_of("narrow_basic", "train")
+    gone: Key = (
+        ("activation_gradient", "layer1.0.conv1") if absent == "activation_gradient" else ("activation", "maxpool")
+    )
+    verdict = judged(changed(trace, lambda key, array: None if key == gone else array), case, "torch", trace)
+    assert not [layer for layer in verdict.judged if not layer.agrees], verdict.sentence()
+    [found] = [each for each in verdict.layers if (each.kind, each.name) == ("activation_gradient", "maxpool")]
+    assert found.status == "not judged"
+
+
+@pytest.mark.parametrize(
+    ("array", "status"),
+    [
+        (lambda array: array[:, :1], "shape"),
+        (lambda array: np.where(np.arange(array.size).reshape(array.shape) == 3, np.nan, array), "not finite"),
+    ],
+)
+def test_misshapen_and_not_finite_tensors_judge_no_other(
+    array: Callable[[np.ndarray], np.ndarray], status: str
+) -> None:
+    trace, case = healthy("narrow_basic", "train", "torch"), case_of("narrow_basic", "train")
+    for wrong in [
+        ("activation", "layer1.0.conv1"),
+        ("activation_gradient", "layer1.0.conv2"),
+        ("activation", "maxpool"),
+    ]:
+        broken = changed(trace, lambda key, each, wrong=wrong: array(each) if key == wrong else each)  # type: ignore[misc]
+        verdict = judged(broken, case, "torch", trace)
+        assert [(each.kind, each.name, each.status) for each in verdict.judged if not each.agrees] == [(*wrong, status)]
+
+
+# -- ties of the max pooling -------------------------------------------------------------------------------------------
+
+
+def windows(image: np.ndarray) -> list[tuple[int, int, list[tuple[int, int]]]]:
+    """Of one plane: for each window its place and its largest elements, in order."""
+    found = []
+    for row in range((image.shape[0] + 1) // 2):
+        for column in range((image.shape[1] + 1) // 2):
+            places = [
+                (y, x)
+                for y in range(max(0, 2 * row - 1), min(image.shape[0], 2 * row + 2))
+                for x in range(max(0, 2 * column - 1), min(image.shape[1], 2 * column + 2))
+            ]
+            top = max(image[place] for place in places)
+            found.append((row, column, [place for place in places if image[place] == top]))
+    return found
+
+
+def placed(image: np.ndarray, gradient: np.ndarray, convention: str) -> np.ndarray:
+    """The gradient of the max pooling's input where ties go to the first, the last, all alike, or twice."""
+    made = np.zeros(image.shape)
+    for plane in np.ndindex(image.shape[:2]):
+        for row, column, equal in windows(image[plane]):
+            dy = gradient[(*plane, row, column)]
+            shares = {
+                "first": [1.0] + [0.0] * (len(equal) - 1),
+                "last": [0.0] * (len(equal) - 1) + [1.0],
+                "shared": [1 / len(equal)] * len(equal),
+                "twice": [1.0] * len(equal),
+            }[convention]
+            for share, place in zip(shares, equal, strict=True):
+                made[plane][place] += share * dy
+    return made
+
+
+@pytest.mark.parametrize("convention", ["first", "last", "shared", "twice"])
+def test_a_tie_may_go_to_any_of_equal_elements(convention: str) -> None:
+    generator = np.random.default_rng(1)
+    image = generator.integers(1, 4, (2, 3, 9, 8)).astype(np.float64)
+    gradient = generator.standard_normal((2, 3, 5, 4))
+    found = placed(image, gradient, convention)
+    nearest, fitted, ties = pool_gradient(image, gradient, found)
+    assert ties > 10
+    assert (np.abs(nearest - found) <= fitted + 1e-12).all() == (convention != "twice")
+
+
+@pytest.mark.parametrize("convention", ["first", "last", "shared", "twice"])
+def test_the_own_view_names_a_tie(convention: str) -> None:
+    """A bfloat16 image has ties above zero, and many of zeros."""
+    trace, case = healthy("narrow_basic", "train", "torch:bfloat16"), case_of("narrow_basic", "train")
+    key: Key = ("activation_gradient", "stem.2")
+    image, gradient = (
+        trace[kind, name] for kind, name in (("activation", "stem.2"), ("activation_gradient", "maxpool"))
+    )
+    moved = placed(image, gradient, convention).astype(np.float32)
+    trace = changed(trace, lambda each, array: moved if each == key else array)
+    verdict = judged(trace, case, "torch:bfloat16")
+    [found] = [layer for layer in verdict.layers if (layer.kind, layer.name) == key]
+    assert found.agrees == (convention != "twice"), found
+    assert ("equal largest elements" in found.note) == (convention in ("last", "shared"))
