@@ -207,8 +207,8 @@ class SubjectVerdict:
 
     @property
     def first_forward(self) -> LayerVerdict | None:
-        """The first output (or the loss) that is not in line."""
-        return self._first(("activation", "loss"))
+        """The first output (or the loss, or a kept statistic) that is not in line."""
+        return self._first(("activation", "loss", "statistic"))
 
     @property
     def first_backward(self) -> LayerVerdict | None:
@@ -297,6 +297,7 @@ def describe(layer: LayerVerdict) -> str:
     words = {
         "activation": "the output of {}",
         "loss": "the {}",
+        "statistic": "{} after the step",
         "activation_gradient": "the gradient of the output of {}",
         "parameter_gradient": "the gradient of {}",
     }
@@ -304,8 +305,8 @@ def describe(layer: LayerVerdict) -> str:
 
 
 def execution_order(truth: Iterable[Key], kinds: Iterable[Kind] = KINDS) -> list[Key]:
-    """The truth's tensors as they come to be: activations, the loss, then from the last layer to the first the
-    gradient of its output and those of its parameters.
+    """The truth's tensors as they come to be: activations, the loss, the statistics that are kept, then from the last
+    layer to the first the gradient of its output and those of its parameters.
 
     Example:
         >>> from oracle.trace import Trace
@@ -319,6 +320,7 @@ def execution_order(truth: Iterable[Key], kinds: Iterable[Kind] = KINDS) -> list
     keys = list(truth)
     there = set(keys)
     forward = [key for key in keys if key[0] in ("activation", "loss")]
+    forward += [key for key in keys if key[0] == "statistic"]
     parameters: dict[str, list[str]] = {}
     for kind, name in keys:
         if kind == "parameter_gradient":
@@ -529,6 +531,7 @@ class Comparison:
         self._keys, self._view, self._judge = list(keys), view, judge_one
         self._absent: Status = "not observed" if partial else "missing"
         self._wanted = set(self._keys)
+        self._keeps_statistics = any(kind == "statistic" for kind, _ in self._keys)
         self._found: dict[Key, LayerVerdict | Future[LayerVerdict]] = {}
         self._owed = {key for key in self._keys if key[0] == "activation"} if view == "free" else set()
         self._waiting: dict[Key, np.ndarray] = {}
@@ -539,6 +542,8 @@ class Comparison:
         if key in self._found or key in self._waiting:
             self._waiting.pop(key, None)
             self._found[key] = LayerVerdict(kind, name, self._view, "repeated", note="recorded twice")
+        elif kind == "statistic" and not self._keeps_statistics:
+            return  # a golden that was made before they were kept cannot judge them
         elif key not in self._wanted:
             self._found[key] = LayerVerdict(kind, name, self._view, "unexpected", note="the truth has no such tensor")
         elif self._owed and kind in ("activation_gradient", "parameter_gradient"):
@@ -559,5 +564,9 @@ class Comparison:
         self._settle()
         found = {key: each.result() if isinstance(each, Future) else each for key, each in self._found.items()}
         note = "the subject left no such tensor"
-        owed = [found.get(key, LayerVerdict(*key, self._view, self._absent, note=note)) for key in self._keys]
+        absent: dict[Kind, Status] = {"statistic": "not observed"}  # nobody owes the statistics that are kept
+        owed = [
+            found.get(key, LayerVerdict(*key, self._view, absent.get(key[0], self._absent), note=note))
+            for key in self._keys
+        ]
         return owed + [found[key] for key in sorted(found) if key not in self._wanted]

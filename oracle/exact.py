@@ -262,7 +262,7 @@ def _running(layer: Layer, x: Array, feed: Feed, known: _Statistics, rounding: R
         after = before + MOMENTUM * (now - before)
         own = MOMENTUM**2 * correction**2 * error.reshape(-1)
         own = own + unit * (after * after + 4 * np.square(MOMENTUM * now) + 2 * before * before)
-        yield Expected("activation", f"{layer.name}.{name}", after, Deviation(own), note="after the step")
+        yield Expected("statistic", f"{layer.name}.{name}", after, Deviation(own))
 
 
 def _norm_gradients(

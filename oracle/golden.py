@@ -294,7 +294,7 @@ def _require_names(golden: Golden, file: Path) -> None:
     from oracle.layer import layers_of
 
     layers = [layer.name for layer in layers_of(golden.case.architecture) if layer.op != "loss"]
-    owners = {name if kind != "parameter_gradient" else name.rsplit(".", 1)[0] for kind, name in golden}
+    owners = {name.rsplit(".", 1)[0] if kind in ("parameter_gradient", "statistic") else name for kind, name in golden}
     strange = sorted(owners - {*layers, "loss"})
     if strange:
         raise GoldenError(f"{file}: holds {strange[0]!r}, which the model has not")

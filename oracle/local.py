@@ -42,6 +42,7 @@ from oracle.trace import Kind, Trace
 
 Array = np.ndarray[Any, Any]
 Progress = Callable[[str], None]
+FORWARD: tuple[Kind, ...] = ("activation", "loss", "statistic")
 
 
 def local_check(subject: Subject, truth: Trace, case: Case, precision: Precision) -> SubjectVerdict:
@@ -201,8 +202,8 @@ class _Run:
             self._failure = self._failure or f"{step.layer.name}: {told}"
             made = {}
         verdicts = _judged(step.expected, made, self._subject.kinds)
-        self._forward += [each for each in verdicts if each.kind in ("activation", "loss")]
-        self._backward.append([each for each in verdicts if each.kind not in ("activation", "loss")])
+        self._forward += [each for each in verdicts if each.kind in FORWARD]
+        self._backward.append([each for each in verdicts if each.kind not in FORWARD])
         self._seconds += time.perf_counter() - start
 
     def verdict(self, truth: LocalTruth) -> SubjectVerdict:
@@ -240,7 +241,7 @@ def _of_layer(layer: Layer, run: LayerRun) -> Made:
     for name, gradient in run.parameter_gradients.items():
         made["parameter_gradient", f"{layer.name}.{name}", ""] = gradient
     for name, statistic in run.statistics.items():
-        made["activation", f"{layer.name}.{name}", "after the step"] = statistic
+        made["statistic", f"{layer.name}.{name}", ""] = statistic
     return made
 
 

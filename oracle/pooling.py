@@ -70,13 +70,15 @@ def pool_gradient(image: Array, gradient: Array, found: Array) -> tuple[Array, A
     tied = (largest.sum(2) > 1) & (dy != 0)
     single = ~tied
     first = np.take_along_axis(at, largest.argmax(2)[:, :, None], 2)[:, :, 0]
-    base = np.bincount(first[single], dy[single], minlength=flat.size)
-    count, fitted = int(tied.sum()), np.zeros(flat.size)
+    base: Array = np.zeros(flat.size)
+    base += np.bincount(first[single], dy[single], minlength=flat.size)
+    count = int(tied.sum())
+    fitted: Array = np.zeros(flat.size)
     if count:
         legal, places, weight = largest[tied], at[tied], dy[tied]
         blocked = top[tied] == 0
         share = _shares(np.asarray(found, np.float64).reshape(-1) - base, legal, places, weight, blocked)
-        base = base + np.bincount(places.ravel(), (share * weight[:, None]).ravel(), minlength=flat.size)
+        base += np.bincount(places.ravel(), (share * weight[:, None]).ravel(), minlength=flat.size)
         reach = (legal * np.abs(weight)[:, None]).ravel()
         fitted = FITTED * np.bincount(places.ravel(), reach, minlength=flat.size)
     return base.reshape(image.shape), fitted.reshape(image.shape), count
@@ -86,7 +88,7 @@ def _shares(wanted: Array, legal: Array, places: Array, weight: Array, blocked: 
     """Shares, none negative, that sum to one in each window (in a ``blocked`` one to at most one), whose gradients
     come nearest to ``wanted``: projected gradient descent. At most four windows hold an element, which bounds the
     step."""
-    share = legal / legal.sum(1, keepdims=True)
+    share: Array = legal / legal.sum(1, keepdims=True)
     ahead, momentum = share, 1.0
     for _ in range(_ROUNDS):  # with Nesterov's momentum (Beck and Teboulle, "A fast iterative shrinkage-thresholding")
         made = np.bincount(places.ravel(), (ahead * weight[:, None]).ravel(), minlength=wanted.size)

@@ -17,7 +17,7 @@ import numpy as np
 
 from oracle.errors import UsageError
 
-Kind = Literal["activation", "loss", "activation_gradient", "parameter_gradient"]
+Kind = Literal["activation", "loss", "statistic", "activation_gradient", "parameter_gradient"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 Key = tuple[Kind, str]
 FORMAT = "lucid-oracle trace 1"
@@ -33,8 +33,9 @@ class Recorder(Protocol):
 class Trace:
     """Named tensors in the order in which they were recorded.
 
-    Kinds: ``activation`` (the output of a layer), ``loss``, ``activation_gradient`` (of the loss by that output) and
-    ``parameter_gradient``. A layer is a leaf module or a residual block, named by its path (``layer1.0.conv1``).
+    Kinds: ``activation`` (the output of a layer), ``loss``, ``statistic`` (a ``running_mean`` or ``running_var`` after
+    the train step), ``activation_gradient`` (of the loss by that output) and ``parameter_gradient``. A layer is a leaf
+    module or a residual block, named by its path (``layer1.0.conv1``).
 
     Attributes:
         consumers: by layer, the layers that take its output, where the subject could tell.

@@ -107,8 +107,20 @@ class Truth:
         keys = self.golden.keys() if self.golden is not None else execution_order(self.trace)
         return [key for key in keys if key[0] in wanted]
 
+    def keys_and_statistics(self, kinds: Iterable[Kind] = KINDS) -> list[Key]:
+        """The same with the statistics that a train step keeps, which older goldens do not hold."""
+        keys, wanted = self.keys(kinds), tuple(kinds)
+        if self.case.mode == "eval" or "statistic" not in wanted:
+            return keys
+        kept: list[Key] = [
+            ("statistic", name) for name in self.case.state if name.endswith((".running_mean", ".running_var"))
+        ]
+        return execution_order([*keys, *(key for key in kept if key not in set(keys))])
+
     def shape(self, key: Key) -> tuple[int, ...]:
         """The shape of one tensor; the golden knows it without computing."""
+        if key[0] == "statistic":
+            return self.case.state[key[1]].shape
         if self.golden is not None:
             return self.golden.shape(key)
         return self.trace[key].shape
@@ -160,7 +172,7 @@ class Truth:
         progress(f"{self.case.name}: PyTorch in float64, the truth's second origin")
         layers = agreement(self.case, trace, self._budget_of_all("float64", trace, progress))
         worst = max(layers, key=lambda layer: layer.used)
-        bad = [layer for layer in layers if not layer.agrees]
+        bad = [layer for layer in layers if layer.judged and not layer.agrees]
         if bad:
             raise UsageError(
                 f"{self.case.name}: lucid and PyTorch disagree in float64, first in {describe(bad[0])} (error "

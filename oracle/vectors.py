@@ -77,6 +77,10 @@ def wanted(case: Case) -> list[Wanted]:
         model(image)
     if case.mode == "train":
         shapes.record("loss", "loss", _empty(()))
+        for name, kept in model.named_buffers():
+            if kept.ndim:
+                shapes.record("statistic", name, _empty(kept.shape))
+                told[name] = "what is kept for eval: 0.9 of it and 0.1 of the batch's (the variance unbiased)"
         for name, parameter in model.named_parameters():
             shapes.record("parameter_gradient", name, _empty(parameter.shape))
             told[name] = told[name.rsplit(".", 1)[0]]
@@ -276,6 +280,6 @@ def _page_case(case: Case, tensors: Sequence[Wanted]) -> dict[str, Any]:
         "mode": case.mode,
         "shape": case.input.shape,
         "labels": case.labels.shape if case.mode == "train" else None,
-        "forward": rows("activation", "loss"),
+        "forward": rows("activation", "loss", "statistic"),
         "parameters": rows("parameter_gradient"),
     }

@@ -271,7 +271,7 @@ def look(subject: Subject, views: Sequence[View], truth: Truth) -> list[SubjectV
         found.append(SubjectVerdict(subject.label, view, precision, layers, failure, seconds, truth.consumers))
         start = time.perf_counter()
     if kept is not None:
-        own = _own(kept, subject.label, precision, keys, truth, failure)
+        own = _own(kept, subject.label, precision, truth.keys_and_statistics(subject.kinds), truth, failure)
         if own.judged or not found:
             found.append(own)
     return found
@@ -326,7 +326,7 @@ def compare_trace(
     layers = comparison.layers()
     subjects = [SubjectVerdict(label, view, precision, layers, "", time.perf_counter() - start, truth.consumers)]
     if not stored:
-        own = _own(trace, label, precision, truth.keys(), truth)
+        own = _own(trace, label, precision, truth.keys_and_statistics(), truth)
         subjects += [own] if own.judged else []
     return Verdict([CaseVerdict(found.case, subjects, truth.loss, truth.how, time.perf_counter() - start)], versions())
 

@@ -7,6 +7,7 @@ tensor in proportion to itself; and the truth at *another* set of decisions is a
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -69,6 +70,13 @@ class Disturbance:
     def __init__(self, roundoff: Roundoff, generator: np.random.Generator) -> None:
         self.roundoff = roundoff
         self._generator = generator
+        # What is kept beside the run draws for itself: it moves no other tensor's budget.
+        self._aside = np.random.Generator(np.random.SFC64(copy.deepcopy(generator).integers(2**63)))
+
+    def kept(self, y: Tensor) -> Tensor:
+        """A statistic as it is kept: the two products and their sum, rounded."""
+        unit = 2 * ROUNDING * self.roundoff.stored
+        return y * (1 + torch.from_numpy(self._aside.standard_normal(y.shape)).to(y.dtype) * unit)
 
     def values(self, shape: tuple[int, ...]) -> Tensor:
         """Standard normal numbers, float32."""
@@ -183,6 +191,7 @@ class _Normalisation(torch.autograd.Function):
             of_variance = disturb.chain(count, 0.0 * variance, torch.ones_like(variance))
             mean = mean + disturb.shared(len(mean), of_mean.sqrt())
             variance = variance * (1 + disturb.shared(len(mean), of_variance.sqrt()))
+            _keep(layer, mean, variance * count / max(1, count - 1), disturb)
         rstd = 1 / torch.sqrt(variance + layer.eps)
         scale = gamma * rstd
         y = torch.addcmul(_wide(beta - mean * scale, x), x, _wide(scale, x))
@@ -209,6 +218,15 @@ class _Normalisation(torch.autograd.Function):
         dx = disturb.store(inner * _wide(scale, dy), 1.0, 6 * scale.square() * parts)
         rounded = [disturb.store(each) for each in (of_product, of_dy)]
         return dx, *rounded, None, None
+
+
+def _keep(layer: nn.BatchNorm2d, mean: Tensor, variance: Tensor, disturb: Disturbance) -> None:
+    """Move the running statistics, as `nn.BatchNorm2d` does; what is written is rounded."""
+    assert layer.momentum is not None
+    with torch.no_grad():
+        for kept, now in ((layer.running_mean, mean), (layer.running_var, variance)):
+            assert kept is not None
+            kept.copy_(disturb.kept(kept.lerp(now, layer.momentum)))
 
 
 @dataclass(frozen=True)
@@ -268,6 +286,9 @@ def run_driven(case: Case, recorder: Recorder, decisions: Decisions, disturb: Di
         if case.mode == "train":
             loss = nn.functional.cross_entropy(logits, torch.from_numpy(case.labels))
             recorder.record("loss", "loss", loss.detach().numpy())
+            for name, statistic in model.named_buffers():
+                if statistic.is_floating_point():
+                    recorder.record("statistic", name, statistic.numpy())
             loss.backward()
             for name, parameter in model.named_parameters():
                 if parameter.grad is not None:

@@ -5,7 +5,9 @@ The file is safetensors or NumPy's .npz, and each tensor in it is named ``KIND/N
 - ``activation/layer1.0.conv1``: the output of a layer or of a residual block (``activation/layer1.0``);
 - ``activation_gradient/layer1.0.conv1``: the gradient of the loss by that output;
 - ``parameter_gradient/layer1.0.conv1.weight``: the gradient by a parameter;
-- ``loss``: the loss of a train step.
+- ``loss``: the loss of a train step;
+- ``statistic/layer1.0.bn1.running_mean`` (or without ``statistic/``, as a state dictionary has it), and
+  ``running_var``: what a batch normalisation keeps after the train step.
 
 Layouts are PyTorch's (NCHW; weights OIHW); elements are float64, float32, float16 or bfloat16. Nothing is unpickled.
 """
@@ -95,9 +97,13 @@ def parse_name(text: str) -> Key | None:
     Example:
         >>> parse_name("activation/fc"), parse_name("loss"), parse_name("fc.weight")
         (('activation', 'fc'), ('loss', 'loss'), None)
+        >>> parse_name("stem.1.running_mean")
+        ('statistic', 'stem.1.running_mean')
     """
     if text == "loss":
         return ("loss", "loss")
+    if text.endswith((".running_mean", ".running_var")) and "/" not in text:  # as a state dictionary has them
+        return ("statistic", text)
     head, _, name = text.partition("/")
     kind = next((kind for kind in KINDS if kind == head), None)
     return (kind, name) if kind is not None and name else None

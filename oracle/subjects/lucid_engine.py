@@ -87,6 +87,9 @@ class LucidSubject(Subject):
         """The loss and the gradients, recorded."""
         loss = self.loss_of(model)(logits, lucid.tensor(case.labels, device=self.device))
         recorder.record("loss", "loss", loss.numpy())
+        for name, statistic in model.named_buffers():
+            if statistic.ndim:  # not the number of batches
+                recorder.record("statistic", name, statistic.numpy().copy())
         loss.backward()
         for name, parameter in model.named_parameters():
             if parameter.grad is not None:

@@ -64,7 +64,7 @@ class TorchSubject(Subject):
         self._compile = chosen["how"] == "compile"
         self.layered = not self._compile
         if self._compile:
-            self.kinds = ("activation", "loss", "parameter_gradient")
+            self.kinds = ("activation", "loss", "statistic", "parameter_gradient")
         self.layout = torch.channels_last if chosen["layout"] == "channels_last" else torch.contiguous_format
         self._onednn = chosen["convolutions"] == "onednn"
         self._threads = positive("torch", "threads", named["threads"]) if "threads" in named else None
@@ -148,6 +148,9 @@ def _run_eager(model: nn.Module, image: Tensor, labels: Tensor | None, recorder:
 def _backward(model: nn.Module, logits: Tensor, labels: Tensor, recorder: Recorder) -> None:
     loss = TorchSubject.loss_of(model)(logits, labels)
     recorder.record("loss", "loss", to_numpy(loss))
+    for name, statistic in model.named_buffers():
+        if statistic.is_floating_point():
+            recorder.record("statistic", name, to_numpy(statistic.clone()))
     loss.backward()
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
