@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,8 @@ from oracle.errors import UsageError
 from oracle.exact import Expected, Feed, expected, expected_arrivals, expected_sum
 from oracle.kind import describe
 from oracle.layer import IMAGE, Layer, layers_of
-from oracle.rounding import REACH, ROUNDINGS, limit, round_to
+from oracle.pooling import FITTED, TIE_NOTE, pool_gradients
+from oracle.rounding import REACH, ROUNDINGS, Deviation, Rounding, limit, mean_square, round_to
 from oracle.subjects import Subject
 from oracle.trace import Kind, Trace
 
@@ -201,7 +202,9 @@ class _Run:
             told = f"{type(error).__name__}: {error}"
             self._failure = self._failure or f"{step.layer.name}: {told}"
             made = {}
-        verdicts = _judged(step.expected, made, self._subject.kinds)
+        verdicts = [
+            _tied(each, step, made, truth) or each for each in _judged(step.expected, made, self._subject.kinds)
+        ]
         self._forward += [each for each in verdicts if each.kind in FORWARD]
         self._backward.append([each for each in verdicts if each.kind not in FORWARD])
         self._seconds += time.perf_counter() - start
@@ -259,6 +262,17 @@ def _judged(wanted: Sequence[Expected], made: Made, kinds: Iterable[Kind]) -> li
     return list(verdicts.values())
 
 
+def _tied(verdict: LayerVerdict, step: Step, made: Made, truth: LocalTruth) -> LayerVerdict | None:
+    """The verdict on a max pooling's gradient, if it is in line once ties may go to any of equal elements."""
+    if step.layer.op != "max pool" or verdict.kind != "activation_gradient" or verdict.status != "over":
+        return None
+    [wanted] = [each for each in step.expected if each.kind == "activation_gradient"]
+    array = made[wanted.kind, wanted.name, wanted.note]
+    assert array is not None
+    assert step.feed.gradient is not None
+    return judge_ties(wanted, array, step.feed.inputs[0], step.feed.gradient, truth.rounding)
+
+
 def _badness(verdict: LayerVerdict) -> tuple[bool, bool, float]:
     """What is over is worse than what is in line, and that is told before what is not judged."""
     return verdict.judged and not verdict.agrees, verdict.judged, math.inf if math.isnan(verdict.used) else verdict.used
@@ -283,6 +297,34 @@ def judge_local(wanted: Expected, array: Array | None) -> LayerVerdict:
         told = describe(array, exact, Budget(0.0))
         return LayerVerdict(*key, "local", "not finite", difference=told, note=count_not_finite(array))
     return _measured(wanted, array, key)
+
+
+def judge_ties(
+    wanted: Expected, array: Array, image: Array, gradient: Array, rounding: Rounding
+) -> LayerVerdict | None:
+    """A max pooling's gradient that is over, judged at the subject's own choice among equal elements.
+
+    Args:
+        wanted: the gradient where the first of equals wins.
+        array: the subject's.
+        image: what the pooling took.
+        gradient: of its output.
+        rounding: the subject's.
+
+    Returns:
+        The verdict, if it agrees so.
+    """
+    if array.shape != wanted.exact.shape or not np.isfinite(array).all():
+        return None
+    candidates, ties = pool_gradients(image, gradient, array)
+    unit = mean_square(max(rounding.sums, rounding.store))
+    for placed, reach in candidates:
+        # What windows add up is rounded where it is stored, at most four of them; parts may cancel, errors do not.
+        own = (FITTED**2 + 4 * unit) * np.square(reach) + 4 * unit * np.square(placed) + wanted.deviation.own
+        again = judge_local(replace(wanted, exact=placed, deviation=Deviation(own)), array)
+        if again.agrees:
+            return replace(again, note=TIE_NOTE.format(ties))
+    return None
 
 
 def _measured(wanted: Expected, array: Array, key: tuple[Kind, str]) -> LayerVerdict:

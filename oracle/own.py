@@ -27,8 +27,7 @@ from oracle.case import Case
 from oracle.compare import LayerVerdict, Precision, SubjectVerdict, count_not_finite
 from oracle.exact import EPS, Expected, Feed, expected, expected_sum
 from oracle.layer import IMAGE, Layer, consumers, layers_of
-from oracle.local import judge_local
-from oracle.pooling import TIE_NOTE, pool_gradient
+from oracle.local import judge_local, judge_ties
 from oracle.rounding import ROUNDINGS, Deviation, Rounding, mean_square, plain_chain, round_to
 from oracle.trace import Key, Trace
 
@@ -192,14 +191,9 @@ class _Own:
         self._judge(wanted)
         pooled = parts[0].pooled
         if pooled is not None and len(parts) == 1 and self._found[key].status == "over":
-            placed, fitted, ties = pool_gradient(*pooled, self._trace[key])
-            if ties:
-                unit = mean_square(max(self._rounding.sums, self._rounding.store))
-                allowed = Deviation(np.square(fitted) + 4 * unit * np.square(placed) + wanted.deviation.own)
-                wanted = replace(wanted, exact=placed, deviation=allowed)
-                again = replace(judge_local(wanted, self._trace[key]), view="own")
-                if again.agrees:
-                    self._found[key] = replace(again, note=TIE_NOTE.format(ties))
+            again = judge_ties(wanted, self._trace[key], *pooled, self._rounding)
+            if again is not None:
+                self._found[key] = replace(again, view="own")
 
 
 def _both(one: Deviation, other: Deviation) -> Deviation:

@@ -41,47 +41,58 @@ def windows_of(shape: tuple[int, ...]) -> tuple[Array, Array]:
     return positions.reshape(rows * columns, -1), inside
 
 
-def pool_gradient(image: Array, gradient: Array, found: Array) -> tuple[Array, Array, int]:
-    """The gradient of a max pooling's input at that share among equal elements which comes nearest to ``found``.
+def pool_gradients(
+    image: Array, gradient: Array, found: Array, placed: Array | None = None
+) -> tuple[list[tuple[Array, Array]], int]:
+    """The gradients of a max pooling's input at the shares among equal elements that may explain ``found``.
+
+    The last of them wins; all share alike; of the shares that come nearest to ``found``, the largest wins; or just
+    those shares. A fit mixes up a small gradient and the rounding of a large one beside it: the plain ones are first.
 
     Args:
         image: what the pooling took, ``(N, C, H, W)``.
         gradient: of its output, ``(N, C, OH, OW)``.
         found: the subject's gradient of its input, ``(N, C, H, W)``.
+        placed: what goes to those shares, such as the truth's gradient of the output; ``gradient`` by default.
 
     Returns:
-        It; how far each element of it may be off, since the share is fitted; and in how many windows that get a
+        Each, with the sum of the magnitudes that equal elements may have got; and in how many windows that get a
         gradient elements are equal.
 
     Example:
         >>> image, gradient = np.ones((1, 1, 2, 2)), np.ones((1, 1, 1, 1))
-        >>> last = np.array([[[[0.0, 0.0], [0.0, 1.0]]]])
-        >>> pool_gradient(image, gradient, last)[0].ravel().round(6).tolist()
-        [0.0, 0.0, 0.0, 1.0]
+        >>> found = np.array([[[[0.0, 0.0], [0.0, 1.0]]]])
+        >>> [each.ravel().tolist() for each, _ in pool_gradients(image, gradient, found)[0]][:2]
+        [[0.0, 0.0, 0.0, 1.0], [0.25, 0.25, 0.25, 0.25]]
     """
     planes = image.shape[0] * image.shape[1]
     flat = np.asarray(image, np.float64).reshape(planes, -1)
     dy = np.asarray(gradient, np.float64).reshape(planes, -1)
+    goes = dy if placed is None else np.asarray(placed, np.float64).reshape(planes, -1)
     positions, inside = windows_of(image.shape)
     values = np.where(inside, flat[:, positions], -np.inf)
     top = values.max(2)
     largest = values == top[:, :, None]
     at = np.arange(planes)[:, None, None] * flat.shape[1] + positions
     tied = (largest.sum(2) > 1) & (dy != 0)
-    single = ~tied
+    if not tied.any():
+        return [], 0
     first = np.take_along_axis(at, largest.argmax(2)[:, :, None], 2)[:, :, 0]
-    base: Array = np.zeros(flat.size)
-    base += np.bincount(first[single], dy[single], minlength=flat.size)
-    count = int(tied.sum())
-    fitted: Array = np.zeros(flat.size)
-    if count:
-        legal, places, weight = largest[tied], at[tied], dy[tied]
-        blocked = top[tied] == 0
-        share = _shares(np.asarray(found, np.float64).reshape(-1) - base, legal, places, weight, blocked)
-        base += np.bincount(places.ravel(), (share * weight[:, None]).ravel(), minlength=flat.size)
-        reach = (legal * np.abs(weight)[:, None]).ravel()
-        fitted = FITTED * np.bincount(places.ravel(), reach, minlength=flat.size)
-    return base.reshape(image.shape), fitted.reshape(image.shape), count
+
+    def scattered(places: Array, parts: Array) -> Array:
+        made: Array = np.zeros(flat.size)
+        made += np.bincount(places.ravel(), parts.ravel(), minlength=flat.size)
+        return made
+
+    legal, places, weight = largest[tied], at[tied], dy[tied]
+    left = np.asarray(found, np.float64).reshape(-1) - scattered(first[~tied], dy[~tied])
+    fitted = _shares(left, legal, places, weight, top[tied] == 0)
+    last = np.eye(legal.shape[1])[legal.shape[1] - 1 - legal[:, ::-1].argmax(1)]
+    nearest = np.eye(legal.shape[1])[fitted.argmax(1)]
+    base, reach = scattered(first[~tied], goes[~tied]), scattered(places, legal * np.abs(goes[tied])[:, None])
+    shares = (last, legal / legal.sum(1, keepdims=True), nearest, fitted)
+    made = [base + scattered(places, share * goes[tied][:, None]) for share in shares]
+    return [(each.reshape(image.shape), reach.reshape(image.shape)) for each in made], int(tied.sum())
 
 
 def _shares(wanted: Array, legal: Array, places: Array, weight: Array, blocked: Array) -> Array:

@@ -34,6 +34,7 @@ from oracle.compare import (
 )
 from oracle.digest import digest, digest_later
 from oracle.errors import UsageError
+from oracle.exact import Feed, expected
 from oracle.golden import (
     BUCKETS,
     MANIFEST,
@@ -45,7 +46,9 @@ from oracle.golden import (
     sample,
     sketch,
 )
-from oracle.layer import consumers, layers_of, pooled_layer
+from oracle.layer import IMAGE, consumers, layers_of, pooled_layer
+from oracle.pooling import TIE_NOTE, pool_gradients
+from oracle.rounding import ROUNDINGS
 from oracle.trace import KINDS, Key, Kind, Trace
 
 Progress = Callable[[str], None]
@@ -299,6 +302,8 @@ class _Free:
         self._truth, self._precision = truth, precision
         self._signs: dict[str, np.ndarray] = {}
         self._before: np.ndarray | None = None
+        self._around: dict[str, np.ndarray] = {}  # the gradients on both sides of the max pooling
+        self._ties = 0
         self._seen: set[str] = set()
 
     @cached_property
@@ -330,6 +335,11 @@ class _Free:
         found = judge(key, "free", array, truth, allowed, scale=scale, explain=_explain)
         if key[0] == "activation" and self._truth.case.mode == "train":
             self._watch(key[1], array, found.agrees)
+        if backward and key[1] in ("maxpool", self._pooled):
+            self._around[key[1]] = array
+        if backward and found.status == "over" and key in self._tied:
+            again = judge(key, "free", array, self._tied[key], allowed, explain=_explain)
+            found = replace(again, note=TIE_NOTE.format(self._ties)) if again.agrees else found
         if backward and found.status == "over" and self._unseen:
             found = judge(key, "free", array, truth, self._widened(key, allowed), scale=scale, explain=_explain)
             if found.agrees:
@@ -394,6 +404,43 @@ class _Free:
         from oracle.budget import truth_at
 
         return truth_at(self._truth.case, self._truth.trace, self._passed, self._winners[0])
+
+    @cached_property
+    def _tied(self) -> dict[Key, np.ndarray]:
+        """The truth of what lies before the max pooling, at the subject's own choice among equal elements.
+
+        That choice is read from its gradients on both sides of the pooling; without them there is nothing to read.
+        """
+        if self._before is None or not {"maxpool", self._pooled} <= set(self._around):
+            return {}
+        truth, case = self._moved_truth if self.decided_otherwise else self._truth.trace, self._truth.case
+        own = (self._around["maxpool"], self._around[self._pooled])
+        of_truth = truth["activation_gradient", "maxpool"]
+        candidates, self._ties = pool_gradients(self._before, *own, of_truth)
+        if not candidates:
+            return {}
+        gradient = min((each for each, _ in candidates), key=lambda each: float(np.square(each - own[1]).sum()))
+        found: dict[Key, np.ndarray] = {}
+        layers = layers_of(case.architecture)
+        before = layers[: [layer.op for layer in layers].index("max pool")]
+        for layer in reversed(before):
+            found["activation_gradient", layer.name] = gradient
+            image = case.input if layer.inputs[0] == IMAGE else truth["activation", layer.inputs[0]]
+            if layer.op == "relu":
+                gradient = np.where(truth["activation", layer.name] > 0, gradient, 0.0)
+                continue
+            parameters = {
+                name.rpartition(".")[2]: value
+                for name, value in case.state.items()
+                if name.rpartition(".")[0] == layer.name and value.dtype.kind == "f"
+            }
+            feed = Feed((image,), gradient, parameters, case.labels, training=True)
+            for each in expected(layer, feed, ROUNDINGS["float64"]):
+                if each.kind == "parameter_gradient":
+                    found[each.kind, each.name] = each.exact
+                elif each.kind == "activation_gradient":
+                    gradient = each.exact
+        return found
 
     def _widened(self, key: Key, allowed: Budget) -> Budget:
         """The budget, and what unseen decisions add to it."""
