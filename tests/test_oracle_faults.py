@@ -146,7 +146,7 @@ def test_fault_is_caught_and_named_by_the_local_view(name: str) -> None:
     assert verdict.agrees == (name in INERT | BELOW_ROUNDING), verdict.sentence()
     if not verdict.agrees:
         assert _names(verdict, layer), verdict.sentence()
-        over = [each for each in verdict.layers if not each.agrees]
+        over = [each for each in verdict.judged if not each.agrees]
         assert all(each.name == layer.name or each.name.rpartition(".")[0] == layer.name for each in over)
 
 
