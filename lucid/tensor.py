@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import builtins
 import itertools
+import operator
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
@@ -23,6 +24,8 @@ from lucid.device import check_device, move, names_device, to_numpy
 from lucid.dtypes import as_dtype, float64, get_default_dtype
 
 __all__ = ["Operand", "Tensor", "from_dlpack", "tensor", "to_tensor"]
+
+VERSION, SEEN, BORROWED, SHARED = range(4)  # what a version cell holds, see Tensor._version_cell
 
 Axes: TypeAlias = "int | Sequence[int] | None"
 Operand: TypeAlias = "Tensor | np.ndarray[Any, Any] | float"
@@ -449,29 +452,39 @@ class Tensor:
 
     def _changed(self) -> None:
         """Note that the values were changed in place."""
-        self._version_cell()[0] = next(_versions)
+        self._version_cell()[VERSION] = next(_versions)
 
     def _version_cell(self) -> list[Any]:
-        """What the tensor shares with its views: a number that no other state of any tensor has, new after each change
-        in place; and whether somebody outside lucid has seen the array, and may change it without telling."""
+        """What the tensor shares with its views.
+
+        VERSION: a number that no other state of any tensor has, new after each change in place. SEEN: whether somebody
+        outside lucid has seen the array, and may change it without telling. BORROWED: whether its memory came from
+        outside, where its owner may use it again. SHARED: whether there has been a view.
+        """
         cell = self._version
         if cell is None:
-            cell = self._version = [next(_versions), False]
+            cell = self._version = [next(_versions), False, False, False]
         return cell
 
     def _hand_out(self) -> None:
         """Note that the array is seen outside lucid."""
-        self._version_cell()[1] = True
+        self._version_cell()[SEEN] = True
+
+    def _borrow(self) -> None:
+        """Note that the array's memory came from outside lucid."""
+        cell = self._version_cell()
+        cell[SEEN] = cell[BORROWED] = True
 
     def _stamp(self) -> int | None:
         """A number that stands for the values as they are; None where only looking at them tells."""
-        version, seen = self._version_cell()
-        return None if seen else version
+        cell = self._version_cell()
+        return None if cell[SEEN] else cell[VERSION]
 
     def _share_version(self, source: Tensor, array: Any, xp: Any) -> None:
         """Become a view of ``source`` where memory is shared with its array: a change of one then changes the other."""
         if self._array is array or (self._array.base is not None and xp.may_share_memory(self._array, array)):
             self._version = source._version_cell()
+            self._version[SHARED] = True
 
     # -- operators ---------------------------------------------------------------------------------------------------
 
@@ -785,7 +798,8 @@ def as_tensor(data: Any, dtype: Any = None, device: str | None = None) -> Tensor
     if isinstance(data, Tensor) and data.device == device and (dtype is None or data.dtype == as_dtype(dtype)):
         return data
     out = wrap(_array(data, dtype, device, copy=False), device)
-    out._hand_out()  # the array's owner may write into it
+    if hasattr(data, "dtype") or hasattr(data, "__array__"):
+        out._borrow()  # the array's owner may write into it
     return out
 
 
@@ -821,7 +835,7 @@ def from_dlpack(source: Any) -> Tensor:
     array = backend_for(device).xp.from_dlpack(source)
     as_dtype(array.dtype)
     out = wrap(array, device)
-    out._hand_out()
+    out._borrow()
     return out
 
 
@@ -870,12 +884,25 @@ def _plain_index(name: str, x: Tensor, index: Any) -> Any:
 
 
 def _plain_part(name: str, x: Tensor, part: Any) -> Any:
+    if part is None or part is Ellipsis or type(part) is int:
+        return part
     if isinstance(part, Tensor):
         check_devices(name, x, part)
         return part._array
-    if x.device != "cpu" and isinstance(part, list | np.ndarray):
-        return move(np.asarray(part), x.device)
+    if type(part) is slice:
+        if _PLAIN_ENDS.issuperset((type(part.start), type(part.stop), type(part.step))):
+            return part
+        ends = part.start, part.stop, part.step  # perhaps tensors, which may change
+        return slice(*[None if end is None else operator.index(end) for end in ends])
+    if isinstance(part, list) or (hasattr(part, "__array__") and not isinstance(part, np.generic)):
+        array = part if hasattr(part, "dtype") and x.device != "cpu" else np.asarray(part)
+        if isinstance(part, list) and not array.size:
+            array = array.astype(np.int64)  # as NumPy takes an empty list
+        return move(array, x.device) if x.device != "cpu" else array
     return part
+
+
+_PLAIN_ENDS = frozenset({type(None), int})
 
 
 def _comparable(value: object) -> bool:

@@ -17,7 +17,6 @@ class Conv2d(Function):
     name = "conv2d"
     params = ("stride", "padding", "dilation", "groups")
     adds = True
-    keeps = (0, 1)
 
     def __init__(self, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> None:
         self.stride = stride

@@ -139,18 +139,19 @@ def sub(a: Operand, b: Operand) -> Tensor:
 
 class Mul(Function):
     name = "mul"
-    keeps = (0, 1)
 
     def forward(self, be: Backend, a: Any, b: Any) -> Any:
-        self.saved = (a, b)
+        needs = self.needs
+        if needs is not None:  # each for the other's gradient
+            self.saved = (a if needs[1] else None, b if needs[0] else None, a.shape, b.shape)
         return _binary(be, "mul", a, b)
 
     def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
-        a, b = self.saved  # type: ignore[misc]
+        a, b, a_shape, b_shape = self.saved  # type: ignore[misc]
         needs_a, needs_b = self.needs  # type: ignore[misc]
         return (
-            unbroadcast(be, be.binary("mul", dy, b), a.shape) if needs_a else None,
-            unbroadcast(be, be.binary("mul", dy, a), b.shape) if needs_b else None,
+            unbroadcast(be, be.binary("mul", dy, b), a_shape) if needs_a else None,
+            unbroadcast(be, be.binary("mul", dy, a), b_shape) if needs_b else None,
         )
 
 
@@ -169,11 +170,11 @@ def mul(a: Operand, b: Operand) -> Tensor:
 
 class Div(Function):
     name = "div"
-    keeps = (1, -1)
 
     def forward(self, be: Backend, a: Any, b: Any) -> Any:
         y = be.binary("div", a, b)
-        self.saved = (a.shape, b, y)
+        if self.needs is not None:
+            self.saved = (a.shape, b, y if self.needs[1] else None)
         return y
 
     def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
@@ -204,7 +205,6 @@ def div(a: Operand, b: Operand) -> Tensor:
 class _Extremum(Function):
     """``maximum`` and ``minimum``: the operand taken has the gradient, each half of it where they are equal."""
 
-    keeps = (0, 1)
 
     def forward(self, be: Backend, a: Any, b: Any) -> Any:
         self.saved = (a, b)
@@ -262,7 +262,6 @@ def minimum(a: Operand, b: Operand) -> Tensor:
 class Power(Function):
     name = "power"
     params = ("exponent",)
-    keeps = (0,)
 
     def __init__(self, exponent: float) -> None:
         self.exponent = exponent
@@ -335,7 +334,6 @@ def neg(x: Operand) -> Tensor:
 
 class Abs(Function):
     name = "abs"
-    keeps = (0,)
 
     def forward(self, be: Backend, x: Any) -> Any:
         self.saved = (x,)
@@ -380,7 +378,6 @@ def sign(x: Operand) -> Tensor:
 
 class Sqrt(Function):
     name = "sqrt"
-    keeps = (-1,)
 
     def forward(self, be: Backend, x: Any) -> Any:
         y = be.unary("sqrt", x)
@@ -405,7 +402,6 @@ def sqrt(x: Operand) -> Tensor:
 
 class Square(Function):
     name = "square"
-    keeps = (0,)
 
     def forward(self, be: Backend, x: Any) -> Any:
         self.saved = (x,)
@@ -429,7 +425,6 @@ def square(x: Operand) -> Tensor:
 
 class Reciprocal(Function):
     name = "reciprocal"
-    keeps = (-1,)
 
     def forward(self, be: Backend, x: Any) -> Any:
         y = be.unary("reciprocal", x)
@@ -454,7 +449,6 @@ def reciprocal(x: Operand) -> Tensor:
 
 class Exp(Function):
     name = "exp"
-    keeps = (-1,)
 
     def forward(self, be: Backend, x: Any) -> Any:
         y = be.unary("exp", x)
@@ -479,7 +473,6 @@ def exp(x: Operand) -> Tensor:
 
 class Log(Function):
     name = "log"
-    keeps = (0,)
 
     def forward(self, be: Backend, x: Any) -> Any:
         self.saved = (x,)
@@ -503,7 +496,6 @@ def log(x: Operand) -> Tensor:
 
 class Sigmoid(Function):
     name = "sigmoid"
-    keeps = (-1,)
 
     def forward(self, be: Backend, x: Any) -> Any:
         y = be.unary("sigmoid", x)
@@ -529,7 +521,6 @@ def sigmoid(x: Operand) -> Tensor:
 
 class Relu(Function):
     name = "relu"
-    keeps = (-1,)
 
     def forward(self, be: Backend, x: Any) -> Any:
         y = be.unary("relu", x) if x.dtype.kind == "f" else _unary(be, "relu", x)
@@ -557,7 +548,6 @@ def relu(x: Operand) -> Tensor:
 class Clip(Function):
     name = "clip"
     params = ("min_value", "max_value")
-    keeps = (0,)
 
     def __init__(self, min_value: float | None, max_value: float | None) -> None:
         self.min_value = min_value
@@ -605,7 +595,6 @@ def clip(x: Operand, min_value: float | None = None, max_value: float | None = N
 
 class Where(Function):
     name = "where"
-    keeps = (0,)
 
     def forward(self, be: Backend, condition: Any, a: Any, b: Any) -> Any:
         self.saved = (condition, a.shape, b.shape)

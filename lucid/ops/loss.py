@@ -22,7 +22,6 @@ _REDUCTIONS = ("none", "sum", "mean")
 class LogSoftmax(Function):
     name = "log_softmax"
     params = ("axis",)
-    keeps = (-1,)
 
     def __init__(self, axis: int) -> None:
         self.axis = axis
@@ -81,7 +80,6 @@ class NllLoss(Function):
 
     name = "nll_loss"
     params = ("ignore_index", "reduction")
-    keeps = (1, 2)
 
     def __init__(self, ignore_index: int, reduction: str) -> None:
         self.ignore_index = ignore_index

@@ -18,7 +18,6 @@ class BatchNorm(Function):
 
     name = "batch_norm"
     params = ("training", "momentum", "eps")
-    keeps: tuple[int, ...] = (0, 1)
 
     def __init__(self, training: bool, momentum: float, eps: float) -> None:
         self.training = training
@@ -29,7 +28,7 @@ class BatchNorm(Function):
         if self.training:
             y, self.mean, self.var = be.batch_norm_train(x, gamma, beta, self.eps)
         else:
-            self.mean, self.var = be.convert(running_mean, float64), be.convert(running_var, float64)
+            self.mean, self.var = stored(be, running_mean), stored(be, running_var)
             y = be.batch_norm_eval(x, gamma, beta, self.mean, self.var, self.eps)
         self.saved = (x, gamma)
         return y
@@ -39,6 +38,12 @@ class BatchNorm(Function):
         grads = be.batch_norm_grad(dy, x, gamma, self.mean, self.var, self.eps, self.training)
         needs = self.needs or ()
         return tuple([grad if need else None for grad, need in zip(grads, needs, strict=False)])
+
+
+def stored(be: Backend, statistic: Any) -> Any:
+    """A running statistic in float64: a copy, because training goes on changing it."""
+    wide = be.convert(statistic, float64)
+    return wide.copy() if wide is statistic else wide
 
 
 def batch_norm(

@@ -101,7 +101,7 @@ def max_pool2d(
     y = apply(function, input)
     if not return_indices:
         return y
-    return y, wrap(function.saved[0].astype("int64", copy=False), input.device)  # type: ignore[index]
+    return y, wrap(function.saved[0].astype("int64"), input.device)  # type: ignore[index]
 
 
 def _windows(

@@ -14,7 +14,6 @@ __all__ = ["dot", "linear", "matmul"]
 
 class MatMul(Function):
     name = "matmul"
-    keeps = (0, 1)
 
     def forward(self, be: Backend, a: Any, b: Any) -> Any:
         self.shapes = a.shape, b.shape
@@ -92,7 +91,6 @@ def dot(a: Operand, b: Operand) -> Tensor:
 
 class Linear(Function):
     name = "linear"
-    keeps = (0, 1)
 
     def forward(self, be: Backend, x: Any, weight: Any, bias: Any) -> Any:
         self.source = x.shape

@@ -18,7 +18,7 @@ from lucid.device import move
 from lucid.dtypes import as_dtype
 from lucid.ops._common import Shape, all_axes, broadcast_shape, one_axis, unbroadcast
 from lucid.ops._function import EVERY_INPUT, Function, apply
-from lucid.tensor import Operand, Tensor, _plain_index, as_tensor
+from lucid.tensor import SHARED, Operand, Tensor, _plain_index, as_tensor
 
 __all__ = [
     "broadcast_to",
@@ -611,4 +611,5 @@ def detach(x: Tensor) -> Tensor:
     """
     out = apply(Detach(), x)
     out._version = x._version_cell()
+    out._version[SHARED] = True
     return out
