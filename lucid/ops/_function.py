@@ -22,6 +22,7 @@ __all__ = ["Function", "Tracer", "apply", "set_tracer"]
 _creation = itertools.count(1)
 EVERY_INPUT = range(1 << 30)
 _FLOAT16 = 23  # NumPy's type number; float32 and float64 and all integers are below
+_FLOAT32 = 11  # likewise; all integers are below
 
 
 class Tracer(Protocol):
@@ -68,6 +69,10 @@ class Function:
     differentiable: ClassVar[bool] = True
     any_dtype: ClassVar[bool] = False
     """Whether it only moves or converts data, so that inputs need not be of one dtype that lucid computes with."""
+    floats: ClassVar[bool] = False
+    """Whether it computes with floats alone."""
+    apart: ClassVar[tuple[int, ...]] = ()
+    """The inputs that need not have the dtype of the others: a condition, classes."""
     view: ClassVar[bool] = False
     """Whether the result may share memory with the first input."""
     lent: range | tuple[int, ...] = ()
@@ -132,7 +137,7 @@ def apply(function: Function, *inputs: Any) -> Tensor:
         array = tensor._array
         arrays.append(array)
         if array.dtype is not dtype or tensor.device != device:
-            if device is not None or array.dtype.num >= _FLOAT16:
+            if device is not None or not _FLOAT32 <= array.dtype.num < _FLOAT16:
                 _check(function, inputs)
             device, dtype = tensor.device, array.dtype
         if tensor._requires_grad:
@@ -271,16 +276,25 @@ def _as_tensors(inputs: tuple[Any, ...]) -> tuple[Tensor | None, ...]:
     return tuple(t if t is None or isinstance(t, Tensor) else as_tensor(t, device=device) for t in inputs)
 
 
+def mixed_floats(name: str, first: np.dtype[Any], second: np.dtype[Any]) -> TypeError:
+    """The error for operands of two float dtypes."""
+    return TypeError(
+        f"{name}: got tensors of dtype {first} and {second}; "
+        "convert one with .astype, float dtypes are not mixed silently"
+    )
+
+
 def _check(function: Function, inputs: tuple[Any, ...]) -> None:
-    """Raise unless all inputs are on one device, and the float ones of one dtype that lucid computes with."""
+    """Raise unless all inputs are on one device and of one dtype that the function computes with."""
     tensors = [t for t in inputs if t is not None]
     check_devices(function.name, *tensors)
-    floats = [] if function.any_dtype else [t._array.dtype for t in tensors if t._array.dtype.kind == "f"]
-    for dtype in floats:
-        if dtype.num >= _FLOAT16:
-            raise TypeError(f"{function.name}: got a {dtype} tensor; may be float32 or float64 (convert with .astype)")
-        if dtype != floats[0]:
+    if function.any_dtype:
+        return
+    dtypes = [t._array.dtype for i, t in enumerate(inputs) if t is not None and i not in function.apart]
+    for dtype in dtypes:
+        if dtype.num >= _FLOAT16 or (function.floats and dtype.kind != "f"):
             raise TypeError(
-                f"{function.name}: got tensors of dtype {floats[0]} and {dtype}; "
-                "convert one with .astype, float dtypes are not mixed silently"
+                f"{function.name}: got a {dtype} tensor; may be float32 or float64 (convert with .astype)"
             )
+        if dtype != dtypes[0]:
+            raise mixed_floats(function.name, dtypes[0], dtype)

@@ -595,6 +595,7 @@ def clip(x: Operand, min_value: float | None = None, max_value: float | None = N
 
 class Where(Function):
     name = "where"
+    apart = (0,)
 
     def forward(self, be: Backend, condition: Any, a: Any, b: Any) -> Any:
         self.saved = (condition, a.shape, b.shape)

@@ -22,7 +22,7 @@ __all__ = ["conv2d_add", "conv2d_norm_act", "norm_act"]
 class NormAct(BatchNorm):
     """``relu(batch_norm(x) + residual)``; the residual may be None, and ``relu`` says whether there is one."""
 
-    adds = True
+    adds = floats = True
 
     def __init__(self, training: bool, momentum: float, eps: float, relu: bool) -> None:
         super().__init__(training, momentum, eps)
@@ -69,6 +69,7 @@ class Conv2dNormAct(Function):
 
     name = "conv2d_norm_act"
     differentiable = False
+    floats = True
 
     def __init__(self, geometry: Any, eps: float, relu: bool, stamp: int | None) -> None:
         self.geometry = geometry

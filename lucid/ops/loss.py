@@ -21,6 +21,7 @@ _REDUCTIONS = ("none", "sum", "mean")
 
 class LogSoftmax(Function):
     name = "log_softmax"
+    floats = True
     params = ("axis",)
 
     def __init__(self, axis: int) -> None:
@@ -79,6 +80,8 @@ class NllLoss(Function):
     """Of log-probabilities ``(N, C)`` and targets ``(N,)``, which have been checked."""
 
     name = "nll_loss"
+    floats = True
+    apart = (1,)
     params = ("ignore_index", "reduction")
 
     def __init__(self, ignore_index: int, reduction: str) -> None:

@@ -17,6 +17,7 @@ class BatchNorm(Function):
     """``training`` says whether the statistics are the batch's; they are left in ``mean`` and ``var`` (float64)."""
 
     name = "batch_norm"
+    floats = True
     params = ("training", "momentum", "eps")
 
     def __init__(self, training: bool, momentum: float, eps: float) -> None:

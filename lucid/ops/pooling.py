@@ -14,6 +14,7 @@ __all__ = ["adaptive_avg_pool2d", "avg_pool2d", "max_pool2d"]
 
 class MaxPool2d(Function):
     name = "max_pool2d"
+    floats = True
     params = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 
     def __init__(
@@ -126,6 +127,7 @@ def _windows(
 
 class AvgPool2d(Function):
     name = "avg_pool2d"
+    floats = True
     params = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")
 
     def __init__(
@@ -192,6 +194,7 @@ def avg_pool2d(
 
 class AdaptiveAvgPool2d(Function):
     name = "adaptive_avg_pool2d"
+    floats = True
     params = ("output_size",)
 
     def __init__(self, output_size: Pair) -> None:
