@@ -424,12 +424,60 @@ class Tensor:
     def __setitem__(self, index: Any, value: Any) -> None:
         self._write(_plain_index("setitem", self, index), value)
 
+    def _update(self, sign: str, operation: Callable[[Any, Any], Tensor], other: Any) -> Tensor:
+        """What ``x += other`` and its like do: write the result of ``operation`` into this tensor's memory.
+
+        While operations are recorded the tensor becomes the result of the operation, as in PyTorch: its history goes
+        on. That is refused where it would lose a gradient: for a leaf, and for a tensor that shares memory with a view.
+        """
+        recorded = _mode.enabled and (self._requires_grad or (isinstance(other, Tensor) and other._requires_grad))
+        if recorded:
+            self._refuse_recorded(sign)
+        result = operation(self, other)
+        if _KINDS[result._array.dtype.kind] > _KINDS[self._array.dtype.kind]:
+            raise TypeError(
+                f"{sign}: the result is {result.dtype}, which the {self.dtype} tensor cannot hold; "
+                f"write x = x {sign[:-1]} ... for a new tensor"
+            )
+        if result.shape != self.shape:
+            raise ValueError(
+                f"{sign}: the result has shape {result.shape}, the tensor {self.shape}; "
+                f"write x = x {sign[:-1]} ... for a new tensor"
+            )
+        if not ops.traced_update(self, result):
+            with autograd.no_grad():
+                self._write(..., result)
+        if recorded:
+            if self._keep_grad and self._node is not None:
+                self._node.keeper = None
+            self._node, self._requires_grad = result._node, True
+            self.keep_grad = self._keep_grad
+        return self
+
+    def _refuse_recorded(self, sign: str) -> None:
+        instead = f"write x = x {sign[:-1]} ..., or do it under lucid.no_grad()"
+        if self._requires_grad and self._node is None:
+            raise RuntimeError(
+                f"{sign}: a leaf that requires a gradient cannot be changed in place while operations are recorded; "
+                + instead
+            )
+        self._refuse_view(sign, instead)
+
+    def _refuse_view(self, sign: str = "in place", instead: str = "compute a new tensor") -> None:
+        if self._version_cell()[SHARED]:
+            raise RuntimeError(
+                f"{sign}: a tensor that shares memory with a view cannot be changed in place while operations are "
+                f"recorded or traced, because the other would not follow; {instead}"
+            )
+
     def _write(self, index: Any, value: Any) -> Tensor:
         if self._requires_grad and _mode.enabled:
             raise RuntimeError(
                 "a tensor that requires a gradient cannot be changed in place while operations are recorded; "
                 "do it under lucid.no_grad(), or compute a new tensor"
             )
+        if value is None:
+            raise TypeError(f"setitem: got None for elements of a {self.dtype} tensor; may be numbers or a tensor")
         if isinstance(value, Tensor):
             if value._requires_grad and _mode.enabled:
                 raise RuntimeError(
@@ -446,6 +494,11 @@ class Tensor:
                 value = be.number(value, self._array.dtype)  # type: ignore[arg-type]
             elif getattr(value, "dtype", self._array.dtype) != self._array.dtype:
                 value = be.convert(value, self._array.dtype)
+        if not getattr(self._array.flags, "writeable", True):
+            raise RuntimeError(
+                "a tensor whose elements share memory (broadcast_to) or whose array is read-only cannot be changed in "
+                "place; .clone() makes one that can"
+            )
         self._array[index] = value
         self._changed()
         return self
@@ -494,11 +547,17 @@ class Tensor:
     def __radd__(self, other: Any) -> Tensor:
         return ops.add(other, self)
 
+    def __iadd__(self, other: Any) -> Tensor:
+        return self._update("+=", ops.add, other)
+
     def __sub__(self, other: Any) -> Tensor:
         return ops.sub(self, other)
 
     def __rsub__(self, other: Any) -> Tensor:
         return ops.sub(other, self)
+
+    def __isub__(self, other: Any) -> Tensor:
+        return self._update("-=", ops.sub, other)
 
     def __mul__(self, other: Any) -> Tensor:
         return ops.mul(self, other)
@@ -506,20 +565,80 @@ class Tensor:
     def __rmul__(self, other: Any) -> Tensor:
         return ops.mul(other, self)
 
+    def __imul__(self, other: Any) -> Tensor:
+        return self._update("*=", ops.mul, other)
+
     def __truediv__(self, other: Any) -> Tensor:
         return ops.div(self, other)
 
     def __rtruediv__(self, other: Any) -> Tensor:
         return ops.div(other, self)
 
-    def __pow__(self, exponent: Any) -> Tensor:
-        return ops.power(self, exponent)
+    def __itruediv__(self, other: Any) -> Tensor:
+        return self._update("/=", ops.div, other)
+
+    def __floordiv__(self, other: Any) -> Tensor:
+        return ops.floor_divide(self, other)
+
+    def __rfloordiv__(self, other: Any) -> Tensor:
+        return ops.floor_divide(other, self)
+
+    def __ifloordiv__(self, other: Any) -> Tensor:
+        return self._update("//=", ops.floor_divide, other)
+
+    def __mod__(self, other: Any) -> Tensor:
+        return ops.remainder(self, other)
+
+    def __rmod__(self, other: Any) -> Tensor:
+        return ops.remainder(other, self)
+
+    def __imod__(self, other: Any) -> Tensor:
+        return self._update("%=", ops.remainder, other)
+
+    def __pow__(self, other: Any) -> Tensor:
+        return ops.power(self, other)
+
+    def __rpow__(self, other: Any) -> Tensor:
+        return ops.power(other, self)
+
+    def __ipow__(self, other: Any) -> Tensor:
+        return self._update("**=", ops.power, other)
+
+    def __and__(self, other: Any) -> Tensor:
+        return ops.bitwise_and(self, other)
+
+    def __rand__(self, other: Any) -> Tensor:
+        return ops.bitwise_and(other, self)
+
+    def __iand__(self, other: Any) -> Tensor:
+        return self._update("&=", ops.bitwise_and, other)
+
+    def __or__(self, other: Any) -> Tensor:
+        return ops.bitwise_or(self, other)
+
+    def __ror__(self, other: Any) -> Tensor:
+        return ops.bitwise_or(other, self)
+
+    def __ior__(self, other: Any) -> Tensor:
+        return self._update("|=", ops.bitwise_or, other)
+
+    def __xor__(self, other: Any) -> Tensor:
+        return ops.bitwise_xor(self, other)
+
+    def __rxor__(self, other: Any) -> Tensor:
+        return ops.bitwise_xor(other, self)
+
+    def __ixor__(self, other: Any) -> Tensor:
+        return self._update("^=", ops.bitwise_xor, other)
 
     def __matmul__(self, other: Any) -> Tensor:
         return ops.matmul(self, other)
 
     def __rmatmul__(self, other: Any) -> Tensor:
         return ops.matmul(other, self)
+
+    def __invert__(self) -> Tensor:
+        return ops.bitwise_not(self)
 
     def __neg__(self) -> Tensor:
         return ops.neg(self)
@@ -548,14 +667,10 @@ class Tensor:
     def __ge__(self, other: Any) -> Tensor:
         return ops.greater_equal(self, other)
 
-    def __and__(self, other: Any) -> Tensor:
-        return ops.logical_and(self, other)
-
-    def __or__(self, other: Any) -> Tensor:
-        return ops.logical_or(self, other)
-
-    def __invert__(self) -> Tensor:
-        return ops.logical_not(self)
+    def __contains__(self, value: Any) -> bool:
+        if not _comparable(value):
+            raise TypeError(f"in: got {type(value).__name__}; may be a number, an array or a tensor")
+        return bool((self == value).any())
 
     def __getitem__(self, index: Any) -> Tensor:
         return ops.getitem(self, index)
@@ -903,6 +1018,9 @@ def _plain_part(name: str, x: Tensor, part: Any) -> Any:
 
 
 _PLAIN_ENDS = frozenset({type(None), int})
+
+
+_KINDS = {"b": 0, "i": 1, "u": 1, "f": 2}  # a value of a higher kind does not fit into a lower one
 
 
 def _comparable(value: object) -> bool:

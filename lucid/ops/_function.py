@@ -35,6 +35,8 @@ class Tracer(Protocol):
 
     def record(self, function: Function, inputs: tuple[Tensor | None, ...], output: Tensor) -> None: ...
 
+    def update(self, tensor: Tensor, result: Tensor) -> bool: ...
+
     def enter(self, module: Any) -> None: ...
 
     def exit(self, module: Any, output: Any) -> None: ...
@@ -48,6 +50,12 @@ def set_tracer(tracer: Tracer | None) -> Tracer | None:
     global _tracer
     before, _tracer = _tracer, tracer
     return before
+
+
+def traced_update(tensor: Tensor, result: Tensor) -> bool:
+    """Tell the tracer that ``tensor`` is ``result`` from now on; False where nobody traces, so that values are to be
+    written."""
+    return _tracer is not None and _tracer.update(tensor, result)
 
 
 class Function:
@@ -174,6 +182,7 @@ def _record(function: Function, inputs: tuple[Any, ...], out: Tensor) -> None:
         function.edges = tuple([(t._node or t) if t is not None and t._requires_grad else None for t in inputs])
     function.seq = next(_creation)
 
+
 # What an attribute may be without holding an array.
 _ATOMS = frozenset({type(None), bool, int, float, str, slice, type(...), np.dtype, type(np.dtype(np.float32))})
 
@@ -293,8 +302,6 @@ def _check(function: Function, inputs: tuple[Any, ...]) -> None:
     dtypes = [t._array.dtype for i, t in enumerate(inputs) if t is not None and i not in function.apart]
     for dtype in dtypes:
         if dtype.num >= _FLOAT16 or (function.floats and dtype.kind != "f"):
-            raise TypeError(
-                f"{function.name}: got a {dtype} tensor; may be float32 or float64 (convert with .astype)"
-            )
+            raise TypeError(f"{function.name}: got a {dtype} tensor; may be float32 or float64 (convert with .astype)")
         if dtype != dtypes[0]:
             raise mixed_floats(function.name, dtypes[0], dtype)

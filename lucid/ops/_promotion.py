@@ -24,7 +24,7 @@ from lucid.dtypes import bool_, get_default_dtype, int64
 from lucid.ops._function import mixed_floats
 from lucid.tensor import Tensor, as_tensor, wrap
 
-__all__ = ["broadcast_shape", "common_dtype", "number", "operands", "promoted"]
+__all__ = ["broadcast_shape", "cast_to", "common_dtype", "is_number", "number", "operands", "out_of_range", "promoted"]
 
 Shape = tuple[int, ...]
 _RANK = {"b": 0, "i": 1, "u": 1, "f": 2}
@@ -85,12 +85,23 @@ def operands(name: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
         ValueError: the shapes do not broadcast.
         OverflowError: a Python integer that the tensor's integer dtype does not hold.
     """
-    if not isinstance(a, Tensor) or not isinstance(b, Tensor) or a._array.dtype is not b._array.dtype:
+    if not isinstance(a, Tensor) or not isinstance(b, Tensor):
+        number_beside = type(b) in (float, int) and isinstance(a, Tensor) and a._array.dtype.kind == "f"
+        if number_beside:  # the usual case, in a few steps
+            b = _as_tensor(name, b, a._array.dtype, a)
+        else:
+            a, b = promoted(name, a, b)
+    elif a._array.dtype is not b._array.dtype:
         a, b = promoted(name, a, b)
     x, y = a._array, b._array
     if x.ndim and y.ndim and x.shape != y.shape:
         broadcast_shape(name, x.shape, y.shape)
     return a, b
+
+
+def cast_to(x: Tensor, dtype: np.dtype[Any]) -> Tensor:
+    """``x`` in ``dtype``, itself if it has it."""
+    return x if x._array.dtype is dtype or x._array.dtype == dtype else x.astype(dtype)
 
 
 def promoted(name: str, *values: Any) -> list[Tensor]:
@@ -101,18 +112,9 @@ def promoted(name: str, *values: Any) -> list[Tensor]:
             like = value
             break
     known = [value if isinstance(value, Tensor) else _operand(name, value, like) for value in values]
-    if like is not None and len(known) == 2:  # the usual case, a float tensor and a number, in a few steps
-        dtype = like._array.dtype
-        other = known[1] if known[0] is like else known[0]
-        if dtype.kind != "f" or isinstance(other, Tensor):
-            dtype = common_dtype(name, *known)
-    else:
-        dtype = common_dtype(name, *known)
+    dtype = common_dtype(name, *known)
     return [
-        (value if value._array.dtype is dtype else value.astype(dtype))
-        if isinstance(value, Tensor)
-        else _as_tensor(name, value, dtype, like)
-        for value in known
+        cast_to(value, dtype) if isinstance(value, Tensor) else _as_tensor(name, value, dtype, like) for value in known
     ]
 
 
