@@ -294,7 +294,7 @@ def backward(root: Tensor, gradient: Any, retain_graph: bool) -> None:
             given.append((leaf, _complete(leaf, pending)))
             del pending
         for tensor, grad in given:
-            tensor.grad = grad
+            tensor._grad = grad
     finally:
         _mode.enabled, _mode.walk = before
 

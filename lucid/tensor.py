@@ -60,7 +60,7 @@ class Tensor:
 
     _array: Any
     device: str = "cpu"
-    grad: Tensor | None = None
+    _grad: Tensor | None = None
     _requires_grad: bool = False
     _keep_grad: bool = False
     _node: Any = None
@@ -97,8 +97,31 @@ class Tensor:
 
     @data.setter
     def data(self, array: Any) -> None:
-        self._array = array
-        self._hand_out()
+        given = isinstance(array, Tensor) or (hasattr(array, "dtype") and hasattr(array, "shape"))
+        if not given:
+            raise TypeError(f"data: got {type(array).__name__}; may be a tensor or an array")
+        source = as_tensor(array, device=None if isinstance(array, Tensor) else self.device)
+        if self._requires_grad and source.dtype.kind != "f":
+            raise TypeError(f"data: got {source.dtype} for a tensor that requires a gradient; may be a float dtype")
+        self._array = source._array
+        self.device = source.device
+        self._version = source._version_cell()
+        self._version[SHARED] = True
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that backward passes have added up, or None. May be set to a tensor like this one."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if value is not None:
+            if not isinstance(value, Tensor):
+                raise TypeError(f"grad: got {type(value).__name__}; may be a Tensor or None")
+            problem = misfit_of_grad(self, value)
+            if problem:
+                raise ValueError(problem)
+        self._grad = value
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -286,9 +309,43 @@ class Tensor:
             return array.astype(dtype)
         return array.copy() if copy else array
 
-    def __dlpack__(self, **kwargs: Any) -> Any:
-        self._hand_out()
-        return self._array.__dlpack__(**kwargs)
+    def __dlpack__(
+        self,
+        *,
+        stream: Any = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
+        """The array for another library, as the array API has it. Memory is shared unless ``copy`` is true.
+
+        What other libraries cannot take (memory that runs backwards, elements that share memory, an array that must not
+        be written to) is copied.
+
+        Raises:
+            BufferError: ``copy`` is False, and a copy would be needed; ``dl_device`` is neither this tensor's device nor
+                the CPU.
+        """
+        array, where = self._array, tuple(self.__dlpack_device__())
+        if dl_device is not None and tuple(dl_device) != where:
+            if tuple(dl_device) != (1, 0):
+                raise BufferError(f"dl_device: got {tuple(dl_device)}; may be {where}, where the tensor is, or (1, 0)")
+            if copy is False:
+                raise BufferError("copy: got False, but the tensor has to be copied to the CPU")
+            array = to_numpy(array)
+        backwards = any(step < 0 or (step == 0 and n > 1) for step, n in zip(array.strides, array.shape, strict=True))
+        frozen = not getattr(array.flags, "writeable", True)
+        if copy is False and (backwards or frozen):
+            reason = "its memory runs backwards or is shared by elements" if backwards else "it is read-only"
+            raise BufferError(f"copy: got False, but the tensor has to be copied: {reason}")
+        if copy or backwards or frozen:
+            array = array.copy()
+        elif array is self._array:
+            self._hand_out()
+        given = {"stream": stream, "max_version": max_version}
+        if int(np.__version__.split(".")[0]) < 2:
+            given.pop("max_version")
+        return array.__dlpack__(**{name: value for name, value in given.items() if value is not None})
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return self._array.__dlpack_device__()
@@ -346,7 +403,7 @@ class Tensor:
         memo[id(self)] = copy
         copy.__dict__.update(self.__dict__)
         copy._array = self._array.copy()
-        copy.grad = None if self.grad is None else self.grad.__deepcopy__(memo)
+        copy._grad = None if self._grad is None else self._grad.__deepcopy__(memo)
         copy._hooks = copy._version = None
         return copy
 
@@ -856,6 +913,17 @@ class Tensor:
         return ops.swapaxes(self, -2, -1)
 
 
+def misfit_of_grad(tensor: Tensor, grad: Tensor) -> str:
+    """Why ``grad`` cannot be the gradient of ``tensor``, or nothing."""
+    mine, other = tensor._array, grad._array
+    if other.shape == mine.shape and other.dtype == mine.dtype and grad.device == tensor.device:
+        return ""
+    return (
+        f"grad: got {grad.dtype} of shape {grad.shape} on {grad.device!r} for a {type(tensor).__name__.lower()} "
+        f"{tensor.dtype} of shape {tensor.shape} on {tensor.device!r}"
+    )
+
+
 def wrap(array: Any, device: str = "cpu") -> Tensor:
     """A tensor around a backend's array, without copying or checking."""
     out = _new(Tensor)
@@ -964,6 +1032,11 @@ def _array(data: Any, dtype: Any, device: str, copy: bool) -> Any:
     typed = hasattr(data, "dtype")  # an array, of whatever library, has a dtype to keep
     there = typed and device != "cpu" and isinstance(data, backend_for(device).xp.ndarray)
     array = data if there else _numpy(to_numpy(data) if typed else data)
+    if array.dtype.kind not in "fiub":
+        what = f"an array of {array.dtype}" if typed else f"{data!r:.60}"
+        raise TypeError(
+            f"data: got {what}; may be numbers of at most 64 bits, nested lists of them, an array or a tensor"
+        )
     chosen = as_dtype(array.dtype if dtype is None else dtype)
     if dtype is None and not typed and chosen == float64:
         chosen = get_default_dtype()

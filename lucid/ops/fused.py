@@ -13,7 +13,7 @@ from lucid.dtypes import float64
 from lucid.ops._function import Function, apply
 from lucid.ops._window import output_size
 from lucid.ops.convolution import Conv2d, settle
-from lucid.ops.normalization import BatchNorm, check_channels, run, stored
+from lucid.ops.normalization import BatchNorm, check_channels, run, statistics_of, stored
 from lucid.tensor import Tensor
 
 __all__ = ["conv2d_add", "conv2d_norm_act", "norm_act"]
@@ -31,7 +31,8 @@ class NormAct(BatchNorm):
 
     def forward(self, be: Backend, x: Any, gamma: Any, beta: Any, mean: Any, var: Any, residual: Any) -> Any:  # type: ignore[override]
         if self.training:
-            y, self.mean, self.var = be.norm_act_train(x, gamma, beta, self.eps, residual, self.relu)
+            y, mean, var = be.norm_act_train(x, gamma, beta, self.eps, residual, self.relu)
+            self.mean, self.var = statistics_of(be, x, mean, var)
         else:
             self.mean, self.var = stored(be, mean), stored(be, var)
             y = be.norm_act_eval(x, gamma, beta, self.mean, self.var, self.eps, residual, self.relu)
