@@ -1033,7 +1033,7 @@ def _array(data: Any, dtype: Any, device: str, copy: bool) -> Any:
     there = typed and device != "cpu" and isinstance(data, backend_for(device).xp.ndarray)
     array = data if there else _numpy(to_numpy(data) if typed else data)
     if array.dtype.kind not in "fiub":
-        what = f"an array of {array.dtype}" if typed else f"{data!r:.60}"
+        what = f"an array of {array.dtype}" if typed else f"{data!r:.60}, which makes {array.dtype}"
         raise TypeError(
             f"data: got {what}; may be numbers of at most 64 bits, nested lists of them, an array or a tensor"
         )

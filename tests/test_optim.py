@@ -109,7 +109,8 @@ def param() -> nn.Parameter:
 
 def with_gradient(shape: tuple[int, ...], dtype: Any) -> optim.SGD:
     p = param()
-    p.grad = lucid.ones(shape, dtype=dtype)
+    p.grad = lucid.ones(1)
+    p.data = lucid.ones(shape, dtype=dtype)
     return optim.SGD([p], lr=0.1)
 
 

@@ -275,7 +275,7 @@ class _Guard:
             if other is array or (other is not None and self.xp.may_share_memory(other, array)):
                 cell = tensor._version_cell()
                 if array.dtype.kind != "f" or cell[BORROWED]:
-                    return array.copy(order="K")
+                    return array.copy("K")
                 self.versions.append((cell, cell[0]))
         return array
 

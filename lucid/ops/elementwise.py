@@ -455,18 +455,29 @@ def _divmod(be: Backend, a: Any, b: Any) -> tuple[Any, Any]:
     xp = be.xp
     shape = np.broadcast_shapes(a.shape, b.shape)
     a, b = (xp.ascontiguousarray(xp.broadcast_to(part, shape)) for part in (a, b))
-    zero, one = be.number(0.0, a.dtype), be.number(1.0, a.dtype)
-    with np.errstate(all="ignore"):
-        rest = xp.asarray(xp.fmod(a, b))
-        turned = (rest != 0) & ((b < 0) != (rest < 0))
-        whole = be.binary("div", be.binary("sub", a, rest), b)
-        whole = xp.where(turned, be.binary("sub", whole, one), whole)
-        floor = xp.floor(whole)
-        floor = xp.where(be.binary("sub", whole, floor) > 0.5, be.binary("add", floor, one), floor)
-        quotient = be.binary("div", a, b)
-        floor = xp.where(whole == 0, xp.copysign(zero, quotient), floor)
-        rest = xp.where(turned, be.binary("add", rest, b), xp.where(rest == 0, xp.copysign(zero, b), rest))
-        return xp.asarray(xp.where(b == 0, quotient, floor)), xp.asarray(rest)
+    zero, one, half = (be.number(value, a.dtype) for value in (0.0, 1.0, 0.5))
+
+    def exactly(function: Any, *arrays: Any) -> Any:
+        """A function whose result the dtype holds, in float64: CuPy's own kernels drop subnormals of float32."""
+        with np.errstate(all="ignore"):
+            return be.convert(xp.asarray(function(*[be.convert(array, float64) for array in arrays])), a.dtype)
+
+    def chosen(condition: Any, yes: Any, no: Any) -> Any:
+        return xp.asarray(xp.where(condition, yes, no))
+
+    negative = be.compare("less", b, zero)
+    rest = exactly(xp.fmod, a, b)
+    turned = be.compare("not_equal", rest, zero) & (negative != be.compare("less", rest, zero))
+    whole = be.binary("div", be.binary("sub", a, rest), b)
+    whole = chosen(turned, be.binary("sub", whole, one), whole)
+    floor = exactly(xp.floor, whole)
+    up = be.compare("greater", be.binary("sub", whole, floor), half)
+    floor = chosen(up, be.binary("add", floor, one), floor)
+    quotient = be.binary("div", a, b)
+    floor = chosen(be.compare("equal", whole, zero), exactly(xp.copysign, xp.zeros_like(a), quotient), floor)
+    same = chosen(be.compare("equal", rest, zero), exactly(xp.copysign, xp.zeros_like(a), b), rest)
+    rest = chosen(turned, be.binary("add", rest, b), same)
+    return chosen(be.compare("equal", b, zero), quotient, floor), rest
 
 
 def _refuse_zero(be: Backend, name: str, divisor: Any) -> None:
