@@ -21,6 +21,7 @@ from support.operations import (
     Row,
     assert_near,
     differences,
+    gradient_like,
     run,
     run_torch,
 )
@@ -95,6 +96,54 @@ def test_gradient_is_the_slope(row: Row, seed: int) -> None:
         allowed = DIFFERENCE_TOLERANCE * max(1.0, np.abs(gradient).max(initial=0.0))
         for at, slope in differences(row, index, seed):
             assert abs(gradient[at] - slope) <= allowed, f"input {index} at {at}: {gradient[at]!r}, slope {slope!r}"
+
+
+def disturb(values: Any) -> None:
+    """Change a tensor, or the array whose memory it shares, in place: every element."""
+    if values.dtype.kind == "b":
+        values[...] = ~values
+    elif values.dtype.kind == "f":
+        values[...] = values + 1.0
+    else:
+        values[...] = (values + 1) % 2
+
+
+def disturbed(row: Row, place: int | None, owner: str) -> dict[str, Any] | None:
+    """The gradients of a row whose input ``place`` (None: the result) was changed after the forward pass, by lucid or by
+    the ``owner`` of the array that the tensor shares memory with; None where the backward pass refuses."""
+    arrays = row.arrays(np.float32 if np.float32 in row.dtypes else np.float64, "dense", SEED)
+    tensors = [lucid.to_tensor(x) if owner == "array" else lucid.tensor(x) for x in arrays]
+    for given, tensor in zip(row.inputs, tensors, strict=True):
+        tensor.requires_grad = given.grad
+    y = row.ours(*tensors)
+    dy = gradient_like(row, y, "dense", SEED)
+    with lucid.no_grad():
+        disturb(y if place is None else arrays[place] if owner == "array" else tensors[place])
+    try:
+        y.backward(lucid.to_tensor(dy))
+    except RuntimeError as error:
+        assert "changed in place" in str(error)  # noqa: PT017
+        return None
+    return {str(i): None if t.grad is None else t.grad.numpy() for i, t in enumerate(tensors)}
+
+
+@pytest.mark.parametrize("row", tables.ROWS, ids=lambda row: row.name)
+def test_what_changes_before_the_backward_pass_is_noticed(row: Row) -> None:
+    """The gradient is the same, or there is an error: over every operation and every input, data and indices alike."""
+    dtype = np.float32 if np.float32 in row.dtypes else np.float64
+    whole = run(row, next(iter(BACKENDS)), dtype, "dense", SEED)
+    expected = {str(i): whole.get(f"gradient of input {i}") for i in range(len(row.inputs))}
+    if not any(x is not None for x in expected.values()):
+        return
+    for place, owner in [(i, owner) for i in range(len(row.inputs)) for owner in ("lucid", "array")] + [
+        (None, "lucid")
+    ]:
+        if place is None and row.operation is lucid.broadcast_to:
+            continue  # its elements share memory: writing to it is refused
+        got = disturbed(row, place, owner)
+        if got is not None:
+            assert_same_bits(got, expected, f"input {place} changed by {owner}")
+        assert got is not None or owner == "lucid", f"input {place}: memory of others is copied, not watched"
 
 
 @backends
