@@ -343,7 +343,7 @@ def _power(be: Backend, x: Any, n: Any) -> Any:
     """``x ** n`` in float64: by squaring for whole exponents up to 1024, else ``exp(n log |x|)`` with IEEE's corners."""
     xp = be.xp
     shape = np.broadcast_shapes(x.shape, n.shape)
-    x, n = (xp.ascontiguousarray(xp.broadcast_to(part, shape)) for part in (x, n))
+    x, n = (xp.broadcast_to(part, shape).copy() for part in (x, n))
     one, size = be.number(1.0, float64), be.unary("abs", n)
     whole = n == xp.floor(n)
     small = whole & (size <= 1024)
@@ -454,7 +454,7 @@ def _divmod(be: Backend, a: Any, b: Any) -> tuple[Any, Any]:
     """
     xp = be.xp
     shape = np.broadcast_shapes(a.shape, b.shape)
-    a, b = (xp.ascontiguousarray(xp.broadcast_to(part, shape)) for part in (a, b))
+    a, b = (xp.broadcast_to(part, shape).copy() for part in (a, b))
     zero, one, half = (be.number(value, a.dtype) for value in (0.0, 1.0, 0.5))
 
     def exactly(function: Any, *arrays: Any) -> Any:
@@ -809,7 +809,9 @@ class ClipBetween(Function):
         needs_x, needs_low, needs_high = self.needs  # type: ignore[misc]
         below = False if low is None else be.compare("less", x, low)
         above = False if high is None else be.compare("greater", x, high)
-        crossed = False if low is None or high is None else be.compare("less", high, low)
+        both = low is not None and high is not None
+        crossed = be.compare("less", high, low) if both else False
+        open_ = be.compare("less", low, high) if both else True
         outside = (x != x) | below | above
 
         def where(taken: Any, like: Any) -> Any:
@@ -817,13 +819,9 @@ class ClipBetween(Function):
 
         return (
             where(~outside, x) if needs_x else None,
-            where(below & ~_array(be, crossed), low) if needs_low else None,
-            where(above | _array(be, crossed), high) if needs_high else None,
+            where(below & open_, low) if needs_low else None,
+            where(above | crossed, high) if needs_high else None,
         )
-
-
-def _array(be: Backend, value: Any) -> Any:
-    return be.xp.asarray(value, dtype=bool)
 
 
 def clip(x: Operand, min_value: Operand | None = None, max_value: Operand | None = None) -> Tensor:
@@ -837,7 +835,7 @@ def clip(x: Operand, min_value: Operand | None = None, max_value: Operand | None
     Returns:
         A tensor. Gradients: to ``x`` where ``min_value <= x <= max_value``; to ``min_value`` where ``x`` is below it,
         and to ``max_value`` where ``x`` is above it; where the bounds are crossed all of it goes to ``max_value``, whose
-        value is taken; else 0.
+        value is taken; where they are equal ``min_value`` has none; else 0.
 
     Raises:
         ValueError: both bounds are None; shapes that do not broadcast.

@@ -165,7 +165,7 @@ def clip_between() -> list[Row]:
         given = Given(x), Given(low), Given(high)
         name = f"clip-{shape_name(x)}-between-{shape_name(low)}-{shape_name(high)}"
         rows.append(Row(name, lucid.clip, lucid.clip, torch.clamp, given, sums=True))
-    two = Given((4, 9), "apart"), Given((9,), "apart")
+    two = Given((4, 9), "apart"), Given((9,))
     rows += [
         Row(
             "clip-above", lucid.clip, lambda x, b: lucid.clip(x, b), lambda x, b: torch.clamp(x, min=b), two, sums=True
