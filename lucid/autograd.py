@@ -96,7 +96,7 @@ class _Steps:
                 with _ModeContext(self._enabled):
                     inner.close()
                 raise
-            except BaseException as error:  # noqa: BLE001 (whatever was thrown in is the inner one's)
+            except BaseException as error:
                 step, value = inner.throw, error
 
 
@@ -132,7 +132,7 @@ def _decorated(name: str, function: Any, enabled: bool) -> Any:
                     except GeneratorExit:
                         await _Steps(generator.aclose(), enabled)
                         raise
-                    except BaseException as error:  # noqa: BLE001 (likewise)
+                    except BaseException as error:
                         step = generator.athrow(error)
             except StopAsyncIteration:
                 return
@@ -396,9 +396,12 @@ def _complete(leaf: Tensor, pending: _Pending) -> Tensor:
 
 def _added(tensor: Tensor, array: Any) -> Tensor:
     """``array`` as a gradient, with ``tensor.grad`` before it where there is one already."""
-    from lucid.tensor import check_devices, wrap
+    from lucid.tensor import check_devices, misfit_of_grad, wrap
 
     if tensor.grad is not None:
         check_devices("backward, adding to grad", tensor, tensor.grad)
+        problem = misfit_of_grad(tensor, tensor.grad)
+        if problem:
+            raise ValueError(f"backward, adding to {problem}")
         array = backend_for(tensor.device).binary("add", tensor.grad._array, array)
     return wrap(array, tensor.device)

@@ -323,8 +323,8 @@ class Tensor:
         be written to) is copied.
 
         Raises:
-            BufferError: ``copy`` is False, and a copy would be needed; ``dl_device`` is neither this tensor's device nor
-                the CPU.
+            BufferError: ``copy`` is False, and a copy would be needed; ``dl_device`` is neither this tensor's device
+                nor the CPU.
         """
         array, where = self._array, tuple(self.__dlpack_device__())
         if dl_device is not None and tuple(dl_device) != where:
@@ -1083,7 +1083,7 @@ def _plain_part(name: str, x: Tensor, part: Any) -> Any:
         ends = part.start, part.stop, part.step  # perhaps tensors, which may change
         return slice(*[None if end is None else operator.index(end) for end in ends])
     if isinstance(part, list) or (hasattr(part, "__array__") and not isinstance(part, np.generic)):
-        array = part if hasattr(part, "dtype") and x.device != "cpu" else np.asarray(part)
+        array: Any = part if hasattr(part, "dtype") and x.device != "cpu" else np.asarray(part)
         if isinstance(part, list) and not array.size:
             array = array.astype(np.int64)  # as NumPy takes an empty list
         return move(array, x.device) if x.device != "cpu" else array

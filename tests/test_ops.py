@@ -109,8 +109,8 @@ def disturb(values: Any) -> None:
 
 
 def disturbed(row: Row, place: int | None, owner: str) -> dict[str, Any] | None:
-    """The gradients of a row whose input ``place`` (None: the result) was changed after the forward pass, by lucid or by
-    the ``owner`` of the array that the tensor shares memory with; None where the backward pass refuses."""
+    """The gradients of a row whose input ``place`` (None: the result) was changed after the forward pass, by lucid or
+    by the ``owner`` of the array that the tensor shares memory with; None where the backward pass refuses."""
     dtype = np.float32 if np.float32 in row.dtypes else np.float64
     arrays = [x.copy() for x in row.arrays(dtype, "dense", SEED)]  # fixed ones are the row's own
     tensors = [lucid.to_tensor(x) if owner == "array" else lucid.tensor(x) for x in arrays]

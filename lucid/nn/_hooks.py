@@ -164,6 +164,7 @@ def rebuilt(value: Any, new: Iterator[Any]) -> Any:
     if not _holds(value):
         return next(new)
     parts = [rebuilt(part, new) for part in _parts(value)]
+    made: Any
     if isinstance(value, dict):
         made = copy.copy(value)
         made.update(zip(value, parts, strict=True))

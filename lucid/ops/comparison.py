@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import math
 from typing import Any
 
@@ -59,45 +58,44 @@ def _compare(name: str, a: Any, b: Any) -> Tensor:
 
 def _compare_number(name: str, x: Tensor, value: Any) -> Tensor:
     """A comparison with a number, whose answer is the mathematical one also where the dtype of ``x`` lacks the number:
-    an integer out of its range, or a fraction beside integers."""
+    an integer out of its range, or a fraction beside integers. (A number that floats only round is rounded.)"""
     if isinstance(value, np.generic):
         value = value.item()
-    dtype = x._array.dtype
-    if dtype.kind == "f":
-        if type(value) is not int or -_SAFE < value < _SAFE or isinstance(x._array.dtype.type(0), np.float16):
+    kind = x._array.dtype.kind
+    if kind == "f":
+        if type(value) is not int or -_SAFE < value < _SAFE:
             return apply(Compare(name), *operands(name, x, value))
-        largest = int(np.finfo(dtype).max)
-        if -largest <= value <= largest:
+        largest = int(np.finfo(x.dtype).max)
+        least: float = -math.inf
+        below, above = _neighbours(value, -largest, largest)
+    else:
+        if isinstance(value, bool):
             return apply(Compare(name), *operands(name, x, value))
-        return _between(name, x, largest if value > 0 else None, -largest if value < 0 else None, -math.inf)
-    if dtype.kind == "b" and not isinstance(value, bool):
-        x, dtype = x.astype(int64), int64
-    if isinstance(value, bool):
-        return apply(Compare(name), *operands(name, x, value))
-    info = np.iinfo(dtype)
-    if isinstance(value, float):
-        if math.isnan(value):
-            return _between(name, x, None, None, info.min)
-        if math.isinf(value):
-            return _between(name, x, *((info.max, None) if value > 0 else (None, info.min)), info.min)
-        if not value.is_integer():
-            low, high = math.floor(value), math.ceil(value)
-            inside_low, inside_high = low >= info.min, high <= info.max
-            low, high = (
-                (builtins.min(low, info.max) if inside_low else None),
-                (builtins.max(high, info.min) if inside_high else None),
-            )
-            return _between(name, x, low, high, info.min)
-        value = int(value)
-    if info.min <= value <= info.max:
-        return apply(Compare(name), *operands(name, x, value))
-    return _between(name, x, *((info.max, None) if value > info.max else (None, info.min)), info.min)
+        if kind == "b":
+            x = x.astype(int64)
+        info = np.iinfo(x.dtype)
+        least = info.min
+        below, above = _neighbours(value, info.min, info.max)
+    if below == above is not None:
+        return apply(Compare(name), *operands(name, x, below))
+    return _between(name, x, below, above, least)
 
 
-_SAFE = 1 << 127  # below the largest float32
+_SAFE = 1 << 15  # what every float dtype holds
 
 
-def _between(name: str, x: Tensor, below: Any, above: Any, least: Any) -> Tensor:
+def _neighbours(value: float, least: int, largest: int) -> tuple[int | None, int | None]:
+    """The largest integer up to ``value`` and the smallest from it on, of those from ``least`` to ``largest``."""
+    if value != value:
+        return None, None
+    if value > largest:
+        return largest, None
+    if value < least:
+        return None, least
+    return math.floor(value), math.ceil(value)
+
+
+def _between(name: str, x: Tensor, below: int | None, above: int | None, least: float) -> Tensor:
     """A comparison with a number that lies between ``below`` and ``above``, neighbours of the dtype (None: there is
     none); ``least`` is a number that no element is less than."""
     if name.startswith("less") and below is not None:

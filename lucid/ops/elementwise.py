@@ -340,7 +340,8 @@ class PowerOf(Function):
 
 
 def _power(be: Backend, x: Any, n: Any) -> Any:
-    """``x ** n`` in float64: by squaring for whole exponents up to 1024, else ``exp(n log |x|)`` with IEEE's corners."""
+    """``x ** n`` in float64: by squaring for whole exponents up to 1024, else ``exp(n log |x|)``, with IEEE's
+    corners."""
     xp = be.xp
     shape = np.broadcast_shapes(x.shape, n.shape)
     x, n = (xp.broadcast_to(part, shape).copy() for part in (x, n))
@@ -386,10 +387,9 @@ def power(x: Operand, exponent: Operand) -> Tensor:
     """
     if isinstance(exponent, np.generic):
         exponent = exponent.item()
-    if isinstance(exponent, Tensor) and exponent._array.ndim == 0 and exponent.dtype.kind == "f":
-        if not exponent.requires_grad and exponent.device == "cpu" and isinstance(x, Tensor):
-            common_dtype("power", x, exponent)
-            exponent = exponent.item()
+    alone = isinstance(exponent, Tensor) and exponent._array.ndim == 0 and not exponent.requires_grad
+    if alone and isinstance(x, Tensor) and common_dtype("power", x, exponent).kind == "f":
+        exponent = float(exponent.item())  # type: ignore[union-attr]
     if is_number(exponent):
         x = as_tensor(x)
         if x.dtype.kind == "f" or isinstance(exponent, float):
@@ -449,8 +449,8 @@ class Remainder(Function):
 def _divmod(be: Backend, a: Any, b: Any) -> tuple[Any, Any]:
     """Floor of the quotient, and the remainder with the sign of ``b``, of floats.
 
-    ``fmod`` is exact, and each other step is one rounding of the law; so it is Python's ``divmod``, but that division by
-    0 gives what ``/`` gives, and NaN.
+    ``fmod`` is exact, and each other step is one rounding of the law; so it is Python's ``divmod``, but that division
+    by 0 gives what ``/`` gives, and NaN.
     """
     xp = be.xp
     shape = np.broadcast_shapes(a.shape, b.shape)
@@ -834,8 +834,8 @@ def clip(x: Operand, min_value: Operand | None = None, max_value: Operand | None
 
     Returns:
         A tensor. Gradients: to ``x`` where ``min_value <= x <= max_value``; to ``min_value`` where ``x`` is below it,
-        and to ``max_value`` where ``x`` is above it; where the bounds are crossed all of it goes to ``max_value``, whose
-        value is taken; where they are equal ``min_value`` has none; else 0.
+        and to ``max_value`` where ``x`` is above it; where the bounds are crossed all of it goes to ``max_value``,
+        whose value is taken; where they are equal ``min_value`` has none; else 0.
 
     Raises:
         ValueError: both bounds are None; shapes that do not broadcast.
@@ -851,7 +851,9 @@ def clip(x: Operand, min_value: Operand | None = None, max_value: Operand | None
     if min_value is None and max_value is None:
         raise ValueError("clip: got neither min_value nor max_value; needs at least one")
     x = as_tensor(x)
-    bounds = [None if b is None else b.item() if isinstance(b, np.generic) else b for b in (min_value, max_value)]
+    bounds: list[Any] = [
+        None if b is None else b.item() if isinstance(b, np.generic) else b for b in (min_value, max_value)
+    ]
     if all(b is None or is_number(b) for b in bounds):
         dtype = common_dtype("clip", x, *[b for b in bounds if b is not None])
         x = cast_to(x, dtype)
