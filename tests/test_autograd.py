@@ -349,7 +349,7 @@ def test_classes_are_not_decorated(decorate: Any) -> None:
 
 
 def test_the_mode_is_true_or_false() -> None:
-    with pytest.raises(TypeError, match="mode: got .*; may be True or False"):
+    with pytest.raises(TypeError, match=r"mode: got .*; may be True or False"):
         lucid.set_grad_enabled(test_the_mode_is_true_or_false)  # type: ignore[arg-type]
     assert lucid.grad_enabled()
 
@@ -685,7 +685,7 @@ def test_an_operation_cannot_forget_to_guard(kept: str) -> None:
             held: Any = self.anything
             while not isinstance(held, np.ndarray | lucid.Tensor):
                 parts = held.values() if isinstance(held, dict) else held
-                held = [part for part in parts if not isinstance(part, int) and part is not None][0]
+                held = next(part for part in parts if not isinstance(part, int) and part is not None)
             seen.append(np.asarray(held).tolist())
             return dy * self.saved[0], None
 

@@ -8,6 +8,7 @@ them.
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -262,6 +263,85 @@ def test_max_pool_says_where(backend: str) -> None:
     x = lucid.tensor([[[[1.0, 5.0, 5.0], [5.0, 0.0, 7.0]]]])
     y, index = lucid.nn.functional.max_pool2d(x, 2, stride=1, return_indices=True)
     assert (y.tolist(), index.tolist(), index.dtype) == ([[[[5.0, 7.0]]]], [[[[1, 5]]]], lucid.int64)
+
+
+# -- pooling, by a loop over PyTorch's documented formulas -------------------------------------------------------------
+
+
+def windows_along(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> int:
+    room = size + 2 * padding - dilation * (kernel - 1) - 1
+    count = (math.ceil(room / stride) if ceil_mode else math.floor(room / stride)) + 1
+    if ceil_mode and (count - 1) * stride >= size + padding:
+        count -= 1  # a window that would begin behind the image is dropped
+    return count
+
+
+def pooled_by_loops(x: Any, dy: Any, side: Any, average: bool, include_pad: bool) -> tuple[Any, Any, Any]:
+    """Result, places and gradient for one plane, pixel by pixel; ``side`` are count, kernel, stride, padding, dilation."""
+    y, places, dx = np.zeros(dy.shape), np.zeros(dy.shape, int), np.zeros(x.shape)
+    for at in np.ndindex(dy.shape):
+        taps: list[list[int]] = []
+        area = 1
+        for i, size, (_, kernel, stride, padding, dilation) in zip(at, x.shape, side, strict=True):
+            start = i * stride - padding
+            area *= min(start + kernel, size + padding) - start
+            taps.append([p for p in range(start, start + dilation * kernel, dilation) if 0 <= p < size])
+        pixels = list(itertools.product(*taps))
+        if average:
+            divisor = area if include_pad else len(pixels)
+            y[at] = sum(x[p] for p in pixels) / divisor
+            for p in pixels:
+                dx[p] += dy[at] / divisor
+        else:
+            best = max(pixels, key=lambda p: x[p])  # the first of the largest
+            y[at], places[at] = x[best], best[0] * x.shape[1] + best[1]
+            dx[best] += dy[at]
+    return y, places, dx
+
+
+@pytest.mark.parametrize("ceil_mode", [False, True])
+@pytest.mark.parametrize("average", [False, True], ids=["max", "avg"])
+def test_pooling_is_the_loop_over_windows(backend: str, average: bool, ceil_mode: bool) -> None:
+    rng = np.random.default_rng(3)
+    compared = 0
+    for size, kernel, stride, dilation in itertools.product(
+        (1, 2, 3, 5), (1, 2, 3, 4), (1, 2, 3), (1,) if average else (1, 2)
+    ):
+        for padding in range((dilation * (kernel - 1) + 1) // 2 + 1):
+            across = (int(rng.integers(1, 6)), 2, int(rng.integers(1, 3)), int(rng.integers(0, 2)), 1)
+            sizes = size, across[0]
+            sides = (kernel, stride, padding, dilation), across[1:]
+            counts = [windows_along(n, *side, ceil_mode) for n, side in zip(sizes, sides, strict=True)]
+            x = lucid.tensor(rng.integers(-9, 10, (1, 1, *sizes)) * 1.0, dtype="float64", requires_grad=True)
+            options: dict[str, Any] = {"stride": (stride, across[2]), "padding": (padding, across[3])}
+            include = bool(rng.integers(2))
+            if not average:
+                options.update(dilation=(dilation, 1), return_indices=True)
+            where = f"{sizes} {sides} {ceil_mode} {include}"
+
+            def call(x: Any = x, options: Any = options, kernel: Any = (kernel, 2), include: bool = include) -> Any:
+                if average:
+                    return F.avg_pool2d(x, kernel, ceil_mode=ceil_mode, count_include_pad=include, **options), None
+                return F.max_pool2d(x, kernel, ceil_mode=ceil_mode, **options)
+
+            if min(counts) < 1:
+                with pytest.raises(ValueError, match="is larger than the input"):
+                    call()
+                continue
+            if dilation > 1 and padding >= size:
+                continue  # taps may step over the whole image: test_no_pixel_in_a_window
+            y, places = call()
+            assert y.shape == (1, 1, *counts), where
+            dy = rng.integers(-4, 5, y.shape) * 1.0
+            y.backward(lucid.tensor(dy))
+            side = [(count, *one) for count, one in zip(counts, sides, strict=True)]
+            expected = pooled_by_loops(x.numpy()[0, 0], dy[0, 0], side, average, include)
+            np.testing.assert_allclose(y.numpy()[0, 0], expected[0], rtol=1e-14, atol=1e-14, err_msg=where)
+            np.testing.assert_allclose(x.grad.numpy()[0, 0], expected[2], rtol=1e-14, atol=1e-13, err_msg=where)
+            if places is not None:
+                np.testing.assert_array_equal(places.numpy()[0, 0], expected[1], err_msg=where)
+            compared += 1
+    assert compared > 80
 
 
 # -- bad input -------------------------------------------------------------------------------------------------------

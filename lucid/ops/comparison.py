@@ -68,6 +68,7 @@ def _compare_number(name: str, x: Tensor, value: Any) -> Tensor:
         largest = int(np.finfo(x.dtype).max)
         least: float = -math.inf
         below, above = _neighbours(value, -largest, largest)
+        below, above = -math.inf if below is None else below, math.inf if above is None else above
     else:
         if isinstance(value, bool):
             return apply(Compare(name), *operands(name, x, value))
@@ -84,7 +85,7 @@ def _compare_number(name: str, x: Tensor, value: Any) -> Tensor:
 _SAFE = 1 << 15  # what every float dtype holds
 
 
-def _neighbours(value: float, least: int, largest: int) -> tuple[int | None, int | None]:
+def _neighbours(value: float, least: int, largest: int) -> tuple[float | None, float | None]:
     """The largest integer up to ``value`` and the smallest from it on, of those from ``least`` to ``largest``."""
     if value != value:
         return None, None
@@ -95,7 +96,7 @@ def _neighbours(value: float, least: int, largest: int) -> tuple[int | None, int
     return math.floor(value), math.ceil(value)
 
 
-def _between(name: str, x: Tensor, below: int | None, above: int | None, least: float) -> Tensor:
+def _between(name: str, x: Tensor, below: float | None, above: float | None, least: float) -> Tensor:
     """A comparison with a number that lies between ``below`` and ``above``, neighbours of the dtype (None: there is
     none); ``least`` is a number that no element is less than."""
     if name.startswith("less") and below is not None:

@@ -388,7 +388,7 @@ def power(x: Operand, exponent: Operand) -> Tensor:
     if isinstance(exponent, np.generic):
         exponent = exponent.item()
     alone = isinstance(exponent, Tensor) and exponent._array.ndim == 0 and not exponent.requires_grad
-    if alone and isinstance(x, Tensor) and common_dtype("power", x, exponent).kind == "f":
+    if alone and isinstance(x, Tensor) and common_dtype("power", x, exponent) == x.dtype and x.dtype.kind == "f":
         exponent = float(exponent.item())  # type: ignore[union-attr]
     if is_number(exponent):
         x = as_tensor(x)
@@ -400,7 +400,7 @@ def power(x: Operand, exponent: Operand) -> Tensor:
             )
     x, n = operands("power", x, exponent)
     if x.dtype.kind == "b":
-        x, n = cast_to(x, int64), cast_to(n, int64)
+        return apply(IntegerPower(), cast_to(x, int64), cast_to(n, int64)).astype(bool)
     return apply(PowerOf() if x.dtype.kind == "f" else IntegerPower(), x, n)
 
 
