@@ -341,7 +341,7 @@ def test_pooling_is_the_loop_over_windows(backend: str, average: bool, ceil_mode
             if places is not None:
                 np.testing.assert_array_equal(places.numpy()[0, 0], expected[1], err_msg=where)
             compared += 1
-    assert compared > 80
+    assert compared > 50
 
 
 # -- bad input -------------------------------------------------------------------------------------------------------

@@ -309,7 +309,8 @@ class IntegerPower(Function):
             )
 
         refuse_where(be, (exponent < 0).reshape(-1), exponent.reshape(-1), error)
-        return be.xp.asarray(be.xp.power(x, be.xp.maximum(exponent, 0).astype(x.dtype)))
+        with np.errstate(all="ignore"):
+            return be.xp.asarray(be.xp.power(x, be.xp.maximum(exponent, 0).astype(x.dtype)))
 
 
 class PowerOf(Function):
@@ -319,7 +320,7 @@ class PowerOf(Function):
 
     def forward(self, be: Backend, a: Any, b: Any) -> Any:
         self.saved = (a, b)
-        return be.convert(_power(be, be.convert(a, float64), be.convert(b, float64)), a.dtype)
+        return _narrowed(be, _power(be, be.convert(a, float64), be.convert(b, float64)), a.dtype)
 
     def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
         a, b = self.saved  # type: ignore[misc]
@@ -334,9 +335,14 @@ class PowerOf(Function):
             slope = be.binary("mul", _power(be, x, n), be.unary("log", x))
             db = be.xp.where((x == 0) & (n >= 0), zero, be.binary("mul", dz, slope))
         return tuple(
-            None if grad is None else unbroadcast(be, be.convert(grad, dy.dtype), like.shape)
+            None if grad is None else unbroadcast(be, _narrowed(be, grad, dy.dtype), like.shape)
             for grad, like in ((da, a), (db, b))
         )
+
+
+def _narrowed(be: Backend, x: Any, dtype: Any) -> Any:
+    with np.errstate(all="ignore"):  # infinity is a result here
+        return be.convert(x, dtype)
 
 
 def _power(be: Backend, x: Any, n: Any) -> Any:
