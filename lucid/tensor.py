@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import builtins
 import itertools
+import operator
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
@@ -23,6 +24,8 @@ from lucid.device import check_device, move, names_device, to_numpy
 from lucid.dtypes import as_dtype, float64, get_default_dtype
 
 __all__ = ["Operand", "Tensor", "from_dlpack", "tensor", "to_tensor"]
+
+VERSION, SEEN, BORROWED, SHARED = range(4)  # what a version cell holds, see Tensor._version_cell
 
 Axes: TypeAlias = "int | Sequence[int] | None"
 Operand: TypeAlias = "Tensor | np.ndarray[Any, Any] | float"
@@ -57,7 +60,7 @@ class Tensor:
 
     _array: Any
     device: str = "cpu"
-    grad: Tensor | None = None
+    _grad: Tensor | None = None
     _requires_grad: bool = False
     _keep_grad: bool = False
     _node: Any = None
@@ -94,8 +97,31 @@ class Tensor:
 
     @data.setter
     def data(self, array: Any) -> None:
-        self._array = array
-        self._hand_out()
+        given = isinstance(array, Tensor) or (hasattr(array, "dtype") and hasattr(array, "shape"))
+        if not given:
+            raise TypeError(f"data: got {type(array).__name__}; may be a tensor or an array")
+        source = as_tensor(array, device=None if isinstance(array, Tensor) else self.device)
+        if self._requires_grad and source.dtype.kind != "f":
+            raise TypeError(f"data: got {source.dtype} for a tensor that requires a gradient; may be a float dtype")
+        self._array = source._array
+        self.device = source.device
+        self._version = source._version_cell()
+        self._version[SHARED] = True
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that backward passes have added up, or None. May be set to a tensor like this one."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if value is not None:
+            if not isinstance(value, Tensor):
+                raise TypeError(f"grad: got {type(value).__name__}; may be a Tensor or None")
+            problem = misfit_of_grad(self, value)
+            if problem:
+                raise ValueError(problem)
+        self._grad = value
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -283,9 +309,43 @@ class Tensor:
             return array.astype(dtype)
         return array.copy() if copy else array
 
-    def __dlpack__(self, **kwargs: Any) -> Any:
-        self._hand_out()
-        return self._array.__dlpack__(**kwargs)
+    def __dlpack__(
+        self,
+        *,
+        stream: Any = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
+        """The array for another library, as the array API has it. Memory is shared unless ``copy`` is true.
+
+        What other libraries cannot take (memory that runs backwards, elements that share memory, an array that must not
+        be written to) is copied.
+
+        Raises:
+            BufferError: ``copy`` is False, and a copy would be needed; ``dl_device`` is neither this tensor's device
+                nor the CPU.
+        """
+        array, where = self._array, tuple(self.__dlpack_device__())
+        if dl_device is not None and tuple(dl_device) != where:
+            if tuple(dl_device) != (1, 0):
+                raise BufferError(f"dl_device: got {tuple(dl_device)}; may be {where}, where the tensor is, or (1, 0)")
+            if copy is False:
+                raise BufferError("copy: got False, but the tensor has to be copied to the CPU")
+            array = to_numpy(array)
+        backwards = any(step < 0 or (step == 0 and n > 1) for step, n in zip(array.strides, array.shape, strict=True))
+        frozen = not getattr(array.flags, "writeable", True)
+        if copy is False and (backwards or frozen):
+            reason = "its memory runs backwards or is shared by elements" if backwards else "it is read-only"
+            raise BufferError(f"copy: got False, but the tensor has to be copied: {reason}")
+        if copy or backwards or frozen:
+            array = array.copy()
+        elif array is self._array:
+            self._hand_out()
+        given = {"stream": stream, "max_version": max_version}
+        if int(np.__version__.split(".")[0]) < 2:
+            given.pop("max_version")
+        return array.__dlpack__(**{name: value for name, value in given.items() if value is not None})
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return self._array.__dlpack_device__()
@@ -343,7 +403,7 @@ class Tensor:
         memo[id(self)] = copy
         copy.__dict__.update(self.__dict__)
         copy._array = self._array.copy()
-        copy.grad = None if self.grad is None else self.grad.__deepcopy__(memo)
+        copy._grad = None if self._grad is None else self._grad.__deepcopy__(memo)
         copy._hooks = copy._version = None
         return copy
 
@@ -421,12 +481,60 @@ class Tensor:
     def __setitem__(self, index: Any, value: Any) -> None:
         self._write(_plain_index("setitem", self, index), value)
 
+    def _update(self, sign: str, operation: Callable[[Any, Any], Tensor], other: Any) -> Tensor:
+        """What ``x += other`` and its like do: write the result of ``operation`` into this tensor's memory.
+
+        While operations are recorded the tensor becomes the result of the operation, as in PyTorch: its history goes
+        on. That is refused where it would lose a gradient: for a leaf, and for a tensor that shares memory with a view.
+        """
+        recorded = _mode.enabled and (self._requires_grad or (isinstance(other, Tensor) and other._requires_grad))
+        if recorded:
+            self._refuse_recorded(sign)
+        result = operation(self, other)
+        if _KINDS[result._array.dtype.kind] > _KINDS[self._array.dtype.kind]:
+            raise TypeError(
+                f"{sign}: the result is {result.dtype}, which the {self.dtype} tensor cannot hold; "
+                f"write x = x {sign[:-1]} ... for a new tensor"
+            )
+        if result.shape != self.shape:
+            raise ValueError(
+                f"{sign}: the result has shape {result.shape}, the tensor {self.shape}; "
+                f"write x = x {sign[:-1]} ... for a new tensor"
+            )
+        if not ops.traced_update(self, result):
+            with autograd.no_grad():
+                self._write(..., result)
+        if recorded:
+            if self._keep_grad and self._node is not None:
+                self._node.keeper = None
+            self._node, self._requires_grad = result._node, True
+            self.keep_grad = self._keep_grad
+        return self
+
+    def _refuse_recorded(self, sign: str) -> None:
+        instead = f"write x = x {sign[:-1]} ..., or do it under lucid.no_grad()"
+        if self._requires_grad and self._node is None:
+            raise RuntimeError(
+                f"{sign}: a leaf that requires a gradient cannot be changed in place while operations are recorded; "
+                + instead
+            )
+        self._refuse_view(sign, instead)
+
+    def _refuse_view(self, sign: str = "in place", instead: str = "compute a new tensor") -> None:
+        if self._version_cell()[SHARED]:
+            raise RuntimeError(
+                f"{sign}: a tensor that shares memory with a view cannot be changed in place while operations are "
+                f"recorded or traced, because the other would not follow; {instead}"
+            )
+
     def _write(self, index: Any, value: Any) -> Tensor:
         if self._requires_grad and _mode.enabled:
             raise RuntimeError(
                 "a tensor that requires a gradient cannot be changed in place while operations are recorded; "
                 "do it under lucid.no_grad(), or compute a new tensor"
             )
+        if value is None:
+            raise TypeError(f"setitem: got None for elements of a {self.dtype} tensor; may be numbers or a tensor")
         if isinstance(value, Tensor):
             if value._requires_grad and _mode.enabled:
                 raise RuntimeError(
@@ -443,35 +551,50 @@ class Tensor:
                 value = be.number(value, self._array.dtype)  # type: ignore[arg-type]
             elif getattr(value, "dtype", self._array.dtype) != self._array.dtype:
                 value = be.convert(value, self._array.dtype)
+        if not getattr(self._array.flags, "writeable", True):
+            raise RuntimeError(
+                "a tensor whose elements share memory (broadcast_to) or whose array is read-only cannot be changed in "
+                "place; .clone() makes one that can"
+            )
         self._array[index] = value
         self._changed()
         return self
 
     def _changed(self) -> None:
         """Note that the values were changed in place."""
-        self._version_cell()[0] = next(_versions)
+        self._version_cell()[VERSION] = next(_versions)
 
     def _version_cell(self) -> list[Any]:
-        """What the tensor shares with its views: a number that no other state of any tensor has, new after each change
-        in place; and whether somebody outside lucid has seen the array, and may change it without telling."""
+        """What the tensor shares with its views.
+
+        VERSION: a number that no other state of any tensor has, new after each change in place. SEEN: whether somebody
+        outside lucid has seen the array, and may change it without telling. BORROWED: whether its memory came from
+        outside, where its owner may use it again. SHARED: whether there has been a view.
+        """
         cell = self._version
         if cell is None:
-            cell = self._version = [next(_versions), False]
+            cell = self._version = [next(_versions), False, False, False]
         return cell
 
     def _hand_out(self) -> None:
         """Note that the array is seen outside lucid."""
-        self._version_cell()[1] = True
+        self._version_cell()[SEEN] = True
+
+    def _borrow(self) -> None:
+        """Note that the array's memory came from outside lucid."""
+        cell = self._version_cell()
+        cell[SEEN] = cell[BORROWED] = True
 
     def _stamp(self) -> int | None:
         """A number that stands for the values as they are; None where only looking at them tells."""
-        version, seen = self._version_cell()
-        return None if seen else version
+        cell = self._version_cell()
+        return None if cell[SEEN] else cell[VERSION]
 
     def _share_version(self, source: Tensor, array: Any, xp: Any) -> None:
         """Become a view of ``source`` where memory is shared with its array: a change of one then changes the other."""
         if self._array is array or (self._array.base is not None and xp.may_share_memory(self._array, array)):
             self._version = source._version_cell()
+            self._version[SHARED] = True
 
     # -- operators ---------------------------------------------------------------------------------------------------
 
@@ -481,11 +604,17 @@ class Tensor:
     def __radd__(self, other: Any) -> Tensor:
         return ops.add(other, self)
 
+    def __iadd__(self, other: Any) -> Tensor:
+        return self._update("+=", ops.add, other)
+
     def __sub__(self, other: Any) -> Tensor:
         return ops.sub(self, other)
 
     def __rsub__(self, other: Any) -> Tensor:
         return ops.sub(other, self)
+
+    def __isub__(self, other: Any) -> Tensor:
+        return self._update("-=", ops.sub, other)
 
     def __mul__(self, other: Any) -> Tensor:
         return ops.mul(self, other)
@@ -493,20 +622,80 @@ class Tensor:
     def __rmul__(self, other: Any) -> Tensor:
         return ops.mul(other, self)
 
+    def __imul__(self, other: Any) -> Tensor:
+        return self._update("*=", ops.mul, other)
+
     def __truediv__(self, other: Any) -> Tensor:
         return ops.div(self, other)
 
     def __rtruediv__(self, other: Any) -> Tensor:
         return ops.div(other, self)
 
-    def __pow__(self, exponent: Any) -> Tensor:
-        return ops.power(self, exponent)
+    def __itruediv__(self, other: Any) -> Tensor:
+        return self._update("/=", ops.div, other)
+
+    def __floordiv__(self, other: Any) -> Tensor:
+        return ops.floor_divide(self, other)
+
+    def __rfloordiv__(self, other: Any) -> Tensor:
+        return ops.floor_divide(other, self)
+
+    def __ifloordiv__(self, other: Any) -> Tensor:
+        return self._update("//=", ops.floor_divide, other)
+
+    def __mod__(self, other: Any) -> Tensor:
+        return ops.remainder(self, other)
+
+    def __rmod__(self, other: Any) -> Tensor:
+        return ops.remainder(other, self)
+
+    def __imod__(self, other: Any) -> Tensor:
+        return self._update("%=", ops.remainder, other)
+
+    def __pow__(self, other: Any) -> Tensor:
+        return ops.power(self, other)
+
+    def __rpow__(self, other: Any) -> Tensor:
+        return ops.power(other, self)
+
+    def __ipow__(self, other: Any) -> Tensor:
+        return self._update("**=", ops.power, other)
+
+    def __and__(self, other: Any) -> Tensor:
+        return ops.bitwise_and(self, other)
+
+    def __rand__(self, other: Any) -> Tensor:
+        return ops.bitwise_and(other, self)
+
+    def __iand__(self, other: Any) -> Tensor:
+        return self._update("&=", ops.bitwise_and, other)
+
+    def __or__(self, other: Any) -> Tensor:
+        return ops.bitwise_or(self, other)
+
+    def __ror__(self, other: Any) -> Tensor:
+        return ops.bitwise_or(other, self)
+
+    def __ior__(self, other: Any) -> Tensor:
+        return self._update("|=", ops.bitwise_or, other)
+
+    def __xor__(self, other: Any) -> Tensor:
+        return ops.bitwise_xor(self, other)
+
+    def __rxor__(self, other: Any) -> Tensor:
+        return ops.bitwise_xor(other, self)
+
+    def __ixor__(self, other: Any) -> Tensor:
+        return self._update("^=", ops.bitwise_xor, other)
 
     def __matmul__(self, other: Any) -> Tensor:
         return ops.matmul(self, other)
 
     def __rmatmul__(self, other: Any) -> Tensor:
         return ops.matmul(other, self)
+
+    def __invert__(self) -> Tensor:
+        return ops.bitwise_not(self)
 
     def __neg__(self) -> Tensor:
         return ops.neg(self)
@@ -535,14 +724,10 @@ class Tensor:
     def __ge__(self, other: Any) -> Tensor:
         return ops.greater_equal(self, other)
 
-    def __and__(self, other: Any) -> Tensor:
-        return ops.logical_and(self, other)
-
-    def __or__(self, other: Any) -> Tensor:
-        return ops.logical_or(self, other)
-
-    def __invert__(self) -> Tensor:
-        return ops.logical_not(self)
+    def __contains__(self, value: Any) -> bool:
+        if not _comparable(value):
+            raise TypeError(f"in: got {type(value).__name__}; may be a number, an array or a tensor")
+        return bool((self == value).any())
 
     def __getitem__(self, index: Any) -> Tensor:
         return ops.getitem(self, index)
@@ -728,6 +913,17 @@ class Tensor:
         return ops.swapaxes(self, -2, -1)
 
 
+def misfit_of_grad(tensor: Tensor, grad: Tensor) -> str:
+    """Why ``grad`` cannot be the gradient of ``tensor``, or nothing."""
+    mine, other = tensor._array, grad._array
+    if other.shape == mine.shape and other.dtype == mine.dtype and grad.device == tensor.device:
+        return ""
+    return (
+        f"grad: got {grad.dtype} of shape {grad.shape} on {grad.device!r} for a {type(tensor).__name__.lower()} "
+        f"{tensor.dtype} of shape {tensor.shape} on {tensor.device!r}"
+    )
+
+
 def wrap(array: Any, device: str = "cpu") -> Tensor:
     """A tensor around a backend's array, without copying or checking."""
     out = _new(Tensor)
@@ -785,7 +981,8 @@ def as_tensor(data: Any, dtype: Any = None, device: str | None = None) -> Tensor
     if isinstance(data, Tensor) and data.device == device and (dtype is None or data.dtype == as_dtype(dtype)):
         return data
     out = wrap(_array(data, dtype, device, copy=False), device)
-    out._hand_out()  # the array's owner may write into it
+    if hasattr(data, "dtype") or hasattr(data, "__array__"):
+        out._borrow()  # the array's owner may write into it
     return out
 
 
@@ -821,7 +1018,7 @@ def from_dlpack(source: Any) -> Tensor:
     array = backend_for(device).xp.from_dlpack(source)
     as_dtype(array.dtype)
     out = wrap(array, device)
-    out._hand_out()
+    out._borrow()
     return out
 
 
@@ -835,6 +1032,11 @@ def _array(data: Any, dtype: Any, device: str, copy: bool) -> Any:
     typed = hasattr(data, "dtype")  # an array, of whatever library, has a dtype to keep
     there = typed and device != "cpu" and isinstance(data, backend_for(device).xp.ndarray)
     array = data if there else _numpy(to_numpy(data) if typed else data)
+    if array.dtype.kind not in "fiub":
+        what = f"an array of {array.dtype}" if typed else f"{data!r:.60}, which makes {array.dtype}"
+        raise TypeError(
+            f"data: got {what}; may be numbers of at most 64 bits, nested lists of them, an array or a tensor"
+        )
     chosen = as_dtype(array.dtype if dtype is None else dtype)
     if dtype is None and not typed and chosen == float64:
         chosen = get_default_dtype()
@@ -870,12 +1072,28 @@ def _plain_index(name: str, x: Tensor, index: Any) -> Any:
 
 
 def _plain_part(name: str, x: Tensor, part: Any) -> Any:
+    if part is None or part is Ellipsis or type(part) is int:
+        return part
     if isinstance(part, Tensor):
         check_devices(name, x, part)
         return part._array
-    if x.device != "cpu" and isinstance(part, list | np.ndarray):
-        return move(np.asarray(part), x.device)
+    if type(part) is slice:
+        if _PLAIN_ENDS.issuperset((type(part.start), type(part.stop), type(part.step))):
+            return part
+        ends = part.start, part.stop, part.step  # perhaps tensors, which may change
+        return slice(*[None if end is None else operator.index(end) for end in ends])
+    if isinstance(part, list) or (hasattr(part, "__array__") and not isinstance(part, np.generic)):
+        array: Any = part if hasattr(part, "dtype") and x.device != "cpu" else np.asarray(part)
+        if isinstance(part, list) and not array.size:
+            array = array.astype(np.int64)  # as NumPy takes an empty list
+        return move(array, x.device) if x.device != "cpu" else array
     return part
+
+
+_PLAIN_ENDS = frozenset({type(None), int})
+
+
+_KINDS = {"b": 0, "i": 1, "u": 1, "f": 2}  # a value of a higher kind does not fit into a lower one
 
 
 def _comparable(value: object) -> bool:

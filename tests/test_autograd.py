@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import threading
 import weakref
@@ -257,6 +258,102 @@ def test_set_grad_enabled_holds_at_once_and_until_the_end() -> None:
     lucid.set_grad_enabled(True)
 
 
+def test_a_decorator_holds_inside_the_function_alone() -> None:
+    modes = []
+
+    @lucid.set_grad_enabled(False)
+    def off() -> bool:
+        return lucid.grad_enabled()
+
+    modes.append(lucid.grad_enabled())
+    with lucid.no_grad():
+
+        @lucid.set_grad_enabled(True)
+        def on() -> bool:
+            return lucid.grad_enabled()
+
+        modes.append(lucid.grad_enabled())
+        modes.append(on())
+    assert [*modes, off(), lucid.grad_enabled()] == [True, False, True, False, True]
+
+
+@pytest.mark.parametrize("made", ["no_grad", "no_grad()", "set_grad_enabled(False)"])
+def test_decorators_of_every_kind_of_function(made: str) -> None:
+    def decorate(function: Any) -> Any:
+        given = lucid.set_grad_enabled(False) if made.startswith("set") else lucid.no_grad
+        return (given() if made == "no_grad()" else given)(function)  # type: ignore[operator]
+
+    log: list[bool] = []
+
+    def look() -> bool:
+        log.append(lucid.grad_enabled())
+        return log[-1]
+
+    @decorate
+    def plain(x: int, *, y: int = 1) -> tuple[int, int]:
+        """Words."""
+        look()
+        return x, y
+
+    @decorate
+    def generator() -> Any:
+        try:
+            got = yield look()
+            try:
+                yield (got, look())
+            except KeyError:
+                yield look()
+        finally:
+            look()
+        return "end"
+
+    @decorate
+    async def coroutine() -> bool:
+        await asyncio.sleep(0)
+        return look()
+
+    @decorate
+    async def asynchronous() -> Any:
+        for i in range(2):
+            await asyncio.sleep(0)
+            yield i, look()
+
+    async def both() -> Any:
+        other = asyncio.ensure_future(asyncio.sleep(0))
+        result = await coroutine(), [pair async for pair in asynchronous()], lucid.grad_enabled()
+        await other
+        return result
+
+    assert plain(3, y=4) == (3, 4)
+    assert plain.__doc__ == "Words."
+    run = generator()
+    assert (next(run), lucid.grad_enabled(), run.send("sent")) == (False, True, ("sent", False))
+    assert run.throw(KeyError("thrown")) is False
+    with pytest.raises(StopIteration, match="end"):
+        next(run)
+    closed = generator()
+    next(closed)
+    closed.close()
+    assert asyncio.run(both()) == (False, [(0, False), (1, False)], True)
+    assert not any(log)
+    assert lucid.grad_enabled()
+
+
+@pytest.mark.parametrize("decorate", [lucid.no_grad, lucid.no_grad(), lucid.enable_grad, lucid.enable_grad()])
+def test_classes_are_not_decorated(decorate: Any) -> None:
+    with pytest.raises(TypeError, match="got the class Network to decorate; may be a function"):
+
+        @decorate
+        class Network:
+            pass
+
+
+def test_the_mode_is_true_or_false() -> None:
+    with pytest.raises(TypeError, match=r"mode: got .*; may be True or False"):
+        lucid.set_grad_enabled(test_the_mode_is_true_or_false)  # type: ignore[arg-type]
+    assert lucid.grad_enabled()
+
+
 def test_the_mode_is_the_threads_own() -> None:
     seen = []
     with lucid.no_grad():
@@ -446,6 +543,31 @@ def test_a_failing_pass_changes_no_gradient() -> None:
     assert lucid.grad_enabled()
 
 
+@pytest.mark.parametrize("breaks", ["hook of a leaf", "gradient on another shape", "hook of a result"])
+def test_a_failing_pass_gives_no_gradient_to_anybody(breaks: str) -> None:
+    x, y = leaf([1.0]), leaf([1.0])
+    inner = y * 2
+    inner.keep_grad = True
+    z = x * 3 + inner
+    if breaks == "hook of a leaf":
+        handle = y.register_hook(lambda g: 1 / 0)
+    elif breaks == "hook of a result":
+        handle = (early := x * 3).register_hook(lambda g: 1 / 0)
+        z = early + inner
+    else:
+        y.data = lucid.ones(4, 5)
+        y.grad = lucid.ones(4, 5)
+        y.data = lucid.ones(1)  # what was there before fits no more
+    with pytest.raises((ZeroDivisionError, ValueError)):
+        z.backward(retain_graph=True)
+    assert (x.grad, inner.grad) == (None, None)
+    if breaks != "gradient on another shape":
+        handle.remove()
+        assert y.grad is None
+        z.backward()
+        assert (x.grad.tolist(), y.grad.tolist(), inner.grad.tolist()) == ([3.0], [2.0], [1.0])
+
+
 def test_changing_a_saved_tensor_is_noticed() -> None:
     x, w = leaf([1.0, 2.0]), lucid.tensor([3.0, 4.0])
     y = (x * w).sum()
@@ -472,6 +594,61 @@ def test_changing_a_view_changes_its_source() -> None:
             y.backward()
 
 
+def test_the_gradient_of_an_updated_result_goes_on(backend: str) -> None:
+    """``out += x`` in a forward pass, as PyTorch has it."""
+    for module in (lucid, torch):
+        x, w = module.tensor([1.0, 2.0]).requires_grad_(), module.tensor([3.0, 4.0]).requires_grad_()
+        y = x * w
+        z = y
+        y += x
+        y *= 2.0
+        y -= w
+        y /= 4.0
+        total = module.zeros(2)
+        total += y
+        total.sum().backward()
+        got = [x.grad.tolist(), w.grad.tolist(), z.tolist(), total.tolist()]
+        if module is lucid:
+            ours, same = got, z is y
+    assert ours == got
+    assert same
+
+
+def test_updating_what_was_saved_is_noticed() -> None:
+    x = leaf([1.0, 2.0])
+    y = x * 2
+    z = lucid.exp(y) * y
+    y += 1
+    with pytest.raises(RuntimeError, match="changed in place"):
+        z.sum().backward()
+
+
+def test_updates_where_a_gradient_would_be_lost() -> None:
+    x = leaf([1.0, 2.0])
+    with pytest.raises(
+        RuntimeError, match=r"\+=: a leaf that requires a gradient .* write x = x \+ ..., or do it under"
+    ):
+        x += 1
+    y = x * 2
+    row = y[0]
+    for part in (row, y):
+        with pytest.raises(RuntimeError, match=r"\*=: a tensor that shares memory with a view .* write x = x \* ..."):
+            part *= 2
+    assert y.tolist() == [2.0, 4.0]
+    with lucid.no_grad():
+        row *= 2
+    assert y.tolist() == [4.0, 4.0]
+
+
+def test_keeping_the_gradient_of_an_updated_result() -> None:
+    x = leaf([1.0])
+    y = x * 2
+    y.retain_grad()
+    y += 1
+    (y * 3).sum().backward()
+    assert (y.grad.tolist(), x.grad.tolist()) == ([3.0], [6.0])
+
+
 def test_changing_what_was_not_saved_is_allowed() -> None:
     x, w = leaf([1.0, 2.0]), lucid.tensor([3.0, 4.0])
     y = (x + w).sum()
@@ -487,6 +664,110 @@ def test_optimizers_count_as_changes() -> None:
     lucid.optim.SGD([p], lr=0.1).step()
     with pytest.raises(RuntimeError, match="changed in place"):
         loss.backward()
+
+
+@pytest.mark.parametrize("kept", ["array", "tuple", "dict", "view", "result", "tensor"])
+def test_an_operation_cannot_forget_to_guard(kept: str) -> None:
+    """Whatever way an operation keeps an operand, a change is noticed, and memory from outside is copied."""
+
+    class Careless(Function):
+        name = "careless"
+
+        def forward(self, be: Any, x: Any, w: Any) -> Any:
+            y = x * w
+            flat = w.reshape(-1)
+            ways = {"array": w, "tuple": ((1, (w,)), None), "dict": {"w": [w]}, "view": flat[1:], "result": y}
+            self.anything = ways.get(kept, lucid.to_tensor(w))
+            self.saved = (w.copy(),)
+            return y
+
+        def backward(self, be: Any, dy: Any) -> Any:
+            held: Any = self.anything
+            while not isinstance(held, np.ndarray | lucid.Tensor):
+                parts = held.values() if isinstance(held, dict) else held
+                held = next(part for part in parts if not isinstance(part, int) and part is not None)
+            seen.append(np.asarray(held).tolist())
+            return dy * self.saved[0], None
+
+    seen: list[Any] = []
+    x, w = leaf([1.0, 2.0]), lucid.tensor([3.0, 4.0])
+    y = apply(Careless(), x, w)
+    with lucid.no_grad():
+        (y if kept == "result" else w).fill_(0.0)
+    with pytest.raises(RuntimeError, match="backward pass of careless needs was changed in place"):
+        y.sum().backward()
+    if kept != "result":
+        buffer = np.array([3.0, 4.0], np.float32)
+        y = apply(Careless(), x, lucid.to_tensor(buffer))
+        buffer[:] = 0.0
+        y.sum().backward()
+        assert seen[-1] == ([4.0] if kept == "view" else [3.0, 4.0])
+
+
+def index_cases() -> dict[str, Callable[[lucid.Tensor], tuple[Any, Callable[[], None]]]]:
+    """A result that depends on an index, and how the index changes afterwards."""
+
+    def by(index: Any, change: Callable[[Any], None], use: Callable[..., Any] = lambda x, i: x[i]) -> Any:
+        return lambda x: (use(x, index), lambda: change(index))
+
+    fill: Callable[[Any], None] = lambda i: i.fill_(0)  # noqa: E731
+    buffer = np.array([2, 1])
+    return {
+        "tensor": by(lucid.tensor([2, 1]), fill),
+        "tensor of one": by(lucid.tensor(2), fill),
+        "seen tensor": by(lucid.tensor([2, 1]), lambda i: i.numpy().fill(0)),
+        "end of a slice": by(lucid.tensor(1), fill, lambda x, i: x[i:]),
+        "array": by(np.array([2, 1]), lambda i: i.fill(0)),
+        "list": by([2, 1], lambda i: i.__setitem__(0, 0)),
+        "list in a tuple": by([2, 1], lambda i: i.__setitem__(0, 0), lambda x, i: x[i, None]),
+        "list of tensors": by([lucid.tensor(2), lucid.tensor(1)], lambda i: i[0].fill_(0)),
+        "loader's buffer": by(lucid.to_tensor(buffer), lambda i: buffer.fill(0)),
+        "another library's": by(torch.tensor([2, 1]), lambda i: i.fill_(0)),
+        "mask": by(lucid.tensor([True, False, True]), fill),
+        "mask array": by(np.array([True, False, True]), lambda i: i.fill(False)),
+        "condition": by(lucid.tensor([True, False, True]), fill, lambda x, c: lucid.where(c, x, 0.0)),
+        "condition array": by(
+            np.array([True, False, True]), lambda c: c.fill(False), lambda x, c: lucid.where(c, x, 0)
+        ),
+        "filled mask": by(lucid.tensor([True, False, True]), fill, lambda x, c: x.masked_fill(c, 0.0)),
+        "classes": by(lucid.tensor([2]), fill, lambda x, t: F.cross_entropy(x.reshape(1, 3), t)),
+        "small classes": by(lucid.tensor([2], dtype="uint8"), fill, lambda x, t: F.nll_loss(x.reshape(1, 3), t)),
+        "smoothed classes": by(
+            lucid.tensor([2]), fill, lambda x, t: F.cross_entropy(x.reshape(1, 3), t, label_smoothing=0.5)
+        ),
+        "spatial classes": by(lucid.tensor([[2]]), fill, lambda x, t: F.nll_loss(x.reshape(1, 3, 1), t)),
+    }
+
+
+@pytest.mark.parametrize("name", index_cases())
+def test_an_index_may_change_before_the_backward_pass(backend: str, name: str) -> None:
+    gradients = []
+    for changed in (False, True):
+        x = leaf([1.0, 2.0, 4.0])
+        y, change = index_cases()[name](x)
+        if changed:
+            change()
+        y.sum().backward()
+        gradients.append(x.grad.tolist())
+    assert gradients[0] == gradients[1]
+
+
+def test_the_places_of_a_pooling_are_its_own(backend: str) -> None:
+    x = leaf(np.arange(16.0).reshape(1, 1, 4, 4))
+    y, places = F.max_pool2d(x, 2, return_indices=True)
+    places.zero_()
+    y.sum().backward()
+    assert np.flatnonzero(x.grad.numpy()).tolist() == [5, 7, 13, 15]
+
+
+@pytest.mark.parametrize("dtype", [lucid.float32, lucid.float64])
+def test_statistics_may_go_on_after_an_evaluation(backend: str, dtype: Any) -> None:
+    x, mean, var = leaf(draw(2, 3, 2, 2)).astype(dtype), lucid.zeros(3, dtype=dtype), lucid.ones(3, dtype=dtype)
+    weight = lucid.ones(3, dtype=dtype, requires_grad=True)
+    y = F.batch_norm(x, mean, var, weight, training=False)
+    F.batch_norm(x + 5.0, mean, var, training=True)
+    y.sum().backward()
+    np.testing.assert_allclose(weight.grad.numpy(), x.numpy().sum((0, 2, 3)) / np.sqrt(1 + 1e-5), rtol=1e-5)
 
 
 REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {

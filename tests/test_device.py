@@ -408,8 +408,11 @@ def test_gradients_of_another_device_are_refused(gpu: str) -> None:
     optimizer = lucid.optim.SGD(layer.parameters(), lr=0.1)
     before = layer.weight.tolist()
     layer.bias.grad = lucid.zeros(1)  # type: ignore[union-attr]
-    layer.weight.grad = lucid.zeros(1, 2, device=gpu)
     with pytest.raises(ValueError, match=r"grad: got float32 of shape .* on 'gpu' for a parameter .* on 'cpu'"):
+        layer.weight.grad = lucid.zeros(1, 2, device=gpu)
+    layer.weight.grad = lucid.zeros(1, 2)
+    layer.weight.data = layer.weight.gpu()  # the gradient stays behind
+    with pytest.raises(ValueError, match=r"grad: got float32 of shape .* on 'cpu' for a parameter .* on 'gpu'"):
         optimizer.step()
     assert layer.weight.tolist() == before
     x = lucid.ones(2, requires_grad=True, device=gpu)

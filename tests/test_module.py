@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import copy
+import dataclasses
 import gc
 import weakref
 from collections.abc import Callable
@@ -770,3 +772,147 @@ def test_softmax(backend: str) -> None:
         np.testing.assert_allclose(
             F.softmax(lucid.tensor(array), axis).numpy(), torch.softmax(torch.tensor(array), axis).numpy(), rtol=1e-12
         )
+
+
+Pair = collections.namedtuple("Pair", "first second")
+
+
+@dataclasses.dataclass(frozen=True)
+class Both:
+    first: Any
+    rest: Any
+
+
+CONTAINERS: dict[str, Callable[[Any, Any], Any]] = {
+    "tuple": lambda a, b: (a, b),
+    "list": lambda a, b: [a, b],
+    "namedtuple": Pair,
+    "dict": lambda a, b: {"first": a, "second": b},
+    "ordered dict": lambda a, b: collections.OrderedDict(first=a, second=b),
+    "dataclass": Both,
+    "nested": lambda a, b: Pair({"a": [a, None]}, Both((b, 3), "text")),
+}
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_hooks_leave_what_a_module_returns_of_its_type(name: str) -> None:
+    class Two(nn.Module):
+        def forward(self, x: lucid.Tensor) -> Any:
+            return CONTAINERS[name](x * 2, x * 3)
+
+    def parts(value: Any) -> list[lucid.Tensor]:
+        if isinstance(value, lucid.Tensor):
+            return [value]
+        if dataclasses.is_dataclass(value):
+            value = [getattr(value, field.name) for field in dataclasses.fields(value)]
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, tuple | list) else []
+        return [part for one in inner for part in parts(one)]
+
+    seen: list[Any] = []
+    module, x = Two(), lucid.ones(1, requires_grad=True)
+    plain = module(x)
+    module.register_forward_hook(lambda m, args, output: None)
+    module.register_backward_hook(lambda m, into, out: seen.append([g and g.item() for g in out]))
+    output = module(x)
+    assert type(output) is type(plain)
+    if name == "nested":
+        assert (type(output.second), output.second.rest, output.first["a"][1]) == (Both, "text", None)
+    a, b = parts(output)
+    (a + 10 * b).sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [32.0]
+    assert [g for g in seen[0] if g is not None] == [1.0, 10.0]
+
+
+def test_a_failed_pass_leaves_nothing_in_a_modules_hook() -> None:
+    """Neither half of the gradients of its outputs, nor those outputs' gradients for the next pass to see."""
+
+    class Two(nn.Module):
+        def forward(self, x: lucid.Tensor) -> Any:
+            self.__dict__["inner"] = x * 1.0
+            return self.inner * 1.0, self.inner * 10.0
+
+    seen: list[Any] = []
+    module, x = Two(), lucid.ones(1, requires_grad=True)
+    module.register_backward_hook(lambda m, into, out: seen.append([g and g.item() for g in out]))
+    a, b = module(x)
+    hook = a.register_hook(lambda gradient: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        (a.sum() + b.sum()).backward(retain_graph=True)
+    hook.remove()
+    a.sum().backward(retain_graph=True)
+    assert x.grad is not None
+    assert (x.grad.tolist(), seen) == ([1.0], [[1.0, None]])
+    module.inner.sum().backward(retain_graph=True)  # reaches the input without passing an output
+    assert seen[1] == [None, None]
+    x.grad = None
+    (a.sum() + b.sum()).backward()
+    assert x.grad.tolist() == [11.0]  # type: ignore[attr-defined]
+
+
+JUNK: dict[str, tuple[Any, str]] = {
+    "text": ("abc", "wrong value: weight is 'abc'"),
+    "nothing": (None, "wrong value: weight is None"),
+    "object": (object(), "wrong value: weight is object"),
+    "ragged": ([[1.0], [1.0, 2.0]], "wrong value: weight is list"),
+    "dict": ({"a": 1}, "wrong value: weight is dict"),
+    "shape": (lucid.ones(3, 3), r"wrong shape: weight is \(3, 3\), must be \(1, 2\)"),
+    "complex": (np.ones((1, 2), complex), "wrong value: weight is ndarray"),
+}
+
+
+@pytest.mark.parametrize("name", JUNK)
+def test_junk_in_a_state_is_one_error_that_names_it(name: str) -> None:
+    value, message = JUNK[name]
+    layer = nn.Linear(2, 1)
+    before = layer.bias.tolist()  # type: ignore[union-attr]
+    with pytest.raises(RuntimeError, match=message):
+        layer.load_state_dict({"bias": lucid.tensor([9.0]), "weight": value})
+    assert layer.bias.tolist() == before  # type: ignore[union-attr]
+    for other in (None, "abc", [1]):
+        with pytest.raises(TypeError, match="state_dict: got"):
+            layer.load_state_dict(other)  # type: ignore[arg-type]
+
+
+NONE_IN = {
+    "linear": (lambda: nn.Linear(2, 3), (0, 2)),
+    "linear, images": (lambda: nn.Linear(2, 3), (0, 4, 2)),
+    "convolution": (lambda: nn.Conv2d(2, 3, 2), (0, 2, 4, 4)),
+    "normalisation": (lambda: nn.BatchNorm2d(2), (0, 2, 4, 4)),
+    "normalisation, no pixels": (lambda: nn.BatchNorm2d(2), (3, 2, 0, 4)),
+    "normalisation, evaluated": (lambda: nn.BatchNorm2d(2).eval(), (0, 2, 4, 4)),
+    "in a row": (lambda: nn.Sequential(nn.Conv2d(2, 3, 2), nn.BatchNorm2d(3), nn.ReLU()), (0, 2, 4, 4)),
+    "max pooling": (lambda: nn.MaxPool2d(2), (0, 2, 4, 4)),
+    "average pooling": (lambda: nn.AvgPool2d(2), (0, 2, 4, 4)),
+    "adaptive pooling": (lambda: nn.AdaptiveAvgPool2d(1), (0, 2, 4, 4)),
+}
+
+
+@pytest.mark.parametrize("name", NONE_IN)
+def test_gradients_of_an_empty_batch_are_zero(backend: str, name: str) -> None:
+    make, shape = NONE_IN[name]
+    module, x = make(), lucid.zeros(shape, requires_grad=True)
+    module(x).sum().backward()
+    assert x.grad is not None
+    assert x.grad.shape == shape
+    for parameter in module.parameters():
+        assert parameter.grad is not None
+        assert not parameter.grad.numpy().any()
+
+
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+@pytest.mark.parametrize("loss", ["cross_entropy", "smooth", "soft", "nll_loss", "mse_loss"])
+def test_losses_of_an_empty_batch(backend: str, loss: str, reduction: str) -> None:
+    """NaN for a mean, as PyTorch has it; the gradients are 0 all the same."""
+    layer = nn.Linear(2, 3)
+    y, classes = layer(lucid.zeros(0, 2)), lucid.zeros(0, dtype=lucid.int64)
+    if loss == "mse_loss":
+        value = F.mse_loss(y, lucid.zeros(0, 3), reduction=reduction)
+    elif loss == "nll_loss":
+        value = F.nll_loss(y, classes, reduction=reduction)
+    else:
+        target = lucid.zeros(0, 3) if loss == "soft" else classes
+        value = F.cross_entropy(y, target, reduction=reduction, label_smoothing=0.1 if loss == "smooth" else 0.0)
+    value.sum().backward()
+    assert np.isnan(value.numpy()).all() if reduction == "mean" else not value.numpy().any()
+    assert not any(parameter.grad.numpy().any() for parameter in layer.parameters())  # type: ignore[union-attr]

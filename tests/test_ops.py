@@ -8,6 +8,7 @@ them.
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from support.operations import (
     Row,
     assert_near,
     differences,
+    gradient_like,
     run,
     run_torch,
 )
@@ -95,6 +97,55 @@ def test_gradient_is_the_slope(row: Row, seed: int) -> None:
         allowed = DIFFERENCE_TOLERANCE * max(1.0, np.abs(gradient).max(initial=0.0))
         for at, slope in differences(row, index, seed):
             assert abs(gradient[at] - slope) <= allowed, f"input {index} at {at}: {gradient[at]!r}, slope {slope!r}"
+
+
+def disturb(values: Any) -> None:
+    """Change a tensor, or the array whose memory it shares, in place: every element."""
+    if values.dtype.kind == "b":
+        values[...] = ~values
+    elif values.dtype.kind == "f":
+        values[...] = values + 1.0
+    else:
+        values[...] = (values + 1) % 2
+
+
+def disturbed(row: Row, place: int | None, owner: str) -> dict[str, Any] | None:
+    """The gradients of a row whose input ``place`` (None: the result) was changed after the forward pass, by lucid or
+    by the ``owner`` of the array that the tensor shares memory with; None where the backward pass refuses."""
+    dtype = np.float32 if np.float32 in row.dtypes else np.float64
+    arrays = [x.copy() for x in row.arrays(dtype, "dense", SEED)]  # fixed ones are the row's own
+    tensors = [lucid.to_tensor(x) if owner == "array" else lucid.tensor(x) for x in arrays]
+    for given, tensor in zip(row.inputs, tensors, strict=True):
+        tensor.requires_grad = given.grad
+    y = row.ours(*tensors)
+    dy = gradient_like(row, y, "dense", SEED)
+    with lucid.no_grad():
+        disturb(y if place is None else arrays[place] if owner == "array" else tensors[place])
+    try:
+        y.backward(lucid.to_tensor(dy))
+    except RuntimeError as error:
+        assert "changed in place" in str(error)  # noqa: PT017
+        return None
+    return {str(i): None if t.grad is None else t.grad.numpy() for i, t in enumerate(tensors)}
+
+
+@pytest.mark.parametrize("row", tables.ROWS, ids=lambda row: row.name)
+def test_what_changes_before_the_backward_pass_is_noticed(row: Row) -> None:
+    """The gradient is the same, or there is an error: over every operation and every input, data and indices alike."""
+    dtype = np.float32 if np.float32 in row.dtypes else np.float64
+    whole = run(row, next(iter(BACKENDS)), dtype, "dense", SEED)
+    expected = {str(i): whole.get(f"gradient of input {i}") for i in range(len(row.inputs))}
+    if not any(x is not None for x in expected.values()):
+        return
+    for place, owner in [(i, owner) for i in range(len(row.inputs)) for owner in ("lucid", "array")] + [
+        (None, "lucid")
+    ]:
+        if place is None and row.operation is lucid.broadcast_to:
+            continue  # its elements share memory: writing to it is refused
+        got = disturbed(row, place, owner)
+        if got is not None:
+            assert_same_bits(got, expected, f"input {place} changed by {owner}")
+        assert got is not None or owner == "lucid", f"input {place}: memory of others is copied, not watched"
 
 
 @backends
@@ -212,6 +263,85 @@ def test_max_pool_says_where(backend: str) -> None:
     x = lucid.tensor([[[[1.0, 5.0, 5.0], [5.0, 0.0, 7.0]]]])
     y, index = lucid.nn.functional.max_pool2d(x, 2, stride=1, return_indices=True)
     assert (y.tolist(), index.tolist(), index.dtype) == ([[[[5.0, 7.0]]]], [[[[1, 5]]]], lucid.int64)
+
+
+# -- pooling, by a loop over PyTorch's documented formulas -------------------------------------------------------------
+
+
+def windows_along(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> int:
+    room = size + 2 * padding - dilation * (kernel - 1) - 1
+    count = (math.ceil(room / stride) if ceil_mode else math.floor(room / stride)) + 1
+    if ceil_mode and (count - 1) * stride >= size + padding:
+        count -= 1  # a window that would begin behind the image is dropped
+    return count
+
+
+def pooled_by_loops(x: Any, dy: Any, side: Any, average: bool, include_pad: bool) -> tuple[Any, Any, Any]:
+    """Result, places and gradient for one plane, pixel by pixel; ``side`` are count, kernel, stride, padding, dilation."""
+    y, places, dx = np.zeros(dy.shape), np.zeros(dy.shape, int), np.zeros(x.shape)
+    for at in np.ndindex(dy.shape):
+        taps: list[list[int]] = []
+        area = 1
+        for i, size, (_, kernel, stride, padding, dilation) in zip(at, x.shape, side, strict=True):
+            start = i * stride - padding
+            area *= min(start + kernel, size + padding) - start
+            taps.append([p for p in range(start, start + dilation * kernel, dilation) if 0 <= p < size])
+        pixels = list(itertools.product(*taps))
+        if average:
+            divisor = area if include_pad else len(pixels)
+            y[at] = sum(x[p] for p in pixels) / divisor
+            for p in pixels:
+                dx[p] += dy[at] / divisor
+        else:
+            best = max(pixels, key=lambda p: x[p])  # the first of the largest
+            y[at], places[at] = x[best], best[0] * x.shape[1] + best[1]
+            dx[best] += dy[at]
+    return y, places, dx
+
+
+@pytest.mark.parametrize("ceil_mode", [False, True])
+@pytest.mark.parametrize("average", [False, True], ids=["max", "avg"])
+def test_pooling_is_the_loop_over_windows(backend: str, average: bool, ceil_mode: bool) -> None:
+    rng = np.random.default_rng(3)
+    compared = 0
+    for size, kernel, stride, dilation in itertools.product(
+        (1, 2, 3, 5), (1, 2, 3, 4), (1, 2, 3), (1,) if average else (1, 2)
+    ):
+        for padding in range((dilation * (kernel - 1) + 1) // 2 + 1):
+            across = (int(rng.integers(1, 6)), 2, int(rng.integers(1, 3)), int(rng.integers(0, 2)), 1)
+            sizes = size, across[0]
+            sides = (kernel, stride, padding, dilation), across[1:]
+            counts = [windows_along(n, *side, ceil_mode) for n, side in zip(sizes, sides, strict=True)]
+            x = lucid.tensor(rng.integers(-9, 10, (1, 1, *sizes)) * 1.0, dtype="float64", requires_grad=True)
+            options: dict[str, Any] = {"stride": (stride, across[2]), "padding": (padding, across[3])}
+            include = bool(rng.integers(2))
+            if not average:
+                options.update(dilation=(dilation, 1), return_indices=True)
+            where = f"{sizes} {sides} {ceil_mode} {include}"
+
+            def call(x: Any = x, options: Any = options, kernel: Any = (kernel, 2), include: bool = include) -> Any:
+                if average:
+                    return F.avg_pool2d(x, kernel, ceil_mode=ceil_mode, count_include_pad=include, **options), None
+                return F.max_pool2d(x, kernel, ceil_mode=ceil_mode, **options)
+
+            if min(counts) < 1:
+                with pytest.raises(ValueError, match="is larger than the input"):
+                    call()
+                continue
+            if dilation > 1 and padding >= size:
+                continue  # taps may step over the whole image: test_no_pixel_in_a_window
+            y, places = call()
+            assert y.shape == (1, 1, *counts), where
+            dy = rng.integers(-4, 5, y.shape) * 1.0
+            y.backward(lucid.tensor(dy))
+            side = [(count, *one) for count, one in zip(counts, sides, strict=True)]
+            expected = pooled_by_loops(x.numpy()[0, 0], dy[0, 0], side, average, include)
+            np.testing.assert_allclose(y.numpy()[0, 0], expected[0], rtol=1e-14, atol=1e-14, err_msg=where)
+            np.testing.assert_allclose(x.grad.numpy()[0, 0], expected[2], rtol=1e-14, atol=1e-13, err_msg=where)
+            if places is not None:
+                np.testing.assert_array_equal(places.numpy()[0, 0], expected[1], err_msg=where)
+            compared += 1
+    assert compared > 50
 
 
 # -- bad input -------------------------------------------------------------------------------------------------------

@@ -109,7 +109,8 @@ def param() -> nn.Parameter:
 
 def with_gradient(shape: tuple[int, ...], dtype: Any) -> optim.SGD:
     p = param()
-    p.grad = lucid.ones(shape, dtype=dtype)
+    p.grad = lucid.ones(1)
+    p.data = lucid.ones(shape, dtype=dtype)
     return optim.SGD([p], lr=0.1)
 
 
@@ -230,3 +231,71 @@ def test_a_schedule_goes_on_from_its_state() -> None:
     assert c.get_last_lr() == a.get_last_lr()
     with pytest.raises(ValueError, match="2 groups"):
         b.load_state_dict({"last_epoch": 1, "base_lrs": [1.0, 2.0]})
+
+
+@pytest.mark.parametrize("kind", ["StepLR", "ExponentialLR", "CosineAnnealingLR", "MultiStepLR", "LambdaLR"])
+def test_a_group_that_is_added_is_scheduled(kind: str) -> None:
+    """Its rate follows the same formula from its own rate on."""
+    options: dict[str, tuple[Any, ...]] = {
+        "StepLR": (2, 0.5),
+        "ExponentialLR": (0.5,),
+        "CosineAnnealingLR": (8,),
+        "MultiStepLR": ([1, 3], 0.5),
+        "LambdaLR": (lambda epoch: 1.0 / (1 + epoch),),
+    }
+    optimizer = optim.SGD([param()], lr=0.5)
+    schedule = getattr(optim.lr_scheduler, kind)(optimizer, *options[kind])
+    schedule.step()
+    optimizer.add_param_group({"params": [param()], "lr": 4.0})
+    assert optimizer.param_groups[1]["initial_lr"] == 4.0
+    for _ in range(4):
+        schedule.step()
+        first, second = schedule.get_last_lr()
+        assert second == 8.0 * first
+    assert schedule.state_dict()["base_lrs"] == [0.5, 4.0]
+    again = optim.SGD([{"params": [param()]}, {"params": [param()], "lr": 4.0}], lr=0.5)
+    other = getattr(optim.lr_scheduler, kind)(again, *options[kind])
+    other.load_state_dict(schedule.state_dict())
+    assert other.get_last_lr() == schedule.get_last_lr()
+
+
+def test_a_group_without_a_function_is_named() -> None:
+    optimizer = optim.SGD([param()], lr=1.0)
+    schedule = optim.lr_scheduler.LambdaLR(optimizer, [lambda epoch: 0.5**epoch])
+    optimizer.add_param_group({"params": [param()]})
+    with pytest.raises(ValueError, match="lr_lambda: got 1 functions; the optimizer has 2 groups"):
+        schedule.step()
+    assert (schedule.last_epoch, schedule.get_last_lr()) == (0, [1.0, 1.0])
+    schedule.lr_lambdas.append(lambda epoch: 0.25**epoch)
+    schedule.step()
+    assert schedule.get_last_lr() == [0.5, 0.25]
+
+
+GROUPS: dict[str, tuple[Any, type[Exception], str]] = {
+    "no dict": ([1], TypeError, "group: got list"),
+    "no parameters": ({"lr": 0.1}, ValueError, r"group: got \['lr'\]; must have 'params'"),
+    "an empty list": ({"params": []}, ValueError, "params: got none"),
+    "a set": ({"params": {1}}, TypeError, "params: got set"),
+    "a number": ({"params": 3}, TypeError, "params: got int"),
+    "names too": ({"params": [("name", param())]}, TypeError, r"params: got tuple; .* module.parameters\(\)"),
+    "an unknown setting": ({"params": [param()], "rate": 1}, ValueError, r"settings \['rate'\]; may be lr"),
+    "a rate of text": ({"params": [param()], "lr": "0.1"}, TypeError, "lr: got '0.1'"),
+    "no rate": ({"params": [param()], "lr": None}, TypeError, "lr: got None"),
+}
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_a_refused_group_is_not_added(name: str) -> None:
+    group, error, message = GROUPS[name]
+    optimizer = optim.SGD([param()], lr=0.1)
+    with pytest.raises(error, match=message):
+        optimizer.add_param_group(group)
+    assert len(optimizer.param_groups) == 1
+
+
+@pytest.mark.parametrize("junk", [None, {}, {"state": {}}, [1]])
+def test_junk_for_a_state_is_named(junk: Any) -> None:
+    optimizer = optim.SGD([param()], lr=0.1)
+    for owner in (optimizer, optim.lr_scheduler.StepLR(optimizer, 1)):
+        with pytest.raises(ValueError, match="state_dict: got .*; must hold"):
+            owner.load_state_dict(junk)

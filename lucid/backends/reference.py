@@ -140,7 +140,7 @@ def conv_output(size: int, kernel: int, stride: int, padding: int, dilation: int
 
 def pixels(x: Array) -> Array:
     """``(N, C, H, W)`` as ``(N * H * W, C)``, in the order ``(n, h, w)``."""
-    return x.transpose(0, 2, 3, 1).reshape(-1, x.shape[1])
+    return x.transpose(0, 2, 3, 1).reshape(x.size // x.shape[1] if x.shape[1] else 0, x.shape[1])
 
 
 # -- windows of average pooling: §8 ------------------------------------------------------------------------------------

@@ -87,6 +87,7 @@ class _GraphTracer:
         self._known: dict[int, _Traced] = {}  # by id of the tensor, and of its array, which a detached twin shares
         self._initializers: list[_Traced] = []
         self._steps: list[tuple[Function, list[_Traced | None], _Traced]] = []
+        self._changed: list[Tensor] = []
         self._scopes: list[tuple[str, int]] = [("", 0)]  # path, and the number of steps at its entry
         self._state = {id(tensor): name for name, tensor in _state(model)}
         names = ["input"] if len(inputs) == 1 else [f"input_{index}" for index in range(len(inputs))]
@@ -112,6 +113,17 @@ class _GraphTracer:
         operands = [None if tensor is None else self._operand(tensor) for tensor in inputs]
         made = self._meet(output, _join(self._scopes[-1][0], function.name), False)
         self._steps.append((function, operands, made))
+
+    def update(self, tensor: Tensor, result: Tensor) -> None:
+        """``tensor`` was changed in place: from now on it, and what shares its array, is ``result``."""
+        if not isinstance(tensor._array, Hollow):
+            raise RuntimeError(
+                f"{self._scopes[-1][0] or 'the model'}: its forward changes a parameter, a buffer or a constant in "
+                "place, which cannot be traced; compute a new tensor"
+            )
+        made = self._operand(result)
+        self._known[id(tensor)] = self._known[id(tensor._array)] = made
+        self._changed.append(tensor)  # so that its id stays its own
 
     def _meet(self, tensor: Tensor, name: str, claimed: bool) -> _Traced:
         traced = _Traced(tensor, name, claimed)

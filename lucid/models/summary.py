@@ -151,6 +151,9 @@ class _RowTracer:
                 *(tensor.shape for tensor in inputs[:2] if tensor is not None)
             )
 
+    def update(self, tensor: Tensor, result: Tensor) -> None:
+        """Nothing: the operation has been booked."""
+
     def exit(self, module: Any, output: Any) -> None:
         row, shown = self._open.pop()
         if shown:

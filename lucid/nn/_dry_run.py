@@ -22,6 +22,8 @@ _lock = threading.RLock()  # there is one tracer at a time
 class Watcher(Protocol):
     """What is told of a dry run: every module as it is entered and left, and every operation with hollow tensors."""
 
+    def update(self, tensor: Tensor, result: Tensor) -> None: ...
+
     def enter(self, module: Any) -> None: ...
 
     def exit(self, module: Any, output: Any) -> None: ...
@@ -75,6 +77,13 @@ class _OwnThread:
         if self._own():
             output._array = hollow(output.shape, output.dtype)  # NumPy makes real arrays of hollow ones here and there
             self._watcher.record(function, inputs, output)
+
+    def update(self, tensor: Tensor, result: Tensor) -> bool:
+        if not self._own():
+            return False
+        tensor._refuse_view()
+        self._watcher.update(tensor, result)
+        return True
 
     def enter(self, module: Any) -> None:
         if self._own():

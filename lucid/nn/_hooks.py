@@ -7,12 +7,14 @@ created first.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+import dataclasses
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from lucid.autograd import grad_enabled
+from lucid.autograd import grad_enabled, walk_notes
 from lucid.ops._function import EVERY_INPUT, Function, _creation
-from lucid.tensor import Tensor, wrap
+from lucid.tensor import SHARED, Tensor, wrap
 
 Gradients = tuple[Tensor | None, ...]
 
@@ -25,13 +27,13 @@ class _Joint(Function):
 
     def __init__(self, tensors: list[Tensor], observe: Callable[[Gradients], Gradients]) -> None:
         self.observe = observe
-        self.slots: list[Any] = [None] * len(tensors)
+        self.count = len(tensors)
         self.device = tensors[0].device
         self.edges = tuple(t._node or t for t in tensors)
         self.seq = next(_creation)
 
     def backward(self, be: Any, _marker: Any) -> tuple[Any, ...]:
-        arrived, self.slots = self.slots, [None] * len(self.slots)
+        arrived = walk_notes().pop(self)
         shown = self.observe(tuple(None if g is None else wrap(g, self.device) for g in arrived))
         return tuple(None if g is None else g._array for g in shown)
 
@@ -49,7 +51,8 @@ class _Arm(Function):
         self.seq = next(_creation)
 
     def backward(self, be: Any, dy: Any) -> tuple[Any, ...]:
-        self.joint.slots[self.slot] = dy
+        slots = walk_notes().setdefault(self.joint, [None] * self.joint.count)
+        slots[self.slot] = dy
         return (be.number(0.0, "float64"),)  # what tells the walk to visit the joint; it has no other meaning
 
 
@@ -60,6 +63,7 @@ def _through(tensors: list[Tensor], observe: Callable[[Gradients], Gradients]) -
     for slot, tensor in enumerate(tensors):
         out = wrap(tensor._array, tensor.device)
         out._version = tensor._version_cell()
+        out._version[SHARED] = True
         out._requires_grad = True
         out._node = _Arm(joint, slot)
         passed.append(out)
@@ -76,7 +80,7 @@ class BackwardHooks:
     def __init__(self, module: Any, hooks: list[Callable[..., Any]]) -> None:
         self.module = module
         self.hooks = hooks
-        self.grad_output: Gradients = ()
+        self.arity_out = 1
         self.inputs: list[int] = []
         self.arity = 0
 
@@ -93,28 +97,27 @@ class BackwardHooks:
         return tuple(passed)
 
     def wrap_outputs(self, output: Any) -> Any:
-        """The module's output (a tensor, or a tuple or list of them), passed through a joint."""
+        """The module's output (a tensor, or tuples, lists, dicts and dataclasses of them), passed through a joint."""
         if not grad_enabled():
             return output
-        outputs = list(output) if isinstance(output, tuple | list) else [output]
+        outputs = leaves(output)
+        self.arity_out = count = len(outputs)  # the closure holds this alone: with the outputs it would be a cycle
         places = [i for i, o in enumerate(outputs) if isinstance(o, Tensor) and o.requires_grad]
         if not places:
             return output
-
-        count = len(outputs)  # the closure holds this alone: with the outputs it would be a cycle
 
         def observe(grads: Gradients) -> Gradients:
             full: list[Tensor | None] = [None] * count
             for i, grad in zip(places, grads, strict=True):
                 full[i] = grad
-            self.grad_output = tuple(full)
+            walk_notes()[self] = tuple(full)
             if not self.inputs:
                 self._call((None,) * self.arity)
             return grads
 
         for i, tensor in zip(places, _through([outputs[i] for i in places], observe), strict=True):
             outputs[i] = tensor
-        return type(output)(outputs) if isinstance(output, tuple | list) else outputs[0]
+        return rebuilt(output, iter(outputs))
 
     def _on_input(self, grads: Gradients) -> Gradients:
         full: list[Tensor | None] = [None] * self.arity
@@ -124,8 +127,9 @@ class BackwardHooks:
         return tuple(changed[i] for i in self.inputs)
 
     def _call(self, grad_input: Gradients) -> Gradients:
+        grad_output = walk_notes().get(self, (None,) * self.arity_out)
         for hook in self.hooks:
-            result = hook(self.module, grad_input, self.grad_output)
+            result = hook(self.module, grad_input, grad_output)
             if result is not None:
                 grad_input = self._replacement(result, grad_input)
         return grad_input
@@ -148,3 +152,42 @@ class BackwardHooks:
 
 def _fits(new: Any, old: Tensor) -> bool:
     return isinstance(new, Tensor) and (new.shape, new.dtype, new.device) == (old.shape, old.dtype, old.device)
+
+
+def leaves(value: Any) -> list[Any]:
+    """What tuples, lists, dicts and dataclasses inside each other hold, in order."""
+    return [leaf for part in _parts(value) for leaf in leaves(part)] if _holds(value) else [value]
+
+
+def rebuilt(value: Any, new: Iterator[Any]) -> Any:
+    """``value`` with the next of ``new`` for each of its leaves; every container keeps its type."""
+    if not _holds(value):
+        return next(new)
+    parts = [rebuilt(part, new) for part in _parts(value)]
+    made: Any
+    if isinstance(value, dict):
+        made = copy.copy(value)
+        made.update(zip(value, parts, strict=True))
+        return made
+    if isinstance(value, list):
+        made = copy.copy(value)
+        made[:] = parts
+        return made
+    if isinstance(value, tuple):
+        return value._make(parts) if hasattr(value, "_make") else type(value)(parts)  # _make: a namedtuple
+    made = copy.copy(value)
+    for field, part in zip(dataclasses.fields(value), parts, strict=True):
+        object.__setattr__(made, field.name, part)  # also where the dataclass is frozen
+    return made
+
+
+def _holds(value: Any) -> bool:
+    return isinstance(value, tuple | list | dict) or (dataclasses.is_dataclass(value) and not isinstance(value, type))
+
+
+def _parts(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    if isinstance(value, tuple | list):
+        return list(value)
+    return [getattr(value, field.name) for field in dataclasses.fields(value)]

@@ -64,6 +64,8 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     """
     if not 0.0 <= p <= 1.0:
         raise ValueError(f"p: got {p}; may be 0 to 1")
+    if input.dtype.kind != "f":
+        raise TypeError(f"dropout: got a {input.dtype} tensor; may be float32 or float64 (convert with .astype)")
     if not training or p == 0.0:
         return input
     kept = random.bernoulli(1.0 - p, input.shape, input.dtype, input.device)

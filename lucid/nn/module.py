@@ -435,12 +435,25 @@ class Module:
             RuntimeError: one error that lists everything missing, unexpected, of another shape or of another kind of
                 dtype; nothing has been changed then.
         """
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"state_dict: got {type(state_dict).__name__}; must be a dict of names and tensors")
         own = self.state_dict(keep_vars=True)
         missing = [name for name in own if name not in state_dict]
         unexpected = [name for name in state_dict if name not in own]
-        new = {name: as_tensor(state_dict[name]) for name in own if name in state_dict}
-        problems = [_misfit(name, own[name], value) for name, value in new.items()]
-        lines = [problem for problem in problems if problem]
+        lines, new = [], {}
+        for name in own:
+            if name not in state_dict:
+                continue
+            try:
+                value = new[name] = as_tensor(state_dict[name])
+            except (TypeError, ValueError):
+                given = state_dict[name]
+                shown = f"{given!r:.40}" if given is None or isinstance(given, str) else type(given).__name__
+                lines.append(f"wrong value: {name} is {shown}, must be a tensor or an array")
+                continue
+            problem = _misfit(name, own[name], value)
+            if problem:
+                lines.append(problem)
         if strict:
             lines += [f"missing: {name}" for name in missing] + [f"unexpected: {name}" for name in unexpected]
         if lines:

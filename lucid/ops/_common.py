@@ -6,86 +6,11 @@ import operator
 from collections.abc import Sequence
 from typing import Any, SupportsIndex
 
-import numpy as np
-
-from lucid.backends import Backend, backend_for
-from lucid.dtypes import bool_, get_default_dtype, int64
+from lucid.backends import Backend
+from lucid.dtypes import get_default_dtype
 from lucid.ops._function import apply
-from lucid.tensor import Tensor, as_tensor, wrap
-
-Shape = tuple[int, ...]
-
-
-def operands(name: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
-    """Two operands as tensors of one dtype and of shapes that broadcast.
-
-    A Python number takes the tensor's dtype; of a float and an integer tensor, the integers are converted.
-
-    Raises:
-        TypeError: two float dtypes, or something that is no operand.
-        ValueError: the shapes do not broadcast.
-    """
-    if not isinstance(a, Tensor):
-        a = _operand(name, a, b)
-    if not isinstance(b, Tensor):
-        b = _operand(name, b, a)
-    x, y = a._array, b._array
-    if x.dtype is not y.dtype and x.dtype != y.dtype:
-        a, b = _promote(name, a, b)
-    if x.ndim and y.ndim and x.shape != y.shape:
-        broadcast_shape(name, x.shape, y.shape)
-    return a, b
-
-
-def _operand(name: str, value: Any, other: Any) -> Tensor:
-    """A number or array beside ``other`` as a tensor."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, bool | int | float):
-        if not isinstance(other, Tensor):
-            return as_tensor(value)
-        return wrap(number(other, value, _scalar_dtype(value, other._array.dtype)), other.device)
-    if isinstance(value, np.ndarray) or hasattr(value, "__array__"):
-        return as_tensor(value, device=other.device if isinstance(other, Tensor) else None)
-    raise TypeError(f"{name}: got {type(value).__name__} as an operand; may be a tensor, an array or a number")
-
-
-def number(like: Tensor, value: float, dtype: Any) -> Any:
-    """``value`` as an array without axes, on the device of ``like``."""
-    return backend_for(like.device).number(value, dtype)
-
-
-def _scalar_dtype(value: bool | int | float, dtype: np.dtype[Any]) -> np.dtype[Any]:
-    if dtype.kind == "f":
-        return dtype
-    if isinstance(value, bool):
-        return dtype
-    if isinstance(value, int):
-        return int64 if dtype == bool_ else dtype
-    return get_default_dtype()
-
-
-def _promote(name: str, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    x, y = a.dtype, b.dtype
-    if x.kind == "f" and y.kind == "f":
-        raise TypeError(
-            f"{name}: got tensors of dtype {x} and {y}; convert one with .astype, float dtypes are not mixed silently"
-        )
-    common = x if x.kind == "f" else y if y.kind == "f" else np.result_type(x, y)
-    return a.astype(common), b.astype(common)
-
-
-def broadcast_shape(name: str, *shapes: Shape) -> Shape:
-    """The shape that ``shapes`` broadcast to.
-
-    Raises:
-        ValueError: they do not.
-    """
-    try:
-        return np.broadcast_shapes(*shapes)
-    except ValueError:
-        listed = " and ".join(str(shape) for shape in shapes)
-        raise ValueError(f"{name}: shapes {listed} do not broadcast") from None
+from lucid.ops._promotion import Shape, broadcast_shape, number, operands
+from lucid.tensor import Tensor, as_tensor
 
 
 def unbroadcast(be: Backend, grad: Any, shape: Shape) -> Any:

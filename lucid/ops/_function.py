@@ -7,18 +7,22 @@ knows a device. Its instance is made for one call and becomes the node of the gr
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
+
 from lucid.autograd import _mode
 from lucid.backends import Backend, backend_for
-from lucid.tensor import Tensor, as_tensor, check_devices, wrap
+from lucid.tensor import BORROWED, Tensor, as_tensor, check_devices, wrap
 
 __all__ = ["Function", "Tracer", "apply", "set_tracer"]
 
 _creation = itertools.count(1)
 EVERY_INPUT = range(1 << 30)
 _FLOAT16 = 23  # NumPy's type number; float32 and float64 and all integers are below
+_FLOAT32 = 11  # likewise; all integers are below
 
 
 class Tracer(Protocol):
@@ -30,6 +34,8 @@ class Tracer(Protocol):
     def arrays(self, arrays: list[Any]) -> list[Any]: ...
 
     def record(self, function: Function, inputs: tuple[Tensor | None, ...], output: Tensor) -> None: ...
+
+    def update(self, tensor: Tensor, result: Tensor) -> bool: ...
 
     def enter(self, module: Any) -> None: ...
 
@@ -46,12 +52,22 @@ def set_tracer(tracer: Tracer | None) -> Tracer | None:
     return before
 
 
+def traced_update(tensor: Tensor, result: Tensor) -> bool:
+    """Tell the tracer that ``tensor`` is ``result`` from now on; False where nobody traces, so that values are to be
+    written."""
+    return _tracer is not None and _tracer.update(tensor, result)
+
+
 class Function:
     """One call of one operation.
 
     A subclass has ``forward(be, *arrays) -> array`` and ``backward(be, dy) -> tuple`` with one array or None for each
     input. ``forward`` leaves in ``self.saved`` what ``backward`` needs; it may look at ``self.needs``, which says for
     each input whether its gradient is wanted, or is None when no gradient can be asked for.
+
+    Saving is guarding: whatever arrays an instance holds after ``forward``, in ``saved`` or in another attribute, are
+    looked through when the call is recorded. One that shares memory with an input or with the result is copied or
+    watched (``_Guard``), so an operation has nothing to declare, and cannot forget to.
     """
 
     name: ClassVar[str]
@@ -61,6 +77,10 @@ class Function:
     differentiable: ClassVar[bool] = True
     any_dtype: ClassVar[bool] = False
     """Whether it only moves or converts data, so that inputs need not be of one dtype that lucid computes with."""
+    floats: ClassVar[bool] = False
+    """Whether it computes with floats alone."""
+    apart: ClassVar[tuple[int, ...]] = ()
+    """The inputs that need not have the dtype of the others: a condition, classes."""
     view: ClassVar[bool] = False
     """Whether the result may share memory with the first input."""
     lent: range | tuple[int, ...] = ()
@@ -69,8 +89,6 @@ class Function:
     """Whether ``backward`` takes a third argument: what is there already of its first input's gradient, or None.
 
     It returns the sum."""
-    keeps: tuple[int, ...] = ()
-    """Which inputs' arrays (-1: the result's) ``saved`` may hold, and must not change before the backward pass."""
 
     forward: Callable[..., Any]
     backward: Callable[..., Any]
@@ -127,7 +145,7 @@ def apply(function: Function, *inputs: Any) -> Tensor:
         array = tensor._array
         arrays.append(array)
         if array.dtype is not dtype or tensor.device != device:
-            if device is not None or array.dtype.num >= _FLOAT16:
+            if device is not None or not _FLOAT32 <= array.dtype.num < _FLOAT16:
                 _check(function, inputs)
             device, dtype = tensor.device, array.dtype
         if tensor._requires_grad:
@@ -137,8 +155,11 @@ def apply(function: Function, *inputs: Any) -> Tensor:
     else:
         be, arrays = _tracer.backend(device), _tracer.arrays(arrays)  # type: ignore[arg-type]
     if record and _mode.enabled and function.differentiable:
+        if function.__dict__:
+            _own_arguments(function, be)
         function.needs = (True,) if len(inputs) == 1 else tuple([t is not None and t._requires_grad for t in inputs])
         out = wrap(function.forward(be, *arrays), device)  # type: ignore[arg-type]
+        _guard(function, be.xp, inputs, arrays, out)
         _record(function, inputs, out)
     else:
         out = wrap(function.forward(be, *arrays), device)  # type: ignore[arg-type]
@@ -160,13 +181,103 @@ def _record(function: Function, inputs: tuple[Any, ...], out: Tensor) -> None:
     else:
         function.edges = tuple([(t._node or t) if t is not None and t._requires_grad else None for t in inputs])
     function.seq = next(_creation)
-    if function.keeps:
-        versions = function.versions = []
-        for i in function.keeps:
-            kept = out if i < 0 else inputs[i]
-            if kept is not None:
-                cell = kept._version_cell()
+
+
+# What an attribute may be without holding an array.
+_ATOMS = frozenset({type(None), bool, int, float, str, slice, type(...), np.dtype, type(np.dtype(np.float32))})
+
+
+def _own_arguments(function: Function, be: Backend) -> None:
+    """Copy the arrays that an operation was made with (an index): their owner may change them."""
+    for name, value in function.__dict__.items():
+        kind = type(value)
+        if kind in _ATOMS or (kind is tuple and _ATOMS.issuperset(map(type, value))):
+            continue
+        if kind is tuple or name in function.params or isinstance(value, np.ndarray | be.xp.ndarray):
+            function.__dict__[name] = _owned(value, be.xp.ndarray)
+
+
+def _owned(value: Any, array_type: Any) -> Any:
+    if type(value) is tuple:
+        return tuple([_owned(part, array_type) for part in value])
+    if isinstance(value, list):
+        return [_owned(part, array_type) for part in value]
+    return value.copy() if isinstance(value, np.ndarray | array_type) else value
+
+
+def _guard(function: Function, xp: Any, inputs: tuple[Any, ...], arrays: list[Any], out: Tensor) -> None:
+    """Copy or watch every array that ``function`` holds and that somebody else can change."""
+    versions: list[tuple[list[Any], int]] = []
+    for name, value in function.__dict__.items():
+        kind = type(value)
+        if kind in _ATOMS:
+            continue
+        if kind is tuple:
+            if name == "needs" or _ATOMS.issuperset(map(type, value)):
+                continue
+            for part in value:  # the usual case, in a few steps: an operand or the result itself, watched
+                if type(part) in _ATOMS:
+                    continue
+                if part is out._array:
+                    tensor = out
+                elif part is arrays[0]:
+                    tensor = inputs[0]
+                elif part is arrays[-1]:
+                    tensor = inputs[-1]
+                elif type(part) is tuple and _ATOMS.issuperset(map(type, part)):
+                    continue
+                else:
+                    break
+                cell = tensor._version or tensor._version_cell()
+                if part.dtype.kind != "f" or cell[BORROWED]:
+                    break
                 versions.append((cell, cell[0]))
+            else:
+                continue
+        kept = _Guard(xp, inputs, arrays, out, versions).look(value)
+        if kept is not value:
+            function.__dict__[name] = kept  # a name that is there already: the walk over the names goes on
+    if versions:
+        function.versions = versions
+
+
+class _Guard:
+    """Looks through what an operation saved.
+
+    An array that shares memory with no operand is the operation's own. Of the others, integers and booleans (indices,
+    classes, masks: small beside the floats) and arrays whose memory came from outside lucid are copied, so the gradient
+    is right whatever becomes of them; the rest are watched by their version, and a change in place is an error.
+    """
+
+    __slots__ = ("operands", "versions", "xp")
+
+    def __init__(self, xp: Any, inputs: Any, arrays: list[Any], out: Tensor, versions: list[Any]) -> None:
+        self.xp = xp
+        self.operands = [(out._array, out), *zip(arrays, inputs, strict=True)]
+        self.versions = versions
+
+    def look(self, value: Any) -> Any:
+        """``value``, or what to keep instead of it."""
+        if isinstance(value, tuple | list):
+            parts = [part if type(part) in _ATOMS else self.look(part) for part in value]
+            same = all(map(operator.is_, parts, value))
+            return value if same else tuple(parts) if isinstance(value, tuple) else parts
+        if isinstance(value, dict):
+            return {key: self.look(part) for key, part in value.items()}
+        if isinstance(value, self.xp.ndarray):
+            return self.kept(value)
+        if isinstance(value, Tensor):
+            return wrap(self.kept(value._array), value.device)
+        return value
+
+    def kept(self, array: Any) -> Any:
+        for other, tensor in self.operands:
+            if other is array or (other is not None and self.xp.may_share_memory(other, array)):
+                cell = tensor._version_cell()
+                if array.dtype.kind != "f" or cell[BORROWED]:
+                    return array.copy("K")
+                self.versions.append((cell, cell[0]))
+        return array
 
 
 def _as_tensors(inputs: tuple[Any, ...]) -> tuple[Tensor | None, ...]:
@@ -174,16 +285,23 @@ def _as_tensors(inputs: tuple[Any, ...]) -> tuple[Tensor | None, ...]:
     return tuple(t if t is None or isinstance(t, Tensor) else as_tensor(t, device=device) for t in inputs)
 
 
+def mixed_floats(name: str, first: np.dtype[Any], second: np.dtype[Any]) -> TypeError:
+    """The error for operands of two float dtypes."""
+    return TypeError(
+        f"{name}: got tensors of dtype {first} and {second}; "
+        "convert one with .astype, float dtypes are not mixed silently"
+    )
+
+
 def _check(function: Function, inputs: tuple[Any, ...]) -> None:
-    """Raise unless all inputs are on one device, and the float ones of one dtype that lucid computes with."""
+    """Raise unless all inputs are on one device and of one dtype that the function computes with."""
     tensors = [t for t in inputs if t is not None]
     check_devices(function.name, *tensors)
-    floats = [] if function.any_dtype else [t._array.dtype for t in tensors if t._array.dtype.kind == "f"]
-    for dtype in floats:
-        if dtype.num >= _FLOAT16:
+    if function.any_dtype:
+        return
+    dtypes = [t._array.dtype for i, t in enumerate(inputs) if t is not None and i not in function.apart]
+    for dtype in dtypes:
+        if dtype.num >= _FLOAT16 or (function.floats and dtype.kind != "f"):
             raise TypeError(f"{function.name}: got a {dtype} tensor; may be float32 or float64 (convert with .astype)")
-        if dtype != floats[0]:
-            raise TypeError(
-                f"{function.name}: got tensors of dtype {floats[0]} and {dtype}; "
-                "convert one with .astype, float dtypes are not mixed silently"
-            )
+        if dtype != dtypes[0]:
+            raise mixed_floats(function.name, dtypes[0], dtype)

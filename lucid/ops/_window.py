@@ -70,7 +70,8 @@ def output_size(
 ) -> Pair:
     """How many windows fit on images of ``shape``, down and across.
 
-    With ``ceil_mode`` a last window may begin inside the padded image and reach beyond it, as in PyTorch.
+    With ``ceil_mode`` a last window may reach beyond the padded image, also the first one; one that would begin behind
+    the image, in the padding or after it, is dropped, as in PyTorch.
 
     Raises:
         ValueError: not one fits.
@@ -87,9 +88,7 @@ def output_size(
 
 def _along(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> int:
     room = size + 2 * padding - dilation * (kernel - 1) - 1
-    if room < 0:
-        return 0
-    count = -(-room // stride) + 1 if ceil_mode else room // stride + 1
+    count = -(-room // stride) + 1 if ceil_mode else room // stride + 1  # may be less than 1
     if ceil_mode and (count - 1) * stride >= size + padding:
         count -= 1  # the last window would begin in the padding behind
     return count

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
+
 from lucid.backends import Backend
-from lucid.ops._common import all_axes, operands
+from lucid.dtypes import int64
+from lucid.ops._common import all_axes
 from lucid.ops._function import Function, apply
+from lucid.ops._promotion import is_number, operands
 from lucid.tensor import Operand, Tensor, as_tensor
 
 __all__ = [
     "all",
     "any",
+    "bitwise_and",
+    "bitwise_not",
+    "bitwise_or",
+    "bitwise_xor",
     "equal",
     "greater",
     "greater_equal",
@@ -36,8 +45,72 @@ class Compare(Function):
         return be.compare(self.name, a, b)
 
 
+_MIRROR = {"less": "greater", "less_equal": "greater_equal", "greater": "less", "greater_equal": "less_equal"}
+
+
+def _compare(name: str, a: Any, b: Any) -> Tensor:
+    if not isinstance(b, Tensor) and is_number(b) and isinstance(a, Tensor):
+        return _compare_number(name, a, b)
+    if not isinstance(a, Tensor) and is_number(a) and isinstance(b, Tensor):
+        return _compare_number(_MIRROR.get(name, name), b, a)
+    return apply(Compare(name), *operands(name, a, b))
+
+
+def _compare_number(name: str, x: Tensor, value: Any) -> Tensor:
+    """A comparison with a number, whose answer is the mathematical one also where the dtype of ``x`` lacks the number:
+    an integer out of its range, or a fraction beside integers. (A number that floats only round is rounded.)"""
+    if isinstance(value, np.generic):
+        value = value.item()
+    kind = x._array.dtype.kind
+    if kind == "f":
+        if type(value) is not int or -_SAFE < value < _SAFE:
+            return apply(Compare(name), *operands(name, x, value))
+        largest = int(np.finfo(x.dtype).max)
+        least: float = -math.inf
+        below, above = _neighbours(value, -largest, largest)
+        below, above = -math.inf if below is None else below, math.inf if above is None else above
+    else:
+        if isinstance(value, bool):
+            return apply(Compare(name), *operands(name, x, value))
+        if kind == "b":
+            x = x.astype(int64)
+        info = np.iinfo(x.dtype)
+        least = info.min
+        below, above = _neighbours(value, info.min, info.max)
+    if below == above is not None:
+        return apply(Compare(name), *operands(name, x, below))
+    return _between(name, x, below, above, least)
+
+
+_SAFE = 1 << 15  # what every float dtype holds
+
+
+def _neighbours(value: float, least: int, largest: int) -> tuple[float | None, float | None]:
+    """The largest integer up to ``value`` and the smallest from it on, of those from ``least`` to ``largest``."""
+    if value != value:
+        return None, None
+    if value > largest:
+        return largest, None
+    if value < least:
+        return None, least
+    return math.floor(value), math.ceil(value)
+
+
+def _between(name: str, x: Tensor, below: float | None, above: float | None, least: float) -> Tensor:
+    """A comparison with a number that lies between ``below`` and ``above``, neighbours of the dtype (None: there is
+    none); ``least`` is a number that no element is less than."""
+    if name.startswith("less") and below is not None:
+        return apply(Compare("less_equal"), *operands(name, x, below))
+    if name.startswith("greater") and above is not None:
+        return apply(Compare("greater_equal"), *operands(name, x, above))
+    never = apply(Compare("less"), *operands(name, x, least))
+    return logical_not(never) if name == "not_equal" else never
+
+
 def equal(a: Operand, b: Operand) -> Tensor:
     """Where ``a == b``, element by element: a boolean tensor of the broadcast shape.
+
+    A Python number beside integers is compared exactly, also where it is a fraction or out of their range.
 
     Raises:
         TypeError: two float dtypes.
@@ -50,7 +123,7 @@ def equal(a: Operand, b: Operand) -> Tensor:
         >>> lucid.equal(lucid.tensor([1, 2]), 2)
         tensor([False,  True])
     """
-    return apply(Compare("equal"), *operands("equal", a, b))
+    return _compare("equal", a, b)
 
 
 def not_equal(a: Operand, b: Operand) -> Tensor:
@@ -61,7 +134,7 @@ def not_equal(a: Operand, b: Operand) -> Tensor:
         >>> lucid.not_equal(lucid.tensor([1, 2]), 2)
         tensor([ True, False])
     """
-    return apply(Compare("not_equal"), *operands("not_equal", a, b))
+    return _compare("not_equal", a, b)
 
 
 def less(a: Operand, b: Operand) -> Tensor:
@@ -72,7 +145,7 @@ def less(a: Operand, b: Operand) -> Tensor:
         >>> lucid.less(lucid.tensor([1, 2]), 2)
         tensor([ True, False])
     """
-    return apply(Compare("less"), *operands("less", a, b))
+    return _compare("less", a, b)
 
 
 def less_equal(a: Operand, b: Operand) -> Tensor:
@@ -83,7 +156,7 @@ def less_equal(a: Operand, b: Operand) -> Tensor:
         >>> lucid.less_equal(lucid.tensor([1, 2]), 2)
         tensor([ True,  True])
     """
-    return apply(Compare("less_equal"), *operands("less_equal", a, b))
+    return _compare("less_equal", a, b)
 
 
 def greater(a: Operand, b: Operand) -> Tensor:
@@ -94,7 +167,7 @@ def greater(a: Operand, b: Operand) -> Tensor:
         >>> lucid.greater(lucid.tensor([1, 2]), 1)
         tensor([False,  True])
     """
-    return apply(Compare("greater"), *operands("greater", a, b))
+    return _compare("greater", a, b)
 
 
 def greater_equal(a: Operand, b: Operand) -> Tensor:
@@ -105,7 +178,7 @@ def greater_equal(a: Operand, b: Operand) -> Tensor:
         >>> lucid.greater_equal(lucid.tensor([1, 2]), 2)
         tensor([False,  True])
     """
-    return apply(Compare("greater_equal"), *operands("greater_equal", a, b))
+    return _compare("greater_equal", a, b)
 
 
 def logical_and(a: Operand, b: Operand) -> Tensor:
@@ -128,6 +201,79 @@ def logical_or(a: Operand, b: Operand) -> Tensor:
         tensor([ True, False])
     """
     return apply(Compare("logical_or"), *operands("logical_or", a, b))
+
+
+class Bitwise(Function):
+    differentiable = False
+
+    def __init__(self, name: str) -> None:
+        self.name = name  # type: ignore[misc]
+
+    def forward(self, be: Backend, a: Any, b: Any) -> Any:
+        return be.xp.asarray(getattr(be.xp, self.name)(a, b))
+
+
+_OF_BOOLEANS = {"bitwise_and": "logical_and", "bitwise_or": "logical_or", "bitwise_xor": "not_equal"}
+
+
+def _bitwise(name: str, a: Any, b: Any) -> Tensor:
+    x, y = operands(name, a, b)
+    if x.dtype.kind == "f":
+        raise TypeError(f"{name}: got {x.dtype} operands; may be integers or booleans")
+    return apply(Compare(_OF_BOOLEANS[name]) if x.dtype.kind == "b" else Bitwise(name), x, y)
+
+
+def bitwise_and(a: Operand, b: Operand) -> Tensor:
+    """``a & b``: of integers bit by bit, of booleans logically.
+
+    Raises:
+        TypeError: floats.
+        ValueError: the shapes do not broadcast.
+
+    Source: ONNX operators BitwiseAnd and And.
+
+    Example:
+        >>> import lucid
+        >>> lucid.bitwise_and(lucid.tensor([6]), 3)
+        tensor([2])
+    """
+    return _bitwise("bitwise_and", a, b)
+
+
+def bitwise_or(a: Operand, b: Operand) -> Tensor:
+    """``a | b``; otherwise as ``bitwise_and``.
+
+    Example:
+        >>> import lucid
+        >>> lucid.bitwise_or(lucid.tensor([6]), 3)
+        tensor([7])
+    """
+    return _bitwise("bitwise_or", a, b)
+
+
+def bitwise_xor(a: Operand, b: Operand) -> Tensor:
+    """``a ^ b``; otherwise as ``bitwise_and``.
+
+    Example:
+        >>> import lucid
+        >>> lucid.bitwise_xor(lucid.tensor([6]), 3)
+        tensor([5])
+    """
+    return _bitwise("bitwise_xor", a, b)
+
+
+def bitwise_not(x: Operand) -> Tensor:
+    """``~x``; otherwise as ``bitwise_and``.
+
+    Example:
+        >>> import lucid
+        >>> lucid.bitwise_not(lucid.tensor([6])), lucid.bitwise_not(lucid.tensor([True]))
+        (tensor([-7]), tensor([False]))
+    """
+    x = as_tensor(x)
+    if x.dtype.kind == "f":
+        raise TypeError(f"bitwise_not: got {x.dtype} operands; may be integers or booleans")
+    return logical_not(x) if x.dtype.kind == "b" else apply(Test("bitwise_not"), x)
 
 
 class Test(Function):

@@ -16,8 +16,7 @@ __all__ = ["conv2d"]
 class Conv2d(Function):
     name = "conv2d"
     params = ("stride", "padding", "dilation", "groups")
-    adds = True
-    keeps = (0, 1)
+    adds = floats = True
 
     def __init__(self, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> None:
         self.stride = stride

@@ -6,12 +6,25 @@ order in which it is written here. Integers and booleans are computed exactly, b
 
 from __future__ import annotations
 
-import numbers
 from typing import Any
 
+import numpy as np
+
 from lucid.backends import Backend
-from lucid.ops._common import broadcast_shape, floating, number, operands, unbroadcast
+from lucid.device import refuse_where
+from lucid.dtypes import float64, int64
+from lucid.ops._common import floating, unbroadcast
 from lucid.ops._function import EVERY_INPUT, Function, apply
+from lucid.ops._promotion import (
+    broadcast_shape,
+    cast_to,
+    common_dtype,
+    is_number,
+    number,
+    operands,
+    out_of_range,
+    promoted,
+)
 from lucid.tensor import Operand, Tensor, as_tensor, wrap
 
 __all__ = [
@@ -22,6 +35,7 @@ __all__ = [
     "div",
     "divide",
     "exp",
+    "floor_divide",
     "log",
     "masked_fill",
     "maximum",
@@ -34,6 +48,7 @@ __all__ = [
     "power",
     "reciprocal",
     "relu",
+    "remainder",
     "sigmoid",
     "sign",
     "sqrt",
@@ -56,6 +71,8 @@ def _binary(be: Backend, op: str, a: Any, b: Any) -> Any:
 def _unary(be: Backend, op: str, x: Any) -> Any:
     if x.dtype.kind == "f":
         return be.unary(op, x)
+    if x.dtype.kind == "b" and op == "neg":
+        raise TypeError("neg: booleans have no sign; convert them with .astype, or use ~")
     if op == "relu":
         return be.xp.asarray(be.xp.maximum(x, 0).astype(x.dtype))
     return be.xp.asarray(getattr(be.xp, _INTEGER_UNARY[op])(x))
@@ -112,7 +129,7 @@ class Sub(Function):
     def forward(self, be: Backend, a: Any, b: Any) -> Any:
         if self.needs is not None:
             self.shapes = a.shape, b.shape
-        elif a.dtype.kind == "b":
+        if a.dtype.kind == "b":
             raise TypeError("sub: booleans cannot be subtracted; convert them with .astype, or use ~ and &")
         return _binary(be, "sub", a, b)
 
@@ -139,18 +156,19 @@ def sub(a: Operand, b: Operand) -> Tensor:
 
 class Mul(Function):
     name = "mul"
-    keeps = (0, 1)
 
     def forward(self, be: Backend, a: Any, b: Any) -> Any:
-        self.saved = (a, b)
+        needs = self.needs
+        if needs is not None:  # each for the other's gradient
+            self.saved = (a if needs[1] else None, b if needs[0] else None, a.shape, b.shape)
         return _binary(be, "mul", a, b)
 
     def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
-        a, b = self.saved  # type: ignore[misc]
+        a, b, a_shape, b_shape = self.saved  # type: ignore[misc]
         needs_a, needs_b = self.needs  # type: ignore[misc]
         return (
-            unbroadcast(be, be.binary("mul", dy, b), a.shape) if needs_a else None,
-            unbroadcast(be, be.binary("mul", dy, a), b.shape) if needs_b else None,
+            unbroadcast(be, be.binary("mul", dy, b), a_shape) if needs_a else None,
+            unbroadcast(be, be.binary("mul", dy, a), b_shape) if needs_b else None,
         )
 
 
@@ -169,11 +187,11 @@ def mul(a: Operand, b: Operand) -> Tensor:
 
 class Div(Function):
     name = "div"
-    keeps = (1, -1)
 
     def forward(self, be: Backend, a: Any, b: Any) -> Any:
         y = be.binary("div", a, b)
-        self.saved = (a.shape, b, y)
+        if self.needs is not None:
+            self.saved = (a.shape, b, y if self.needs[1] else None)
         return y
 
     def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
@@ -203,8 +221,6 @@ def div(a: Operand, b: Operand) -> Tensor:
 
 class _Extremum(Function):
     """``maximum`` and ``minimum``: the operand taken has the gradient, each half of it where they are equal."""
-
-    keeps = (0, 1)
 
     def forward(self, be: Backend, a: Any, b: Any) -> Any:
         self.saved = (a, b)
@@ -262,7 +278,6 @@ def minimum(a: Operand, b: Operand) -> Tensor:
 class Power(Function):
     name = "power"
     params = ("exponent",)
-    keeps = (0,)
 
     def __init__(self, exponent: float) -> None:
         self.exponent = exponent
@@ -280,33 +295,243 @@ class Power(Function):
         return (be.binary("mul", dy, slope),)
 
 
-def power(x: Operand, exponent: float) -> Tensor:
-    """``x ** exponent`` for one number.
+class IntegerPower(Function):
+    """Of integers: exact, wrapping around where a result leaves the dtype."""
+
+    name = "power"
+    differentiable = False
+
+    def forward(self, be: Backend, x: Any, exponent: Any) -> Any:
+        def error(place: int, value: float) -> Exception:
+            return ValueError(
+                f"power: got the exponent {int(value)} at position {place} for integers; may be 0 or more "
+                "(convert one operand with .astype)"
+            )
+
+        refuse_where(be, (exponent < 0).reshape(-1), exponent.reshape(-1), error)
+        with np.errstate(all="ignore"):
+            return be.xp.asarray(be.xp.power(x, be.xp.maximum(exponent, 0).astype(x.dtype)))
+
+
+class PowerOf(Function):
+    """``a ** b`` of float tensors: composed in float64 of the kernels of the law, and rounded once."""
+
+    name = "power_of"
+
+    def forward(self, be: Backend, a: Any, b: Any) -> Any:
+        self.saved = (a, b)
+        return _narrowed(be, _power(be, be.convert(a, float64), be.convert(b, float64)), a.dtype)
+
+    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        a, b = self.saved  # type: ignore[misc]
+        needs_a, needs_b = self.needs  # type: ignore[misc]
+        x, n, dz = be.convert(a, float64), be.convert(b, float64), be.convert(dy, float64)
+        zero = be.number(0.0, float64)
+        da = db = None
+        if needs_a:
+            slope = be.binary("mul", n, _power(be, x, be.binary("sub", n, be.number(1.0, float64))))
+            da = be.xp.where(n == 0, zero, be.binary("mul", dz, slope))
+        if needs_b:
+            slope = be.binary("mul", _power(be, x, n), be.unary("log", x))
+            db = be.xp.where((x == 0) & (n >= 0), zero, be.binary("mul", dz, slope))
+        return tuple(
+            None if grad is None else unbroadcast(be, _narrowed(be, grad, dy.dtype), like.shape)
+            for grad, like in ((da, a), (db, b))
+        )
+
+
+def _narrowed(be: Backend, x: Any, dtype: Any) -> Any:
+    with np.errstate(all="ignore"):  # infinity is a result here
+        return be.convert(x, dtype)
+
+
+def _power(be: Backend, x: Any, n: Any) -> Any:
+    """``x ** n`` in float64: by squaring for whole exponents up to 1024, else ``exp(n log |x|)``, with IEEE's
+    corners."""
+    xp = be.xp
+    shape = np.broadcast_shapes(x.shape, n.shape)
+    x, n = (xp.broadcast_to(part, shape).copy() for part in (x, n))
+    one, size = be.number(1.0, float64), be.unary("abs", n)
+    whole = n == xp.floor(n)
+    small = whole & (size <= 1024)
+    left = xp.where(small, size, be.number(0.0, float64)).astype("int64")
+    squared, square = xp.ones_like(x), x
+    for bit in range(11):
+        squared = xp.where((left >> bit) & 1 == 1, be.binary("mul", squared, square), squared)
+        square = be.binary("mul", square, square)
+    squared = xp.where(n < 0, be.binary("div", one, squared), squared)
+    away = be.unary("abs", x)
+    other = be.unary("exp", be.binary("mul", n, be.unary("log", away)))
+    odd = whole & (xp.fmod(size, be.number(2.0, float64)) == 1)
+    other = xp.where((x < 0) & odd, be.unary("neg", other), other)
+    other = xp.where((x < 0) & ~whole, be.number(float("nan"), float64), other)
+    other = xp.where((x == 1) | ((away == 1) & xp.isinf(n)), one, other)
+    return xp.where(small, squared, other)
+
+
+def power(x: Operand, exponent: Operand) -> Tensor:
+    """``x ** exponent``, element by element.
 
     Args:
-        x: a tensor; integers are converted to the default dtype.
-        exponent: a Python number, or a tensor of one element that needs no gradient.
+        x: a tensor, array or number.
+        exponent: another, whose shape broadcasts with that of ``x``. Of integers to integers the power is exact and
+            wraps around, and exponents may be 0 or more; with a float among them both become floats.
 
     Returns:
-        Gradient: ``dy * (n * x ** (n - 1))``, 0 for ``n = 0``.
+        Gradients: ``dy * (n * x ** (n - 1))``, 0 for ``n = 0``; to an exponent ``dy * (y * log(x))``, 0 for ``x = 0``.
 
     Raises:
-        TypeError: the exponent is no number.
+        TypeError: two float dtypes; something that is no operand.
+        ValueError: shapes that do not broadcast; an integer to a negative integer.
 
-    Source: ONNX operator Pow with a constant exponent.
+    Source: ONNX operator Pow.
 
     Example:
         >>> import lucid
-        >>> lucid.power(lucid.tensor([1.0, 2.0, 3.0]), 3)
-        tensor([ 1.,  8., 27.])
+        >>> lucid.power(lucid.tensor([1.0, 2.0, 3.0]), 3), 2 ** lucid.tensor([3, 62])
+        (tensor([ 1.,  8., 27.]), tensor([                  8, 4611686018427387904]))
     """
-    if isinstance(exponent, Tensor) and exponent.size == 1 and not exponent.requires_grad:
+    if isinstance(exponent, np.generic):
         exponent = exponent.item()
-    if not isinstance(exponent, numbers.Real):
-        raise TypeError(
-            f"exponent: got {type(exponent).__name__}; may be a number, or a tensor of one without gradient"
+    alone = isinstance(exponent, Tensor) and exponent._array.ndim == 0 and not exponent.requires_grad
+    if alone and isinstance(x, Tensor) and common_dtype("power", x, exponent) == x.dtype and x.dtype.kind == "f":
+        exponent = float(exponent.item())  # type: ignore[union-attr]
+    if is_number(exponent):
+        x = as_tensor(x)
+        if x.dtype.kind == "f" or isinstance(exponent, float):
+            return apply(Power(_float("power", exponent, x)), floating(x))
+        if exponent < 0:
+            raise ValueError(
+                f"exponent: got {exponent} for integers; may be 0 or more (convert the integers with .astype)"
+            )
+    x, n = operands("power", x, exponent)
+    if x.dtype.kind == "b":
+        return apply(IntegerPower(), cast_to(x, int64), cast_to(n, int64)).astype(bool)
+    return apply(PowerOf() if x.dtype.kind == "f" else IntegerPower(), x, n)
+
+
+def _float(name: str, value: Any, like: Tensor) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise out_of_range(name, value, like.dtype) from None
+
+
+class FloorDivide(Function):
+    name = "floor_divide"
+
+    def forward(self, be: Backend, a: Any, b: Any) -> Any:
+        self.shapes = a.shape, b.shape
+        if a.dtype.kind == "f":
+            return _divmod(be, a, b)[0]
+        _refuse_zero(be, self.name, b)
+        with np.errstate(all="ignore"):
+            return be.xp.asarray(be.xp.floor_divide(a, b))
+
+    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        return tuple([be.xp.zeros(shape, dy.dtype) for shape in self.shapes])
+
+
+class Remainder(Function):
+    name = "remainder"
+
+    def forward(self, be: Backend, a: Any, b: Any) -> Any:
+        self.saved = (a.shape, a, b)
+        if a.dtype.kind == "f":
+            return _divmod(be, a, b)[1]
+        _refuse_zero(be, self.name, b)
+        with np.errstate(all="ignore"):
+            return be.xp.asarray(be.xp.remainder(a, b))
+
+    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        shape, a, b = self.saved  # type: ignore[misc]
+        needs_a, needs_b = self.needs  # type: ignore[misc]
+        db = be.unary("neg", be.binary("mul", dy, _divmod(be, a, b)[0])) if needs_b else None
+        return unbroadcast(be, dy.copy(), shape) if needs_a else None, None if db is None else unbroadcast(
+            be, db, b.shape
         )
-    return apply(Power(float(exponent)), floating(x))
+
+
+def _divmod(be: Backend, a: Any, b: Any) -> tuple[Any, Any]:
+    """Floor of the quotient, and the remainder with the sign of ``b``, of floats.
+
+    ``fmod`` is exact, and each other step is one rounding of the law; so it is Python's ``divmod``, but that division
+    by 0 gives what ``/`` gives, and NaN.
+    """
+    xp = be.xp
+    shape = np.broadcast_shapes(a.shape, b.shape)
+    a, b = (xp.broadcast_to(part, shape).copy() for part in (a, b))
+    zero, one, half = (be.number(value, a.dtype) for value in (0.0, 1.0, 0.5))
+
+    def exactly(function: Any, *arrays: Any) -> Any:
+        """A function whose result the dtype holds, in float64: CuPy's own kernels drop subnormals of float32."""
+        with np.errstate(all="ignore"):
+            return be.convert(xp.asarray(function(*[be.convert(array, float64) for array in arrays])), a.dtype)
+
+    def chosen(condition: Any, yes: Any, no: Any) -> Any:
+        return xp.asarray(xp.where(condition, yes, no))
+
+    negative = be.compare("less", b, zero)
+    rest = exactly(xp.fmod, a, b)
+    turned = be.compare("not_equal", rest, zero) & (negative != be.compare("less", rest, zero))
+    whole = be.binary("div", be.binary("sub", a, rest), b)
+    whole = chosen(turned, be.binary("sub", whole, one), whole)
+    floor = exactly(xp.floor, whole)
+    up = be.compare("greater", be.binary("sub", whole, floor), half)
+    floor = chosen(up, be.binary("add", floor, one), floor)
+    quotient = be.binary("div", a, b)
+    floor = chosen(be.compare("equal", whole, zero), exactly(xp.copysign, xp.zeros_like(a), quotient), floor)
+    same = chosen(be.compare("equal", rest, zero), exactly(xp.copysign, xp.zeros_like(a), b), rest)
+    rest = chosen(turned, be.binary("add", rest, b), same)
+    return chosen(be.compare("equal", b, zero), quotient, floor), rest
+
+
+def _refuse_zero(be: Backend, name: str, divisor: Any) -> None:
+    def error(place: int, value: float) -> Exception:
+        return ZeroDivisionError(f"{name}: got the integer divisor 0 at position {place}")
+
+    flat = divisor.reshape(-1)
+    refuse_where(be, flat == 0, flat, error)
+
+
+def floor_divide(a: Operand, b: Operand) -> Tensor:
+    """``a // b``: the quotient rounded down, as Python has it. Arguments and errors as ``add``.
+
+    Of floats, division by 0 is that of ``/``. Gradients: 0.
+
+    Raises:
+        ZeroDivisionError: an integer divisor is 0. For tensors on a GPU it comes when a value is next read from there.
+        TypeError: booleans alone.
+
+    Source: Python's ``//``.
+
+    Example:
+        >>> import lucid
+        >>> lucid.floor_divide(lucid.tensor([7, -7]), 2)
+        tensor([ 3, -4])
+    """
+    return apply(FloorDivide(), *_numeric("floor_divide", a, b))
+
+
+def remainder(a: Operand, b: Operand) -> Tensor:
+    """``a % b``: ``a - (a // b) * b``, exactly, with the sign of ``b``. Arguments and errors as ``floor_divide``.
+
+    Of floats, the remainder by 0 is NaN. Gradients: ``dy`` and ``-(dy * (a // b))``. Source: Python's ``%``; ONNX
+    operator Mod for integers.
+
+    Example:
+        >>> import lucid
+        >>> lucid.remainder(lucid.tensor([7, -7]), 2)
+        tensor([1, 1])
+    """
+    return apply(Remainder(), *_numeric("remainder", a, b))
+
+
+def _numeric(name: str, a: Operand, b: Operand) -> tuple[Tensor, Tensor]:
+    x, y = operands(name, a, b)
+    if x.dtype.kind == "b":
+        raise TypeError(f"{name}: got booleans alone; convert one with .astype")
+    return x, y
 
 
 # -- one operand -----------------------------------------------------------------------------------------------------
@@ -335,7 +560,6 @@ def neg(x: Operand) -> Tensor:
 
 class Abs(Function):
     name = "abs"
-    keeps = (0,)
 
     def forward(self, be: Backend, x: Any) -> Any:
         self.saved = (x,)
@@ -361,6 +585,8 @@ class Sign(Function):
     name = "sign"
 
     def forward(self, be: Backend, x: Any) -> Any:
+        if x.dtype.kind == "b":
+            raise TypeError("sign: booleans have no sign; convert them with .astype")
         return be.sign(x)
 
     def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
@@ -380,7 +606,6 @@ def sign(x: Operand) -> Tensor:
 
 class Sqrt(Function):
     name = "sqrt"
-    keeps = (-1,)
 
     def forward(self, be: Backend, x: Any) -> Any:
         y = be.unary("sqrt", x)
@@ -405,7 +630,6 @@ def sqrt(x: Operand) -> Tensor:
 
 class Square(Function):
     name = "square"
-    keeps = (0,)
 
     def forward(self, be: Backend, x: Any) -> Any:
         self.saved = (x,)
@@ -429,7 +653,6 @@ def square(x: Operand) -> Tensor:
 
 class Reciprocal(Function):
     name = "reciprocal"
-    keeps = (-1,)
 
     def forward(self, be: Backend, x: Any) -> Any:
         y = be.unary("reciprocal", x)
@@ -454,7 +677,6 @@ def reciprocal(x: Operand) -> Tensor:
 
 class Exp(Function):
     name = "exp"
-    keeps = (-1,)
 
     def forward(self, be: Backend, x: Any) -> Any:
         y = be.unary("exp", x)
@@ -479,7 +701,6 @@ def exp(x: Operand) -> Tensor:
 
 class Log(Function):
     name = "log"
-    keeps = (0,)
 
     def forward(self, be: Backend, x: Any) -> Any:
         self.saved = (x,)
@@ -503,7 +724,6 @@ def log(x: Operand) -> Tensor:
 
 class Sigmoid(Function):
     name = "sigmoid"
-    keeps = (-1,)
 
     def forward(self, be: Backend, x: Any) -> Any:
         y = be.unary("sigmoid", x)
@@ -529,7 +749,6 @@ def sigmoid(x: Operand) -> Tensor:
 
 class Relu(Function):
     name = "relu"
-    keeps = (-1,)
 
     def forward(self, be: Backend, x: Any) -> Any:
         y = be.unary("relu", x) if x.dtype.kind == "f" else _unary(be, "relu", x)
@@ -557,7 +776,6 @@ def relu(x: Operand) -> Tensor:
 class Clip(Function):
     name = "clip"
     params = ("min_value", "max_value")
-    keeps = (0,)
 
     def __init__(self, min_value: float | None, max_value: float | None) -> None:
         self.min_value = min_value
@@ -582,13 +800,54 @@ class Clip(Function):
         return (be.xp.where(inside, dy, be.number(0.0, dy.dtype)),)
 
 
-def clip(x: Operand, min_value: float | None = None, max_value: float | None = None) -> Tensor:
+class ClipBetween(Function):
+    """``clip`` whose bounds are tensors (None: open)."""
+
+    name = "clip_between"
+
+    def forward(self, be: Backend, x: Any, low: Any, high: Any) -> Any:
+        self.saved = (x, low, high)
+        y = x if low is None else _binary(be, "maximum", x, low)
+        return y if high is None else _binary(be, "minimum", y, high)
+
+    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        x, low, high = self.saved  # type: ignore[misc]
+        needs_x, needs_low, needs_high = self.needs  # type: ignore[misc]
+        below = False if low is None else be.compare("less", x, low)
+        above = False if high is None else be.compare("greater", x, high)
+        both = low is not None and high is not None
+        crossed = be.compare("less", high, low) if both else False
+        open_ = be.compare("less", low, high) if both else True
+        outside = (x != x) | below | above
+
+        def where(taken: Any, like: Any) -> Any:
+            return unbroadcast(be, be.xp.where(taken, dy, be.number(0.0, dy.dtype)), like.shape)
+
+        return (
+            where(~outside, x) if needs_x else None,
+            where(below & open_, low) if needs_low else None,
+            where(above | crossed, high) if needs_high else None,
+        )
+
+
+def clip(x: Operand, min_value: Operand | None = None, max_value: Operand | None = None) -> Tensor:
     """``minimum(maximum(x, min_value), max_value)``; None leaves a side open.
 
-    Gradient: ``dy`` where ``min_value <= x <= max_value``, else 0. Source: ONNX operator Clip.
+    Args:
+        x: a tensor.
+        min_value: a number, or a tensor whose shape broadcasts with that of ``x``.
+        max_value: likewise. Integers between float bounds become floats.
+
+    Returns:
+        A tensor. Gradients: to ``x`` where ``min_value <= x <= max_value``; to ``min_value`` where ``x`` is below it,
+        and to ``max_value`` where ``x`` is above it; where the bounds are crossed all of it goes to ``max_value``,
+        whose value is taken; where they are equal ``min_value`` has none; else 0.
 
     Raises:
-        ValueError: both bounds are None.
+        ValueError: both bounds are None; shapes that do not broadcast.
+        TypeError: two float dtypes; a bound that is no number.
+
+    Source: ONNX operator Clip; ``torch.clamp`` for the gradients.
 
     Example:
         >>> import lucid
@@ -597,7 +856,33 @@ def clip(x: Operand, min_value: float | None = None, max_value: float | None = N
     """
     if min_value is None and max_value is None:
         raise ValueError("clip: got neither min_value nor max_value; needs at least one")
-    return apply(Clip(min_value, max_value), x)
+    x = as_tensor(x)
+    bounds: list[Any] = [
+        None if b is None else b.item() if isinstance(b, np.generic) else b for b in (min_value, max_value)
+    ]
+    if all(b is None or is_number(b) for b in bounds):
+        dtype = common_dtype("clip", x, *[b for b in bounds if b is not None])
+        x = cast_to(x, dtype)
+        if dtype.kind != "f":
+            bounds = _bounds_within(x, *bounds)
+        return apply(Clip(*bounds), x)
+    x, *given = promoted("clip", x, *[b for b in bounds if b is not None])
+    broadcast_shape("clip", x.shape, *[b.shape for b in given])
+    return apply(ClipBetween(), x, *[None if b is None else given.pop(0) for b in bounds])
+
+
+def _bounds_within(x: Tensor, low: Any, high: Any) -> list[Any]:
+    """Integer bounds that the dtype of ``x`` holds; one that no value can pass is none."""
+    if x.dtype.kind == "b":
+        return [low, high]
+    info = np.iinfo(x.dtype)
+    if (low is not None and low > info.max) or (high is not None and high < info.min):
+        raise out_of_range("clip", low if low is not None and low > info.max else high, x.dtype)
+    if low is not None and low < info.min:
+        low = info.min
+    if high is not None and high > info.max:
+        high = info.max
+    return [low, high]
 
 
 # -- choices ---------------------------------------------------------------------------------------------------------
@@ -605,7 +890,7 @@ def clip(x: Operand, min_value: float | None = None, max_value: float | None = N
 
 class Where(Function):
     name = "where"
-    keeps = (0,)
+    apart = (0,)
 
     def forward(self, be: Backend, condition: Any, a: Any, b: Any) -> Any:
         self.saved = (condition, a.shape, b.shape)

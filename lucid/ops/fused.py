@@ -13,7 +13,7 @@ from lucid.dtypes import float64
 from lucid.ops._function import Function, apply
 from lucid.ops._window import output_size
 from lucid.ops.convolution import Conv2d, settle
-from lucid.ops.normalization import BatchNorm, check_channels, run
+from lucid.ops.normalization import BatchNorm, check_channels, run, statistics_of, stored
 from lucid.tensor import Tensor
 
 __all__ = ["conv2d_add", "conv2d_norm_act", "norm_act"]
@@ -22,19 +22,19 @@ __all__ = ["conv2d_add", "conv2d_norm_act", "norm_act"]
 class NormAct(BatchNorm):
     """``relu(batch_norm(x) + residual)``; the residual may be None, and ``relu`` says whether there is one."""
 
-    adds = True
+    adds = floats = True
 
     def __init__(self, training: bool, momentum: float, eps: float, relu: bool) -> None:
         super().__init__(training, momentum, eps)
         self.relu = relu
-        self.keeps = (0, 1, -1) if relu else (0, 1)
         self.lent = () if relu else (5,)  # the residual's gradient is dy itself
 
     def forward(self, be: Backend, x: Any, gamma: Any, beta: Any, mean: Any, var: Any, residual: Any) -> Any:  # type: ignore[override]
         if self.training:
-            y, self.mean, self.var = be.norm_act_train(x, gamma, beta, self.eps, residual, self.relu)
+            y, mean, var = be.norm_act_train(x, gamma, beta, self.eps, residual, self.relu)
+            self.mean, self.var = statistics_of(be, x, mean, var)
         else:
-            self.mean, self.var = be.convert(mean, float64), be.convert(var, float64)
+            self.mean, self.var = stored(be, mean), stored(be, var)
             y = be.norm_act_eval(x, gamma, beta, self.mean, self.var, self.eps, residual, self.relu)
         self.saved = (x, gamma, y if self.relu else None)
         return y
@@ -70,6 +70,7 @@ class Conv2dNormAct(Function):
 
     name = "conv2d_norm_act"
     differentiable = False
+    floats = True
 
     def __init__(self, geometry: Any, eps: float, relu: bool, stamp: int | None) -> None:
         self.geometry = geometry

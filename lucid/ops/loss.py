@@ -21,8 +21,8 @@ _REDUCTIONS = ("none", "sum", "mean")
 
 class LogSoftmax(Function):
     name = "log_softmax"
+    floats = True
     params = ("axis",)
-    keeps = (-1,)
 
     def __init__(self, axis: int) -> None:
         self.axis = axis
@@ -80,8 +80,9 @@ class NllLoss(Function):
     """Of log-probabilities ``(N, C)`` and targets ``(N,)``, which have been checked."""
 
     name = "nll_loss"
+    floats = True
+    apart = (1,)
     params = ("ignore_index", "reduction")
-    keeps = (1, 2)
 
     def __init__(self, ignore_index: int, reduction: str) -> None:
         self.ignore_index = ignore_index

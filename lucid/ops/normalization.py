@@ -17,8 +17,8 @@ class BatchNorm(Function):
     """``training`` says whether the statistics are the batch's; they are left in ``mean`` and ``var`` (float64)."""
 
     name = "batch_norm"
+    floats = True
     params = ("training", "momentum", "eps")
-    keeps: tuple[int, ...] = (0, 1)
 
     def __init__(self, training: bool, momentum: float, eps: float) -> None:
         self.training = training
@@ -27,9 +27,10 @@ class BatchNorm(Function):
 
     def forward(self, be: Backend, x: Any, gamma: Any, beta: Any, running_mean: Any, running_var: Any) -> Any:
         if self.training:
-            y, self.mean, self.var = be.batch_norm_train(x, gamma, beta, self.eps)
+            y, mean, var = be.batch_norm_train(x, gamma, beta, self.eps)
+            self.mean, self.var = statistics_of(be, x, mean, var)
         else:
-            self.mean, self.var = be.convert(running_mean, float64), be.convert(running_var, float64)
+            self.mean, self.var = stored(be, running_mean), stored(be, running_var)
             y = be.batch_norm_eval(x, gamma, beta, self.mean, self.var, self.eps)
         self.saved = (x, gamma)
         return y
@@ -39,6 +40,18 @@ class BatchNorm(Function):
         grads = be.batch_norm_grad(dy, x, gamma, self.mean, self.var, self.eps, self.training)
         needs = self.needs or ()
         return tuple([grad if need else None for grad, need in zip(grads, needs, strict=False)])
+
+
+def statistics_of(be: Backend, x: Any, mean: Any, var: Any) -> tuple[Any, Any]:
+    """The batch's statistics for the backward pass: of no values 0 and 1 instead of NaN, so that sums over no terms are
+    0 there as everywhere."""
+    return (mean, var) if x.size else (be.xp.zeros_like(mean), be.xp.ones_like(var))
+
+
+def stored(be: Backend, statistic: Any) -> Any:
+    """A running statistic in float64: a copy, because training goes on changing it."""
+    wide = be.convert(statistic, float64)
+    return wide.copy() if wide is statistic else wide
 
 
 def batch_norm(

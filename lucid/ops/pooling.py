@@ -14,6 +14,7 @@ __all__ = ["adaptive_avg_pool2d", "avg_pool2d", "max_pool2d"]
 
 class MaxPool2d(Function):
     name = "max_pool2d"
+    floats = True
     params = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 
     def __init__(
@@ -78,14 +79,15 @@ def max_pool2d(
         stride: the distance between windows; None is the window's size.
         padding: how far windows reach beyond the image, at most half of the window; nothing there is ever the largest.
         dilation: the distance between the elements of a window.
-        ceil_mode: whether a last window that reaches beyond the padded image counts.
+        ceil_mode: whether a last window that begins on the image and reaches beyond the padding counts.
         return_indices: whether to return also where each element was found, as ``h * W + w``, int64.
 
     Returns:
         ``(N, C, OH, OW)``. Gradient: ``dy`` to the first largest element of each window.
 
     Raises:
-        ValueError: another rank, a window larger than the padded image, padding of more than half a window.
+        ValueError: another rank, a window larger than the padded image (with ``ceil_mode``, where it reaches beyond by
+            the stride or more), padding of more than half a window.
 
     Source: ONNX operator MaxPool.
 
@@ -101,7 +103,7 @@ def max_pool2d(
     y = apply(function, input)
     if not return_indices:
         return y
-    return y, wrap(function.saved[0].astype("int64", copy=False), input.device)  # type: ignore[index]
+    return y, wrap(function.saved[0].astype("int64"), input.device)  # type: ignore[index]
 
 
 def _windows(
@@ -126,6 +128,7 @@ def _windows(
 
 class AvgPool2d(Function):
     name = "avg_pool2d"
+    floats = True
     params = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")
 
     def __init__(
@@ -168,7 +171,7 @@ def avg_pool2d(
         kernel_size: the window's size: a number or a pair (vertical, horizontal).
         stride: the distance between windows; None is the window's size.
         padding: zeros around the image, at most half of the window.
-        ceil_mode: whether a last window that reaches beyond the padded image counts.
+        ceil_mode: whether a last window that begins on the image and reaches beyond the padding counts.
         count_include_pad: whether a window's mean counts the padding's zeros.
 
     Returns:
@@ -192,6 +195,7 @@ def avg_pool2d(
 
 class AdaptiveAvgPool2d(Function):
     name = "adaptive_avg_pool2d"
+    floats = True
     params = ("output_size",)
 
     def __init__(self, output_size: Pair) -> None:

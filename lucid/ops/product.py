@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from lucid.backends import Backend
-from lucid.ops._common import broadcast_shape, floating, unbroadcast
+from lucid.ops._common import broadcast_shape, unbroadcast
 from lucid.ops._function import Function, apply
+from lucid.ops._promotion import promoted
 from lucid.tensor import Operand, Tensor
 
 __all__ = ["dot", "linear", "matmul"]
@@ -14,7 +15,7 @@ __all__ = ["dot", "linear", "matmul"]
 
 class MatMul(Function):
     name = "matmul"
-    keeps = (0, 1)
+    floats = True
 
     def forward(self, be: Backend, a: Any, b: Any) -> Any:
         self.shapes = a.shape, b.shape
@@ -38,6 +39,16 @@ class MatMul(Function):
         )
 
 
+class IntegerMatMul(Function):
+    """Of integers: exact, wrapping around where a sum leaves the dtype."""
+
+    name = "matmul"
+    differentiable = False
+
+    def forward(self, be: Backend, a: Any, b: Any) -> Any:
+        return be.xp.asarray(be.xp.matmul(a, b))
+
+
 def matmul(a: Operand, b: Operand) -> Tensor:
     """The matrix product ``y[..., m, n] = sum over k of a[..., m, k] * b[..., k, n]``.
 
@@ -51,16 +62,17 @@ def matmul(a: Operand, b: Operand) -> Tensor:
 
     Raises:
         ValueError: an operand without axes, another ``K``, or leading axes that do not broadcast.
-        TypeError: two float dtypes.
+        TypeError: two float dtypes, or booleans alone.
 
-    Source: ONNX operator MatMul.
+    Integers are multiplied and added exactly in their common dtype, and wrap around where a sum leaves it; beside
+    floats they are converted. Source: ONNX operator MatMul.
 
     Example:
         >>> import lucid
         >>> lucid.matmul(lucid.tensor([[1.0, 2.0], [3.0, 4.0]]), lucid.tensor([1.0, 1.0]))
         tensor([3., 7.])
     """
-    x, y = floating(a), floating(b)
+    x, y = promoted("matmul", a, b)
     if not x.ndim or not y.ndim:
         raise ValueError(f"matmul: got shapes {x.shape} and {y.shape}; both operands need an axis")
     if x.shape[-1] != y.shape[-2 if y.ndim > 1 else -1]:
@@ -70,7 +82,9 @@ def matmul(a: Operand, b: Operand) -> Tensor:
         )
     if x.ndim > 2 or y.ndim > 2:
         broadcast_shape("matmul", x.shape[:-2], y.shape[:-2])
-    return apply(MatMul(), x, y)
+    if x.dtype.kind == "b":
+        raise TypeError("matmul: got booleans, which have no sums; convert one with .astype")
+    return apply(MatMul() if x.dtype.kind == "f" else IntegerMatMul(), x, y)
 
 
 def dot(a: Operand, b: Operand) -> Tensor:
@@ -84,7 +98,7 @@ def dot(a: Operand, b: Operand) -> Tensor:
         >>> lucid.dot(lucid.tensor([1.0, 2.0]), lucid.tensor([3.0, 4.0]))
         tensor(11.)
     """
-    x, y = floating(a), floating(b)
+    x, y = promoted("dot", a, b)
     if x.ndim > 2 or y.ndim > 2:
         raise ValueError(f"dot: got shapes {x.shape} and {y.shape}; both may have at most two axes (matmul takes more)")
     return matmul(x, y)
@@ -92,7 +106,7 @@ def dot(a: Operand, b: Operand) -> Tensor:
 
 class Linear(Function):
     name = "linear"
-    keeps = (0, 1)
+    floats = True
 
     def forward(self, be: Backend, x: Any, weight: Any, bias: Any) -> Any:
         self.source = x.shape

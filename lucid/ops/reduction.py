@@ -139,8 +139,6 @@ def var(x: Operand, axis: Any = None, keepdims: bool = False, correction: int = 
 class _Extreme(_Reduce):
     """``max`` and ``min``; elements that share the extreme share its gradient evenly."""
 
-    keeps = (0, -1)
-
     def forward(self, be: Backend, x: Any) -> Any:
         if builtins.any(x.shape[i] == 0 for i in self.axis):
             raise ValueError(f"{self.name}: got shape {x.shape} and axis {self.axis}; there is no element to take")

@@ -18,7 +18,8 @@ from lucid.device import move
 from lucid.dtypes import as_dtype
 from lucid.ops._common import Shape, all_axes, broadcast_shape, one_axis, unbroadcast
 from lucid.ops._function import EVERY_INPUT, Function, apply
-from lucid.tensor import Operand, Tensor, _plain_index, as_tensor
+from lucid.ops._promotion import promoted
+from lucid.tensor import SHARED, Operand, Tensor, _plain_index, as_tensor
 
 __all__ = [
     "broadcast_to",
@@ -150,7 +151,8 @@ def squeeze(x: Operand, axis: Any = None) -> Tensor:
         (3,)
     """
     x = as_tensor(x)
-    axes = all_axes("squeeze", axis, x.ndim)
+    none = isinstance(axis, Sequence) and not axis  # no axis at all, unlike in a reduction
+    axes = () if none else all_axes("squeeze", axis, x.ndim)
     return apply(Reshape(tuple(n for i, n in enumerate(x.shape) if n != 1 or i not in axes)), x)
 
 
@@ -311,11 +313,19 @@ class Concatenate(Function):
         return tuple(pieces)
 
 
+def _parts(tensors: Sequence[Any]) -> list[Tensor]:
+    """Several tensors in their common dtype."""
+    parts = [as_tensor(t) for t in tensors]
+    if not parts:
+        raise ValueError("tensors: got none; must be at least one")
+    return promoted("concatenate", *parts)
+
+
 def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     """The tensors one behind the other along ``axis``.
 
     Args:
-        tensors: at least one; all shapes agree but for ``axis``.
+        tensors: at least one; all shapes agree but for ``axis``. Integers beside floats take the float dtype.
         axis: an existing axis.
 
     Returns:
@@ -332,9 +342,7 @@ def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
         >>> lucid.concatenate([lucid.zeros(2), lucid.ones(1)])
         tensor([0., 0., 1.])
     """
-    parts = [as_tensor(t) for t in tensors]
-    if not parts:
-        raise ValueError("tensors: got none; must be at least one")
+    parts = _parts(tensors)
     place = one_axis("concatenate", axis, parts[0].ndim)
     rest = [(*t.shape[:place], *t.shape[place + 1 :]) for t in parts]
     for part, shape in zip(parts, rest, strict=True):
@@ -357,7 +365,7 @@ def stack(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
         tensor([[0., 1.],
                 [0., 1.]])
     """
-    parts = [as_tensor(t) for t in tensors]
+    parts = _parts(tensors)
     if builtins.any(t.shape != parts[0].shape for t in parts):
         raise ValueError(f"stack: shapes {', '.join(str(t.shape) for t in parts)} must be equal")
     return concatenate([unsqueeze(t, axis) for t in parts], axis)
@@ -611,4 +619,5 @@ def detach(x: Tensor) -> Tensor:
     """
     out = apply(Detach(), x)
     out._version = x._version_cell()
+    out._version[SHARED] = True
     return out

@@ -46,10 +46,15 @@ class LRScheduler:
         raise NotImplementedError(f"{type(self).__name__} does not define _rate")
 
     def step(self) -> None:
-        """Go to the next epoch and set its rates."""
+        """Go to the next epoch and set its rates, also of groups that were added since: theirs follow the formula of
+        this epoch, from their own rate."""
         self.last_epoch += 1
-        for i, (group, base) in enumerate(zip(self.optimizer.param_groups, self.base_lrs, strict=True)):
-            group["lr"] = self._rate(base, self.last_epoch, i)
+        groups = self.optimizer.param_groups
+        for group in groups[len(self.base_lrs) :]:  # added since
+            self.base_lrs.append(group.setdefault("initial_lr", group["lr"]))
+        rates = [self._rate(base, self.last_epoch, i) for i, base in enumerate(self.base_lrs)]
+        for group, rate in zip(groups, rates, strict=True):
+            group["lr"] = rate
 
     def get_last_lr(self) -> list[float]:
         """The rate of each group now."""
@@ -65,9 +70,12 @@ class LRScheduler:
         Raises:
             ValueError: another number of groups.
         """
-        rates = list(state_dict["base_lrs"])
-        if len(rates) != len(self.base_lrs):
-            raise ValueError(f"state_dict: has {len(rates)} groups; the optimizer has {len(self.base_lrs)}")
+        if not isinstance(state_dict, Mapping) or not {"base_lrs", "last_epoch"} <= set(state_dict):
+            held = sorted(map(str, state_dict)) if isinstance(state_dict, Mapping) else type(state_dict).__name__
+            raise ValueError(f"state_dict: got {held}; must hold 'base_lrs' and 'last_epoch', as state_dict() returns")
+        rates, groups = list(state_dict["base_lrs"]), self.optimizer.param_groups
+        if len(rates) != len(groups):
+            raise ValueError(f"state_dict: has {len(rates)} groups; the optimizer has {len(groups)}")
         self.base_lrs = rates
         self.last_epoch = int(state_dict["last_epoch"]) - 1
         self.step()
@@ -99,11 +107,30 @@ class LambdaLR(LRScheduler):
         lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]],
         last_epoch: int = -1,
     ) -> None:
-        count = len(optimizer.param_groups)
-        self.lr_lambdas = list(lr_lambda) if isinstance(lr_lambda, Sequence) else [lr_lambda] * count
-        if len(self.lr_lambdas) != count:
-            raise ValueError(f"lr_lambda: got {len(self.lr_lambdas)} functions; the optimizer has {count} groups")
+        self._of_all = None if isinstance(lr_lambda, Sequence) else lr_lambda
+        self.lr_lambdas = list(lr_lambda) if isinstance(lr_lambda, Sequence) else []
+        if self._of_all is None and isinstance(optimizer, Optimizer):
+            self._refuse_another_count(len(optimizer.param_groups))
         super().__init__(optimizer, last_epoch)
+
+    def _refuse_another_count(self, count: int) -> None:
+        if len(self.lr_lambdas) != count:
+            raise ValueError(
+                f"lr_lambda: got {len(self.lr_lambdas)} functions; the optimizer has {count} groups "
+                "(after add_param_group, append to lr_lambdas)"
+            )
+
+    def step(self) -> None:
+        """Go to the next epoch and set its rates.
+
+        Raises:
+            ValueError: a group was added, and each group has a function of its own; the epoch has not changed then.
+        """
+        count = len(self.optimizer.param_groups)
+        if self._of_all is not None:
+            self.lr_lambdas += [self._of_all] * (count - len(self.lr_lambdas))
+        self._refuse_another_count(count)
+        super().step()
 
     def _rate(self, base: float, epoch: int, group: int) -> float:
         return base * self.lr_lambdas[group](epoch)

@@ -10,7 +10,7 @@ from lucid.backends import backend_for
 from lucid.device import move
 from lucid.nn.parameter import Parameter
 from lucid.ops.creation import zeros_like
-from lucid.tensor import Tensor, wrap
+from lucid.tensor import Tensor, misfit_of_grad, wrap
 
 __all__ = ["Optimizer"]
 
@@ -47,24 +47,41 @@ class Optimizer:
             self.add_param_group(group)
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
-        """Add parameters with settings of their own; settings that ``group`` lacks are the defaults."""
+        """Add parameters with settings of their own; settings that ``group`` lacks are the defaults.
+
+        A schedule takes the group in at its next step: the group's rate is then the formula of its own ``lr``.
+
+        Raises:
+            TypeError: ``group`` is no dict, or what it holds are no parameters.
+            ValueError: no ``"params"``, an unknown setting, one that makes no sense, or a parameter given twice.
+        """
+        if not isinstance(group, Mapping):
+            raise TypeError(f"group: got {type(group).__name__}; must be a dict with 'params' and settings")
+        if "params" not in group:
+            raise ValueError(f"group: got {sorted(map(str, group))}; must have 'params'")
         new = {**self.defaults, **group}
         given = new["params"]
+        if isinstance(given, str | set | frozenset) or not isinstance(given, Tensor | Iterable):
+            raise TypeError(f"params: got {type(given).__name__}; must be a parameter or parameters in an order")
         params = [given] if isinstance(given, Tensor) else list(given)
+        if not params:
+            raise ValueError("params: got none; must be at least one parameter")
         known = {id(p) for each in self.param_groups for p in each["params"]}
         for param in params:
             if not isinstance(param, Tensor):
-                raise TypeError(f"params: got {type(param).__name__}; must be parameters")
+                raise TypeError(f"params: got {type(param).__name__}; must be parameters, as module.parameters() gives")
             if not param.is_leaf:
                 raise TypeError("params: got the result of an operation; must be leaves, such as a module's parameters")
             if id(param) in known:
                 raise ValueError("params: a parameter is given twice")
             known.add(id(param))
-        unknown = [name for name in group if name != "params" and name not in self.defaults]
+        unknown = [name for name in group if name not in ("params", "initial_lr") and name not in self.defaults]
         if unknown:
             raise ValueError(f"params: got settings {unknown}; may be {', '.join(self.defaults)}")
         new["params"] = params
         self._check(new)
+        if any("initial_lr" in other for other in self.param_groups):  # there is a schedule
+            new.setdefault("initial_lr", new["lr"])
         self.param_groups.append(new)
 
     def _check(self, group: dict[str, Any]) -> None:
@@ -98,12 +115,9 @@ class Optimizer:
                 loss = closure()
         work = [(p, group) for group in self.param_groups for p in group["params"] if p.grad is not None]
         for param, _ in work:
-            grad = param.grad
-            if grad.shape != param.shape or grad.dtype != param.dtype or grad.device != param.device:
-                raise ValueError(
-                    f"grad: got {grad.dtype} of shape {grad.shape} on {grad.device!r} for a parameter "
-                    f"{param.dtype} of shape {param.shape} on {param.device!r}"
-                )
+            problem = misfit_of_grad(param, param.grad)
+            if problem:
+                raise ValueError(problem)
         for param, group in work:
             state = self.state.setdefault(param, {})
             _follow(param, state)
@@ -136,6 +150,9 @@ class Optimizer:
         Raises:
             ValueError: other groups, or a memory whose shape is not its parameter's; nothing has been changed then.
         """
+        if not isinstance(state_dict, Mapping) or not {"param_groups", "state"} <= set(state_dict):
+            held = sorted(map(str, state_dict)) if isinstance(state_dict, Mapping) else type(state_dict).__name__
+            raise ValueError(f"state_dict: got {held}; must hold 'param_groups' and 'state', as state_dict() returns")
         groups, params = state_dict["param_groups"], self._all_params()
         sizes = [len(group["params"]) for group in groups]
         own = [len(group["params"]) for group in self.param_groups]

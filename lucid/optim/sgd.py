@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterable
 from typing import Any
 
@@ -63,6 +64,8 @@ class SGD(Optimizer):
 
     def _check(self, group: dict[str, Any]) -> None:
         for name in ("lr", "momentum", "weight_decay"):
+            if isinstance(group[name], bool) or not isinstance(group[name], numbers.Real | Tensor):
+                raise TypeError(f"{name}: got {group[name]!r}; may be a number of 0 or more")
             if not group[name] >= 0:
                 raise ValueError(f"{name}: got {group[name]}; may be 0 or more")
         if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):

@@ -152,6 +152,104 @@ def clip(low: float | None, high: float | None) -> list[Row]:
     return [*unary(f"clip{low},{high}", ours, theirs, kind="apart", operation=lucid.clip), ties]
 
 
+def clip_between() -> list[Row]:
+    """Bounds that are tensors: of every shape, one of them open, crossed, and equal to the operand."""
+    rows = []
+    for x, low, high in [
+        ((4, 9), (4, 9), (4, 9)),
+        ((4, 9), (9,), ()),
+        ((3, 1), (1, 4), (3, 4)),
+        ((), (), ()),
+        ((0,), (1,), ()),
+    ]:
+        given = Given(x), Given(low), Given(high)
+        name = f"clip-{shape_name(x)}-between-{shape_name(low)}-{shape_name(high)}"
+        rows.append(Row(name, lucid.clip, lucid.clip, torch.clamp, given, sums=True))
+    two = Given((4, 9), "apart"), Given((9,))
+    rows += [
+        Row(
+            "clip-above", lucid.clip, lambda x, b: lucid.clip(x, b), lambda x, b: torch.clamp(x, min=b), two, sums=True
+        ),
+        Row(
+            "clip-below",
+            lucid.clip,
+            lambda x, b: lucid.clip(x, None, b),
+            lambda x, b: torch.clamp(x, max=b),
+            two,
+            sums=True,
+        ),
+        Row(
+            "clip-mixed",
+            lucid.clip,
+            lambda x, b: lucid.clip(x, -1, b),
+            lambda x, b: x.clamp(torch.full_like(b, -1), b),
+            two,
+            sums=True,
+        ),
+        Row("clip-between-ties", lucid.clip, lucid.clip, torch.clamp, (Given((9, 9), "ties"),) * 3, smooth=False),
+    ]
+    return rows
+
+
+def power_of() -> list[Row]:
+    """Exponents that are tensors; PyTorch in float64, narrowed at the end."""
+
+    def theirs(x: torch.Tensor, n: torch.Tensor) -> torch.Tensor:
+        return torch.pow(x.double(), n.double()).to(x.dtype)
+
+    rows = [
+        Row(
+            f"power-{shape_name(a)}-{shape_name(b)}",
+            lucid.power,
+            lucid.power,
+            theirs,
+            (Given(a, "positive"), Given(b)),
+            sums=True,
+        )
+        for a, b in PAIRS_OF_SHAPES
+    ]
+    whole = Given(fixed=np.array([-3.0, -1.0, 0.0, 1.0, 2.0, 5.0]))
+    rows.append(
+        Row(
+            "power-whole",
+            lucid.power,
+            lucid.power,
+            theirs,
+            (Given((4, 6), "apart"), Given(fixed=whole.fixed, grad=False)),
+            smooth=False,
+        )
+    )
+    rows.append(
+        Row(
+            "power-of-number",
+            lucid.power,
+            lambda n: 2.5**n,
+            lambda n: 2.5 ** n.double() if n.dtype == torch.float64 else (2.5 ** n.double()).float(),
+            (Given((4, 6)),),
+        )
+    )
+    return rows
+
+
+def divided_whole() -> list[Row]:
+    """``//`` and ``%`` as Python has them. PyTorch has no gradient of ``//``: it is 0."""
+
+    def floor(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return torch.floor_divide(a.detach(), b.detach()) + 0 * (a.detach() * 0 + b.detach() * 0)
+
+    rows = []
+    for a, b in PAIRS_OF_SHAPES:
+        given = Given(a, "apart"), Given(b, "positive")
+        name = f"{shape_name(a)}-{shape_name(b)}"
+        rows.append(
+            Row(f"remainder-{name}", lucid.remainder, lucid.remainder, torch.remainder, given, smooth=False, sums=True)
+        )
+        rows.append(
+            Row(f"floor_divide-{name}", lucid.floor_divide, lucid.floor_divide, floor, given, smooth=False, sums=True)
+        )
+    return rows
+
+
 def masks() -> list[Row]:
     """``where`` and ``masked_fill``, whose condition is an input without gradient."""
     even = [[True, False, True, True], [False, False, True, False], [True, True, False, True]]
@@ -260,6 +358,9 @@ ROWS = [
     ),
     *[row for exponent in EXPONENTS for row in power(exponent)],
     *clip(-1.0, 1.0),
+    *clip_between(),
+    *power_of(),
+    *divided_whole(),
     *clip(None, 1.0),
     *clip(-1.0, None),
     *masks(),

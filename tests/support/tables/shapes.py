@@ -125,6 +125,14 @@ def joined() -> list[Row]:
             (2, 3, 4, 4),
             (2, 1, 4, 4),
         ),
+        row(
+            "integers",
+            lucid.concatenate,
+            lambda a, b: lucid.cat([b, a]),
+            lambda a, b: torch.cat([b, a]),
+            (2, 3),
+            Given(fixed=np.array([[1, -2, 3]]), grad=False),
+        ),
         row("twice", lucid.concatenate, lambda a: lucid.cat([a, a * 2, a]), lambda a: torch.cat([a, a * 2, a]), (2, 3)),
         row("first", lucid.stack, lambda *t: lucid.stack(t), lambda *t: torch.stack(t), (2, 3), (2, 3)),
         row("last", lucid.stack, lambda *t: lucid.stack(t, -1), lambda *t: torch.stack(t, -1), (2, 3), (2, 3), (2, 3)),
@@ -199,6 +207,9 @@ def indexed() -> list[Row]:
         row(name, lucid.getitem, lambda x, i=index: x[i], lambda x, i=index: theirs(x, i), (4, 5))
         for name, index in cases.items()
     ]
+    for name, index in [("by-integers", [0, 2, 0, -1]), ("by-mask", [True, False, True, True])]:  # an input like others
+        given = (4, 5), Given(fixed=np.array(index), grad=False)
+        rows.append(row(name, lucid.getitem, lambda x, i: x[i], lambda x, i: x[i], *given))
     backwards = (slice(None, None, -1), slice(None, None, -2))
     rows.append(row("backwards", lucid.getitem, lambda x: x[backwards], lambda x: x.flip(0, 1)[:, ::2], (4, 5)))
     many = np.random.default_rng(5).integers(0, 3, 400)
