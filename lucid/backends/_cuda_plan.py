@@ -60,8 +60,8 @@ class CudaPlan:
         return self._memory[0][place : place + prod(shape)].reshape(shape)
 
     def _kept(self, array: Any) -> Array | None:
-        """A constant, on the device."""
-        return None if array is None else self._xp.asarray(np.ascontiguousarray(array))
+        """A constant, on the device: a copy of the plan's own, which is made of what the parameters are now."""
+        return None if array is None else self._xp.array(np.ascontiguousarray(array), copy=True)
 
     def to_channels_last(self, n: int, channels: int, pixels: int, x: int, y: int) -> None:
         shapes = (n, channels, pixels), (n, pixels, channels)

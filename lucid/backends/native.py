@@ -7,7 +7,6 @@ This file decides layouts and allocates results; ``lucid/kernels`` computes. Ima
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from math import prod
@@ -15,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from lucid.backends.base import Array, FusedBackend, Pair, dense_order
+from lucid.backends._settings import choice, extension
+from lucid.backends.base import Array, FusedBackend, Pair, dense_order, index_dtype
 
 try:
-    import _lucid_native as _native
+    _native: Any = extension()
 except ImportError as error:
     raise ImportError(f"its compiled extension did not load ({error})") from error
 
@@ -121,7 +121,9 @@ class NativePlan:
         self.scale_channels = self._plan.scale_channels
 
     def _kept(self, array: Array | None) -> Array | None:
-        array = _dense(array)
+        """A copy of the plan's own: a plan is made of what the parameters are now."""
+        if array is not None:
+            array = np.array(array, order="C")
         self._arrays.append(array)
         return array
 
@@ -228,8 +230,8 @@ class NativeBackend(FusedBackend):
 
     def __init__(self) -> None:
         self._panels = _Panels()
-        chosen = os.environ.get("LUCID_ISA")
-        if chosen:
+        chosen = choice("LUCID_ISA", _native.isa_names(), ", which this processor can run")
+        if chosen is not None:
             _native.set_isa(chosen)
 
     def number(self, value: float, dtype: Any) -> Array:
@@ -544,7 +546,7 @@ class NativeBackend(FusedBackend):
     ) -> tuple[Array, Array]:
         n, c, _, _ = x.shape
         stored, y = _new_images((n, c, *output), x.dtype)
-        index, index_shaped = _new_images((n, c, *output), np.int32)
+        index, index_shaped = _new_images((n, c, *output), index_dtype(x.shape))
         _native.max_pool(
             self._pool_sizes(x.shape, output, kernel, stride, padding, dilation), _images(x), stored, index
         )
@@ -553,7 +555,8 @@ class NativeBackend(FusedBackend):
     def max_pool2d_grad(self, dy: Array, index: Array, input_shape: tuple[int, ...]) -> Array:
         stored, dx = _new_images(input_shape, dy.dtype)
         sizes = self._pool_sizes(input_shape, dy.shape[2:], (1, 1), (1, 1), (0, 0))
-        _native.max_pool_grad(sizes, _images(dy), _images(index).astype(np.int32, copy=False), stored)
+        chosen = _images(index).astype(index_dtype(input_shape), copy=False)
+        _native.max_pool_grad(sizes, _images(dy), chosen, stored)
         return dx
 
     def avg_pool2d(

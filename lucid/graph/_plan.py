@@ -7,6 +7,7 @@ convolution applies the roundings that the single operations would apply, in the
 
 from __future__ import annotations
 
+import copy
 import threading
 from dataclasses import dataclass
 from math import prod
@@ -77,8 +78,8 @@ class InferencePlan:
         self.arena_bytes = layout.elements * self.dtype.itemsize
         self._plan = backend.plan(layout.elements, self.dtype)
         self._model = None
-        if self._plan is None:  # this backend has no plans: the model itself computes the same bits
-            self._model = model
+        if self._plan is None:  # this backend has no plans: a copy of the model computes the same bits
+            self._model = _frozen(model)
             return
         builder = _Builder(graph, self._plan, layout, backend)
         for step in steps:
@@ -103,6 +104,14 @@ class InferencePlan:
             f"InferencePlan({self.dtype}{list(self.input_shape)} -> {list(self.output_shape)}, "
             f"{len(self.steps)} steps, {self.arena_bytes / 2**20:.1f} MiB arena)"
         )
+
+
+def _frozen(model: Module) -> Module:
+    """A copy of ``model`` as it is now, without hooks, which a plan does not call."""
+    frozen = copy.deepcopy(model)
+    for part in frozen.modules():
+        part._forward_pre_hooks = part._forward_hooks = part._backward_hooks = None
+    return frozen
 
 
 def _eager(model: Module, x: Tensor) -> Tensor:

@@ -6,6 +6,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <new>
 #include <string>
 #include <vector>
 
@@ -142,6 +143,7 @@ NB_MODULE(_lucid_native, m) {
     m.def("set_isa", &set_isa);
     m.def("num_threads", &num_threads);
     m.def("set_num_threads", [](int n) {
+        if (n < 1) throw nb::value_error("threads: may be at least 1");
         nb::gil_scoped_release release;
         set_num_threads(n);
     });
@@ -149,7 +151,11 @@ NB_MODULE(_lucid_native, m) {
     // A new array of memory from the store, into which it goes back when nobody has the array any more.
     m.def("empty", [](const std::vector<size_t>& shape, bool wide) {
         size_t bytes = wide ? sizeof(double) : sizeof(float);
-        for (const size_t n : shape) bytes *= n;
+        bool nothing = false;
+        for (const size_t n : shape) nothing = nothing || n == 0;
+        for (const size_t n : shape)
+            if (!nothing && __builtin_mul_overflow(bytes, n, &bytes)) throw std::bad_alloc();
+        if (nothing) bytes = 0;
         struct Owner {
             void* memory;
             size_t bytes;
@@ -256,11 +262,17 @@ NB_MODULE(_lucid_native, m) {
 
     m.def("max_pool", [](const Sizes& sizes, In x, Out y, Out index) {
         const Pool s = pool_of(sizes, false, false);
-        LUCID_RUN(x, kernels.max_pool(s, in<T>(x), out<T>(y), out<int32_t>(index)));
+        if (index.dtype() == nb::dtype<int64_t>())
+            LUCID_RUN(x, kernels.max_pool_wide(s, in<T>(x), out<T>(y), out<int64_t>(index)));
+        else
+            LUCID_RUN(x, kernels.max_pool(s, in<T>(x), out<T>(y), out<int32_t>(index)));
     });
     m.def("max_pool_grad", [](const Sizes& sizes, In dy, In index, Out dx) {
         const Pool s = pool_of(sizes, false, false);
-        LUCID_RUN(dy, kernels.max_pool_grad(s, in<T>(dy), in<int32_t>(index), out<T>(dx)));
+        if (index.dtype() == nb::dtype<int64_t>())
+            LUCID_RUN(dy, kernels.max_pool_grad_wide(s, in<T>(dy), in<int64_t>(index), out<T>(dx)));
+        else
+            LUCID_RUN(dy, kernels.max_pool_grad(s, in<T>(dy), in<int32_t>(index), out<T>(dx)));
     });
     m.def("avg_pool", [](const Sizes& sizes, bool include_pad, bool adaptive, In x, Out y) {
         const Pool s = pool_of(sizes, include_pad, adaptive);
