@@ -268,9 +268,11 @@ def configurations(
     for isa in isas or ():
         if isa not in known:
             raise UsageError(f"isa: got {isa!r}; this processor has {', '.join(known) or 'no native kernels'}")
-    counts = sorted({1, os.cpu_count() or 1}) if threads is None else threads
-    if any(count < 1 for count in counts):
-        raise UsageError(f"threads: got {', '.join(map(str, counts))}; each must be at least 1")
+    from lucid.device import MOST_THREADS, THREADS
+
+    counts = sorted({1, min(os.cpu_count() or 1, MOST_THREADS)}) if threads is None else threads
+    if not counts or any(not 1 <= count <= MOST_THREADS for count in counts):
+        raise UsageError(f"threads: got {', '.join(map(str, counts))}; each must be {THREADS}")
     hows: tuple[How, ...] = ("eager", "plan") if plan else ("eager",)
     return [Configuration("native", isa, count, how) for isa in isas or known for count in counts for how in hows]
 

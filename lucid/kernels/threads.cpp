@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -69,10 +70,27 @@ struct Worker {
     bool asleep = false;
 };
 
+// Address space that stacks of threads may not take: what the threads are to work on needs some, too.
+class Room {
+  public:
+    Room() : place_(mmap(nullptr, BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)) {}
+    ~Room() {
+        if (found()) munmap(place_, BYTES);
+    }
+    Room(const Room&) = delete;
+    bool found() const { return place_ != MAP_FAILED; }
+
+  private:
+    static constexpr size_t BYTES = size_t(64) << 20;
+    void* const place_;
+};
+
 class Pool {
   public:
     // Fewer workers where the system does not let more threads be made (memory, a limit of processes).
     explicit Pool(int threads) {
+        const Room room;
+        if (!room.found()) return;
         try {
             workers_.reserve(size_t(threads));  // so that nothing can fail once a thread runs
             for (int i = 1; i < threads; ++i) {
