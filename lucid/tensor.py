@@ -758,14 +758,14 @@ class _Version(list[Any]):
     or copied deeply is given a new one, and tensors that shared one share that."""
 
     def __reduce__(self) -> Any:
-        return _fresh, (self[1],)
+        return _fresh, (self[1:],)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Version:
-        return _fresh(self[1])
+        return _fresh(self[1:])
 
 
-def _fresh(seen: bool) -> _Version:
-    return _Version((next(_versions), seen))
+def _fresh(rest: list[Any]) -> _Version:
+    return _Version((next(_versions), *rest))
 
 
 def tensor(
