@@ -94,9 +94,11 @@ class InferencePlan:
             raise ValueError(
                 f"input: got {x.dtype} of shape {x.shape}; the plan takes {self.dtype} of shape {self.input_shape}"
             )
-        if self._model is not None:
-            return _eager(self._model, x)
         with self._lock:
+            if self._model is not None:
+                with no_grad():
+                    output: Tensor = self._model(x)
+                return output
             return wrap(self._plan.run(x._array, self.output_shape), self._device)
 
     def __repr__(self) -> str:
@@ -107,22 +109,11 @@ class InferencePlan:
 
 
 def _frozen(model: Module) -> Module:
-    """A copy of ``model`` as it is now, without hooks, which a plan does not call."""
-    frozen = copy.deepcopy(model)
+    """A copy of ``model`` as it is now, in eval mode, without hooks, which a plan does not call."""
+    frozen = copy.deepcopy(model).eval()
     for part in frozen.modules():
         part._forward_pre_hooks = part._forward_hooks = part._backward_hooks = None
     return frozen
-
-
-def _eager(model: Module, x: Tensor) -> Tensor:
-    modes = [(part, part.training) for part in model.modules()]
-    try:
-        model.eval()
-        with no_grad():
-            return model(x)
-    finally:
-        for part, training in modes:
-            part.training = training
 
 
 # -- fusion ----------------------------------------------------------------------------------------------------------
