@@ -210,3 +210,51 @@ def test_a_plan_does_not_follow_its_model(backend: str) -> None:
     assert bits(plan(x).numpy()) == before
     assert called == []
     assert model.training
+
+
+@pytest.mark.parametrize("name", ["basic", "preact", "squeeze-and-excitation"])
+def test_every_step_can_be_observed(backend: str, name: str) -> None:
+    """By name, the bits of the module of that name; and observing changes nothing of what a call gives."""
+    model, x = make(name), images(2, 3, 33, 35)
+    expected: dict[str, np.ndarray] = {}
+    for path, module in model.named_modules():
+        module.register_forward_hook(lambda _m, _i, y, path=path: expected.__setitem__(path, y.numpy()))
+    plan = compile(model, x)
+    with lucid.no_grad():
+        output = bits(model(x).numpy())
+    seen: list[str] = []
+
+    def observe(step: str, value: lucid.Tensor) -> None:
+        seen.append(step)
+        if step in expected:
+            assert bits(value.numpy()) == bits(expected[step]), step
+
+    for _ in range(2):
+        seen.clear()
+        assert bits(plan.observe(x, observe).numpy()) == output
+        assert bits(plan(x).numpy()) == output
+    if backend != "reference":  # which has no plans
+        assert seen == [step.split(" = ")[0] for step in plan.steps]
+        assert len([step for step in seen if step in expected]) > 10
+
+
+def test_what_a_plan_holds_decides_what_it_gives(backend: str) -> None:
+    """A change of any of its constants shows in its output: all are there, and are the plan's own memory."""
+    model, x = every(), images(2, 3, 9, 9)
+    plan = compile(model, x)
+    before = bits(plan(x).numpy())
+    constants = plan.constants()
+    ignored = 0
+    for name, array in constants.items():
+        if array.dtype != np.float32:
+            continue
+        first = array.copy()
+        array += 1
+        ignored += bits(plan(x).numpy()) == before
+        array[...] = first
+        assert bits(plan(x).numpy()) == before, name
+    assert ignored == 0
+    if backend != "reference":
+        assert sum("weight" in name for name in constants) == 3
+        assert sum("bias" in name for name in constants) == 3
+        assert sum("mean" in name for name in constants) == 3

@@ -26,6 +26,10 @@ Array = Any
 Pair = tuple[int, int]
 
 
+NORM_PARTS = "mean", "scale", "shift"
+"""The coefficients of a normalisation whose statistics are known (section 7), as plans keep them."""
+
+
 def dense_order(x: Array) -> tuple[int, ...] | None:
     """The order of axes in which ``x`` lies densely in memory, or None if it has gaps or overlaps."""
     flags = x.flags

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Iterable, Iterator
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from lucid.backends._settings import choice, extension
-from lucid.backends.base import Array, FusedBackend, Pair, dense_order, index_dtype
+from lucid.backends.base import NORM_PARTS, Array, FusedBackend, Pair, dense_order, index_dtype
 
 try:
     _native: Any = extension()
@@ -116,16 +117,25 @@ class NativePlan:
     def __init__(self, elements: int, dtype: Any) -> None:
         self.dtype = np.dtype(dtype)
         self._plan = (_native.PlanFloat32 if self.dtype == np.float32 else _native.PlanFloat64)(elements)
-        self._arrays: list[Array | None] = []
+        self.constants: list[tuple[str, Array]] = []
+        """What it was made of, by what it is: copies of its own, which it reads at every run."""
         self.to_channels_last = self._plan.to_channels_last
         self.scale_channels = self._plan.scale_channels
 
-    def _kept(self, array: Array | None) -> Array | None:
+    @property
+    def steps(self) -> int:
+        """How many there are."""
+        return int(self._plan.steps)
+
+    def _kept(self, name: str, array: Array | None) -> Array | None:
         """A copy of the plan's own: a plan is made of what the parameters are now."""
         if array is not None:
             array = np.array(array, order="C")
-        self._arrays.append(array)
+            self.constants.append((name, array))
         return array
+
+    def _kept_norm(self, norm: tuple[Array, Array, Array] | None) -> tuple[Array | None, ...]:
+        return tuple(self._kept(name, part) for name, part in zip(NORM_PARTS, norm or (None,) * 3, strict=True))
 
     def conv(
         self,
@@ -142,14 +152,15 @@ class NativePlan:
     ) -> None:
         sizes = NativeBackend._conv_sizes(input_shape, output_shape, weight.shape[2:], *geometry)
         weight = np.ascontiguousarray(weight.transpose(_WEIGHT_STORED))  # the plan packs a copy
-        mean, scale, shift = (None, None, None) if norm is None else (self._kept(part) for part in norm)
-        self._plan.conv(sizes, x, weight, self._kept(bias), mean, scale, shift, residual, relu, y)
+        parts = self._kept("bias", bias), *self._kept_norm(norm)
+        self.constants.append(("packed weight", self._plan.conv(sizes, x, weight, *parts, residual, relu, y)))
 
     def linear(self, rows: int, k: int, x: int, weight: Array, bias: Array | None, y: int) -> None:
-        self._plan.linear(rows, weight.shape[0], k, x, np.ascontiguousarray(weight.T), self._kept(bias), y)
+        stored, kept = np.ascontiguousarray(weight.T), self._kept("bias", bias)
+        self.constants.append(("packed weight", self._plan.linear(rows, weight.shape[0], k, x, stored, kept, y)))
 
     def norm(self, rows: int, channels: int, x: int, norm: tuple[Array, Array, Array], relu: bool, y: int) -> None:
-        self._plan.norm(rows, channels, x, *(self._kept(part) for part in norm), relu, y)
+        self._plan.norm(rows, channels, x, *self._kept_norm(norm), relu, y)
 
     def max_pool(
         self,
@@ -182,8 +193,17 @@ class NativePlan:
 
     def run(self, x: Array, output_shape: tuple[int, ...]) -> Array:
         y = np.empty(output_shape, self.dtype)
-        self._plan.run(np.ascontiguousarray(x), y)
+        self._plan.run(np.ascontiguousarray(x), y, 0, self.steps)
         return y
+
+    def observe(self, x: Array, output_shape: tuple[int, ...], cuts: Iterable[tuple[int, int, int]]) -> Iterator[Array]:
+        """Run from cut to cut (the end of a step, and where it left how many values), and give those values."""
+        x, y, first = np.ascontiguousarray(x), np.empty(output_shape, self.dtype), 0
+        for end, place, count in cuts:
+            self._plan.run(x, y, first, end)
+            made = y.reshape(-1) if place == self.OUTPUT else self._plan.arena()[place : place + count]
+            yield made.copy()
+            first = end
 
 
 class _Panels:
