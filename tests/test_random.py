@@ -59,6 +59,14 @@ def test_draws_are_made_of_those_words(backend: str, state: tuple[int, int, int]
     assert coins.tolist() == [float((r + 0.5) * 2.0**-32 < 0.3) for r in words[:9]]
 
 
+def test_a_coin_falls_by_the_middle_of_its_word(backend: str) -> None:
+    """``(r + 0.5) * 2^-32 < probs``: probabilities a quarter of a word's step below, at, and above that middle."""
+    words = [w for block in range(6) for w in philox_block(11, 0, block)]
+    for offset, side in ((0.0, 0), (0.25, 0), (0.5, 0), (0.75, 1), (1.0, 1)):
+        probs = lucid.tensor([(r + offset) * 2.0**-32 for r in words], dtype=F64)
+        assert Generator(11).bernoulli(probs).tolist() == [side] * len(words), offset
+
+
 def test_draws_take_whole_blocks(backend: str) -> None:
     draws: list[tuple[Callable[[Generator], Any], int]] = [
         (lambda g: g.uniform(size=5), 2),
