@@ -67,6 +67,40 @@ def test_a_coin_falls_by_the_middle_of_its_word(backend: str) -> None:
         assert Generator(11).bernoulli(probs).tolist() == [side] * len(words), offset
 
 
+# By name: the module's function with nothing said, and the generator's with everything said.
+DEFAULTS: dict[str, tuple[Callable[[], Any], Callable[[Generator], Any]]] = {
+    "rand": (lambda: lucid.random.rand(5), lambda g: g.uniform(0.0, 1.0, (5,), lucid.float32, "cpu")),
+    "randn": (lambda: lucid.random.randn(5), lambda g: g.normal(0.0, 1.0, (5,), lucid.float32, "cpu")),
+    "uniform": (lambda: lucid.random.uniform(size=5), lambda g: g.uniform(0.0, 1.0, (5,), lucid.float32, "cpu")),
+    "normal": (lambda: lucid.random.normal(size=5), lambda g: g.normal(0.0, 1.0, (5,), lucid.float32, "cpu")),
+    "randint": (lambda: lucid.random.randint(9, size=5), lambda g: g.randint(0, 9, (5,), "cpu")),
+    "bernoulli": (lambda: lucid.random.bernoulli(size=64), lambda g: g.bernoulli(0.5, (64,), lucid.float32, "cpu")),
+    "Generator.uniform": (
+        lambda: lucid.random.default_generator.uniform(),
+        lambda g: g.uniform(0.0, 1.0, (), lucid.float32, "cpu"),
+    ),
+    "Generator.normal": (
+        lambda: lucid.random.default_generator.normal(),
+        lambda g: g.normal(0.0, 1.0, (), lucid.float32, "cpu"),
+    ),
+    "Generator.bernoulli": (
+        lambda: lucid.random.default_generator.bernoulli(size=64),
+        lambda g: g.bernoulli(0.5, (64,), lucid.float32, "cpu"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_what_is_drawn_where_nothing_is_said(name: str) -> None:
+    short, whole = DEFAULTS[name]
+    lucid.random.seed(23)
+    got, expected = short(), whole(Generator(23))
+    assert got.tolist() == expected.tolist()
+    assert (got.dtype, got.requires_grad) == (expected.dtype, False)
+    assert lucid.random.get_state() == (23, 0, lucid.random.get_state()[2])
+    assert Generator().get_state() == (0, 0, 0)
+
+
 def test_draws_take_whole_blocks(backend: str) -> None:
     draws: list[tuple[Callable[[Generator], Any], int]] = [
         (lambda g: g.uniform(size=5), 2),

@@ -70,7 +70,7 @@ class CudaPlan:
         """A constant, on the device: a copy of the plan's own, which is made of what the parameters are now."""
         if array is None:
             return None
-        kept = self._xp.array(np.ascontiguousarray(array), copy=True)
+        kept = self._xp.asarray(np.array(array, order="C"))
         self.constants.append((name, kept))
         return kept
 
