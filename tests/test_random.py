@@ -67,6 +67,16 @@ def test_a_coin_falls_by_the_middle_of_its_word(backend: str) -> None:
         assert Generator(11).bernoulli(probs).tolist() == [side] * len(words), offset
 
 
+@pytest.mark.parametrize("span", [3_000_000_000, 2**31 + 1, 2**32 - 1])
+def test_integers_of_a_wide_range_are_exact(backend: str, span: int) -> None:
+    """The lower word carries into the upper one for every few of them."""
+    words = [w for block in range(30) for w in philox_block(12, 0, block)]
+    pairs = list(zip(words[0::2], words[1::2], strict=True))
+    assert any(((a << 32) + b) * span >> 64 != (a * span) >> 32 for a, b in pairs)
+    expected = [((a << 32) + b) * span >> 64 for a, b in pairs]
+    assert Generator(12).randint(span, size=len(pairs)).tolist() == expected
+
+
 # By name: the module's function with nothing said, and the generator's with everything said.
 DEFAULTS: dict[str, tuple[Callable[[], Any], Callable[[Generator], Any]]] = {
     "rand": (lambda: lucid.random.rand(5), lambda g: g.uniform(0.0, 1.0, (5,), lucid.float32, "cpu")),

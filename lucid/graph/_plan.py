@@ -116,7 +116,7 @@ class InferencePlan:
             >>> x = lucid.ones((1, 3, 8, 8))
             >>> lucid.compile(model, x).observe(x, lambda name, value: print(name, value.shape)).shape
             1 (1, 4, 6, 6)
-            output (1, 144)
+            2 (1, 144)
             (1, 144)
         """
         x = self._input(x)

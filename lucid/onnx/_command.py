@@ -15,7 +15,6 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 import lucid
 from lucid import models, nn
-from lucid.backends import check_settings
 from lucid.onnx._convert import DEFAULT_OPSET, NEWEST_OPSET, OLDEST_OPSET
 from lucid.onnx._export import export
 from lucid.onnx._need import need
@@ -75,7 +74,7 @@ def command(
     verified: bool,
 ) -> int:
     """Export MODEL, such as resnet_50, to a file for other runtimes."""
-    check_settings()
+    lucid.backends.check_settings()
     if not as_onnx:
         raise click.UsageError("say which format to write; it may be --onnx")
     if weights is not None and seed is not None:
