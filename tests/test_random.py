@@ -67,6 +67,14 @@ def test_a_coin_falls_by_the_middle_of_its_word(backend: str) -> None:
         assert Generator(11).bernoulli(probs).tolist() == [side] * len(words), offset
 
 
+def test_a_state_counts_modulo_two_to_the_64() -> None:
+    assert Generator(2**64 + 7, -1, 2**65 + 3).get_state() == (7, 2**64 - 1, 3)
+    assert Generator(3 << 64, 2**64 - 1, -(2**64)).get_state() == (0, 2**64 - 1, 0)
+    last = Generator(0, 0, 2**64 - 1)
+    last.uniform(size=9)
+    assert last.get_state() == (0, 0, 2)
+
+
 @pytest.mark.parametrize("span", [3_000_000_000, 2**31 + 1, 2**32 - 1])
 def test_integers_of_a_wide_range_are_exact(backend: str, span: int) -> None:
     """The lower word carries into the upper one for every few of them."""
