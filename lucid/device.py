@@ -7,13 +7,13 @@ refuse its input is checked when the program itself next reads a value (``refuse
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from lucid.backends import Backend, backend_for, loaded_backends
+from lucid.backends._settings import MOST_THREADS, THREADS, extension
 from lucid.backends.base import dense_order
 
 __all__ = ["empty_cache", "get_default_device", "get_num_threads", "set_default_device", "set_num_threads"]
@@ -169,8 +169,10 @@ def _settle() -> None:
 def set_num_threads(threads: int) -> None:
     """Let the native kernels use ``threads`` threads. Results do not depend on it.
 
+    Where the system does not let so many be made, the kernels go on with those that there are.
+
     Raises:
-        ValueError: fewer than one.
+        ValueError: fewer than one, or more than 1024.
 
     Example:
         >>> import lucid
@@ -181,8 +183,8 @@ def set_num_threads(threads: int) -> None:
         >>> lucid.set_num_threads(before)
     """
     global _threads
-    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
-        raise ValueError(f"threads: got {threads!r}; may be an integer of at least 1")
+    if not isinstance(threads, int) or isinstance(threads, bool) or not 1 <= threads <= MOST_THREADS:
+        raise ValueError(f"threads: got {threads!r}; may be {THREADS}")
     native = _native()
     if native is not None:
         native.set_num_threads(threads)
@@ -217,6 +219,6 @@ _threads = 1
 def _native() -> Any:
     """The compiled extension, or None: the reference backend has one thread whatever is asked for."""
     try:
-        return importlib.import_module("_lucid_native")
+        return extension()
     except ImportError:
         return None

@@ -10,12 +10,16 @@ import contextlib
 import json
 import os
 import secrets
+import signal
+import stat
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lucid._safetensors import read_file
 from lucid.backends import backend_for
 from lucid.device import check_device, to_numpy
 from lucid.dtypes import as_dtype
@@ -35,8 +39,12 @@ class FileError(OSError):
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A path to write to, which becomes ``path`` when the body ends without an error, and is removed when it does not.
 
+    A symbolic link is followed: it stays, and its target is replaced. A file that exists keeps its mode. An error, an
+    interruption or a signal that ends the process leaves nothing behind.
+
     Raises:
-        FileError: the directory is missing, or renaming failed.
+        FileError: the directory is missing, ``path`` is something else than a regular file (a device, a FIFO, a
+            directory), or renaming failed.
 
     Example:
         >>> import lucid, pathlib, tempfile
@@ -47,24 +55,87 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         ...     target.read_text()
         'whole'
     """
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise FileError(f"{target}: there is no directory {target.parent}")
-    temporary = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
+    target = _target(path)
+    temporary = target.parent / f".{target.name[:200]}.{secrets.token_hex(6)}.tmp"
+    with _put_off_signals():
+        try:
+            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))  # less the umask
+            mode = stat.S_IMODE((target if target.exists() else temporary).stat().st_mode)
+            yield temporary
+            temporary.chmod(mode)  # whoever wrote may have made the file anew, readable by its owner alone
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        except OSError as error:
+            if isinstance(error, FileError):
+                raise
+            raise FileError(f"{target}: cannot be written: {error.strerror or error}") from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _target(path: str | os.PathLike[str]) -> Path:
+    """The regular file that writing to ``path`` would make or replace: where its symbolic links lead.
+
+    Raises:
+        FileError: there is something else than a regular file, or the directory is missing.
+    """
     try:
-        temporary.touch()
-        mode = temporary.stat().st_mode
-        yield temporary
-        temporary.chmod(mode)  # whoever wrote may have made the file anew, readable by its owner alone
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    except OSError as error:
-        if isinstance(error, FileError):
-            raise
-        raise FileError(f"{target}: cannot be written: {error.strerror or error}") from error
+        target = Path(os.path.realpath(path))
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        if target.parent.is_dir():
+            return target
+        raise FileError(f"{Path(path)}: there is no directory {target.parent}") from None
+    except (OSError, ValueError) as error:  # ValueError: a name with a null character
+        raise FileError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
+    if not stat.S_ISREG(mode):
+        raise FileError(f"{path}: cannot be written: it is a {_kind(mode)}, not a regular file")
+    return target
+
+
+def _kind(mode: int) -> str:
+    kinds = {
+        stat.S_IFDIR: "directory",
+        stat.S_IFCHR: "character device",
+        stat.S_IFBLK: "block device",
+        stat.S_IFIFO: "FIFO",
+        stat.S_IFSOCK: "socket",
+    }
+    return kinds.get(stat.S_IFMT(mode), "special file")
+
+
+class _Ended(BaseException):
+    """A signal whose default is to end the process came while a file was written."""
+
+
+@contextlib.contextmanager
+def _put_off_signals() -> Iterator[None]:
+    """Let signals that would end the process on the spot end the body by an exception first, so that it clears away.
+
+    Signals that the program handles are left to it. Only the main thread can do that, in Python.
+    """
+    came: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        came.append(number)
+        raise _Ended
+
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP", "SIGINT"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                before[number] = signal.signal(number, note)
+    try:
+        yield
+    except _Ended:
+        pass
     finally:
-        temporary.unlink(missing_ok=True)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            os.kill(os.getpid(), came[0])  # which now ends the process, as whoever sent it expects
 
 
 def save(obj: Any, path: str | os.PathLike[str], metadata: Mapping[str, str] | None = None) -> None:
@@ -97,7 +168,10 @@ def save(obj: Any, path: str | os.PathLike[str], metadata: Mapping[str, str] | N
         for name, value in obj.items():
             arrays[name] = _storable(name, value)
     else:
-        header[_TREE] = json.dumps(_flatten(obj, "", arrays))
+        try:
+            header[_TREE] = json.dumps(_flatten(obj, "", arrays))
+        except RecursionError:
+            raise TypeError("save: the object is nested too deeply, or holds itself") from None
     with atomic_write(path) as temporary:
         try:
             numpy_format.save_file(arrays, str(temporary), header or None)
@@ -118,26 +192,28 @@ def load(path: str | os.PathLike[str], device: str = "cpu") -> Any:
     Raises:
         ValueError, RuntimeError: a device that is unknown or that nothing serves here.
         FileNotFoundError: there is no such file.
-        FileError: it cannot be read, or is no whole safetensors file.
+        FileError: it cannot be read, is no whole safetensors file, or holds a type of numbers that has no exact place
+            among lucid's.
+
+    bfloat16 and the 8-bit floats E4M3 and E5M2 become float32, which holds each of their values.
 
     Example: see ``save``.
     """
     source = Path(path)
     backend_for(check_device(device))
-    _safetensors()
-    from safetensors import SafetensorError, safe_open
-
     if not source.exists():
         raise FileNotFoundError(f"{source}: there is no such file")
     try:
-        with safe_open(str(source), framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
+        arrays, metadata = read_file(source)
+    except OSError as error:
+        raise FileError(f"{source}: cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
         raise FileError(f"{source}: cannot be read as a safetensors file: {error}") from error
     try:
         tensors = {name: as_tensor(array, device=device) for name, array in arrays.items()}
         return _unflatten(json.loads(metadata[_TREE]), tensors) if _TREE in metadata else tensors
+    except RecursionError:
+        raise FileError(f"{source}: does not hold what lucid.save writes: it is nested too deeply") from None
     except (ValueError, TypeError, KeyError) as error:
         raise FileError(f"{source}: does not hold what lucid.save writes: {error}") from error
 
@@ -146,7 +222,7 @@ def _safetensors() -> Any:
     try:
         import safetensors.numpy
     except ImportError as error:
-        raise ImportError("lucid.save and lucid.load need the package safetensors: pip install safetensors") from error
+        raise ImportError("lucid.save needs the package safetensors: pip install safetensors") from error
     return safetensors.numpy
 
 

@@ -407,6 +407,18 @@ class Tensor:
         copy._hooks = copy._version = None
         return copy
 
+    def __getstate__(self) -> dict[str, Any]:
+        self._version_cell()  # so that copies that share memory share it
+        return self.__dict__
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if not isinstance(self._version, _Version):  # of an older pickle, whose numbers counted in another process
+            self._version = None
+        array = self._array
+        if isinstance(array, np.ndarray) and not array.flags.owndata:  # its memory may be somebody else's, too
+            self._hand_out()
+
     # -- changing type, device, values -------------------------------------------------------------------------------
 
     def astype(self, dtype: Any) -> Tensor:
@@ -573,7 +585,7 @@ class Tensor:
         """
         cell = self._version
         if cell is None:
-            cell = self._version = [next(_versions), False, False, False]
+            cell = self._version = _Version((next(_versions), False, False, False))
         return cell
 
     def _hand_out(self) -> None:
@@ -935,6 +947,21 @@ def wrap(array: Any, device: str = "cpu") -> Tensor:
 
 _new = Tensor.__new__
 _versions = itertools.count()  # of tensors' states
+
+
+class _Version(list[Any]):
+    """See ``Tensor._version_cell``. Its number means nothing in another process, nor to another array: what is pickled
+    or copied deeply is given a new one, and tensors that shared one share that."""
+
+    def __reduce__(self) -> Any:
+        return _fresh, (self[1:],)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Version:
+        return _fresh(self[1:])
+
+
+def _fresh(rest: list[Any]) -> _Version:
+    return _Version((next(_versions), *rest))
 
 
 def tensor(

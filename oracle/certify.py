@@ -17,7 +17,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -47,7 +47,7 @@ class Configuration:
         backend: ``native``, ``reference``, ``cuda`` or ``emulated``.
         isa: the instruction set of the native backend; ``None`` elsewhere.
         threads: the number of threads; ``None`` leaves it.
-        how: ``eager``, or ``plan``: the inference plan, of which only the network's output is seen.
+        how: ``eager``, or ``plan``: the inference plan, whose steps are seen, but not what is folded into them.
 
     Example:
         >>> str(Configuration("native", "avx2", 2))
@@ -74,7 +74,10 @@ class Run:
         configuration: how lucid ran.
         digests: by tensor, the digest that the first round left.
         different: the tensors whose digest was, in some round, not the golden's (or that were not made at all).
-        changed: those whose digest was not the same in all rounds, with the first round where it changed.
+        changed: those whose digest was not the same in all rounds, with the first round where it changed; also what
+            lies in memory (kind ``memory``: weights, a plan's packed weights and other constants, the input), the
+            steps of a plan that no golden knows (kind ``step``), and kinds of which the golden keeps no digests.
+        held: the digests of those, as the first round found them.
         rounds: how often it ran.
         seconds: how long the fastest round took.
         failure: why a round could not finish, if one could not.
@@ -85,6 +88,7 @@ class Run:
     digests: dict[Key, str] = field(default_factory=dict)
     different: dict[Key, None] = field(default_factory=dict)
     changed: dict[Key, int] = field(default_factory=dict)
+    held: dict[Key, str] = field(default_factory=dict)
     rounds: int = 0
     seconds: float = float("inf")
     failure: str = ""
@@ -100,7 +104,12 @@ class Run:
         if self.failure:
             return f"{who}: could not finish: {self.failure}"
         if self.changed:
-            key, when = next(iter(self.changed.items()))
+            key, when = min(self.changed.items(), key=lambda entry: (entry[1], entry[0][0] != "memory"))
+            if file_name(key).startswith("memory/"):
+                return (
+                    f"{who}: {len(self.changed)} digests changed from round to round, first that of {file_name(key)} "
+                    f"in round {when}: memory does not keep what was written to it"
+                )
             return (
                 f"{who}: {len(self.changed)} digests changed from round to round, first that of {file_name(key)} in "
                 f"round {when}: the machine does not compute the same every time"
@@ -119,10 +128,13 @@ class _Hashing:
     def __init__(self) -> None:
         self._made: dict[Key, Future[str]] = {}
 
-    def record(self, kind: Kind, name: str, array: np.ndarray) -> None:
+    def record(self, kind: Any, name: str, array: np.ndarray) -> None:
         from oracle.digest import digest_later
 
         self._made[kind, name] = digest_later(np.asarray(array))
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._made
 
     def digests(self) -> dict[Key, str]:
         """By tensor, once all are made."""
@@ -138,7 +150,9 @@ def certify(
 ) -> list[Run]:
     """Run every golden's case in every configuration, ``repeat`` times over, and compare all digests.
 
-    A plan runs eval cases alone. Rounds are outermost, so that a burn-in meets every case again and again.
+    A plan runs eval cases alone. What a configuration holds (weights, a plan and its packed weights) is made once and
+    stays in memory for all rounds; before each, all of it is hashed, so that a bit that flips there is noticed too,
+    whether or not a result shows it. One network at a time is held.
 
     Raises:
         UsageError: a configuration cannot run here, or nothing would be compared.
@@ -157,36 +171,118 @@ def certify(
     ]
     if not any(runs):
         raise UsageError("certify: no golden can run in any configuration: nothing would be compared")
-    for number in range(1, repeat + 1):
-        for golden, of_golden in zip(goldens, runs, strict=True):
-            case = golden.case
-            for run in of_golden:
+    for golden, of_golden in zip(goldens, runs, strict=True):
+        case = golden.case
+        for run in of_golden:
+            engine = _Engine(case, run.configuration)
+            for number in range(1, repeat + 1):
                 which = f"round {number} of {repeat}, " if repeat > 1 else ""
                 progress(f"{which}{run.golden}: {run.configuration}")
-                _one(run, golden, case, number)
-            for kept in ("state", "input", "labels"):  # a case keeps its weights; ten models' would fill the memory
-                case.__dict__.pop(kept, None)
+                _one(run, golden, engine, number)
+        for kept in ("state", "input", "labels"):  # a case keeps its weights; ten models' would fill the memory
+            case.__dict__.pop(kept, None)
     return [run for of_golden in runs for run in of_golden]
 
 
-def _one(run: Run, golden: Golden, case: Any, number: int) -> None:
-    from oracle.subjects import find_subject
+class _Engine:
+    """lucid in one configuration on one case; what it holds stays from round to round."""
 
-    recorder = _Hashing()
-    options = [run.configuration.backend] + (["plan"] if run.configuration.how == "plan" else [])
-    subject = find_subject(":".join(("lucid", *options)))
+    def __init__(self, case: Any, configuration: Configuration) -> None:
+        from oracle.subjects import find_subject
+
+        options = [configuration.backend] + (["plan"] if configuration.how == "plan" else [])
+        self._subject: Any = find_subject(":".join(("lucid", *options)))
+        self._case, self._configuration = case, configuration
+        self._recorder: Any = None
+        self._model: Any = None
+        self._plan: Any = None
+        self._image: Any = None
+
+    def run(self, recorder: _Hashing, held: _Hashing, names: Container[Key]) -> None:
+        """One round: what is held is recorded in ``held``, then what is made in ``recorder``.
+
+        A plan's steps whose names are among ``names`` are recorded as activations, the others in ``held``.
+        """
+        import lucid
+
+        self._recorder = recorder
+        with _settings(self._configuration), self._subject.settings():
+            self._make()
+            for name, array in self._held():
+                held.record("memory", name, np.asarray(array))
+            held.digests()  # before anything that a train step changes is changed
+            if self._plan is not None:
+
+                def seen(name: str, value: Any) -> None:
+                    where = recorder if ("activation", name) in names else held
+                    where.record("activation" if where is recorder else "step", name, value.numpy())
+
+                output = self._plan.observe(self._image, seen)
+                if ("activation", "fc") not in recorder:
+                    recorder.record("activation", "fc", output.numpy())
+                return
+            train = self._case.mode == "train"
+            with contextlib.nullcontext() if train else lucid.no_grad():
+                logits = self._model(self._image)
+                if train:
+                    self._subject.backward(self._case, self._model, logits, self)
+
+    def record(self, kind: Kind, name: str, array: np.ndarray) -> None:
+        """As a recorder, which the model's hooks keep: what this round's takes."""
+        self._recorder.record(kind, name, array)
+
+    def _make(self) -> None:
+        """The model or the plan, where there is none yet; a train step begins with the case's statistics."""
+        import lucid
+
+        if self._image is None:
+            self._image = lucid.tensor(self._case.input, device=self._subject.device)
+            model = self._subject.build(self._case)
+            if self._configuration.how == "plan":
+                self._plan = lucid.compile(model, self._image)
+                return
+            self._model = model
+            self._subject.watch(model, self)
+        elif self._model is not None and self._case.mode == "train":
+            for parameter in self._model.parameters():
+                parameter.grad = None
+            with lucid.no_grad():
+                for name, buffer in self._model.named_buffers():
+                    buffer.copy_(lucid.tensor(self._case.state[name], device=self._subject.device))
+
+    def _held(self) -> Iterator[tuple[str, Any]]:
+        from lucid.device import to_numpy
+
+        yield "input", self._image.numpy()
+        if self._plan is not None:
+            for name, array in self._plan.constants().items():
+                yield f"plan/{name}", to_numpy(array)
+        else:
+            for name, tensor in self._model.state_dict().items():
+                yield f"weights/{name}", tensor.numpy()
+
+
+def _one(run: Run, golden: Golden, engine: _Engine, number: int) -> None:
+    recorder, held = _Hashing(), _Hashing()
+    eager = run.configuration.how == "eager"
+    known = dict.fromkeys(_keys(golden))
     start = time.perf_counter()
     try:
-        with _settings(run.configuration):
-            subject.run(case, recorder)
-    except UsageError:
+        engine.run(recorder, held, known)
+    except (UsageError, MemoryError):
         raise
+    except ImportError as error:
+        raise UsageError(f"certify: {error}") from error
     except Exception as error:  # a defect of the machine's backend is what a certificate is for
         run.failure = f"{type(error).__name__}: {error}"
     digests = recorder.digests()
     run.seconds = min(run.seconds, time.perf_counter() - start)
     run.rounds += 1
-    expected = [key for key in _keys(golden) if run.configuration.how == "eager" or key == ("activation", "fc")]
+    there = held.digests()
+    kinds = {kind for kind, _ in known}
+    for key in [key for key in digests if key[0] not in kinds]:  # the golden keeps no digests of the kind
+        there[key] = digests.pop(key)
+    expected = dict.fromkeys(key for key in known if eager or key == ("activation", "fc") or key in digests)
     for key in dict.fromkeys((*expected, *digests)):
         found = digests.get(key, "missing")
         if number == 1:
@@ -195,6 +291,11 @@ def _one(run: Run, golden: Golden, case: Any, number: int) -> None:
             run.changed.setdefault(key, number)
         if key not in expected or found != golden.digest(key):
             run.different[key] = None
+    if number == 1:
+        run.held = there
+    for key in dict.fromkeys((*run.held, *there)):
+        if not run.failure and there.get(key) != run.held.get(key):
+            run.changed.setdefault(key, number)
 
 
 @contextlib.contextmanager
@@ -269,9 +370,11 @@ def configurations(
     for isa in isas or ():
         if isa not in known:
             raise UsageError(f"isa: got {isa!r}; this processor has {', '.join(known) or 'no native kernels'}")
-    counts = sorted({1, os.cpu_count() or 1}) if threads is None else threads
-    if any(count < 1 for count in counts):
-        raise UsageError(f"threads: got {', '.join(map(str, counts))}; each must be at least 1")
+    from lucid.device import MOST_THREADS, THREADS
+
+    counts = sorted({1, min(os.cpu_count() or 1, MOST_THREADS)}) if threads is None else threads
+    if not counts or any(not 1 <= count <= MOST_THREADS for count in counts):
+        raise UsageError(f"threads: got {', '.join(map(str, counts))}; each must be {THREADS}")
     hows: tuple[How, ...] = ("eager", "plan") if plan else ("eager",)
     return [Configuration("native", isa, count, how) for isa in isas or known for count in counts for how in hows]
 
@@ -311,9 +414,19 @@ def _run_to_dict(run: Run) -> dict[str, Any]:
         "equal": len(run.digests) - len(run.different),
         "different": [file_name(key) for key in run.different],
         "changed": {file_name(key): number for key, number in run.changed.items()},
+        "held": _held_to_dict(run),
         "failure": run.failure or None,
         "seconds": round(run.seconds, 2),
     }
+
+
+def _held_to_dict(run: Run) -> dict[str, Any]:
+    """What lay in memory: how many arrays, and one digest for all of them and their names.
+
+    Certificates that were made before this was looked at lack it.
+    """
+    lines = [f"{file_name(key)} {found}\n" for key, found in run.held.items()]
+    return {"arrays": len(run.held), "digest": hashlib.sha256("".join(lines).encode()).hexdigest()}
 
 
 def _keys(golden: Golden) -> list[Key]:

@@ -492,7 +492,7 @@ def test_a_variable_that_names_no_backend_of_the_cpu() -> None:
         text=True,
         check=False,
     )
-    assert "ValueError: LUCID_BACKEND: got 'cuda'; device 'cpu' may use native, reference" in run.stderr
+    assert "SettingError: LUCID_BACKEND: got 'cuda'; may be one of native, reference" in run.stderr
 
 
 # -- checks that are put off ------------------------------------------------------------------------------------------

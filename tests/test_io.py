@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -142,10 +143,216 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         lucid.save({"x": lucid.ones(1)}, tmp_path / "nowhere" / "x")
 
 
-def test_dtypes_that_lucid_does_not_have(tmp_path: Path) -> None:
-    safetensors.torch.save_file({"x": torch.zeros(2, dtype=torch.bfloat16)}, tmp_path / "x")
-    with pytest.raises(FileError, match="x"):
+WIDENED = {
+    "bfloat16": (torch.bfloat16, np.uint16),
+    "float8_e5m2": (torch.float8_e5m2, np.uint8),
+    "float8_e4m3fn": (torch.float8_e4m3fn, np.uint8),
+}
+
+
+@pytest.mark.parametrize("name", WIDENED)
+def test_narrow_floats_are_widened_exactly(tmp_path: Path, name: str) -> None:
+    """Every one there is."""
+    dtype, integers = WIDENED[name]
+    codes = np.arange(np.iinfo(integers).max + 1, dtype=integers).reshape(2, -1)
+    stored = torch.from_numpy(codes.astype(f"i{codes.itemsize}")).view(dtype)
+    safetensors.torch.save_file({"x": stored}, tmp_path / "x")
+    loaded = lucid.load(tmp_path / "x")["x"]
+    assert loaded.dtype == np.float32
+    expected = stored.float().numpy()
+    assert np.isnan(loaded.numpy()).tolist() == np.isnan(expected).tolist()
+    kept = ~np.isnan(expected)
+    assert loaded.numpy()[kept].tobytes() == expected[kept].tobytes()
+
+
+def test_a_bfloat16_checkpoint_fits_a_model(tmp_path: Path) -> None:
+    weight = torch.tensor([[1.5, -2.25]], dtype=torch.bfloat16)
+    safetensors.torch.save_file({"weight": weight, "bias": torch.ones(1, dtype=torch.float64)}, tmp_path / "x")
+    model = lucid.nn.Linear(2, 1)
+    model.load_state_dict(lucid.load(tmp_path / "x"))
+    assert model.weight.numpy().tolist() == [[1.5, -2.25]]
+    assert model.weight.dtype == model.bias.dtype == np.float32
+
+
+def test_quantised_weights_are_refused(tmp_path: Path) -> None:
+    """Without their scale they are no weights."""
+    safetensors.torch.save_file({"weight": torch.ones(1, 2, dtype=torch.int8), "bias": torch.ones(1)}, tmp_path / "x")
+    with pytest.raises(RuntimeError, match="wrong dtype: weight is int8, must be float32"):
+        lucid.nn.Linear(2, 1).load_state_dict(lucid.load(tmp_path / "x"))
+
+
+def file_of(header: object, data: bytes = b"") -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def entry(dtype: object = "F32", shape: object = (2,), offsets: object = (0, 8), **more: object) -> dict[str, object]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": offsets, **more}
+
+
+EIGHT = bytes(8)
+UNSOUND: dict[str, tuple[bytes, str]] = {
+    "a dtype of no bytes": (file_of({"x": entry("F4", [4])}, EIGHT), "has the dtype 'F4'; may be one of F64, F32"),
+    "scales": (file_of({"x": entry("F8_E8M0", [8])}, EIGHT), "has the dtype 'F8_E8M0'"),
+    "complex numbers": (file_of({"x": entry("C64", [1])}, EIGHT), "has the dtype 'C64'"),
+    "a number as dtype": (file_of({"x": entry(32)}, EIGHT), "has the dtype 32"),
+    "a list as dtype": (file_of({"x": entry([])}, EIGHT), "has the dtype \\[\\]"),
+    "more than the file": (file_of({"x": entry(shape=[2**50], offsets=[0, 2**52])}, EIGHT), "its header tells of"),
+    "more than memory": (file_of({"x": entry(shape=[2**62], offsets=[0, 8])}, EIGHT), "has 8 bytes"),
+    "beyond 64 bits": (file_of({"x": entry(shape=[2**80, 0], offsets=[0, 0])}), "beyond 64 bits"),
+    "a product that overflows": (file_of({"x": entry(shape=[2**32, 2**32], offsets=[0, 0])}), "has 0 bytes"),
+    "a negative side": (file_of({"x": entry(shape=[-2])}, EIGHT), "are no sizes"),
+    "a side of 2.0": (file_of({"x": entry(shape=[2.0])}, EIGHT), "are no sizes"),
+    "a side of true": (file_of({"x": entry(shape=[True, 2])}, EIGHT), "are no sizes"),
+    "no shape": (file_of({"x": entry(shape=None)}, EIGHT), "are no sizes"),
+    "many sides": (file_of({"x": entry(shape=[1] * 65 + [2])}, EIGHT), "are no sizes"),
+    "offsets turned round": (file_of({"x": entry(offsets=[8, 0])}, EIGHT), "has -8 bytes"),
+    "one offset": (file_of({"x": entry(offsets=[8])}, EIGHT), "are no sizes"),
+    "a hole": (file_of({"x": entry(offsets=[8, 16])}, bytes(16)), "begins at byte 8, where 0"),
+    "an overlap": (file_of({"x": entry(), "y": entry(offsets=[4, 12])}, bytes(12)), "begins at byte 4, where 8"),
+    "bytes of nobody": (file_of({"x": entry()}, bytes(9)), "its header tells of"),
+    "something more": (file_of({"x": entry(extra=1)}, EIGHT), "and nothing else"),
+    "an entry of text": (file_of({"x": "F32"}, EIGHT), "and nothing else"),
+    "twice": (file_of(b'{"x":1,"x":2}'), "names something twice"),
+    "a list": (file_of([1]), "no list of tensors"),
+    "no text": (file_of(b"\xff\xfe{}"), "is not text"),
+    "no JSON": (file_of(b"{'x'}"), "is not JSON"),
+    "nested": (file_of(b"[" * 200_000), "nested too deeply"),
+    "nested entries": (file_of(b'{"x":' * 200_000), "nested too deeply"),
+    "metadata of numbers": (file_of({"__metadata__": {"a": 1}}), "metadata is not text"),
+    "a long header": ((2**40).to_bytes(8, "little") + b"{}", "ends within its header"),
+    "a truth of 7": (file_of({"x": entry("BOOL", [8])}, EIGHT[:7] + b"\7"), "is BOOL, but holds 7"),
+    "a pickle": (b"\x80\x04\x95\x10\0\0\0\0\0\0\0\x8c\x02os\x94", "looks like a pickle, as torch.save writes"),
+    "PyTorch's archive": (b"PK\x03\x04" + bytes(40), "looks like a pickle, as torch.save writes"),
+    "a long name": (file_of({"x" * 100_000: entry("F4")}, EIGHT), "tensor 'xxx"),
+}
+
+
+@pytest.mark.parametrize("name", UNSOUND)
+def test_an_unsound_file_is_one_sentence(tmp_path: Path, name: str) -> None:
+    content, words = UNSOUND[name]
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(FileError, match=words) as caught:
+        lucid.load(path)
+    told = str(caught.value)
+    assert told.startswith(f"{path}: cannot be read as a safetensors file: ")
+    assert "\n" not in told
+    assert len(told) < 400 + len(str(path))
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", Path("/dev/zero")):
+        with pytest.raises(FileError, match="it is no regular file"):
+            lucid.load(path)
+    with pytest.raises(FileError, match="cannot be read: Is a directory"):
+        lucid.load(tmp_path)
+
+
+def test_data_that_is_nested_too_deeply(tmp_path: Path) -> None:
+    data: list[Any] = []
+    for _ in range(100_000):
+        data = [data]
+    itself: dict[str, Any] = {}
+    itself["itself"] = itself
+    for each in (data, itself):
+        with pytest.raises(TypeError, match="nested too deeply"):
+            lucid.save(each, tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
+    tree = '["list",[' * 100_000
+    safetensors.numpy.save_file({"x": np.zeros(1)}, tmp_path / "x", {"lucid.tree": tree})
+    with pytest.raises(FileError, match="nested too deeply"):
         lucid.load(tmp_path / "x")
+
+
+# -- what is written over --------------------------------------------------------------------------------------------
+
+
+def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to(tmp_path / "fifo")
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    (tmp_path / "folder").mkdir()
+    for name, words in {
+        "/dev/null": "it is a character device, not a regular file",
+        "fifo": "it is a FIFO, not a regular file",
+        "link": "it is a FIFO, not a regular file",
+        "folder": "it is a directory, not a regular file",
+        "circle": "cannot be written",
+        "a\0b": "cannot be written",
+    }.items():
+        with pytest.raises(FileError, match=words):
+            lucid.save({"x": lucid.ones(1)}, tmp_path / name)
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+    assert stat.S_ISFIFO((tmp_path / "fifo").stat().st_mode)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["circle", "fifo", "folder", "link"]
+
+
+def test_a_link_stays_and_its_target_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there" / "x")
+    for value in (0.0, 1.0):  # made, and replaced
+        lucid.save({"x": lucid.tensor([value])}, tmp_path / "link")
+        assert (tmp_path / "link").is_symlink()
+        assert not (tmp_path / "there" / "x").is_symlink()
+        assert lucid.load(tmp_path / "there" / "x")["x"].tolist() == [value]
+    assert [p.name for p in (tmp_path / "there").iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664, 0o444])
+def test_a_file_keeps_its_mode(tmp_path: Path, mode: int) -> None:
+    lucid.save({"x": lucid.zeros(1)}, tmp_path / "x")
+    (tmp_path / "x").chmod(mode)
+    lucid.save({"x": lucid.ones(1)}, tmp_path / "x")
+    assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == mode
+
+
+INTERRUPTED = """
+import os, signal, sys
+import safetensors.numpy
+import lucid
+path, name, kind = sys.argv[1:]
+number = getattr(signal, name)
+if kind == "default":
+    signal.signal(number, signal.SIG_DFL)
+def handler(number, frame):
+    print("the program's own", flush=True)
+if kind == "own":
+    signal.signal(number, handler)
+before = signal.getsignal(number)
+whole = safetensors.numpy.save_file
+def half(arrays, filename, metadata=None):
+    open(filename, "wb").write(b"half of it")
+    os.kill(os.getpid(), number)
+    whole(arrays, filename, metadata)
+safetensors.numpy.save_file = half
+lucid.save({"x": lucid.ones(2)}, path)
+assert signal.getsignal(number) == before
+print("went on")
+"""
+
+
+@pytest.mark.parametrize("kind", ["as it starts", "default", "own"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_a_signal_leaves_nothing_behind(tmp_path: Path, name: str, kind: str) -> None:
+    """What ends a program still ends it; what the program handles itself is left to it."""
+    path = tmp_path / "x"
+    lucid.save({"x": lucid.zeros(2)}, path)
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, str(path), name, kind],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+    if kind == "own":
+        assert (done.returncode, done.stdout) == (0, "the program's own\nwent on\n"), done.stderr
+        assert lucid.load(path)["x"].tolist() == [1, 1]
+    else:
+        assert done.returncode == -getattr(signal, name), done.stderr
+        assert lucid.load(path)["x"].tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), RuntimeError("io"), KeyboardInterrupt()])

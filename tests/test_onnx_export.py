@@ -7,6 +7,7 @@ import hashlib
 import resource
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -381,6 +382,32 @@ def test_external_data_of_the_older_model_is_removed(tmp_path):
     assert set(tmp_path.iterdir()) == {*second, bystander}
     export(resnet(), normal(1, 3, 32, 32), target)
     assert set(tmp_path.iterdir()) == {target, bystander}
+
+
+def _linear(seed: int):
+    lucid.manual_seed(seed)
+    return to_onnx(trace(nn.Linear(40, 30), lucid.ones((1, 40))))
+
+
+@pytest.mark.parametrize("older", [0, 1, 2])
+def test_two_exports_at_once_leave_one_whole_pair(tmp_path, older):
+    """The second begins when the first has written its data and not yet its model, and could be done before that is."""
+    target = tmp_path / "model.onnx"
+    write_model(_linear(older), target, external_data=True)
+    first, second = _linear(1), _linear(2)
+    other = threading.Thread(target=write_model, args=(second, target), kwargs={"external_data": True})
+
+    def report(done, total):
+        if done == total:
+            other.start()
+            other.join(0.5)
+
+    write_model(first, target, external_data=True, report=report)
+    other.join()
+    names = sorted(file.name for file in tmp_path.iterdir())
+    assert len(names) == 2, names
+    assert names[1].encode() in target.read_bytes()
+    onnx.checker.check_model(str(target), full_check=True)
 
 
 def test_a_link_is_followed(tmp_path):

@@ -65,8 +65,17 @@ def test_every_instruction_set_and_thread_count_agrees(goldens: list[Any]) -> No
     assert len(runs) == 6 * len(instruction_sets())  # plans run eval alone
     for run in runs:
         assert run.agrees, run.sentence()
-        eager = run.configuration.how == "eager"
-        assert len(run.digests) == (len(next(g for g in goldens if g.case.name == run.golden).digests) if eager else 1)
+        known = next(g for g in goldens if g.case.name == run.golden).digests
+        if run.configuration.how == "eager":
+            assert len(run.digests) == len(known)
+        else:  # of a plan, what is not folded into something else
+            assert {("activation", name) for name in ("maxpool", "layer1.0.relu2", "fc")} <= run.digests.keys()
+            assert run.digests.keys() <= known.keys()
+            assert any("packed weight" in name for kind, name in run.held if kind == "memory")
+    held = {(run.golden, run.configuration.isa, run.configuration.how): run.held for run in runs}
+    assert len(held) == 3 * len(instruction_sets())
+    for run in runs:  # the threads change nothing of that
+        assert run.held == held[run.golden, run.configuration.isa, run.configuration.how]
     assert sum(run.configuration.how == "plan" for run in runs) == 2 * len(instruction_sets())
 
 
@@ -130,6 +139,91 @@ def test_a_flip_in_a_later_round_is_noticed(goldens: list[Any], monkeypatch: pyt
     assert document["runs"][0]["changed"] == {"activation/layer1.0.conv2": 3}
 
 
+def weight_of(engine: Any, name: str) -> np.ndarray:
+    return engine._model.state_dict()[name].numpy()
+
+
+def constant_of(engine: Any, name: str) -> np.ndarray:
+    return engine._plan.constants()[name]
+
+
+FLIPS: dict[str, tuple[str, Any, str]] = {
+    "a parameter": ("eager", lambda e: weight_of(e, "layer1.0.conv1.weight"), "weights/layer1.0.conv1.weight"),
+    "a statistic": ("eager", lambda e: weight_of(e, "stem.1.running_var"), "weights/stem.1.running_var"),
+    "the input": ("eager", lambda e: e._image.numpy(), "input"),
+    "a packed weight": ("plan", lambda e: constant_of(e, "layer1.0.relu1: packed weight"), "plan/layer1.0.relu1: pack"),
+    "a coefficient": ("plan", lambda e: constant_of(e, "layer1.0.relu1: shift"), "plan/layer1.0.relu1: shift"),
+    "a bias": ("plan", lambda e: constant_of(e, "fc: bias"), "plan/fc: bias"),
+    "a plan's input": ("plan", lambda e: e._image.numpy(), "input"),
+}
+
+
+@native
+@pytest.mark.parametrize("bit", [0, 31])
+@pytest.mark.parametrize("name", FLIPS)
+def test_a_bit_that_flips_in_memory_is_named(
+    goldens: list[Any], name: str, bit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between rounds, in the last value, which perhaps no result shows."""
+    how, find, words = FLIPS[name]
+    made: list[Any] = []
+    original = certify_module._Engine
+
+    def kept(*arguments: Any) -> Any:
+        made.append(original(*arguments))
+        return made[-1]
+
+    def flip(message: str) -> None:
+        if message.startswith("round 3"):
+            array = find(made[0])
+            last = array[(slice(-1, None),) * array.ndim].view(np.uint32)
+            last ^= np.uint32(1 << bit)
+
+    monkeypatch.setattr(certify_module, "_Engine", kept)
+    [run] = certify(goldens[:1], [Configuration("native", None, 1, how)], repeat=4, progress=flip)
+    assert len(made) == 1
+    assert not run.agrees
+    assert next(key for key, when in run.changed.items() if when == 3 and key[0] == "memory")[1].startswith(words)
+    assert set(run.changed.values()) == {3}
+    assert f"first that of memory/{words}" in run.sentence()
+    assert "in round 3: memory does not keep what was written to it" in run.sentence()
+    document = certificate("flipped", goldens[:1], [run], 1.0)
+    assert document["agrees"] is False
+    assert any(key.startswith("memory/") for key in document["runs"][0]["changed"])
+
+
+def test_rounds_of_a_train_step_begin_alike(goldens: list[Any]) -> None:
+    """With the model that the first round made, whose statistics and gradients the step has changed."""
+    [run] = certify(goldens[1:], [REFERENCE], repeat=3)
+    assert run.agrees, run.sentence()
+    assert run.rounds == 3
+
+
+def test_what_no_golden_knows_the_kind_of_must_only_stay_the_same(
+    goldens: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds: list[int] = []
+    original = certify_module._Engine.run
+
+    def more(self: Any, recorder: Any, *arguments: Any) -> None:
+        rounds.append(len(rounds))
+        recorder.record("statistic", "steady", np.zeros(1))
+        recorder.record("statistic", "unsteady", np.full(1, max(0, len(rounds) - 2)))
+        original(self, recorder, *arguments)
+
+    monkeypatch.setattr(certify_module._Engine, "run", more)
+    [run] = certify(goldens[:1], [REFERENCE], repeat=3)
+    assert not run.different
+    assert run.changed == {("statistic", "unsteady"): 3}
+
+
+def test_certificates_that_were_made_before_are_still_read() -> None:
+    directory = Path(certify_module.__file__).parent.parent / "golden" / "hardware"
+    found = read_certificates(directory)
+    assert len(found) >= 4
+    assert table(found, {}).count("\n") > len(found) + 1
+
+
 def test_a_digest_that_is_wrong_and_then_right_is_no_certificate(
     goldens: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,7 +260,9 @@ def test_nothing_to_compare_is_wrong_usage(goldens: list[Any]) -> None:
     ("arguments", "words"),
     [
         (("native", ["sse9"]), "isa: got 'sse9'; this processor has"),
-        (("native", None, [0]), "threads: got 0; each must be at least 1"),
+        (("native", None, [0]), "threads: got 0; each must be an integer of at least 1 and at most 1024"),
+        (("native", None, [1, 1025]), "threads: got 1, 1025; each must be an integer of at least 1"),
+        (("native", None, []), "each must be an integer of at least 1"),
         (("reference", ["avx2"]), "isa: avx2 is the native backend's; the backend is reference"),
     ],
 )

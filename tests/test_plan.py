@@ -142,3 +142,119 @@ def test_an_operation_without_a_plan_is_named() -> None:
         pytest.skip("the reference backend has no plans: it runs the model")
     with lucid.use_backend("native"), pytest.raises(NotImplementedError, match="sum"):
         compile(Cumbersome(), images(1, 3, 4, 4))
+
+
+class Every(nn.Module):
+    """Every kind of parameter and statistic that a plan is made of: folded into convolutions, and on their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, bias=True)
+        self.folded = nn.BatchNorm2d(8)
+        self.grouped = nn.Conv2d(8, 8, 3, groups=4, bias=True)
+        self.alone = nn.BatchNorm2d(8)
+        self.plain = nn.BatchNorm2d(8, affine=False)
+        self.fc = nn.Linear(8, 5)
+
+    def forward(self, x: lucid.Tensor) -> lucid.Tensor:
+        y = lucid.relu(self.folded(self.conv(x)))
+        y = lucid.relu(self.alone(nn.functional.max_pool2d(y, 2)))
+        y = self.plain(nn.functional.max_pool2d(self.grouped(y), 1))
+        return self.fc(nn.functional.adaptive_avg_pool2d(y, 1).reshape(len(x), 8))
+
+
+def every() -> Every:
+    lucid.manual_seed(8)
+    model, rng = Every(), np.random.default_rng(9)
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if tensor.dtype == np.float32:
+            write(tensor, (0.5 if "running_var" in name else -0.5) + rng.random(tensor.shape))
+    return model.eval()
+
+
+KINDS = [name for name, tensor in Every().state_dict().items() if tensor.dtype == np.float32]
+CHANGES = {
+    "in place": lambda tensor: tensor.fill_(3.0),
+    "behind lucid's back": lambda tensor: tensor.numpy().fill(3.0) if tensor.device == "cpu" else tensor.fill_(3.0),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_plan_is_made_of_what_the_parameters_are_then(backend: str, kind: str, change: str) -> None:
+    model, x = every(), images(2, 3, 9, 9)
+    plan = compile(model, x)
+    with lucid.no_grad():
+        before = bits(model(x).numpy())
+        CHANGES[change](model.state_dict(keep_vars=True)[kind])  # before the plan has run
+        assert bits(plan(x).numpy()) == before
+        assert bits(model(x).numpy()) != before
+        model.state_dict(keep_vars=True)[kind].fill_(2.0)  # and after
+        assert bits(plan(x).numpy()) == before
+
+
+def test_a_plan_does_not_follow_its_model(backend: str) -> None:
+    """Nor its mode, its modules, its hooks or an optimiser's step."""
+    model, x = every(), images(2, 3, 9, 9)
+    plan = compile(model, x)
+    with lucid.no_grad():
+        before = bits(model(x).numpy())
+    called = []
+    model.fc.register_forward_hook(lambda *_: called.append("hook"))
+    optimiser = lucid.optim.SGD(model.parameters(), lr=0.5)
+    model.train()
+    (model(x) * model(x)).sum().backward()
+    optimiser.step()
+    called.clear()
+    model.fc = nn.Linear(8, 5)
+    assert bits(plan(x).numpy()) == before
+    assert called == []
+    assert model.training
+
+
+@pytest.mark.parametrize("name", ["basic", "preact", "squeeze-and-excitation"])
+def test_every_step_can_be_observed(backend: str, name: str) -> None:
+    """By name, the bits of the module of that name; and observing changes nothing of what a call gives."""
+    model, x = make(name), images(2, 3, 33, 35)
+    expected: dict[str, np.ndarray] = {}
+    for path, module in model.named_modules():
+        module.register_forward_hook(lambda _m, _i, y, path=path: expected.__setitem__(path, y.numpy()))
+    plan = compile(model, x)
+    with lucid.no_grad():
+        output = bits(model(x).numpy())
+    seen: list[str] = []
+
+    def observe(step: str, value: lucid.Tensor) -> None:
+        seen.append(step)
+        if step in expected:
+            assert bits(value.numpy()) == bits(expected[step]), step
+
+    for _ in range(2):
+        seen.clear()
+        assert bits(plan.observe(x, observe).numpy()) == output
+        assert bits(plan(x).numpy()) == output
+    if backend != "reference":  # which has no plans
+        assert seen == [step.split(" = ")[0] for step in plan.steps]
+        assert len([step for step in seen if step in expected]) > 10
+
+
+def test_what_a_plan_holds_decides_what_it_gives(backend: str) -> None:
+    """A change of any of its constants shows in its output: all are there, and are the plan's own memory."""
+    model, x = every(), images(2, 3, 9, 9)
+    plan = compile(model, x)
+    before = bits(plan(x).numpy())
+    constants = plan.constants()
+    ignored = 0
+    for name, array in constants.items():
+        if array.dtype != np.float32:
+            continue
+        first = array.copy()
+        array += 1
+        ignored += bits(plan(x).numpy()) == before
+        array[...] = first
+        assert bits(plan(x).numpy()) == before, name
+    assert ignored == 0
+    if backend != "reference":
+        assert sum("weight" in name for name in constants) == 3
+        assert sum("bias" in name for name in constants) == 3
+        assert sum("mean" in name for name in constants) == 3

@@ -59,6 +59,66 @@ def test_draws_are_made_of_those_words(backend: str, state: tuple[int, int, int]
     assert coins.tolist() == [float((r + 0.5) * 2.0**-32 < 0.3) for r in words[:9]]
 
 
+def test_a_coin_falls_by_the_middle_of_its_word(backend: str) -> None:
+    """``(r + 0.5) * 2^-32 < probs``: probabilities a quarter of a word's step below, at, and above that middle."""
+    words = [w for block in range(6) for w in philox_block(11, 0, block)]
+    for offset, side in ((0.0, 0), (0.25, 0), (0.5, 0), (0.75, 1), (1.0, 1)):
+        probs = lucid.tensor([(r + offset) * 2.0**-32 for r in words], dtype=F64)
+        assert Generator(11).bernoulli(probs).tolist() == [side] * len(words), offset
+
+
+def test_a_state_counts_modulo_two_to_the_64() -> None:
+    assert Generator(2**64 + 7, -1, 2**65 + 3).get_state() == (7, 2**64 - 1, 3)
+    assert Generator(3 << 64, 2**64 - 1, -(2**64)).get_state() == (0, 2**64 - 1, 0)
+    last = Generator(0, 0, 2**64 - 1)
+    last.uniform(size=9)
+    assert last.get_state() == (0, 0, 2)
+
+
+@pytest.mark.parametrize("span", [3_000_000_000, 2**31 + 1, 2**32 - 1])
+def test_integers_of_a_wide_range_are_exact(backend: str, span: int) -> None:
+    """The lower word carries into the upper one for every few of them."""
+    words = [w for block in range(30) for w in philox_block(12, 0, block)]
+    pairs = list(zip(words[0::2], words[1::2], strict=True))
+    assert any(((a << 32) + b) * span >> 64 != (a * span) >> 32 for a, b in pairs)
+    expected = [((a << 32) + b) * span >> 64 for a, b in pairs]
+    assert Generator(12).randint(span, size=len(pairs)).tolist() == expected
+
+
+# By name: the module's function with nothing said, and the generator's with everything said.
+DEFAULTS: dict[str, tuple[Callable[[], Any], Callable[[Generator], Any]]] = {
+    "rand": (lambda: lucid.random.rand(5), lambda g: g.uniform(0.0, 1.0, (5,), lucid.float32, "cpu")),
+    "randn": (lambda: lucid.random.randn(5), lambda g: g.normal(0.0, 1.0, (5,), lucid.float32, "cpu")),
+    "uniform": (lambda: lucid.random.uniform(size=5), lambda g: g.uniform(0.0, 1.0, (5,), lucid.float32, "cpu")),
+    "normal": (lambda: lucid.random.normal(size=5), lambda g: g.normal(0.0, 1.0, (5,), lucid.float32, "cpu")),
+    "randint": (lambda: lucid.random.randint(9, size=5), lambda g: g.randint(0, 9, (5,), "cpu")),
+    "bernoulli": (lambda: lucid.random.bernoulli(size=64), lambda g: g.bernoulli(0.5, (64,), lucid.float32, "cpu")),
+    "Generator.uniform": (
+        lambda: lucid.random.default_generator.uniform(),
+        lambda g: g.uniform(0.0, 1.0, (), lucid.float32, "cpu"),
+    ),
+    "Generator.normal": (
+        lambda: lucid.random.default_generator.normal(),
+        lambda g: g.normal(0.0, 1.0, (), lucid.float32, "cpu"),
+    ),
+    "Generator.bernoulli": (
+        lambda: lucid.random.default_generator.bernoulli(size=64),
+        lambda g: g.bernoulli(0.5, (64,), lucid.float32, "cpu"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_what_is_drawn_where_nothing_is_said(name: str) -> None:
+    short, whole = DEFAULTS[name]
+    lucid.random.seed(23)
+    got, expected = short(), whole(Generator(23))
+    assert got.tolist() == expected.tolist()
+    assert (got.dtype, got.requires_grad) == (expected.dtype, False)
+    assert lucid.random.get_state() == (23, 0, lucid.random.get_state()[2])
+    assert Generator().get_state() == (0, 0, 0)
+
+
 def test_draws_take_whole_blocks(backend: str) -> None:
     draws: list[tuple[Callable[[Generator], Any], int]] = [
         (lambda g: g.uniform(size=5), 2),

@@ -427,6 +427,27 @@ def test_pooling_is_pytorchs(kernel: Any, stride: Any, padding: Any, include: bo
             close(BACKEND.max_pool2d_grad(dy, index, x.shape), their_x.grad)
 
 
+# A backend is not asked for what is not an image; should it be, it must not compute with the sides that fit.
+SIDES = {
+    "adaptive, three sides": lambda: BACKEND.adaptive_avg_pool2d(random(2, 3, 6, 7), (2, 3, 4)),
+    "adaptive, one side": lambda: BACKEND.adaptive_avg_pool2d(random(2, 3, 6, 7), (2,)),
+    "adaptive gradient, an axis more": lambda: BACKEND.adaptive_avg_pool2d_grad(random(2, 3, 2, 3, 1), (2, 3, 6, 7)),
+    "adaptive gradient, an axis less": lambda: BACKEND.adaptive_avg_pool2d_grad(random(2, 3, 2), (2, 3, 6, 7)),
+    "adaptive gradient, of another image": lambda: BACKEND.adaptive_avg_pool2d_grad(
+        random(2, 3, 2, 3), (2, 3, 6, 7, 1)
+    ),
+    "average gradient, of another image": lambda: BACKEND.avg_pool2d_grad(
+        random(2, 3, 3, 3), (2, 3, 6, 6, 1), TWO, TWO, NONE, True
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SIDES)
+def test_the_sides_of_a_pooling_must_agree(name: str) -> None:
+    with pytest.raises(ValueError, match=r"zip\(\) argument 2 is|not enough values|too many values"):
+        SIDES[name]()
+
+
 @pytest.mark.parametrize("output", [(1, 1), (4, 3), (7, 9)])
 def test_adaptive_pooling_is_pytorchs(output: Any) -> None:
     torch = pytest.importorskip("torch")

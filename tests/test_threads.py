@@ -57,8 +57,9 @@ ENVIRONMENTS: dict[str, tuple[dict[str, str], int | None]] = {
     "LUCID": ({"LUCID_NUM_THREADS": "3"}, 3),
     "OMP": ({"OMP_NUM_THREADS": "5"}, 5),
     "LUCID before OMP": ({"LUCID_NUM_THREADS": "1", "OMP_NUM_THREADS": "4"}, 1),
-    "no number": ({"LUCID_NUM_THREADS": "many", "OMP_NUM_THREADS": "2"}, 2),
-    "zero": ({"LUCID_NUM_THREADS": "0"}, None),
+    "OMP, nested": ({"OMP_NUM_THREADS": "3,2"}, 3),
+    "OMP, no number": ({"OMP_NUM_THREADS": "many"}, None),
+    "empty": ({"LUCID_NUM_THREADS": "", "OMP_NUM_THREADS": "2"}, 2),
     "nothing": ({}, None),
 }
 
@@ -102,12 +103,47 @@ def test_workers_do_not_oversubscribe() -> None:
     assert "1 passed" in done.stdout, done.stdout
 
 
-@pytest.mark.parametrize("threads", [0, -1, 1.5, True, "2", None])
+@pytest.mark.parametrize("threads", [0, -1, 1.5, True, "2", None, 1025, 2**31, 2**70])
 def test_bad_counts(threads: object) -> None:
     before = lucid.get_num_threads()
-    with pytest.raises(ValueError, match=r"threads: got .*; may be an integer of at least 1"):
+    with pytest.raises(ValueError, match=r"threads: got .*; may be an integer of at least 1 and at most 1024"):
         lucid.set_num_threads(threads)  # type: ignore[arg-type]
     assert lucid.get_num_threads() == before
+
+
+LIMITED = (
+    WORK
+    + """
+import resource, sys
+lucid.set_num_threads(1)
+first, large = work(), lucid.tensor(np.ones((8, 64, 64, 64), np.float32))
+with open("/proc/self/statm") as file:
+    now = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (now + (int(sys.argv[1]) << 20),) * 2)
+for count in (64, 1024, 2, 1):
+    lucid.set_num_threads(count)
+    for _ in range(3):
+        assert work() == first, count
+        assert (large * 2).sum().item() == 2 * 8 * 64**3, count
+    assert lucid.get_num_threads() == count
+print("done")
+"""
+)
+
+
+@pytest.mark.parametrize("mebibytes", [96, 200, 400])
+def test_threads_that_cannot_be_made_are_done_without(mebibytes: int) -> None:
+    """The address space ends before the stacks of so many threads have room: those that there are do the work."""
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(mebibytes)],
+        env={**os.environ, "LUCID_BACKEND": "native", "OPENBLAS_NUM_THREADS": "1", "LUCID_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "done"
 
 
 # -- the same bits ---------------------------------------------------------------------------------------------------

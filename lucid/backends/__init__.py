@@ -15,12 +15,16 @@ import warnings
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from lucid.backends import _settings
+from lucid.backends._settings import SettingError
 from lucid.backends.base import Backend
 
 __all__ = [
     "Backend",
+    "SettingError",
     "available_backends",
     "backend_for",
+    "check_settings",
     "device_of",
     "get_backend",
     "known_backends",
@@ -128,7 +132,9 @@ def set_backend(name: str, device: str | None = None) -> None:
         >>> lucid.set_backend("native")  # doctest: +SKIP
     """
     device = device or device_of(name)
-    _current[device] = _serving(name, device, "backend")
+    if name in BACKENDS and device not in BACKENDS[name].devices:
+        raise ValueError(f"backend: got {name!r}; device {device!r} may use {', '.join(known_backends(device))}")
+    _current[device] = get_backend(name)
 
 
 @contextlib.contextmanager
@@ -146,17 +152,32 @@ def use_backend(name: str, device: str | None = None) -> Iterator[Backend]:
             _current[device] = before
 
 
-def _serving(name: str, device: str, argument: str) -> Backend:
-    """The backend ``name``, which is to serve ``device``; ``argument`` says who asked for it."""
-    if name in BACKENDS and device not in BACKENDS[name].devices:
-        raise ValueError(f"{argument}: got {name!r}; device {device!r} may use {', '.join(known_backends(device))}")
-    return get_backend(name)
+def check_settings() -> None:
+    """Check every variable of the environment that lucid reads: what a command does first.
+
+    Raises:
+        SettingError: one says what cannot be; the sentence names it, its value and what it may be.
+
+    Example:
+        >>> from lucid.backends import check_settings
+        >>> check_settings()
+    """
+    for device, variable in _VARIABLES.items():
+        _settings.choice(variable, known_backends(device))
+    _settings.threads()
+    _settings.cache_directory()
+    if os.environ.get("LUCID_ISA"):
+        with contextlib.suppress(RuntimeError):  # without the native kernels it chooses nothing
+            get_backend("native")
 
 
 def _default(device: str) -> Backend:
-    chosen = os.environ.get(_VARIABLES[device])
-    if chosen:
-        return _serving(chosen, device, _VARIABLES[device])
+    chosen = _settings.choice(_VARIABLES[device], known_backends(device))
+    if chosen is not None:
+        try:
+            return get_backend(chosen)
+        except RuntimeError as error:
+            raise RuntimeError(f"{_VARIABLES[device]}: got {chosen!r}, but {error}") from error
     first, *rest = [name for name in known_backends(device) if BACKENDS[name].unasked]
     try:
         return get_backend(first)

@@ -21,6 +21,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from lucid.backends import _settings
+
 KERNELS = Path(__file__).parent.parent / "kernels" / "cuda"
 OPTIONS = ("-std=c++17", "--fmad=false", "--prec-div=true", "--prec-sqrt=true", "--ftz=false")
 """No contraction, division and square root correctly rounded, subnormals kept: section 1 of ARITHMETIC.md."""
@@ -120,9 +122,9 @@ class Compiler:
 
 def cache_directory() -> Path:
     """Where compiled kernels are kept."""
-    chosen = os.environ.get("LUCID_CACHE_DIR")
-    if chosen:
-        return Path(chosen)
+    chosen = _settings.cache_directory()
+    if chosen is not None:
+        return chosen
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lucid"
 
 

@@ -60,6 +60,38 @@ CONTRACTION = (
 """The fields of ``Contraction`` in lucid/kernels/cuda/gemm.cuh, in their order."""
 
 
+MOST_TERMS = 2**31 - 1 - SEGMENT
+"""Of a contraction's sides: the kernel counts them in 32 bits, and the terms one tile beyond their end."""
+MOST_REACH = 2**30 - 1
+"""How far from an image's first pixel a kernel may look: it counts that in 32 bits, and rows that do not exist
+lie ``2**30`` before the image."""
+
+
+def check_range(source: str, fields: dict[str, int]) -> None:
+    """Refuse what would not fit the numbers that gemm.cuh counts in, which are 32 bits long because it divides them.
+
+    Raises:
+        ValueError: a side, a plane or a reach is too large; the sentence says which.
+    """
+    sizes = [fields.get(name, 0) for name in ("m", "n", "k")]
+    if max(sizes) > MOST_TERMS:
+        m, n, k = sizes
+        raise ValueError(f"a contraction of {m} by {k} by {n} terms: each may be at most {MOST_TERMS} on a GPU")
+    for side, name in (("h", "high"), ("w", "wide")):
+        rows, stride, start, taps, step, image = (
+            abs(fields.get(f"{field}_{side}", 0)) for field in ("rows", "stride", "start", "taps", "step", "image")
+        )
+        reach = image + rows * stride + start + taps * step
+        if reach > MOST_REACH:
+            raise ValueError(
+                f"a convolution that looks at {reach} pixels of an image {image} {name}, with stride, padding and the "
+                f"reach of its kernel: may be at most {MOST_REACH} on a GPU"
+            )
+    plane = fields.get("image_h", 0) * fields.get("image_w", 0)
+    if source == "WEIGHT_GRAD" and plane >= 2**31:  # whose terms are places, which it counts in a plane
+        raise ValueError(f"a weight gradient of images of {plane} pixels: may be at most {2**31 - 1} on a GPU")
+
+
 class Epilogue(NamedTuple):
     """What follows a contraction, element by element: see gemm.cuh."""
 

@@ -5,7 +5,7 @@ On a GPU the repetition is one CUDA graph. What a plan needs is allocated at its
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ import numpy as np
 
 from lucid.backends._cuda_cut import Epilogue
 from lucid.backends._cuda_run import Executor, Launch
-from lucid.backends.base import Array, Pair
+from lucid.backends.base import NORM_PARTS, Array, Pair
 
 if TYPE_CHECKING:
     from lucid.backends.cuda import CudaBackend
@@ -52,6 +52,13 @@ class CudaPlan:
         self._steps: list[Callable[[], None]] = []
         self._memory: dict[int, Array] = {}
         self._again: Callable[[], None] | None = None
+        self.constants: list[tuple[str, Array]] = []
+        """What it was made of, by what it is: copies of its own, which it reads at every run."""
+
+    @property
+    def steps(self) -> int:
+        """How many there are."""
+        return len(self._steps)
 
     def _at(self, place: int, shape: tuple[int, ...]) -> Array:
         """The value that lies at ``place`` when the plan runs."""
@@ -59,9 +66,13 @@ class CudaPlan:
             return self._memory[place].reshape(shape)
         return self._memory[0][place : place + prod(shape)].reshape(shape)
 
-    def _kept(self, array: Any) -> Array | None:
-        """A constant, on the device."""
-        return None if array is None else self._xp.asarray(np.ascontiguousarray(array))
+    def _kept(self, name: str, array: Any) -> Array | None:
+        """A constant, on the device: a copy of the plan's own, which is made of what the parameters are now."""
+        if array is None:
+            return None
+        kept = self._xp.asarray(np.array(array, order="C"))
+        self.constants.append((name, kept))
+        return kept
 
     def to_channels_last(self, n: int, channels: int, pixels: int, x: int, y: int) -> None:
         shapes = (n, channels, pixels), (n, pixels, channels)
@@ -80,9 +91,9 @@ class CudaPlan:
         relu: bool,
         y: int,
     ) -> None:
-        stored = self._kept(weight.transpose(2, 3, 1, 0))
-        mean, scale, shift = (self._kept(part) for part in norm or (None, None, None))
-        epilogue = Epilogue(self._kept(bias), mean, scale, shift, None, relu)
+        stored = self._kept("weight", weight.transpose(2, 3, 1, 0))
+        mean, scale, shift = (self._kept(*part) for part in zip(NORM_PARTS, norm or (None,) * 3, strict=True))
+        epilogue = Epilogue(self._kept("bias", bias), mean, scale, shift, None, relu)
         images = _last(input_shape), _last(output_shape)
 
         def step() -> None:
@@ -93,8 +104,8 @@ class CudaPlan:
         self._steps.append(step)
 
     def linear(self, rows: int, k: int, x: int, weight: Array, bias: Array | None, y: int) -> None:
-        n, b = weight.shape[0], self._kept(weight.T)
-        epilogue = Epilogue(self._kept(bias))
+        n, b = weight.shape[0], self._kept("weight", weight.T)
+        epilogue = Epilogue(self._kept("bias", bias))
 
         def step() -> None:
             a, to = self._at(x, (rows, k)), self._at(y, (rows, n))
@@ -103,7 +114,7 @@ class CudaPlan:
         self._steps.append(step)
 
     def norm(self, rows: int, channels: int, x: int, norm: Norm, relu: bool, y: int) -> None:
-        parts, shape = tuple(self._kept(part) for part in norm), (rows, channels)
+        parts, shape = tuple(map(self._kept, NORM_PARTS, norm)), (rows, channels)
         self._steps.append(
             lambda: self._kernels._normalize_to(self._at(x, shape), parts, None, relu, self._at(y, shape))
         )
@@ -158,10 +169,7 @@ class CudaPlan:
         self._steps.append(step)
 
     def run(self, x: Array, output_shape: tuple[int, ...]) -> Array:
-        if self._again is None:
-            places = (0, self._elements), (self.INPUT, x.size), (self.OUTPUT, prod(output_shape))
-            self._memory = {place: self._xp.empty(size, self.dtype) for place, size in places}
-        self._memory[self.INPUT].reshape(x.shape)[...] = x
+        self._take_in(x, output_shape)
         if self._again is None:
             self._recorder.launches.clear()
             for step in self._steps:
@@ -170,6 +178,24 @@ class CudaPlan:
         else:
             self._again()
         return self._memory[self.OUTPUT].reshape(output_shape).copy()
+
+    def _take_in(self, x: Array, output_shape: tuple[int, ...]) -> None:
+        """Have memory for a run, and the input in it."""
+        if not self._memory:
+            places = (0, self._elements), (self.INPUT, x.size), (self.OUTPUT, prod(output_shape))
+            self._memory = {place: self._xp.empty(size, self.dtype) for place, size in places}
+        self._memory[self.INPUT].reshape(x.shape)[...] = x
+
+    def observe(self, x: Array, output_shape: tuple[int, ...], cuts: Iterable[tuple[int, int, int]]) -> Iterator[Array]:
+        """As that of ``NativePlan``: kernel by kernel, as the first run was."""
+        self._take_in(x, output_shape)
+        first = 0
+        for end, place, count in cuts:
+            for step in self._steps[first:end]:
+                step()
+            self._recorder.launches.clear()  # nothing here is to be repeated
+            yield self._at(place, (count,)).copy()
+            first = end
 
 
 def _last(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -20,8 +20,14 @@ from abc import ABC, abstractmethod
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 Array = Any
 Pair = tuple[int, int]
+
+
+NORM_PARTS = "mean", "scale", "shift"
+"""The coefficients of a normalisation whose statistics are known (section 7), as plans keep them."""
 
 
 def dense_order(x: Array) -> tuple[int, ...] | None:
@@ -31,6 +37,11 @@ def dense_order(x: Array) -> tuple[int, ...] | None:
         return tuple(range(x.ndim))
     order = sorted(range(x.ndim), key=lambda axis: (-x.strides[axis], axis))
     return tuple(order) if x.transpose(order).flags.c_contiguous else None
+
+
+def index_dtype(shape: tuple[int, ...]) -> Any:
+    """The integers that hold every offset ``h * W + w`` in a plane of images of ``shape``."""
+    return np.dtype(np.int32 if shape[2] * shape[3] < 2**31 else np.int64)
 
 
 class Backend(ABC):

@@ -28,6 +28,7 @@ from lucid.backends._cuda_cut import (
     Epilogue,
     best_cut,
     ceil_div,
+    check_range,
     residue_class,
 )
 from lucid.backends._cuda_plan import CudaPlan
@@ -41,7 +42,7 @@ from lucid.backends._cuda_run import (
     options_for,
     structure,
 )
-from lucid.backends.base import Array, FusedBackend, Pair, dense_order
+from lucid.backends.base import Array, FusedBackend, Pair, dense_order, index_dtype
 
 _UNARY = {
     name: np.int32(code)
@@ -58,7 +59,10 @@ _REDUCTION = {name: np.int32(code) for code, name in enumerate(("none", "sum", "
 
 THREADS = 256  # of a block, where a kernel does not say otherwise
 SMALL_BLOCK = 64  # where threads are few and each has much to do: they spread over more multiprocessors
-MOST_GRID = 65535  # of a grid's second and third size
+MOST_BLOCKS = 2**31 - 1  # of a grid's first size
+MOST_GRID = 65535  # of its second and third
+_GRID = f"{MOST_BLOCKS} by {MOST_GRID} by {MOST_GRID}"
+MOST_SIDE = 2**31 - 1  # of an image: the kernels divide 32-bit numbers by it, where they can
 BLOCKS_A_MULTIPROCESSOR = 32  # where a thread takes more than one element
 
 
@@ -75,9 +79,20 @@ def _same_layout(a: Array, b: Array) -> bool:
     )
 
 
+def _plane_index(shape: tuple[int, ...]) -> Any:
+    """The integers that the kernels keep places of a plane in: 32 bits, which are the quicker ones."""
+    dtype = index_dtype(shape)
+    if dtype != np.int32:
+        raise ValueError(
+            f"max_pool2d: got images of {shape[2]}x{shape[3]}; on a GPU a plane may have at most {2**31 - 1} pixels"
+        )
+    return dtype
+
+
 @lru_cache(4096)
-def _contraction(fields: tuple[tuple[str, int], ...]) -> Any:
+def _contraction(source: str, fields: tuple[tuple[str, int], ...]) -> Any:
     """``Contraction`` of lucid/kernels/cuda/gemm.cuh; what is not named is 0."""
+    check_range(source, dict(fields))
     given = dict(fields)
     values = [given.pop(name, 0) for name in CONTRACTION]
     assert not given
@@ -118,6 +133,8 @@ class CudaBackend(FusedBackend):
     def _run(
         self, file: str, kernel: str, dtype: Any, grid: Size, *arguments: Any, block: int = THREADS, defines: Any = ()
     ) -> None:
+        if grid[0] > MOST_BLOCKS or max(grid[1:]) > MOST_GRID:
+            raise ValueError(f"{kernel}: so large a problem takes a grid of {grid} blocks; a GPU takes at most {_GRID}")
         self._executor.run(Launch(file, kernel, dtype, grid, block, arguments, defines))
 
     def _for_each(self, file: str, kernel: str, y: Array, *arguments: Any) -> None:
@@ -321,8 +338,6 @@ class CudaBackend(FusedBackend):
     ) -> None:
         """Launch gemm.cuh. ``packs``: what must be multiples of a pack's length for A, B and C to be read in packs."""
         m, n, k, batch = (fields[name] for name in ("m", "n", "k", "batch"))
-        if max(m, n, k) >= 2**31:
-            raise ValueError(f"a contraction of {m} by {k} by {n} terms: each may be at most {2**31 - 1} on a GPU")
         how = self._cut(m, n, k, batch, y.itemsize)
         lanes = 16 // y.itemsize
         pack_a, pack_b, pack_y = (
@@ -333,7 +348,7 @@ class CudaBackend(FusedBackend):
         if epilogue.residual is not None:
             assert _same_layout(epilogue.residual, y)
         fields.update(chunk=how.chunk, chunks=how.chunks, slots=how.slots)
-        contraction = _contraction(tuple(fields.items()))
+        contraction = _contraction(source, tuple(fields.items()))  # refuses what would not fit the kernel's numbers
         tile, (name, variant) = how.tile, _variant(source, how.tile.name, pack_a, pack_b)
         slots = self.xp.empty((batch, how.slots, m, n), y.dtype) if how.slots else None
         grid = ceil_div(m, tile.m) * ceil_div(n, tile.n) * how.chunks, 1, min(batch, MOST_GRID)
@@ -754,6 +769,10 @@ class CudaBackend(FusedBackend):
     ) -> Any:
         """``Pool`` of lucid/kernels/cuda/pool.cu."""
         n, c, h, w = shape
+        if max(h, w, *output) > MOST_SIDE:
+            raise ValueError(
+                f"pooling: images of {h}x{w} to {output[0]}x{output[1]}; a side has at most {MOST_SIDE} pixels on a GPU"
+            )
         return structure([n, h, w, c, *output, *kernel, *stride, *padding, *dilation, include_pad, adaptive])
 
     def max_pool2d(
@@ -761,7 +780,7 @@ class CudaBackend(FusedBackend):
     ) -> tuple[Array, Array]:
         shape = (*x.shape[:2], *output)
         stored, y = self._new_images(shape, x.dtype)
-        index, index_shaped = self._new_images(shape, np.int32)
+        index, index_shaped = self._new_images(shape, _plane_index(x.shape))
         sizes = self._pool(x.shape, output, kernel, stride, padding, dilation)
         self._for_each("pool.cu", "max_pool", y, sizes, self._images(x), stored, index)
         return y, index_shaped
@@ -773,7 +792,7 @@ class CudaBackend(FusedBackend):
         _, _, h, w = input_shape
         n, _, oh, ow = dy.shape
         sizes = self._pool(input_shape, (oh, ow))
-        chosen = self._images(index).astype(np.int32, copy=False)
+        chosen = self._images(index).astype(_plane_index(input_shape), copy=False)
         ranges = []
         for vertical, windows, positions in ((True, oh, h), (False, ow, w)):
             bounds = self.xp.empty((2, windows), np.int32)

@@ -7,18 +7,19 @@ This file decides layouts and allocates results; ``lucid/kernels`` computes. Ima
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
+from collections.abc import Iterable, Iterator
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from lucid.backends.base import Array, FusedBackend, Pair, dense_order
+from lucid.backends._settings import choice, extension
+from lucid.backends.base import NORM_PARTS, Array, FusedBackend, Pair, dense_order, index_dtype
 
 try:
-    import _lucid_native as _native
+    _native: Any = extension()
 except ImportError as error:
     raise ImportError(f"its compiled extension did not load ({error})") from error
 
@@ -116,14 +117,25 @@ class NativePlan:
     def __init__(self, elements: int, dtype: Any) -> None:
         self.dtype = np.dtype(dtype)
         self._plan = (_native.PlanFloat32 if self.dtype == np.float32 else _native.PlanFloat64)(elements)
-        self._arrays: list[Array | None] = []
+        self.constants: list[tuple[str, Array]] = []
+        """What it was made of, by what it is: copies of its own, which it reads at every run."""
         self.to_channels_last = self._plan.to_channels_last
         self.scale_channels = self._plan.scale_channels
 
-    def _kept(self, array: Array | None) -> Array | None:
-        array = _dense(array)
-        self._arrays.append(array)
+    @property
+    def steps(self) -> int:
+        """How many there are."""
+        return int(self._plan.steps)
+
+    def _kept(self, name: str, array: Array | None) -> Array | None:
+        """A copy of the plan's own: a plan is made of what the parameters are now."""
+        if array is not None:
+            array = np.array(array, order="C")
+            self.constants.append((name, array))
         return array
+
+    def _kept_norm(self, norm: tuple[Array, Array, Array] | None) -> tuple[Array | None, ...]:
+        return tuple(self._kept(name, part) for name, part in zip(NORM_PARTS, norm or (None,) * 3, strict=True))
 
     def conv(
         self,
@@ -140,14 +152,15 @@ class NativePlan:
     ) -> None:
         sizes = NativeBackend._conv_sizes(input_shape, output_shape, weight.shape[2:], *geometry)
         weight = np.ascontiguousarray(weight.transpose(_WEIGHT_STORED))  # the plan packs a copy
-        mean, scale, shift = (None, None, None) if norm is None else (self._kept(part) for part in norm)
-        self._plan.conv(sizes, x, weight, self._kept(bias), mean, scale, shift, residual, relu, y)
+        parts = self._kept("bias", bias), *self._kept_norm(norm)
+        self.constants.append(("packed weight", self._plan.conv(sizes, x, weight, *parts, residual, relu, y)))
 
     def linear(self, rows: int, k: int, x: int, weight: Array, bias: Array | None, y: int) -> None:
-        self._plan.linear(rows, weight.shape[0], k, x, np.ascontiguousarray(weight.T), self._kept(bias), y)
+        stored, kept = np.ascontiguousarray(weight.T), self._kept("bias", bias)
+        self.constants.append(("packed weight", self._plan.linear(rows, weight.shape[0], k, x, stored, kept, y)))
 
     def norm(self, rows: int, channels: int, x: int, norm: tuple[Array, Array, Array], relu: bool, y: int) -> None:
-        self._plan.norm(rows, channels, x, *(self._kept(part) for part in norm), relu, y)
+        self._plan.norm(rows, channels, x, *self._kept_norm(norm), relu, y)
 
     def max_pool(
         self,
@@ -180,8 +193,17 @@ class NativePlan:
 
     def run(self, x: Array, output_shape: tuple[int, ...]) -> Array:
         y = np.empty(output_shape, self.dtype)
-        self._plan.run(np.ascontiguousarray(x), y)
+        self._plan.run(np.ascontiguousarray(x), y, 0, self.steps)
         return y
+
+    def observe(self, x: Array, output_shape: tuple[int, ...], cuts: Iterable[tuple[int, int, int]]) -> Iterator[Array]:
+        """Run from cut to cut (the end of a step, and where it left how many values), and give those values."""
+        x, y, first = np.ascontiguousarray(x), np.empty(output_shape, self.dtype), 0
+        for end, place, count in cuts:
+            self._plan.run(x, y, first, end)
+            made = y.reshape(-1) if place == self.OUTPUT else self._plan.arena()[place : place + count]
+            yield made.copy()
+            first = end
 
 
 class _Panels:
@@ -228,8 +250,8 @@ class NativeBackend(FusedBackend):
 
     def __init__(self) -> None:
         self._panels = _Panels()
-        chosen = os.environ.get("LUCID_ISA")
-        if chosen:
+        chosen = choice("LUCID_ISA", _native.isa_names(), ", which this processor can run")
+        if chosen is not None:
             _native.set_isa(chosen)
 
     def number(self, value: float, dtype: Any) -> Array:
@@ -544,7 +566,7 @@ class NativeBackend(FusedBackend):
     ) -> tuple[Array, Array]:
         n, c, _, _ = x.shape
         stored, y = _new_images((n, c, *output), x.dtype)
-        index, index_shaped = _new_images((n, c, *output), np.int32)
+        index, index_shaped = _new_images((n, c, *output), index_dtype(x.shape))
         _native.max_pool(
             self._pool_sizes(x.shape, output, kernel, stride, padding, dilation), _images(x), stored, index
         )
@@ -553,7 +575,8 @@ class NativeBackend(FusedBackend):
     def max_pool2d_grad(self, dy: Array, index: Array, input_shape: tuple[int, ...]) -> Array:
         stored, dx = _new_images(input_shape, dy.dtype)
         sizes = self._pool_sizes(input_shape, dy.shape[2:], (1, 1), (1, 1), (0, 0))
-        _native.max_pool_grad(sizes, _images(dy), _images(index).astype(np.int32, copy=False), stored)
+        chosen = _images(index).astype(index_dtype(input_shape), copy=False)
+        _native.max_pool_grad(sizes, _images(dy), chosen, stored)
         return dx
 
     def avg_pool2d(

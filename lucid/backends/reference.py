@@ -318,7 +318,8 @@ class ReferenceBackend(Backend):
         w = weight.reshape(groups, out // groups, per_group, *kernel).transpose(3, 4, 1, 0, 2)
         image = Bordered(dy)
         # Elements of one remainder by the stride meet the same taps.
-        for first_row, first_column in product(range(stride[0]), range(stride[1])):
+        firsts = (range(min(stride[side], input_shape[side + 2])) for side in (0, 1))
+        for first_row, first_column in product(*firsts):
             rows = np.arange(first_row, input_shape[2], stride[0]) + padding[0]
             columns = np.arange(first_column, input_shape[3], stride[1]) + padding[1]
             down = [i for i in range(kernel[0]) if (first_row + padding[0] - i * dilation[0]) % stride[0] == 0]

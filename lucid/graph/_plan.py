@@ -7,7 +7,9 @@ convolution applies the roundings that the single operations would apply, in the
 
 from __future__ import annotations
 
+import copy
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -75,17 +77,83 @@ class InferencePlan:
         self.steps = [str(step) for step in steps]
         layout = _Layout(graph, steps, backend.terms_in_place)
         self.arena_bytes = layout.elements * self.dtype.itemsize
+        self._output = graph.outputs[0]
         self._plan = backend.plan(layout.elements, self.dtype)
         self._model = None
-        if self._plan is None:  # this backend has no plans: the model itself computes the same bits
-            self._model = model
+        if self._plan is None:  # this backend has no plans: a copy of the model computes the same bits
+            self._model = _frozen(model)
             return
         builder = _Builder(graph, self._plan, layout, backend)
+        self._constants: dict[str, Any] = {}
+        self._cuts: list[tuple[str, tuple[int, ...], int, int]] = []  # name, shape, the plan's step behind, place
         for step in steps:
+            known = len(self._plan.constants)
             builder.add(step)
+            self._constants |= {f"{step.output}: {name}": array for name, array in self._plan.constants[known:]}
+            place = builder.places[step.output] if step.output != builder.result else self._plan.OUTPUT
+            self._cuts.append((step.output, _shape(graph, step.output), self._plan.steps, place))
 
     def __call__(self, x: Any) -> Tensor:
         """The model's output for ``x``, a tensor (or array) of ``input_shape``."""
+        x = self._input(x)
+        with self._lock:
+            if self._model is not None:
+                with no_grad():
+                    output: Tensor = self._model(x)
+                return output
+            return wrap(self._plan.run(x._array, self.output_shape), self._device)
+
+    def observe(self, x: Any, seen: Callable[[str, Tensor], None]) -> Tensor:
+        """Run as a call does, and show the result of every step: ``seen(name, value)``; returns the model's output.
+
+        Each is a copy, since the arena holds nothing longer than it is needed. ``seen`` must not run the plan. Where
+        the backend has no plans, the output alone is shown.
+
+        Example:
+            >>> import lucid
+            >>> from lucid import nn
+            >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten())
+            >>> x = lucid.ones((1, 3, 8, 8))
+            >>> lucid.compile(model, x).observe(x, lambda name, value: print(name, value.shape)).shape
+            1 (1, 4, 6, 6)
+            2 (1, 144)
+            (1, 144)
+        """
+        x = self._input(x)
+        if self._model is not None:
+            output = self(x)
+            seen(self._output, output)
+            return output
+        with self._lock:
+            cuts = [(end, place, prod(shape)) for _, shape, end, place in self._cuts]
+            made = self._plan.observe(x._array, self.output_shape, cuts)
+            for (name, shape, _, place), values in zip(self._cuts, made, strict=True):
+                if len(shape) == 4 and place != self._plan.OUTPUT:  # images lie channels-last
+                    n, c, h, w = shape
+                    output = wrap(values.reshape(n, h, w, c).transpose(0, 3, 1, 2), self._device)
+                else:
+                    output = wrap(values.reshape(shape), self._device)
+                seen(name, output)
+        return output
+
+    def constants(self) -> dict[str, Any]:
+        """The arrays that the plan has made of the parameters and reads at every run, by step and what they are.
+
+        They are the plan's own memory, in the order in which its kernels read them (a packed weight differs from one
+        instruction set to another). Where the backend has no plans they are the copied model's state.
+
+        Example:
+            >>> import lucid
+            >>> from lucid import nn
+            >>> plan = lucid.compile(nn.Linear(3, 2), lucid.ones((1, 3)))
+            >>> len(plan.constants())
+            2
+        """
+        if self._model is not None:
+            return {name: tensor._array for name, tensor in self._model.state_dict(keep_vars=True).items()}
+        return dict(self._constants)
+
+    def _input(self, x: Any) -> Tensor:
         x = as_tensor(x, device=None if isinstance(x, Tensor) else self._device)
         if x.device != self._device:
             raise RuntimeError(f"input: got a tensor on {x.device!r}; the plan runs on {self._device!r}")
@@ -93,10 +161,7 @@ class InferencePlan:
             raise ValueError(
                 f"input: got {x.dtype} of shape {x.shape}; the plan takes {self.dtype} of shape {self.input_shape}"
             )
-        if self._model is not None:
-            return _eager(self._model, x)
-        with self._lock:
-            return wrap(self._plan.run(x._array, self.output_shape), self._device)
+        return x
 
     def __repr__(self) -> str:
         return (
@@ -105,15 +170,12 @@ class InferencePlan:
         )
 
 
-def _eager(model: Module, x: Tensor) -> Tensor:
-    modes = [(part, part.training) for part in model.modules()]
-    try:
-        model.eval()
-        with no_grad():
-            return model(x)
-    finally:
-        for part, training in modes:
-            part.training = training
+def _frozen(model: Module) -> Module:
+    """A copy of ``model`` as it is now, in eval mode, without hooks, which a plan does not call."""
+    frozen = copy.deepcopy(model).eval()
+    for part in frozen.modules():
+        part._forward_pre_hooks = part._forward_hooks = part._backward_hooks = None
+    return frozen
 
 
 # -- fusion ----------------------------------------------------------------------------------------------------------

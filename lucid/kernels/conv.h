@@ -21,8 +21,8 @@ inline void copy_values(T* to, const T* from, int n) {
 }
 
 template <class T>
-inline void zero_values(T* to, int n) {
-    int i = 0;
+inline void zero_values(T* to, int64_t n) {
+    int64_t i = 0;
     for (; i + LANES<T> <= n; i += LANES<T>) store(to + i, Vec<T>{});
     for (; i < n; ++i) to[i] = T(0);
 }
@@ -189,8 +189,12 @@ struct Packed {
     Packed(const Packed&) = delete;
 };
 
-// Images of few channels: all (kw, ci) of a kernel row lie side by side, and so do neighbouring windows.
-inline bool thin(const Conv& s) { return s.groups == 1 && s.dilation_w == 1 && s.c < Tile::MR && s.kw > 1; }
+// Images of few channels: all (kw, ci) of a kernel row lie side by side, and so do neighbouring windows. (With padding so
+// wide that whole windows lie in it, a copy of the images with their padding could be far larger than all else.)
+inline bool thin(const Conv& s) {
+    return s.groups == 1 && s.dilation_w == 1 && s.c < Tile::MR && s.kw > 1 && s.pad_w < s.kw &&
+           s.pad_h <= (s.kh - 1) * s.dilation_h;
+}
 
 // A copy of the images with their padding, and what the shape then is.
 template <class T>
@@ -205,12 +209,12 @@ struct Padded {
                 const int64_t before = s.pad_w * s.c, inside = s.w * s.c;
                 T* to = images.values + line * shape.w * s.c;
                 if (h < 0 || h >= s.h) {
-                    zero_values(to, int(shape.w * s.c));
+                    zero_values(to, shape.w * s.c);
                     continue;
                 }
-                zero_values(to, int(before));
+                zero_values(to, before);
                 std::memcpy(to + before, x + (n * s.h + h) * inside, size_t(inside) * sizeof(T));
-                zero_values(to + before + inside, int(before));
+                zero_values(to + before + inside, before);
             }
         });
     }

@@ -332,9 +332,18 @@ struct RowTiles {
         : period(period_), in_period((period_ + Tile::MR - 1) / Tile::MR), count(m / period_ * in_period) {}
 
     int64_t start(int64_t tile) const {
-        return tile / in_period * period + period * (tile % in_period) / in_period;
+        return tile / in_period * period + share(period, tile % in_period, in_period);
+    }
+
+    // a * b / c for b < c; the product may have more than 64 bits.
+    static constexpr int64_t share(int64_t a, int64_t b, int64_t c) {
+        constexpr int64_t SHORT = INT64_C(1) << 31;
+        return a <= SHORT && b <= SHORT ? a * b / c : int64_t(__extension__(__int128)(a) * b / c);
     }
 };
+
+static_assert(RowTiles::share(49, 3, 4) == 36);
+static_assert(RowTiles::share(INT64_C(1) << 40, (INT64_C(1) << 36) - 1, INT64_C(1) << 36) == (INT64_C(1) << 40) - 16);
 
 // How many tasks a contraction is cut into, by rows and by columns.
 struct Blocks {

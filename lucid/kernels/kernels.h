@@ -80,8 +80,11 @@ struct Kernels {
     void (*batch_norm_grad)(int64_t rows, int64_t channels, const T* dy, const T* x, const T* y, const T* gamma,
                             const double* mean, const double* var, double eps, bool training, const T* there, T* dx,
                             T* arrived, T* dgamma, T* dbeta);
-    void (*max_pool)(const Pool&, const T* x, T* y, int32_t* index);  // index may be null
+    // index may be null; the wide ones are for planes of 2^31 pixels and more
+    void (*max_pool)(const Pool&, const T* x, T* y, int32_t* index);
+    void (*max_pool_wide)(const Pool&, const T* x, T* y, int64_t* index);
     void (*max_pool_grad)(const Pool&, const T* dy, const int32_t* index, T* dx);
+    void (*max_pool_grad_wide)(const Pool&, const T* dy, const int64_t* index, T* dx);
     void (*avg_pool)(const Pool&, const T* x, T* y);
     void (*avg_pool_grad)(const Pool&, const T* dy, T* dx);
     void (*log_softmax)(int64_t rows, int64_t classes, const T* x, T* y);

@@ -6,6 +6,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <new>
 #include <string>
 #include <vector>
 
@@ -90,6 +91,13 @@ typename Plan<T>::Norm norm_of(nb::handle mean, nb::handle scale, nb::handle shi
     return {Optional(mean).get<T>(), Optional(scale).get<T>(), Optional(shift).get<T>()};
 }
 
+// Memory of a plan as an array, which keeps the plan alive.
+template <class T>
+nb::ndarray<nb::numpy, T, nb::ndim<1>> view_of(nb::handle plan, T* memory, int64_t elements) {
+    const size_t shape[1] = {size_t(elements)};
+    return nb::ndarray<nb::numpy, T, nb::ndim<1>>(memory, 1, shape, plan);
+}
+
 // The caller keeps every array that a plan was given alive.
 template <class T>
 void define_plan(nb::module_& m, const char* name) {
@@ -97,14 +105,20 @@ void define_plan(nb::module_& m, const char* name) {
     nb::class_<P>(m, name)
         .def("__init__", [](P* self, int64_t elements) { new (self) P(g_isa->of<T>(), elements); })
         .def("to_channels_last", &P::to_channels_last)
-        .def("conv", [](P& self, const Sizes& sizes, int64_t x, In weight, nb::handle bias, nb::handle mean,
+        .def("conv", [](nb::handle plan, const Sizes& sizes, int64_t x, In weight, nb::handle bias, nb::handle mean,
                         nb::handle scale, nb::handle shift, int64_t residual, bool relu, int64_t y) {
-            self.conv(conv_of(sizes), x, in<T>(weight), Optional(bias).get<T>(), norm_of<T>(mean, scale, shift), residual,
-                      relu, y);
+            P& self = nb::cast<P&>(plan);
+            const Conv s = conv_of(sizes);
+            T* const panels = self.conv(s, x, in<T>(weight), Optional(bias).get<T>(), norm_of<T>(mean, scale, shift),
+                                        residual, relu, y);
+            return view_of(plan, panels, self.packed_size(s));
         }, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(),
            nb::arg(), nb::arg(), nb::arg())
-        .def("linear", [](P& self, int64_t rows, int64_t columns, int64_t k, int64_t x, In weight, nb::handle bias, int64_t y) {
-            self.linear(rows, columns, k, x, in<T>(weight), Optional(bias).get<T>(), y);
+        .def("linear", [](nb::handle plan, int64_t rows, int64_t columns, int64_t k, int64_t x, In weight, nb::handle bias,
+                          int64_t y) {
+            P& self = nb::cast<P&>(plan);
+            T* const panels = self.linear(rows, columns, k, x, in<T>(weight), Optional(bias).get<T>(), y);
+            return view_of(plan, panels, self.packed_size(P::conv_of_linear(rows, columns, k)));
         }, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg())
         .def("norm", [](P& self, int64_t rows, int64_t channels, int64_t x, In mean, In scale, In shift, bool relu, int64_t y) {
             self.norm(rows, channels, x, {in<T>(mean), in<T>(scale), in<T>(shift)}, relu, y);
@@ -118,7 +132,13 @@ void define_plan(nb::module_& m, const char* name) {
         .def("unary", [](P& self, int op, int64_t n, int64_t x, int64_t y) { self.unary(Unary(op), n, x, y); })
         .def("binary", [](P& self, int op, int64_t n, int64_t a, int64_t b, int64_t y) { self.binary(Binary(op), n, a, b, y); })
         .def("scale_channels", &P::scale_channels)
-        .def("run", [](P& self, In x, Out y) { self.run(in<T>(x), out<T>(y)); }, nb::call_guard<nb::gil_scoped_release>());
+        .def_prop_ro("steps", &P::steps)
+        .def("arena", [](nb::handle plan) {
+            const P& self = nb::cast<const P&>(plan);
+            return view_of(plan, self.arena(), self.arena_elements());
+        })
+        .def("run", [](P& self, In x, Out y, int64_t first, int64_t end) { self.run(in<T>(x), out<T>(y), first, end); },
+             nb::call_guard<nb::gil_scoped_release>());
 }
 
 }  // namespace
@@ -142,6 +162,7 @@ NB_MODULE(_lucid_native, m) {
     m.def("set_isa", &set_isa);
     m.def("num_threads", &num_threads);
     m.def("set_num_threads", [](int n) {
+        if (n < 1) throw nb::value_error("threads: may be at least 1");
         nb::gil_scoped_release release;
         set_num_threads(n);
     });
@@ -149,7 +170,11 @@ NB_MODULE(_lucid_native, m) {
     // A new array of memory from the store, into which it goes back when nobody has the array any more.
     m.def("empty", [](const std::vector<size_t>& shape, bool wide) {
         size_t bytes = wide ? sizeof(double) : sizeof(float);
-        for (const size_t n : shape) bytes *= n;
+        bool nothing = false;
+        for (const size_t n : shape) nothing = nothing || n == 0;
+        for (const size_t n : shape)
+            if (!nothing && __builtin_mul_overflow(bytes, n, &bytes)) throw std::bad_alloc();
+        if (nothing) bytes = 0;
         struct Owner {
             void* memory;
             size_t bytes;
@@ -256,11 +281,17 @@ NB_MODULE(_lucid_native, m) {
 
     m.def("max_pool", [](const Sizes& sizes, In x, Out y, Out index) {
         const Pool s = pool_of(sizes, false, false);
-        LUCID_RUN(x, kernels.max_pool(s, in<T>(x), out<T>(y), out<int32_t>(index)));
+        if (index.dtype() == nb::dtype<int64_t>())
+            LUCID_RUN(x, kernels.max_pool_wide(s, in<T>(x), out<T>(y), out<int64_t>(index)));
+        else
+            LUCID_RUN(x, kernels.max_pool(s, in<T>(x), out<T>(y), out<int32_t>(index)));
     });
     m.def("max_pool_grad", [](const Sizes& sizes, In dy, In index, Out dx) {
         const Pool s = pool_of(sizes, false, false);
-        LUCID_RUN(dy, kernels.max_pool_grad(s, in<T>(dy), in<int32_t>(index), out<T>(dx)));
+        if (index.dtype() == nb::dtype<int64_t>())
+            LUCID_RUN(dy, kernels.max_pool_grad_wide(s, in<T>(dy), in<int64_t>(index), out<T>(dx)));
+        else
+            LUCID_RUN(dy, kernels.max_pool_grad(s, in<T>(dy), in<int32_t>(index), out<T>(dx)));
     });
     m.def("avg_pool", [](const Sizes& sizes, bool include_pad, bool adaptive, In x, Out y) {
         const Pool s = pool_of(sizes, include_pad, adaptive);

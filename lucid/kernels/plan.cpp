@@ -41,7 +41,7 @@ void Plan<T>::to_channels_last(int64_t n, int64_t channels, int64_t pixels, int6
 }
 
 template <class T>
-void Plan<T>::conv(const Conv& s, int64_t x, const T* weight, const T* bias, Norm norm, int64_t residual, bool relu,
+T* Plan<T>::conv(const Conv& s, int64_t x, const T* weight, const T* bias, Norm norm, int64_t residual, bool relu,
                    int64_t y) {
     T* const panels = room_for_weights(kernels_.packed_weight_size(s));
     kernels_.pack_weight(s, weight, panels);
@@ -55,12 +55,13 @@ void Plan<T>::conv(const Conv& s, int64_t x, const T* weight, const T* bias, Nor
         e.relu = relu;
         kernels_.conv(s, at(x), panels, true, e, at(y));
     });
+    return panels;
 }
 
 template <class T>
-void Plan<T>::linear(int64_t rows, int64_t columns, int64_t k, int64_t x, const T* weight, const T* bias, int64_t y) {
+T* Plan<T>::linear(int64_t rows, int64_t columns, int64_t k, int64_t x, const T* weight, const T* bias, int64_t y) {
     // The same contraction as a convolution of images of one pixel, whose weight is packed once.
-    conv({rows, 1, 1, k, 1, 1, columns, 1, 1, 1, 1, 0, 0, 1, 1, 1}, x, weight, bias, {}, NOWHERE, false, y);
+    return conv(conv_of_linear(rows, columns, k), x, weight, bias, {}, NOWHERE, false, y);
 }
 
 template <class T>
@@ -102,10 +103,10 @@ void Plan<T>::scale_channels(int64_t n, int64_t pixels, int64_t channels, int64_
 }
 
 template <class T>
-void Plan<T>::run(const T* input, T* output) {
+void Plan<T>::run(const T* input, T* output, int64_t first, int64_t end) {
     input_ = const_cast<T*>(input);  // no step writes to it
     output_ = output;
-    for (const auto& step : steps_) step();
+    for (int64_t i = first; i < end; ++i) steps_[size_t(i)]();
 }
 
 template class Plan<float>;

@@ -24,15 +24,16 @@ inline double window_count(const Pool& s, const Window& v, const Window& h) {
     return s.count_include_pad ? double(v.size * h.size) : double((v.end - v.begin) * (h.end - h.begin));
 }
 
-template <class T>
-static void max_pool(const Pool& s, const T* x, T* y, int32_t* index) {
+// `Index` holds the place of a pixel in its plane: int64_t where a plane has 2^31 pixels or more.
+template <class T, class Index>
+static void max_pool(const Pool& s, const T* x, T* y, Index* index) {
     parallel_range(s.n * s.oh, 1, [&](int64_t begin, int64_t end) {
         for (int64_t row = begin; row < end; ++row) {
             const int64_t n = row / s.oh, oh = row % s.oh;
             const T* image = x + n * s.h * s.w * s.c;
             for (int64_t ow = 0; ow < s.ow; ++ow) {
                 T* best = y + (row * s.ow + ow) * s.c;
-                int32_t* where = index ? index + (row * s.ow + ow) * s.c : nullptr;
+                Index* where = index ? index + (row * s.ow + ow) * s.c : nullptr;
                 bool first = true;
                 for (int64_t c = 0; c < s.c; ++c) best[c] = -T(__builtin_inff());
                 for (int64_t c = 0; where && c < s.c; ++c) where[c] = -1;
@@ -42,8 +43,9 @@ static void max_pool(const Pool& s, const T* x, T* y, int32_t* index) {
                     for (int64_t kw = 0; kw < s.kw; ++kw) {
                         const int64_t iw = ow * s.stride_w - s.pad_w + kw * s.dilation_w;
                         if (iw < 0 || iw >= s.w) continue;
-                        const int32_t at = int32_t(ih * s.w + iw);
-                        const T* from = image + int64_t(at) * s.c;
+                        const int64_t pixel = ih * s.w + iw;
+                        const Index at = Index(pixel);
+                        const T* from = image + pixel * s.c;
                         if (first) {
                             for (int64_t c = 0; c < s.c; ++c) best[c] = from[c];
                             for (int64_t c = 0; where && c < s.c; ++c) where[c] = at;
@@ -67,8 +69,8 @@ static void max_pool(const Pool& s, const T* x, T* y, int32_t* index) {
     });
 }
 
-template <class T>
-static void max_pool_grad(const Pool& s, const T* dy, const int32_t* index, T* dx) {
+template <class T, class Index>
+static void max_pool_grad(const Pool& s, const T* dy, const Index* index, T* dx) {
     // Windows overlap, so an image is one task, or, where there are few images, some of its channels are.
     const int64_t strips = smaller<int64_t>((s.c + 15) / 16, 4 * num_threads() / larger<int64_t>(1, s.n) + 1);
     parallel(s.n * strips, [&](int64_t task) {
@@ -82,10 +84,10 @@ static void max_pool_grad(const Pool& s, const T* dy, const int32_t* index, T* d
                 for (int64_t c = c0; c < c1; ++c) image[zeroed * s.c + c] = T(0);
         };
         for (int64_t row = n * s.oh; row < (n + 1) * s.oh; ++row) {
-            int32_t last = -1;
+            Index last = -1;
             for (int64_t o = row * s.ow; o < (row + 1) * s.ow; ++o)
                 for (int64_t c = c0; c < c1; ++c) last = larger(last, index[o * s.c + c]);
-            zero_until(last + 1);
+            zero_until(int64_t(last) + 1);
             for (int64_t o = row * s.ow; o < (row + 1) * s.ow; ++o)
                 for (int64_t c = c0; c < c1; ++c) {
                     const int64_t at = index[o * s.c + c];

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -9,9 +10,12 @@
 #include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #if defined(__x86_64__)
@@ -66,10 +70,36 @@ struct Worker {
     bool asleep = false;
 };
 
+// Address space that stacks of threads may not take: what the threads are to work on needs some, too.
+class Room {
+  public:
+    Room() : place_(mmap(nullptr, BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)) {}
+    ~Room() {
+        if (found()) munmap(place_, BYTES);
+    }
+    Room(const Room&) = delete;
+    bool found() const { return place_ != MAP_FAILED; }
+
+  private:
+    static constexpr size_t BYTES = size_t(64) << 20;
+    void* const place_;
+};
+
 class Pool {
   public:
-    explicit Pool(int threads) : workers_(size_t(threads - 1)) {
-        for (auto& worker : workers_) worker.thread = std::thread([this, &worker] { work(worker); });
+    // Fewer workers where the system does not let more threads be made (memory, a limit of processes).
+    explicit Pool(int threads) {
+        const Room room;
+        if (!room.found()) return;
+        try {
+            workers_.reserve(size_t(threads));  // so that nothing can fail once a thread runs
+            for (int i = 1; i < threads; ++i) {
+                auto worker = std::make_unique<Worker>();
+                worker->thread = std::thread([this, self = worker.get()] { work(*self); });
+                workers_.push_back(std::move(worker));
+            }
+        } catch (const std::exception&) {
+        }
     }
 
     ~Pool() {
@@ -79,7 +109,7 @@ class Pool {
             generation_.fetch_add(1);
         }
         wake_.notify_all();
-        for (auto& worker : workers_) worker.thread.join();
+        for (auto& worker : workers_) worker->thread.join();
     }
 
     // False if another thread is using the pool.
@@ -89,7 +119,7 @@ class Pool {
         {
             std::lock_guard<std::mutex> lock(mutex_);
             for (auto& worker : workers_)
-                if (worker.asleep) worker.aside.step(worker.thread.native_handle(), sched_getcpu());
+                if (worker->asleep) worker->aside.step(worker->thread.native_handle(), sched_getcpu());
             busy_.store(int(workers_.size()));
             job_ = &job;
             generation_.fetch_add(1);
@@ -136,7 +166,7 @@ class Pool {
         }
     }
 
-    std::vector<Worker> workers_;
+    std::vector<std::unique_ptr<Worker>> workers_;
     std::mutex owner_;
     std::mutex mutex_;
     std::condition_variable wake_;
@@ -145,14 +175,6 @@ class Pool {
     Job* job_ = nullptr;
     bool stop_ = false;
 };
-
-int positive_from_environment(const char* name) {
-    const char* text = std::getenv(name);
-    if (!text) return 0;
-    char* end = nullptr;
-    const long value = std::strtol(text, &end, 10);
-    return end != text && value > 0 && value < 4096 ? int(value) : 0;
-}
 
 // Whole processors that the control group (version 2, then 1) lets this process use; 0 where there is no limit.
 int cgroup_limit() {
@@ -173,9 +195,8 @@ int cgroup_limit() {
     return int((quota + period - 1) / period);
 }
 
+// What the environment asks for is read in lucid/backends/_settings.py.
 int default_threads() {
-    for (const char* name : {"LUCID_NUM_THREADS", "OMP_NUM_THREADS"})
-        if (int n = positive_from_environment(name)) return n;
     int n = 0;
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set) == 0) n = CPU_COUNT(&set);
@@ -200,7 +221,12 @@ std::shared_ptr<Pool> pool() {
     static const int registered = pthread_atfork(nullptr, nullptr, forget_pool_in_child);
     (void)registered;
     std::lock_guard<std::mutex> lock(g_shared->mutex);
-    if (!g_shared->pool) g_shared->pool = std::make_shared<Pool>(num_threads());
+    if (!g_shared->pool) {
+        try {
+            g_shared->pool = std::make_shared<Pool>(num_threads());
+        } catch (const std::bad_alloc&) {  // then the caller works alone
+        }
+    }
     return g_shared->pool;
 }
 
@@ -229,7 +255,8 @@ void parallel_for(int64_t tasks, TaskFn fn, void* context) {
     if (tasks > 1 && num_threads() > 1 && !t_inside) {
         t_inside = true;
         Job job{fn, context, tasks};
-        const bool done = pool()->run(job);
+        const std::shared_ptr<Pool> workers = pool();
+        const bool done = workers && workers->run(job);
         t_inside = false;
         if (done) return;
     }

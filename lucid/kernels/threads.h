@@ -9,7 +9,7 @@ namespace lucid {
 using TaskFn = void (*)(void* context, int64_t task);
 
 void parallel_for(int64_t tasks, TaskFn fn, void* context);
-int num_threads();
+int num_threads();  // as many as asked for; fewer work where the system does not let more be made
 void set_num_threads(int n);
 
 // `body(task)` for every task in [0, tasks).

@@ -517,6 +517,6 @@ def _misfit(name: str, tensor: Tensor, value: Tensor) -> str:
     """Why ``value`` cannot become that of ``tensor``, or nothing."""
     if value.shape != tensor.shape:
         return f"wrong shape: {name} is {value.shape}, must be {tensor.shape}"
-    if value.dtype.kind == "f" and tensor.dtype.kind != "f":
+    if (value.dtype.kind == "f") != (tensor.dtype.kind == "f"):  # quantised weights are no weights without their scale
         return f"wrong dtype: {name} is {value.dtype}, must be {tensor.dtype}"
     return ""

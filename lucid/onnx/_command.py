@@ -86,6 +86,7 @@ def command(
     Without --weights the file holds seeded weights (lucid.models.seeded_state), those of lucid-oracle's cases: so
     `lucid-oracle check MODEL --subject onnxruntime:file=MODEL.onnx` judges whether a runtime computes it right.
     """
+    lucid.backends.check_settings()
     if not as_onnx:
         raise click.UsageError("say which format to write; it may be --onnx")
     if weights is not None and seed is not None:

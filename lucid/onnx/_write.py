@@ -2,7 +2,7 @@
 
 With external data there are two files: the data file is named by its content, so that it never takes the place of one
 that an older model still needs; the model, renamed last, is what makes the new pair count; the older model's data is
-removed after that.
+removed after that. Exports into one directory take turns.
 """
 
 from __future__ import annotations
@@ -15,6 +15,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import onnx
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 from lucid.io import FileError, atomic_write
 
@@ -54,17 +59,33 @@ def write_model(
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
         raise FileError(f"{path}: is not a regular file, and would have to be replaced by one")
-    older_data = [file for file in _data_files(target) if _refers_to(target, file)]
-    with contextlib.ExitStack() as undo:
-        data = _write_data(model, target, undo, report) if external_data else None
-        content = model.SerializeToString(deterministic=True)
-        _write(target, _chunks(content), len(content), None if external_data else report)
-        undo.pop_all()
-    for old in older_data:
-        if old != data:
-            with contextlib.suppress(OSError):
-                old.unlink()
+    with _alone_in(target.parent):
+        older_data = [file for file in _data_files(target) if _refers_to(target, file)]
+        with contextlib.ExitStack() as undo:
+            data = _write_data(model, target, undo, report) if external_data else None
+            content = model.SerializeToString(deterministic=True)
+            _write(target, _chunks(content), len(content), None if external_data else report)
+            undo.pop_all()
+        for old in older_data:
+            if old != data:
+                with contextlib.suppress(OSError):
+                    old.unlink()
     return [target] if data is None else [target, data]
+
+
+@contextlib.contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    """Wait until no other export writes into ``directory``: of two at once, neither would know the other's data file.
+
+    The directory itself is locked, so that no lock is left behind. A file system without locks has none.
+    """
+    with contextlib.ExitStack() as stack:
+        if fcntl is not None:
+            with contextlib.suppress(OSError):
+                descriptor = os.open(directory, os.O_RDONLY)
+                stack.callback(os.close, descriptor)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
 
 
 def _write_data(model: onnx.ModelProto, target: Path, undo: contextlib.ExitStack, report: Report | None) -> Path:

@@ -12,6 +12,9 @@ PairLike: TypeAlias = "int | Sequence[int]"
 _Result = TypeVar("_Result")
 
 
+MOST = 2**31 - 1
+"""Of a side, a stride, a padding, a dilation: products of two of them then fit 64 bits, in which kernels count."""
+
 _cache: dict[Any, Any] = {}
 _CACHE_ENTRIES = 4096
 
@@ -34,7 +37,7 @@ def pair(name: str, value: Any, least: int) -> Pair:
     """``value``, a number or two, as (vertical, horizontal).
 
     Raises:
-        ValueError: not one or two integers of at least ``least``.
+        ValueError: not one or two integers of at least ``least`` and at most ``MOST``.
     """
     if type(value) is tuple and len(value) == 2 and type(value[0]) is int and type(value[1]) is int:
         both = value
@@ -50,6 +53,8 @@ def pair(name: str, value: Any, least: int) -> Pair:
         both = (numbers[0], numbers[1])
     if both[0] < least or both[1] < least:
         raise ValueError(f"{name}: got {value!r}; may be {least} or more")
+    if both[0] > MOST or both[1] > MOST:
+        raise ValueError(f"{name}: got {value!r}; may be at most {MOST}")
     return both
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal, overload
 
 from lucid.backends import Backend
 from lucid.ops._function import Function, apply
-from lucid.ops._window import Pair, PairLike, cached, output_size, pair, require_image
+from lucid.ops._window import MOST, Pair, PairLike, cached, output_size, pair, require_image
 from lucid.tensor import Tensor, wrap
 
 __all__ = ["adaptive_avg_pool2d", "avg_pool2d", "max_pool2d"]
@@ -241,4 +241,6 @@ def adaptive_avg_pool2d(input: Tensor, output_size: int | tuple[int | None, int 
         size = pair("output_size", output_size, 1)
     if 0 in shape[2:]:
         raise ValueError(f"adaptive_avg_pool2d: input has shape {shape}; images must have at least one pixel")
+    if max(shape[2:]) > MOST:
+        raise ValueError(f"adaptive_avg_pool2d: input has shape {shape}; a side may have at most {MOST} pixels")
     return apply(AdaptiveAvgPool2d(size), input)

@@ -11,6 +11,9 @@ from importlib import import_module
 
 import click
 
+from lucid.backends import SettingError, check_settings
+from oracle.errors import UsageError
+
 # Each command's one line of help stands here, so that ``lucid-oracle --help`` imports none of them.
 _COMMANDS = {
     "check": "Run a model on every subject and judge every layer.",
@@ -49,3 +52,7 @@ class _Lazy(click.Group):
 @click.version_option(package_name="lucid-oracle")
 def command() -> None:
     """Is this model right here, forward and backward, and if not, which layer goes wrong first?"""
+    try:
+        check_settings()
+    except SettingError as error:
+        raise UsageError(str(error)) from None

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import lucid
 from lucid import Tensor, models, nn
 from lucid.backends import device_of, known_backends
+from lucid.device import MOST_THREADS, THREADS
 from lucid.models.blocks import BasicBlock, Bottleneck, PreActBottleneck
 from oracle.architecture import ARCHITECTURES, Architecture
 from oracle.case import Case
@@ -44,6 +45,10 @@ class LucidSubject(Subject):
         self.precision = chosen["precision"]
         self.label = ":".join(("lucid", *options))
         self._threads = positive("lucid", "threads", named["threads"]) if "threads" in named else None
+        if self._threads is not None and self._threads > MOST_THREADS:
+            raise UsageError(
+                f"subject: {':'.join(('lucid', *options))}: threads: got {self._threads}; may be {THREADS}"
+            )
         backend = chosen["backend"]
         self._backend = None if backend in ("current", "gpu") else backend
         self.device = "gpu" if backend == "gpu" else device_of(backend) if backend != "current" else "cpu"
