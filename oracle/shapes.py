@@ -39,6 +39,8 @@ def shapes_of(case: Case) -> dict[Key, Shape]:
             found["activation_gradient", layer.name] = outputs[layer.name]
             for name, shape in _parameters(layer, given, outputs[layer.name]):
                 found["parameter_gradient", f"{layer.name}.{name}"] = shape
+            for name in ("running_mean", "running_var") if layer.op == "norm" else ():
+                found["statistic", f"{layer.name}.{name}"] = given[1:2]
     return {key: found[key] for key in execution_order(found)}
 
 
