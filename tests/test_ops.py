@@ -277,7 +277,7 @@ def windows_along(size: int, kernel: int, stride: int, padding: int, dilation: i
 
 
 def pooled_by_loops(x: Any, dy: Any, side: Any, average: bool, include_pad: bool) -> tuple[Any, Any, Any]:
-    """Result, places and gradient for one plane, pixel by pixel; ``side`` are count, kernel, stride, padding, dilation."""
+    """Result, places and gradient for one plane, pixel by pixel. A side: count, kernel, stride, padding, dilation."""
     y, places, dx = np.zeros(dy.shape), np.zeros(dy.shape, int), np.zeros(x.shape)
     for at in np.ndindex(dy.shape):
         taps: list[list[int]] = []

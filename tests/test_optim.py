@@ -297,5 +297,5 @@ def test_a_refused_group_is_not_added(name: str) -> None:
 def test_junk_for_a_state_is_named(junk: Any) -> None:
     optimizer = optim.SGD([param()], lr=0.1)
     for owner in (optimizer, optim.lr_scheduler.StepLR(optimizer, 1)):
-        with pytest.raises(ValueError, match="state_dict: got .*; must hold"):
+        with pytest.raises(ValueError, match=r"state_dict: got .*; must hold"):
             owner.load_state_dict(junk)
