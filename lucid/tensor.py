@@ -4,6 +4,11 @@ A tensor adds to an array what differentiation needs (the node that made it, its
 operations as methods and operators. Reshaping, transposing and basic indexing may return a tensor that shares memory
 with its source, as in NumPy; changing one in place then changes the other, and a backward pass that needs the old
 values says so.
+
+``x += y`` and its like change a tensor in place, also through a view. While operations are recorded, the tensor takes
+the history of the result, as in PyTorch; a leaf, or a tensor that shares memory with a view, is refused then. Where a
+backward pass needs integers, booleans, or memory that came from outside lucid, it has a copy of them. Floats that lucid
+made are watched, and what is written into them through ``.data`` or ``.numpy()`` alone is not noticed.
 """
 
 from __future__ import annotations
@@ -413,6 +418,8 @@ class Tensor:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        if "grad" in self.__dict__:  # of an older pickle
+            self._grad = self.__dict__.pop("grad")
         if not isinstance(self._version, _Version):  # of an older pickle, whose numbers counted in another process
             self._version = None
         array = self._array

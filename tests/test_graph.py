@@ -298,3 +298,42 @@ def test_other_outputs_are_refused(returned):
 def test_choices_by_value_inside_the_graph_are_traced():
     graph = trace(Lambda(lambda self, x: lucid.where(x > 0, x, x * 2)), lucid.ones(2))
     assert [node.op for node in graph.nodes] == ["greater", "mul", "where"]
+
+
+def test_updates_in_place_are_traced() -> None:
+    """``out += x`` of a forward is the addition that it is, also under the other names of the tensor."""
+
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(2, 2, 3, padding=1)
+
+        def forward(self, x: lucid.Tensor) -> lucid.Tensor:
+            out = self.conv(x)
+            same = out
+            out += x
+            out += out
+            return lucid.relu(same)
+
+    model, x = Residual(), lucid.random.randn(1, 2, 4, 4)
+    graph = trace(model, x)
+    assert [node.op for node in graph.nodes] == ["conv2d", "add", "add", "relu"]
+    with lucid.no_grad():
+        expected = model(x.clone()).numpy()
+    assert (lucid.compile(model, x)(x).numpy() == expected).all()
+
+
+def test_updates_that_cannot_be_traced() -> None:
+    class Counts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.count = nn.Buffer([0.0])
+
+        def forward(self, x: lucid.Tensor) -> lucid.Tensor:
+            self.count += 1.0
+            return x * self.count
+
+    model = Counts()
+    with pytest.raises(RuntimeError, match="in place, which cannot be traced"):
+        trace(model, lucid.ones(1))
+    assert model.count.tolist() == [0.0]

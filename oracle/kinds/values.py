@@ -233,7 +233,7 @@ def _by_slice(pair: Pair, axis: int) -> str:
     squares = np.square(t).sum(others, keepdims=True)
     factors = (s * t).sum(others, keepdims=True) / np.where(squares > 0, squares, 1.0)
     told = pair.explained(factors * t, count)
-    if told is not None:
+    if told is not None and squares.any():
         return _factors(pair, axis, factors.reshape(-1)[squares.reshape(-1) > 0], "", told)
     told = pair.explained(t + pair.difference.mean(others, keepdims=True), count)
     if told is not None:
@@ -246,7 +246,7 @@ def _by_slice(pair: Pair, axis: int) -> str:
     told = pair.explained(slopes * t + shifts, 2 * count) if each >= 6 else None
     if told is None and each >= 6 and axis == pair.axes.channel:
         return _behind_relu(pair, axis, others)
-    return "" if told is None else _affine(pair, axis, slopes.reshape(-1)[spread.reshape(-1) > 0], told)
+    return "" if told is None or not spread.any() else _affine(pair, axis, slopes.reshape(-1)[spread.reshape(-1) > 0], told)
 
 
 def _behind_relu(pair: Pair, axis: int, others: tuple[int, ...]) -> str:
@@ -265,7 +265,7 @@ def _behind_relu(pair: Pair, axis: int, others: tuple[int, ...]) -> str:
     shifts = np.where(spread > 0, mean_s - slopes * mean_t, 0.0)
     made = np.where(spread > 0, np.maximum(slopes * t + shifts, 0), s)
     told = pair.explained(np.where(t > 0, made, np.minimum(s, made)), 2 * pair.truth.shape[axis])
-    if told is None:
+    if told is None or not spread.any():
         return ""
     slopes = slopes.reshape(-1)[spread.reshape(-1) > 0]
     if np.abs(slopes - 1).max() < 1e-3 * np.abs(shifts).max() / math.sqrt(pair.norm / t.size):
