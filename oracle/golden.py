@@ -222,7 +222,7 @@ class Golden:
         from oracle.budget import in_float64
 
         if precision == "float64":
-            return in_float64(self.budget(key, "float32"))
+            return in_float64(key, self.budget(key, "float32"))
         place = self._places[key]
         rms, largest = map(float, self.tables["budget"][place, STORED.index(precision)])
         codes = self.tables["channel"][self._channel_starts[place] : self._channel_starts[place + 1]]

@@ -196,7 +196,7 @@ class Truth:
         profile = profile_of(precision)
         if profile.base == "float64":
             single = self._budget_of_all("float32", trace, progress)
-            return {key: in_float64(budget) for key, budget in single.items()}
+            return {key: in_float64(key, budget) for key, budget in single.items()}
         name = str(profile)
         if name not in self._budgets:
             self._budgets[name] = free_budget(self.case, profile, truth=trace, progress=progress)

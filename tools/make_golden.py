@@ -68,7 +68,7 @@ def make(case: Case) -> tuple[dict[str, bytes], dict[str, Any]]:
         "float64": {key: double[key].result() for key in order},
     }
     budgets = {precision: free_budget(case, precision, truth=truth) for precision in STORED}
-    layers = agreement(case, truth, {key: in_float64(budget) for key, budget in budgets["float32"].items()})
+    layers = agreement(case, truth, {key: in_float64(key, budget) for key, budget in budgets["float32"].items()})
     wrong = [layer for layer in layers if layer.judged and not layer.agrees]
     if wrong:
         told = "; ".join(f"{layer.kind} {layer.name} used {layer.used:.2f}" for layer in wrong[:3])

@@ -246,7 +246,11 @@ def _by_slice(pair: Pair, axis: int) -> str:
     told = pair.explained(slopes * t + shifts, 2 * count) if each >= 6 else None
     if told is None and each >= 6 and axis == pair.axes.channel:
         return _behind_relu(pair, axis, others)
-    return "" if told is None or not spread.any() else _affine(pair, axis, slopes.reshape(-1)[spread.reshape(-1) > 0], told)
+    return (
+        ""
+        if told is None or not spread.any()
+        else _affine(pair, axis, slopes.reshape(-1)[spread.reshape(-1) > 0], told)
+    )
 
 
 def _behind_relu(pair: Pair, axis: int, others: tuple[int, ...]) -> str:
