@@ -67,6 +67,17 @@ def test_a_coin_falls_by_the_middle_of_its_word(backend: str) -> None:
         assert Generator(11).bernoulli(probs).tolist() == [side] * len(words), offset
 
 
+def test_probabilities_reach_from_0_to_1(backend: str) -> None:
+    for probs in (0.0, 1.0, 0, 1):
+        assert Generator(4).bernoulli(probs, 5).tolist() == [probs] * 5
+        assert Generator(4).bernoulli(lucid.tensor([float(probs)] * 5)).tolist() == [probs] * 5
+    for probs in (-1e-9, 1 + 1e-9, 1.5, math.nan):
+        with pytest.raises(ValueError, match="probs: got"):
+            Generator(4).bernoulli(probs, 5)
+        with pytest.raises(ValueError, match=r"probs: got .* at position 1"):
+            Generator(4).bernoulli(lucid.tensor([0.5, probs], dtype=F64)).tolist()
+
+
 def test_a_state_counts_modulo_two_to_the_64() -> None:
     assert Generator(2**64 + 7, -1, 2**65 + 3).get_state() == (7, 2**64 - 1, 3)
     assert Generator(3 << 64, 2**64 - 1, -(2**64)).get_state() == (0, 2**64 - 1, 0)
@@ -114,7 +125,7 @@ def test_what_is_drawn_where_nothing_is_said(name: str) -> None:
     lucid.random.seed(23)
     got, expected = short(), whole(Generator(23))
     assert got.tolist() == expected.tolist()
-    assert (got.dtype, got.requires_grad) == (expected.dtype, False)
+    assert (got.dtype, got.requires_grad, got.keep_grad) == (expected.dtype, False, False)
     assert lucid.random.get_state() == (23, 0, lucid.random.get_state()[2])
     assert Generator().get_state() == (0, 0, 0)
 
