@@ -6,6 +6,7 @@ marked slow (and is what ``lucid-oracle faults`` runs).
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,7 @@ from oracle.faults import CATALOGUE, Draw, find_fault  # noqa: E402
 from oracle.faults.bench import Bench, same_bits  # noqa: E402
 from oracle.faults.inject import faulty, place  # noqa: E402
 from oracle.faults.matrix import Matrix, Outcome, _names, _run, matrix_cases, run_matrix  # noqa: E402
-from oracle.faults.table import misses, rows, summary, to_markdown  # noqa: E402
+from oracle.faults.table import misses, print_matrix, rows, summary, to_markdown  # noqa: E402
 from oracle.golden import Golden  # noqa: E402
 from oracle.layer import layers_of  # noqa: E402
 from oracle.local import LocalTruth, local_checks  # noqa: E402
@@ -373,6 +374,18 @@ def test_a_batch_of_one_is_a_blind_spot_and_never_inert(tmp_path: Path, capsys: 
     assert "| small_basic-train | mask of the first image | - | it needs more than one image |" in told
     assert "| flush to zero |" in told
     assert "max pool" not in told
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_the_table_has_a_row_a_category_or_a_fault(every: bool) -> None:
+    from rich.console import Console
+
+    faults = [fault for fault in CATALOGUE.values() if fault.category == "kernel"]
+    struck = [Outcome(f.name, f.category, "torch", "c", "l", True, {"free": True}, {"free": True}) for f in faults]
+    print_matrix(Matrix(struck), Console(file=(out := io.StringIO()), width=120), every=every)
+    lines = [line for line in out.getvalue().splitlines() if line.startswith("│")]
+    assert len(lines) == (len(faults) if every else 1)
+    assert (f"{len(faults)} faults" in lines[0]) == (not every)
 
 
 def test_command_lists_the_catalogue(capsys: pytest.CaptureFixture[str]) -> None:
