@@ -562,8 +562,8 @@ def test_the_ten_in_narrow(name, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", get_model_names())
-def test_the_ten_at_full_size(name, tmp_path):
+@pytest.mark.parametrize("name", ["resnet_18", "resnet_50", "resnet_200", "wide_resnet_101"])  # every kind of block
+def test_full_size(name, tmp_path):
     lucid.manual_seed(0)
     model = get_model(name)
     files = export(
@@ -571,7 +571,7 @@ def test_the_ten_at_full_size(name, tmp_path):
         lucid.zeros((1, 3, 224, 224)),
         tmp_path / f"{name}.onnx",
         dynamic_batch=True,
-        external_data=name[-1] == "1",
+        external_data=name == "wide_resnet_101",
     )
     result = verify(files[0], model, [(1, 3, 224, 224), (3, 3, 224, 224)])
     assert result.agrees, str(result)
