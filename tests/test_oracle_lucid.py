@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from oracle.errors import UsageError
 from oracle.subjects import Subject, find_subject
 from oracle.subjects.lucid_engine import LucidSubject
 from oracle.trace import Kind, Recorder
+from oracle.truth import Truth, prepare
 from oracle.verdict import check, run_case
 
 SIZES: dict[str, Any] = {"layers": (2, 2, 2, 1), "num_classes": 10, "stem_width": 8, "channels": (8, 16, 24, 32)}
@@ -42,7 +44,13 @@ def verdict_of(subject: str | Subject, architecture: Architecture, mode: str, si
     source = "photo" if architecture.in_channels == 3 else "seeded"
     case = Case(architecture, mode, source, size=size, batch=2)  # type: ignore[arg-type]
     found = find_subject(subject) if isinstance(subject, str) else subject
-    return run_case(case, [found], views=["free"]).subjects[0]
+    return run_case(case, [found], views=["free"], truth=truth_of(case)).subjects[0]
+
+
+@lru_cache(maxsize=2 * len(TINY))
+def truth_of(case: Case) -> Truth:
+    """The case's truth, made once for the tests of a process."""
+    return prepare(case)
 
 
 # -- healthy -----------------------------------------------------------------------------------------------------------
@@ -166,7 +174,7 @@ def test_missing_relu_mask_in_lucid_is_named() -> None:
 def test_a_fault_of_the_engine_itself_leaves_no_truth(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(elementwise.Relu, "backward", lambda self, be, dy: (dy,))
     with pytest.raises(UsageError, match=r"first in the gradient of the output of layer4\.0\.downsample\.1 .*no truth"):
-        verdict_of("torch", TINY["basic"], "train")
+        run_case(Case(TINY["basic"], "train", size=64, batch=2), [find_subject("torch")], views=["free"])
     with pytest.raises(UsageError, match="has another digest than the golden"):
         check("resnet_18", ["torch"], mode="train", views=["free"])
 
