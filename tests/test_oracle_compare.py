@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from oracle.compare import (
     LayerVerdict,
     Status,
     SubjectVerdict,
+    View,
     channels,
     execution_order,
     judge,
@@ -162,6 +164,42 @@ def test_a_failure_never_agrees() -> None:
     layer = LayerVerdict(*KEY, "free", "within", 0.0, 1.0)
     assert SubjectVerdict("subject", "free", "float32", [layer]).agrees
     assert not SubjectVerdict("subject", "free", "float32", [layer], "RuntimeError: lost").agrees
+
+
+OUT = {"forward": ("activation", "a"), "backward": ("activation_gradient", "b")}
+
+
+@pytest.mark.parametrize(
+    ("bad", "view", "fields", "said", "unsaid"),
+    [
+        ((), "free", {"failure": "E: lost"}, ("could not finish: E: lost",), ("out of line", "agrees")),
+        (("forward",), "free", {"failure": "E: lost"}, ("E: lost; before that, out of line: the output of a",), ()),
+        (("backward",), "own", {"failure": "E: lost"}, ("out of line: the gradient of the output of b",), ()),
+        (("forward", "backward"), "free", {}, ("the output of a", "b (error", "may follow from the forward"), ()),
+        (("forward", "backward"), "own", {}, ("the output of a", "b (error"), ("may follow",)),
+        (("forward", "backward"), "local", {}, ("the output of a", "that b hands back"), ("may follow",)),
+        (
+            ("backward",),
+            "free",
+            {},
+            ("first out of line: the gradient of the output of b",),
+            ("may follow", "forward,"),
+        ),
+        ((), "free", {"differing": ("w",)}, ("disagrees. its own w differs from the case's",), ("more", "out of line")),
+        ((), "free", {"differing": tuple("wxy")}, ("its own w, x, y differ from the case's",), ("more",)),
+        ((), "free", {"differing": tuple("vwxyz")}, ("its own v, w, x and 2 more differ from the case's",), ("y",)),
+    ],
+)
+def test_a_verdict_says_what_is_out_of_line_and_what_may_follow(
+    bad: tuple[str, ...], view: View, fields: dict[str, Any], said: tuple[str, ...], unsaid: tuple[str, ...]
+) -> None:
+    """A tensor that a subject still owed when it failed is not out of line: one such stands before the others."""
+    wrong = [OUT[each] for each in bad]
+    layers = [LayerVerdict("activation", "first", view, "missing" if "failure" in fields else "within", 0.1, 0.5)]
+    layers += [LayerVerdict(*key, view, "over" if key in wrong else "within", 0.6, 0.5) for key in OUT.values()]
+    told = SubjectVerdict("s", view, "float32", layers, **fields).sentence()
+    assert all(words in told for words in said), told
+    assert not any(words in told.removeprefix(f"s ({view}) disagrees") for words in unsaid), told
 
 
 # -- the recorder -----------------------------------------------------------------------------------------------------

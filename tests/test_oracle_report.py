@@ -40,6 +40,7 @@ FAULTY = a_verdict(
 )
 NOTHING = Verdict([], {})
 MISSING = {**ABSENT, "status": "missing"}
+UNJUDGED = {"status": "not judged", "budget": 0.9}
 
 
 def printed(verdict: Any, *, encoding: str = "utf-8", **options: Any) -> str:
@@ -636,6 +637,22 @@ CLAIMS: dict[str, tuple[Verdict, Callable[[dict[str, Any]], object], int]] = {
         a_verdict(a_subject(changes={CONV: OVER}, failure="dead")),
         lambda d: None,
         cli.DISAGREES,
+    ),
+    "weights that are not the case's": (a_verdict(NOTED), lambda d: None, cli.DISAGREES),
+    "nothing judged": (
+        a_verdict(a_subject(changes=dict.fromkeys(KEYS["train"], UNJUDGED))),
+        claim_agreement,
+        cli.WRONG_USAGE,
+    ),
+    "nothing judged in one view of two": (
+        a_verdict(a_subject(changes=dict.fromkeys(KEYS["train"], UNJUDGED)), a_subject(view="own")),
+        lambda d: None,
+        cli.AGREES,
+    ),
+    "nothing judged of one subject of two": (
+        a_verdict(a_subject(changes=dict.fromkeys(KEYS["train"], UNJUDGED)), a_subject(label="lucid")),
+        lambda d: None,
+        cli.WRONG_USAGE,
     ),
     "one subject wrong, another dead": (
         a_verdict(a_subject(failure="dead"), a_subject(label="lucid", changes={CONV: OVER})),
