@@ -77,21 +77,24 @@ def repository(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("tests", "status", "told"),
+    ("tests", "count", "status", "told"),
     [
-        ("test_weak.py", 1, ["2: a > b -> a >= b", "2: return a > b -> return True"]),
-        ("test_strong.py", 0, []),
-        ("test_red.py", 2, []),
+        ("test_weak.py", 4, 1, ["2: a > b -> a >= b", "2: return a > b -> return True"]),
+        ("test_strong.py", 1, 0, []),
+        ("test_red.py", 1, 2, []),
     ],
 )
-def test_survivors_are_told(tool: Any, repository: Path, capsys: Any, tests: str, status: int, told: list[str]) -> None:
+def test_survivors_are_told(
+    tool: Any, repository: Path, capsys: Any, tests: str, count: int, status: int, told: list[str]
+) -> None:
     source = (repository / "small" / "__init__.py").read_bytes()
-    assert tool.main(["--root", str(repository), "--file", "small/__init__.py", "--tests", tests]) == status
+    options = ["--root", str(repository), "--file", "small/__init__.py", "--count", str(count)]
+    assert tool.main([*options, "--tests", tests]) == status
     printed = capsys.readouterr()
     lines = printed.out.splitlines()
     assert sorted(lines[:-1]) == sorted(f"small/__init__.py:{each}" for each in told)
     if status < 2:
-        assert lines[-1] == f"small/__init__.py, seed 0: {4 - len(told)} of 4 mutants noticed"
+        assert lines[-1] == f"small/__init__.py, seed 0: {count - len(told)} of {count} mutants noticed"
     else:
         assert "the tests fail" in printed.err
     assert (repository / "small" / "__init__.py").read_bytes() == source
