@@ -649,6 +649,11 @@ CLAIMS: dict[str, tuple[Verdict, Callable[[dict[str, Any]], object], int]] = {
         lambda d: None,
         cli.AGREES,
     ),
+    "nothing observed in one view of two": (
+        a_verdict(a_subject(changes=dict.fromkeys(KEYS["train"], ABSENT)), a_subject(view="own")),
+        lambda d: None,
+        cli.WRONG_USAGE,
+    ),
     "nothing judged of one subject of two": (
         a_verdict(a_subject(changes=dict.fromkeys(KEYS["train"], UNJUDGED)), a_subject(label="lucid")),
         lambda d: None,

@@ -192,6 +192,16 @@ def test_a_tensor_is_judged_by_the_golden_alone(change: Any, key: Key, exact: st
     assert (found.kind, found.name, found.view, found.status) == (*key, "stored", stored)
 
 
+@pytest.mark.parametrize("key", GOLDEN.keys()[::5])
+def test_what_is_stored_measures_in_the_size_of_the_tensor(key: Key) -> None:
+    """The sketch's estimate is a sum of sixteen squares and scatters; of the samples the largest deviation is known."""
+    truth, norm = whole(key), GOLDEN.norm(key)
+    found = Truth(CASE, GOLDEN).judge("stored", "float32")(key, truth * (1 + 2.0**-10))
+    assert isinstance(found, LayerVerdict)
+    assert 0.3 < found.error * 2**10 < 3
+    assert found.largest * 2**10 == pytest.approx(np.abs(GOLDEN.samples(key)[1]).max() / norm, rel=1e-9)
+
+
 def test_a_stored_budget_that_exceeds_its_tensor_judges_nothing() -> None:
     """The budget of that tensor is made wider than its share; zeros are then within it, and say nothing."""
     key = KEYS[0]
