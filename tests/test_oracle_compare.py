@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,10 +19,12 @@ from oracle.compare import (
     LayerVerdict,
     Status,
     SubjectVerdict,
+    View,
     channels,
     execution_order,
     judge,
     measure,
+    share,
     worst_channel,
 )
 from oracle.trace import Key
@@ -84,6 +87,18 @@ def test_each_part_of_the_budget_can_be_over_alone() -> None:
     over = judged(line, truth, Budget(0.3, 1.0, channel))
     assert (over.status, over.channel, round(over.channel_share, 3)) == ("over", 3, 1.1)
     assert over.used == over.channel_share
+
+
+def test_what_is_just_within() -> None:
+    """A budget includes its end: of a tensor that has none, equal is within, and nothing else."""
+    nothing = Budget(0.0, 0.0, np.zeros(4))
+    for truth in (np.ones(SHAPE), np.zeros(SHAPE)):
+        assert judged(truth, truth, nothing).status == "within"
+        assert judged(truth + 2.0**-40, truth, nothing).status == "over"
+    half = Budget(0.25, 0.25, np.full(4, 0.25))
+    assert judged(np.full(SHAPE, 1.25), np.ones(SHAPE), half).status == "within"
+    for part in ({"rms": 0.2}, {"largest": 0.2}, {"channel": np.full(4, 0.2)}):
+        assert judged(np.full(SHAPE, 1.25), np.ones(SHAPE), dataclasses.replace(half, **part)).status == "over"
 
 
 @pytest.mark.parametrize(
@@ -162,6 +177,66 @@ def test_a_failure_never_agrees() -> None:
     layer = LayerVerdict(*KEY, "free", "within", 0.0, 1.0)
     assert SubjectVerdict("subject", "free", "float32", [layer]).agrees
     assert not SubjectVerdict("subject", "free", "float32", [layer], "RuntimeError: lost").agrees
+
+
+@pytest.mark.parametrize(
+    ("value", "allowed", "used"),
+    [
+        (1.0, 4.0, 0.25),
+        (0.0, 0.0, 0.0),
+        (1.0, 0.0, math.inf),
+        (1.0, math.inf, 0.0),
+        (math.inf, 1.0, math.inf),
+        (math.inf, math.inf, 0.0),
+        (math.nan, 1.0, math.nan),
+        (1.0, math.nan, math.nan),
+        (0.0, math.nan, math.nan),
+        (math.nan, math.inf, math.nan),
+        (math.nan, math.nan, math.nan),
+    ],
+)
+def test_the_share_that_is_used(value: float, allowed: float, used: float) -> None:
+    assert share(value, allowed) == pytest.approx(used, rel=0, abs=0, nan_ok=True)
+    layer = LayerVerdict(*KEY, "free", "within", value, allowed)
+    assert layer.used == pytest.approx(used, rel=0, abs=0, nan_ok=True)
+    layer = LayerVerdict(*KEY, "free", "within", 0.1, 1.0, value, allowed, 3, 0.01)
+    assert layer.used == (0.1 if math.isnan(used) else max(used, 0.1))
+
+
+OUT = {"forward": ("activation", "a"), "backward": ("activation_gradient", "b")}
+
+
+@pytest.mark.parametrize(
+    ("bad", "view", "fields", "said", "unsaid"),
+    [
+        ((), "free", {"failure": "E: lost"}, ("could not finish: E: lost",), ("out of line", "agrees")),
+        (("forward",), "free", {"failure": "E: lost"}, ("E: lost; before that, out of line: the output of a",), ()),
+        (("backward",), "own", {"failure": "E: lost"}, ("out of line: the gradient of the output of b",), ()),
+        (("forward", "backward"), "free", {}, ("the output of a", "b (error", "may follow from the forward"), ()),
+        (("forward", "backward"), "own", {}, ("the output of a", "b (error"), ("may follow",)),
+        (("forward", "backward"), "local", {}, ("the output of a", "that b hands back"), ("may follow",)),
+        (
+            ("backward",),
+            "free",
+            {},
+            ("first out of line: the gradient of the output of b",),
+            ("may follow", "forward,"),
+        ),
+        ((), "free", {"differing": ("w",)}, ("disagrees. its own w differs from the case's",), ("more", "out of line")),
+        ((), "free", {"differing": tuple("wxy")}, ("its own w, x, y differ from the case's",), ("more",)),
+        ((), "free", {"differing": tuple("vwxyz")}, ("its own v, w, x and 2 more differ from the case's",), ("y",)),
+    ],
+)
+def test_a_verdict_says_what_is_out_of_line_and_what_may_follow(
+    bad: tuple[str, ...], view: View, fields: dict[str, Any], said: tuple[str, ...], unsaid: tuple[str, ...]
+) -> None:
+    """A tensor that a subject still owed when it failed is not out of line: one such stands before the others."""
+    wrong = [OUT[each] for each in bad]
+    layers = [LayerVerdict("activation", "first", view, "missing" if "failure" in fields else "within", 0.1, 0.5)]
+    layers += [LayerVerdict(*key, view, "over" if key in wrong else "within", 0.6, 0.5) for key in OUT.values()]
+    told = SubjectVerdict("s", view, "float32", layers, **fields).sentence()
+    assert all(words in told for words in said), told
+    assert not any(words in told.removeprefix(f"s ({view}) disagrees") for words in unsaid), told
 
 
 # -- the recorder -----------------------------------------------------------------------------------------------------

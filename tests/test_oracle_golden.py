@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import re
 import shutil
 import sys
@@ -152,6 +153,26 @@ def finer(tables: dict[str, np.ndarray]) -> None:
     tables["budget"][2, STORED.index("bfloat16")] = 2.0**-11
 
 
+def nothing_but_projections(tables: dict[str, np.ndarray]) -> None:
+    tables["norm"][0] = 0.0
+    tables["samples"][0] = 0.0
+
+
+LOSS = Golden.load(NAME).keys().index(("loss", "loss"))
+
+
+def two_losses(tables: dict[str, np.ndarray]) -> None:
+    tables["samples"][LOSS, 1] *= 0.999
+
+
+def another_loss(tables: dict[str, np.ndarray]) -> None:
+    tables["samples"][LOSS] *= 0.999
+
+
+def amplified(read: dict[str, Any]) -> float:
+    return float(read["amplification"]["activation"]["median"])
+
+
 def nested(directory: Path) -> None:
     (directory / f"{NAME}.json").write_bytes(b"[" * 100_000)
     accept(directory, f"{NAME}.json")
@@ -242,6 +263,24 @@ CORRUPTIONS: dict[str, tuple[Callable[[Path], None], str]] = {
     "a large sample": (of_rows("samples", (0, 0), 1e9), "a sample is larger"),
     "a projection that is no number": (of_rows("projections", (0, 0), np.nan), "a projection is not finite"),
     "projections of nothing": (of_rows("projections", 0, 0.0), "its projections do not fit its norm"),
+    "projections too large": (of_rows("projections", (0, 0), 1e6), "its projections do not fit its norm"),
+    "nothing but projections": (of_tables(nothing_but_projections), "its projections do not fit its norm"),
+    "bfloat16 below one rounding": (
+        of_rows("budget", (2, STORED.index("bfloat16"), 0), 2.0**-12),
+        "a budget is less than one rounding",
+    ),
+    "two samples of the one number": (of_tables(two_losses), "its samples contradict each other"),
+    "another loss than its norm": (of_tables(another_loss), "its samples contradict each other, or its norm"),
+    "an amplification a tenth off": (
+        of_description(lambda r: r["amplification"]["activation"].update(median=amplified(r) * 1.1)),
+        "the amplification that its description states",
+    ),
+    "an amplification of no kind": (
+        of_description(lambda r: r["amplification"].update(weight={"median": 1.0})),
+        "the amplification that its description states",
+    ),
+    "more than all channels": (of_description(lambda r: r["two_sided"].update(share=1.5)), "150% of the channels"),
+    "a share that is no number": (of_description(lambda r: r["two_sided"].update(share=math.nan)), "nan% of the"),
     "the amplification": (
         of_description(lambda r: r["amplification"]["activation"].update(largest=1.0)),
         "the amplification that its description states",
@@ -260,6 +299,22 @@ CORRUPTIONS: dict[str, tuple[Callable[[Path], None], str]] = {
         of_manifest(lambda m: m["files"].update({"../x": m["files"][f"{NAME}.json"]})),
         "its entry of the file '../x' is not sound",
     ),
+    **{
+        f"{field} {value!r} of an entry": (
+            of_manifest(lambda m, p=part, n=file, f=field, v=value: m[p][n].update({f: v})),  # type: ignore[misc]
+            rf"its entry of the \w+ '{file}' is not sound",
+        )
+        for part, file, field, value in (
+            ("files", f"{NAME}.json", "size", -1),
+            ("files", f"{NAME}.json", "size", True),
+            ("files", f"{NAME}.json", "sha256", "0" * 63),
+            ("goldens", NAME, "tensors", 0),
+            ("goldens", NAME, "tensors", 1.0),
+            ("goldens", NAME, "largest_error", 1.0),
+            ("goldens", NAME, "largest_error", -0.1),
+            ("goldens", NAME, "largest_error", "0"),
+        )
+    },
     "an entry that is text": (of_manifest(lambda m: m["goldens"].update({NAME: "x"})), "not a sound manifest"),
     "an entry of the other kind": (of_manifest(lambda m: m.update(goldens=[NAME])), "not a sound manifest"),
     "budgets cut": (of_tables(lambda t: t.update(channel=t["channel"][:-1])), "channel is"),

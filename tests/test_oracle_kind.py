@@ -215,6 +215,12 @@ ROWS = [
     Row("stale row", put((3,), (0,)), ("matrix",), ("row 3 of 4 holds the values of row 0",)),
     Row("neighbour's channels", put((A, slice(4, 8)), (A, slice(0, 4))), IMAGES,
         ("channels 4 to 7", "hold the values of channels 0 to 3")),
+    Row("channels of here and there", put((A, slice(4, 7)), (A, [0, 2, 1])), IMAGES,
+        ("channels 4 to 6 of", "hold the values of other channels")),
+    Row("a run of channels here and there", put((A, [4, 6, 9]), (A, slice(0, 3))), IMAGES,
+        ("hold the values of other channels",)),
+    Row("one row", at(A, A, 3), IMAGES, ("one row of", ": 3")),
+    Row("two inner columns", at(..., slice(3, 5)), IMAGES, ("columns 3 to 4 of",)),
     Row("one channel", at(A, 3), (*IMAGES, "pooled"), ("one channel of", ": 3")),
     Row("zero tail of filters", at(slice(60, 64), value=0), ("weight",), ("zeros in output channels 60 to 63 of 64",)),
     Row("zero tail of a bias", at(slice(60, 64), value=0), ("bias",), ("zeros in elements 60 to 63 of 64",)),
@@ -317,6 +323,16 @@ def test_a_kind_is_told_and_no_other(row: Row, shape: str) -> None:
             for other in NAMES:
                 known = any(other in words for words in (*row.said, *row.may))
                 assert known or other not in told or _where(other, told), f"seed {seed}: {told}"
+
+
+def test_what_is_turned_is_no_place() -> None:
+    """An image that is symmetric but for its outer rows: turned, only those differ."""
+    truth = draw("activation", 0)
+    truth[..., 1:-1, :] += truth[..., -2:0:-1, :]
+    assert describe(truth[..., ::-1, :], truth, BUDGET, kind="activation") == "upside down"
+    other = truth.copy()
+    other[..., [0, -1], :] = draw("activation", 1)[..., [0, -1], :]
+    assert "row" in describe(other, truth, BUDGET, kind="activation")
 
 
 def _where(other: str, told: str) -> bool:

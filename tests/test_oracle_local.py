@@ -18,7 +18,7 @@ from oracle.exact import Feed, expected  # noqa: E402
 from oracle.layer import Layer, layers_of  # noqa: E402
 from oracle.local import LocalTruth, judge_local, local_check, local_checks  # noqa: E402
 from oracle.mirror.torch_twin import ResNet, layers  # noqa: E402
-from oracle.rounding import ROUNDINGS, chain, mean_square, plain_chain, round_to  # noqa: E402
+from oracle.rounding import ROUNDINGS, chain, limit, mean_square, plain_chain, round_to  # noqa: E402
 from oracle.subjects import Subject, find_subject  # noqa: E402
 from oracle.trace import KINDS as KINDS_OF_TRACES  # noqa: E402
 from oracle.trace import Recorder, Trace  # noqa: E402
@@ -127,6 +127,25 @@ def test_one_sequential_chain_stays_within_its_variance_and_near_it(terms: int, 
     found = np.sqrt(np.square(total - exact).mean())
     model = np.sqrt(chain(2.0**-24, terms, exact, squares).mean())
     assert 0.1 * model < found < model
+
+
+@pytest.mark.parametrize(
+    ("own", "shared", "own_count", "shared_count", "wanted"),
+    [
+        (4.0, 0.0, 1, 1, 2 * (1 + 7.43384)),
+        (0.0, 9.0, 1, 1, 3 * (1 + 7.43384)),
+        (4.0, 9.0, 16, 64, 2 * (1 + 7.43384 / 4) + 3 * (1 + 7.43384 / 8)),
+        (4.0, 9.0, 64, 16, 2 * (1 + 7.43384 / 8) + 3 * (1 + 7.43384 / 4)),
+        (4.0, 9.0, 1e9, 1e9, 5 * (1 + 7.43384 / 8)),  # as 64 independent errors at most
+        (4.0, 9.0, 0.1, 0.1, 5 * (1 + 7.43384)),  # and as one at least
+    ],
+)
+def test_the_limit_of_so_many_errors(
+    own: float, shared: float, own_count: float, shared_count: float, wanted: float
+) -> None:
+    """``sqrt(v) (1 + sqrt(2 t / n))``, where ``e**-t`` is 1e-12."""
+    found = limit(np.array(own), np.array(shared), own_count, shared_count)
+    assert float(found) == pytest.approx(wanted, rel=1e-5)
 
 
 @pytest.mark.parametrize("order", ["drawn", "sorted"])

@@ -40,6 +40,7 @@ FAULTY = a_verdict(
 )
 NOTHING = Verdict([], {})
 MISSING = {**ABSENT, "status": "missing"}
+UNJUDGED = {"status": "not judged", "budget": 0.9}
 
 
 def printed(verdict: Any, *, encoding: str = "utf-8", **options: Any) -> str:
@@ -637,6 +638,37 @@ CLAIMS: dict[str, tuple[Verdict, Callable[[dict[str, Any]], object], int]] = {
         lambda d: None,
         cli.DISAGREES,
     ),
+    "weights that are not the case's": (a_verdict(NOTED), lambda d: None, cli.DISAGREES),
+    "nothing judged": (
+        a_verdict(a_subject(changes=dict.fromkeys(KEYS["train"], UNJUDGED))),
+        claim_agreement,
+        cli.WRONG_USAGE,
+    ),
+    "nothing judged in one view of two": (
+        a_verdict(a_subject(changes=dict.fromkeys(KEYS["train"], UNJUDGED)), a_subject(view="own")),
+        lambda d: None,
+        cli.AGREES,
+    ),
+    "nothing observed in one view of two": (
+        a_verdict(a_subject(changes=dict.fromkeys(KEYS["train"], ABSENT)), a_subject(view="own")),
+        lambda d: None,
+        cli.WRONG_USAGE,
+    ),
+    "nothing judged of one subject of two": (
+        a_verdict(a_subject(changes=dict.fromkeys(KEYS["train"], UNJUDGED)), a_subject(label="lucid")),
+        lambda d: None,
+        cli.WRONG_USAGE,
+    ),
+    "a sentence alone that says otherwise": (
+        a_verdict(SUBJECT),
+        lambda d: d["cases"][0]["subjects"][0].update(sentence="it agrees in all 12 tensors"),
+        cli.DISAGREES,
+    ),
+    "healthy, and called faulty": (
+        HEALTHY,
+        lambda d: d["cases"][0]["subjects"][0].update(agrees=False, sentence="it disagrees"),
+        cli.AGREES,
+    ),
     "one subject wrong, another dead": (
         a_verdict(a_subject(failure="dead"), a_subject(label="lucid", changes={CONV: OVER})),
         lambda d: None,
@@ -666,6 +698,16 @@ def test_every_report_says_what_the_layers_say(
     for case in again["cases"]:
         for subject in case["subjects"]:
             assert ("agrees in all" in subject["sentence"]) is subject["agrees"] or subject["failure"]
+
+
+def test_a_sentence_that_its_layers_bear_out_is_kept(tmp_path: Path) -> None:
+    """A document does not hold all that a sentence was made of (who takes a layer's output, say)."""
+    document = json.loads(json.dumps(verdict_to_dict(FAULTY)))
+    told = [f"{subject['sentence']}; more" for subject in document["cases"][0]["subjects"]]
+    for subject, sentence in zip(document["cases"][0]["subjects"], told, strict=True):
+        subject["sentence"] = sentence
+    write_json(document, tmp_path / "v.json")
+    assert [subject["sentence"] for subject in read_json(tmp_path / "v.json")["cases"][0]["subjects"]] == told
 
 
 DEEP = 100_000

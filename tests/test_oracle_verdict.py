@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from oracle.architecture import find_architecture
 from oracle.case import Case
 from oracle.compare import LayerVerdict, SubjectVerdict
 from oracle.errors import UsageError
 from oracle.golden import Golden
 from oracle.subjects import Subject
-from oracle.trace import Recorder
+from oracle.trace import Key, Recorder
 from oracle.truth import Truth
 from oracle.verdict import DEFAULT_VIEWS, CaseVerdict, Verdict, check, look, run_case, views_of
 
-CASE = Case(find_architecture("narrow_basic"), "eval", source="seeded", size=32, batch=1)
 GOLDEN = Golden.load("narrow_basic-eval")
+CASE = GOLDEN.case
 EVERY: Any = ("exact", "free", "own", "stored", "local")
 
 
@@ -88,6 +87,8 @@ def test_the_local_view_is_of_those_subjects_that_can_be_driven() -> None:
     told = [(each.subject, each.view) for each in found.subjects]
     assert told == [("one", "free"), ("torch", "free"), ("torch", "local"), ("two", "free")]
     assert found.subjects[2].agrees
+    for each in found.subjects:
+        assert {layer.view for layer in each.layers} == {each.view}
 
 
 def test_a_run_serves_every_view() -> None:
@@ -107,7 +108,7 @@ def test_a_run_serves_every_view() -> None:
 def test_the_own_view_is_left_out_where_it_can_judge_nothing() -> None:
     class Late(Made):
         def run(self, case: Case, recorder: Recorder) -> None:
-            recorder.record("activation", "fc", np.zeros((1, 10), np.float32))
+            recorder.record("activation", "fc", np.zeros(GOLDEN.shape(("activation", "fc")), np.float32))
 
     assert [each.view for each in look(Late(), ["free", "own"], Truth(CASE, GOLDEN))] == ["free"]
     [own] = look(Late(), ["own"], Truth(CASE, GOLDEN))
@@ -146,3 +147,77 @@ def test_nothing_never_agrees() -> None:
     assert CaseVerdict(CASE, [good]).agrees
     assert not CaseVerdict(CASE, [good, bad]).agrees
     assert not Verdict([CaseVerdict(CASE, [good]), CaseVerdict(CASE, [bad])], {}).agrees
+
+
+# -- by the golden alone -----------------------------------------------------------------------------------------------
+
+KEYS: list[Key] = [("activation", "layer1.0.conv1"), ("activation", "fc")]
+
+
+def whole(key: Key) -> np.ndarray:
+    found = GOLDEN.full(key)
+    assert found is not None
+    return found
+
+
+def one(truth: np.ndarray, place: int, value: float) -> np.ndarray:
+    made = truth.copy()
+    made.flat[place] += value
+    return made
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize(
+    ("change", "exact", "stored"),
+    [
+        (lambda t, at: t, "exact", "within"),
+        (lambda t, at: np.asfortranarray(t), "exact", "within"),
+        (lambda t, at: t * (1 + 2.0**-40), "over", "within"),
+        (lambda t, at: t * (1 + 2.0**-10), "over", "over"),
+        (lambda t, at: t * 0, "over", "over"),
+        (lambda t, at: one(t, at, 1e-2), "over", "over"),  # one element, far below what moves the whole
+        (lambda t, at: t.reshape(-1), "shape", "shape"),
+        (lambda t, at: t[:1], "shape", "shape"),
+        (lambda t, at: one(t, at, np.nan), "not finite", "not finite"),
+        (lambda t, at: one(t, at + 1, np.inf), "not finite", "not finite"),
+    ],
+)
+def test_a_tensor_is_judged_by_the_golden_alone(change: Any, key: Key, exact: str, stored: str) -> None:
+    truth, at = whole(key), int(GOLDEN.samples(key)[0][0])
+    array = change(truth, at)
+    found = Truth(CASE, GOLDEN).judge("exact", "float64")(key, array).result()  # type: ignore[union-attr]
+    assert (found.kind, found.name, found.view, found.status) == (*key, "exact", exact)
+    found = Truth(CASE, GOLDEN).judge("stored", "float32")(key, array)
+    assert isinstance(found, LayerVerdict)
+    assert (found.kind, found.name, found.view, found.status) == (*key, "stored", stored)
+
+
+@pytest.mark.parametrize("key", GOLDEN.keys()[::5])
+def test_what_is_stored_measures_in_the_size_of_the_tensor(key: Key) -> None:
+    """The sketch's estimate is a sum of sixteen squares and scatters; of the samples the largest deviation is known."""
+    truth, norm = whole(key), GOLDEN.norm(key)
+    found = Truth(CASE, GOLDEN).judge("stored", "float32")(key, truth * (1 + 2.0**-10))
+    assert isinstance(found, LayerVerdict)
+    assert 0.3 < found.error * 2**10 < 3
+    assert found.largest * 2**10 == pytest.approx(np.abs(GOLDEN.samples(key)[1]).max() / norm, rel=1e-9)
+
+
+def test_a_stored_budget_that_exceeds_its_tensor_judges_nothing() -> None:
+    """The budget of that tensor is made wider than its share; zeros are then within it, and say nothing."""
+    key = KEYS[0]
+    place, tables = GOLDEN.keys().index(key), dict(GOLDEN.tables)
+    for wide, status in ((0.25, "over"), (2.0, "not judged")):
+        tables["budget"] = GOLDEN.tables["budget"].copy()
+        tables["budget"][place] = (wide, 100.0)
+        judged = Truth(CASE, replace(GOLDEN, tables=tables)).judge("stored", "float32")(key, whole(key) * 0)
+        assert isinstance(judged, LayerVerdict)
+        assert judged.status == status
+
+
+def test_the_view_of_samples_takes_no_options() -> None:
+    with pytest.raises(
+        UsageError, match="stored: the golden has budgets of the base precisions alone; 'tf32, truncated'"
+    ):
+        Truth(CASE, GOLDEN).judge("stored", "tf32, truncated")
+    # In eval there is no backward pass, and nothing is left of that option.
+    assert Truth(CASE, GOLDEN).judge("stored", "float16, sums in float16") is not None

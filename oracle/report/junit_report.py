@@ -67,11 +67,15 @@ def _suite(case: dict[str, Any], subject: dict[str, Any]) -> ElementTree.Element
             _outcome(test, "skipped", layer["status"], layer["note"] or _NEUTRAL_MEANS[layer["status"]])
         elif not layer["agrees"]:
             _outcome(test, "failure", layer["status"], _why(layer))
+    left_out = not subject["failure"] and _left_out(case, subject)
     whole = subject["failure"] or (None if _compared(subject) else "nothing was compared, which is no agreement")
     if subject["differing"]:
         test = ElementTree.SubElement(suite, "testcase", name="its own parameters", classname=where)
         _outcome(test, "failure", "differing", f"not the case's: {', '.join(subject['differing'])}")
-    if whole:
+    if left_out:
+        test = ElementTree.SubElement(suite, "testcase", name="the whole run", classname=where)
+        _outcome(test, "skipped", "not judged", "nothing could be judged in this view; another view of it agrees")
+    elif whole:
         test = ElementTree.SubElement(suite, "testcase", name="the whole run", classname=where)
         _outcome(test, "failure", "failure" if subject["failure"] else "nothing compared", whole)
     _count(suite, value(subject["seconds"]))
@@ -88,6 +92,14 @@ def _empty_suite(name: str) -> ElementTree.Element:
 
 def _compared(subject: dict[str, Any]) -> bool:
     return any(state(layer) != "neutral" for layer in subject["layers"])
+
+
+def _left_out(case: dict[str, Any], subject: dict[str, Any]) -> bool:
+    """Whether nothing could be judged of what the subject handed over, and another view of it agrees: then the case may
+    agree without this view."""
+    handed = any(layer["status"] == "not judged" for layer in subject["layers"])
+    agreeing = {other["subject"] for other in case["subjects"] if other["agrees"]}
+    return handed and not _compared(subject) and subject["subject"] in agreeing
 
 
 def _count(suite: ElementTree.Element, seconds: float) -> None:
