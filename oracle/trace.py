@@ -117,24 +117,23 @@ class Trace:
         Raises:
             UsageError: the file is missing, corrupt, or no trace.
         """
-        from safetensors import SafetensorError, safe_open
+        from oracle.tensors import open_tensors
 
-        trace = cls()
+        trace, file = cls(), open_tensors(path, "trace")
+        entries = {entry.name: entry for entry in file.entries}
         try:
-            with safe_open(path, framework="numpy") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != FORMAT:
-                    raise ValueError(f"its format is {metadata.get('format')!r}, not {FORMAT!r}")
-                order = json.loads(metadata["order"])
-                consumers = json.loads(metadata["consumers"])
-                trace.consumers = {name: tuple(takers) for name, takers in consumers.items()}
-                if sorted(order) != sorted(file.keys()):
-                    raise ValueError("its list of names is not that of its tensors")
-                for key in order:
-                    kind, name = key.split("/", 1)
-                    trace.record(kind, name, file.get_tensor(key))
-        except OSError as error:
-            raise UsageError(f"trace: cannot read {path}: {error.strerror or error}") from None
-        except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            if file.metadata.get("format") != FORMAT:
+                raise ValueError(f"its format is {file.metadata.get('format')!r}, not {FORMAT!r}")
+            order = json.loads(file.metadata["order"])
+            consumers = json.loads(file.metadata["consumers"])
+            trace.consumers = {name: tuple(takers) for name, takers in consumers.items()}
+            if sorted(order) != sorted(entries):
+                raise ValueError("its list of names is not that of its tensors")
+            for key in order:
+                kind, name = key.split("/", 1)
+                trace.record(kind, name, entries[key].read())
+        except UsageError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UsageError(f"trace: {path} is not a sound trace: {error}") from None
         return trace

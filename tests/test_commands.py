@@ -27,10 +27,11 @@ from support.verdicts import a_subject, a_verdict
 
 from lucid import models, nn
 from lucid.console import IMPOSSIBLE, INTERRUPTED, visible
+from lucid.files import new_directory
 from lucid.onnx import cli as export_cli
-from oracle import cli, files
+from oracle import cli
 from oracle.errors import UsageError
-from oracle.files import new_directory, write_whole
+from oracle.files import write_whole
 from oracle.report import write_reports
 
 GOLDEN = "narrow_basic-train"
@@ -83,6 +84,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (made / "directory").mkdir()
     (made / "unreadable").symlink_to("/proc/self/mem")
     (made / "loop").symlink_to("loop")
+    os.mkfifo(made / "fifo")
+    (made / "device").symlink_to("/dev/zero")
+    (made / "endless").mkdir()
+    os.mkfifo(made / "endless" / "manifest.json")
+    for bad in BAD:
+        for suffix in (".onnx", ".py"):
+            (made / f"{bad}{suffix}").symlink_to(bad)
     write_reports(a_verdict(a_subject()), json=made / "verdict.json")
     save_file({"activation/fc": np.zeros((2, 10), np.float32)}, made / "trace.safetensors")
     return made
@@ -90,7 +98,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 BAD = [
     *("empty", "noise", "text", "nested", "header", "nested-header", "huge", "negative", "offsets", "typeless"),
-    *("shapeless", "zip", "directory", "unreadable", "loop", "missing"),
+    *("shapeless", "zip", "directory", "unreadable", "loop", "missing", "fifo", "device", "endless"),
 ]
 READERS: dict[str, list[str]] = {
     "report": ["report", "{}"],
@@ -98,6 +106,9 @@ READERS: dict[str, list[str]] = {
     "compare --directory": ["compare", "{good}/trace.safetensors", "--golden", GOLDEN, "--directory", "{}", "-q"],
     "check file:": ["check", "narrow_basic", "--mode", "train", "--subject", "file:{}", "-q"],
     "check onnx file": ["check", "narrow_basic", "--mode", "eval", "--subject", "onnxruntime:file={}.onnx", "-q"],
+    "check own subject": ["check", "narrow_basic", "--subject", "{}.py:Mine", "-q"],
+    "compare --names": ["compare", "{good}/trace.safetensors", "--golden", GOLDEN, "--names", "{}", "-q"],
+    "check --names": [*CHECK, "--names", "{}", "--weights", "{good}/trace.safetensors"],
     "check --weights": [*CHECK, "--weights", "{}"],
     "check --image": [*CHECK, "--image", "{}"],
     "check --directory": [*CHECK, "--directory", "{}"],
@@ -112,8 +123,6 @@ READERS: dict[str, list[str]] = {
 @pytest.mark.parametrize("reader", READERS)
 def test_an_input_that_cannot_be_read(reader: str, folder: Path) -> None:
     for bad in BAD:
-        if reader == "lucid-export --weights" and bad in ("directory", "unreadable"):
-            continue  # lucid.load's own
         refuses(*(part.replace("{good}", str(folder)).replace("{}", str(folder / bad)) for part in READERS[reader]))
 
 
@@ -145,8 +154,6 @@ def test_an_output_that_cannot_be_written(
     os.link(tmp_path / "file", tmp_path / "mine")
     before = {path.name: path.lstat().st_mode for path in tmp_path.iterdir()}
     for name in ("/dev/null", "/dev/full", "fifo", "directory", "loop", "no/such/file", "file/below"):
-        if (writer, name) == ("lucid-export -o", "loop"):
-            continue  # lucid.io's own writer
         target = name if name.startswith("/") else str(tmp_path / name)
         refuses(*(part.replace("{good}", str(folder)).replace("{}", target) for part in WRITERS[writer]))
     assert {path.name: path.lstat().st_mode for path in tmp_path.iterdir()} == before
@@ -323,7 +330,7 @@ def test_whatever_ends_the_writing_leaves_nothing(
     def stop(descriptor: int) -> None:
         raise end
 
-    monkeypatch.setattr(files.os, "fsync", stop)
+    monkeypatch.setattr(os, "fsync", stop)
     with pytest.raises(UsageError if isinstance(end, OSError) else type(end)):
         write_whole(tmp_path / "file", b"after")
 
@@ -375,7 +382,7 @@ def test_output_that_nobody_takes_is_status_2(arguments: tuple[str, ...], folder
     ("patch", "arguments"),
     [
         ("import oracle.vectors as m; m.page = wait", ["vectors", "narrow_basic", "--mode", "train", "-q"]),
-        ("import oracle.files as m; m.os.fsync = wait", ["report", "{good}/verdict.json", "-q", "--json", "x.json"]),
+        ("import os; os.fsync = wait", ["report", "{good}/verdict.json", "-q", "--json", "x.json"]),
     ],
     ids=["vectors", "report"],
 )

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from lucid.files import open_regular
 from oracle.case import Case, Mode
 from oracle.driving import Layerwise
 from oracle.errors import UsageError
@@ -168,6 +169,7 @@ def _import_file(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is no Python file")
+    open_regular(path).close()  # a FIFO would be waited for
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 
 import lucid
+from lucid.files import open_regular
 from lucid.onnx._need import need
 from oracle.case import Case, Mode
 from oracle.driving import Layerwise
@@ -183,6 +184,7 @@ def _provider(name: str) -> str:
 
 def _load(path: Path) -> onnx.ModelProto:
     try:
+        open_regular(path).close()  # a FIFO would be waited for
         return onnx.load(path)
     except OSError as error:
         raise UsageError(f"subject: cannot read {path}: {error.strerror or error}") from None
