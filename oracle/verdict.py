@@ -17,11 +17,11 @@ import numpy as np
 
 from oracle.architecture import Architecture, find_architecture
 from oracle.case import SEEDED, Case, Mode, standard_shape
-from oracle.compare import Comparison, SubjectVerdict, View
+from oracle.compare import Comparison, LayerVerdict, SubjectVerdict, View, no_numbers
 from oracle.errors import UsageError
 from oracle.profile import profile_of
 from oracle.subjects import Subject, find_subject
-from oracle.trace import Key, Kind, Recorder, Trace
+from oracle.trace import Key, Kind, NotNumbersError, Recorder, Trace, require_key, to_numbers
 
 if TYPE_CHECKING:
     from oracle.golden import Golden
@@ -211,7 +211,13 @@ def _brought(subject: Subject, case: Case) -> dict[str, Any]:
     """
     from oracle.adopt import judge_weights
 
-    found = subject.brings(case)
+    try:
+        found = subject.brings(case)
+    except (UsageError, MemoryError):
+        raise
+    except Exception as error:  # a subject is foreign code
+        told = f"{type(error).__name__}: {error}"
+        raise UsageError(f"subject: {subject.label} could not say what weights it has: {told}") from error
     if found is None:
         return {}
     notes, differing = judge_weights(subject.label, found, case)
@@ -258,12 +264,26 @@ class _Several:
 
 
 class _Kept(Trace):
-    """A trace of whatever a subject records; what it records twice, the comparison reports."""
+    """A trace of whatever a subject records; what it records twice, the comparison reports.
+
+    Attributes:
+        refused: what holds no numbers, and is not kept.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused: dict[Key, LayerVerdict] = {}
 
     def record(self, kind: Kind, name: str, array: np.ndarray) -> None:
         """Keep one tensor."""
-        if (kind, name) not in self:
-            super().record(kind, name, np.asarray(array))
+        require_key(kind, name)
+        key = (kind, name)
+        if key in self or key in self.refused:
+            return
+        try:
+            super().record(kind, name, to_numbers(array))
+        except NotNumbersError as error:
+            self.refused[key] = no_numbers(key, "own", error)
 
 
 def look(subject: Subject, views: Sequence[View], truth: Truth) -> list[SubjectVerdict]:
@@ -292,6 +312,7 @@ def look(subject: Subject, views: Sequence[View], truth: Truth) -> list[SubjectV
         start = time.perf_counter()
     if kept is not None:
         own = _own(kept, subject.label, precision, truth.keys_and_statistics(subject.kinds), truth, failure)
+        own = replace(own, layers=[kept.refused.get((each.kind, each.name), each) for each in own.layers])
         if own.judged or not found:
             found.append(own)
     return found

@@ -236,6 +236,117 @@ def test_a_subject_that_could_not_run_made_no_wrong_number(how: str, status: int
     assert words in " ".join((found[1] + found[2]).split())
 
 
+JUNK = """
+import numpy as np
+import torch
+from oracle import Subject
+from oracle.driving import Layerwise, LayerRun
+from oracle.subjects import find_subject
+
+JUNK = {
+    "objects": lambda array: np.array([None, "x"]),
+    "None": lambda array: None,
+    "text": lambda array: "1.0",
+    "texts": lambda array: array.astype(str),
+    "complex": lambda array: array.astype(np.complex64),
+    "dates": lambda array: array.astype("datetime64[s]"),
+    "records": lambda array: np.zeros(array.shape, [("a", "f4")]),
+    "ragged": lambda array: [[1.0], [1.0, 2.0]],
+    "dict": lambda array: {"fc": array},
+    "sparse": lambda array: torch.from_numpy(np.array(array)).to_sparse(),
+    "integers": lambda array: array.astype(np.int64),
+    "truths": lambda array: array > 0,
+    "number": lambda array: 0.5,
+    "list": lambda array: array.tolist(),
+    "torch": lambda array: torch.from_numpy(np.array(array)).requires_grad_(),
+    "wide": lambda array: array.astype(np.float64),
+}
+
+class Mine(Subject):
+    layered = True
+
+    def __init__(self, junk):
+        self.label = "mine"
+        self.healthy = find_subject("torch")
+        self.junk = junk
+
+    def spoil(self, array):
+        return JUNK[self.junk](np.asarray(array))
+
+    def run(self, case, recorder):
+        trace = self.healthy.trace(case)
+        for kind, name in trace:
+            array = trace[kind, name]
+            if name == "fc" and kind == "activation":
+                if self.junk in ("kind", "name"):
+                    kind, name = (kind, 7) if self.junk == "name" else ("weights", name)
+                else:
+                    array = self.spoil(array)
+            recorder.record(kind, name, array)
+
+    def layerwise(self, case):
+        return Parts(self, self.healthy.layerwise(case))
+
+class Parts(Layerwise):
+    def __init__(self, subject, healthy):
+        self.subject, self.healthy = subject, healthy
+
+    def run(self, layer, inputs, gradient):
+        made = self.healthy.run(layer, inputs, gradient)
+        if layer.name != "fc" or self.subject.junk in ("kind", "name"):
+            return made
+        return LayerRun(self.subject.spoil(made.output), made.input_gradients, made.parameter_gradients)
+
+    def run_block(self, *arguments):
+        return self.healthy.run_block(*arguments)
+"""
+NONE = "the output of fc (no numbers: it is "
+WHOLE = ("free", "own", "stored")  # the views of a whole run
+
+
+@pytest.mark.parametrize(
+    ("junk", "views", "status", "words"),
+    [
+        ("objects", (*WHOLE, "local"), cli.DISAGREES, NONE + "an array of object)"),
+        ("None", WHOLE, cli.DISAGREES, NONE + "None)"),
+        ("None", ("local",), cli.DISAGREES, "the output of fc (the subject made no such tensor)"),
+        ("text", (*WHOLE, "local"), cli.DISAGREES, NONE + "of the type str)"),
+        ("texts", WHOLE, cli.DISAGREES, NONE + "an array of str"),
+        ("complex", (*WHOLE, "local"), cli.DISAGREES, NONE + "an array of complex64)"),
+        ("dates", WHOLE, cli.DISAGREES, NONE + "an array of datetime64[s])"),
+        ("records", WHOLE, cli.DISAGREES, NONE + "an array of void"),
+        ("ragged", (*WHOLE, "local"), cli.DISAGREES, NONE + "of the type list (ValueError"),
+        ("dict", WHOLE, cli.DISAGREES, NONE + "of the type dict)"),
+        ("sparse", WHOLE, cli.DISAGREES, NONE + "of the type Tensor ("),
+        ("integers", (*WHOLE, "local"), cli.DISAGREES, "the output of fc (error"),
+        ("truths", (*WHOLE, "local"), cli.DISAGREES, "the output of fc (error"),
+        ("number", (*WHOLE, "local"), cli.DISAGREES, "the output of fc (shape () where the truth has (3, 10)"),
+        ("list", (*WHOLE, "local"), cli.AGREES, "agrees in"),
+        ("torch", (*WHOLE, "local"), cli.AGREES, "agrees in"),
+        ("wide", (*WHOLE, "local"), cli.AGREES, "agrees in"),
+        ("kind", WHOLE, cli.WRONG_USAGE, "ValueError: kind: got 'weights'; may be one of activation"),
+        (
+            "name",
+            WHOLE,
+            cli.WRONG_USAGE,
+            "ValueError: name: got 7, the name of a tensor (activation)",
+        ),
+    ],
+)
+def test_what_a_subject_hands_over_as_a_tensor(
+    junk: str, views: tuple[str, ...], status: int, words: str, tmp_path: Path
+) -> None:
+    """Whoever hands over no numbers is out of line there, in every view; what is like an array is one."""
+    (tmp_path / "mine.py").write_text(JUNK)
+    given = ["check", "narrow_basic", "--mode", "train", "--subject", f"{tmp_path}/mine.py:Mine:{junk}", "--all"]
+    reports = [part for kind in ("json", "junit", "html") for part in (f"--{kind}", str(tmp_path / kind))]
+    for view in views:
+        found = run(*given, "--view", view, *reports)
+        assert found[0] == status, found
+        assert words in " ".join((found[1] + found[2]).split()), view
+        assert run("report", str(tmp_path / "json"), "-q")[0] == status
+
+
 def test_a_file_for_another_size_is_no_wrong_number(tmp_path: Path) -> None:
     import lucid
     from lucid.onnx import export

@@ -142,6 +142,22 @@ def test_a_failure_leaves_a_page(suite: Path) -> None:
     assert "test_suite.py_test_wrong.html" in output
 
 
+@pytest.mark.parametrize("given", ["test_suite.py", "test_suite.py/pages", "/dev/null", "loop/pages", ""])
+def test_a_directory_that_cannot_be_is_wrong_usage(suite: Path, given: str) -> None:
+    (suite / "loop").symlink_to("loop")
+    found, output = pytest_in(suite, f"--oracle-report={given}")
+    assert (found, "INTERNALERROR" in output) == (pytest.ExitCode.USAGE_ERROR, False), output
+    assert f"--oracle-report: got {given!r}" in output
+
+
+def test_a_page_that_cannot_be_written_is_said(suite: Path) -> None:
+    (suite / "pages" / "test_suite.py_test_wrong.html").mkdir(parents=True)
+    found, output = pytest_in(suite, "--oracle-report=pages")
+    assert (found, "INTERNALERROR" in output) == (1, False), output
+    assert "could not be written: " in output
+    assert "it is a directory, not a regular file" in output
+
+
 def test_the_plugin_loads_nothing_of_the_oracle(suite: Path) -> None:
     heavy = {"oracle.compare", "oracle.testing", "lucid", "numpy", "torch"}
     (suite / "test_suite.py").write_text(

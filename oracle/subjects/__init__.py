@@ -70,7 +70,11 @@ class Subject(ABC):
 
     @abstractmethod
     def run(self, case: Case, recorder: Recorder) -> None:
-        """Run ``case`` and record every layer's output and, in a train step, the loss and all gradients."""
+        """Run ``case`` and record every layer's output and, in a train step, the loss and all gradients.
+
+        What is recorded is an array of real numbers, or like one (`oracle.trace.to_numbers`); anything else is out of
+        line there. An exception says that the subject could not finish.
+        """
 
     def trace(self, case: Case) -> Trace:
         """Run ``case`` and keep everything."""
