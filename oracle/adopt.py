@@ -257,7 +257,8 @@ def _how_to_export(case: Case) -> str:
     written = f"`lucid-oracle vectors {model}` writes them"
     if model not in ARCHITECTURES:
         return written
-    return f"`lucid-export {model} --onnx --seed {case.seed}`; {written}"
+    size = "" if case.size == 224 else f" --image-size {case.size}"  # 224 is lucid-export's default
+    return f"`lucid-export {model} --onnx --seed {case.seed}{size}`; {written}"
 
 
 def judge_weights(label: str, brought: Brought, case: Case) -> tuple[tuple[str, ...], tuple[str, ...]]:

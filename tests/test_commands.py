@@ -347,19 +347,35 @@ def test_what_a_subject_hands_over_as_a_tensor(
         assert run("report", str(tmp_path / "json"), "-q")[0] == status
 
 
-def test_a_file_for_another_size_is_no_wrong_number(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("shape", "dynamic", "given", "status", "words"),
+    [
+        ((1, 3, 64, 64), True, [], 2, "takes an input of Nx3x64x64, and that of narrow_basic-eval is 2x3x72x72: "
+         "check it with --image-size 64, or export it with --image-size 72 --batch dynamic"),
+        ((1, 3, 64, 64), True, ["--image-size", "64"], 0, "agrees in"),
+        ((1, 3, 72, 72), False, [], 2, "check it with --batch 1, or export it"),
+        ((1, 3, 72, 72), False, ["--batch", "1"], 0, "agrees in"),
+        ((3, 3, 64, 64), False, [], 2, "check it with --image-size 64 --batch 3, or export it"),
+        ((1, 3, 64, 72), True, [], 2, "takes an input of Nx3x64x72, and that of narrow_basic-eval is 2x3x72x72: export"),
+    ],
+)  # fmt: skip
+def test_a_file_for_another_size_says_with_which_options_it_can_be_judged(
+    shape: tuple[int, ...], dynamic: bool, given: list[str], status: int, words: str, tmp_path: Path
+) -> None:
     import lucid
     from lucid.onnx import export
     from oracle.architecture import find_architecture
     from oracle.case import standard_case
     from oracle.subjects.lucid_engine import make_model
 
-    case = standard_case(find_architecture("narrow_basic"), "eval")
-    export(make_model(case).eval(), lucid.tensor(np.zeros((1, 3, 64, 64), np.float32)), tmp_path / "m.onnx")
+    model = make_model(standard_case(find_architecture("narrow_basic"), "eval")).eval()
+    export(model, lucid.tensor(np.zeros(shape, np.float32)), tmp_path / "m.onnx", dynamic_batch=dynamic)
     subject = f"onnxruntime:file={tmp_path}/m.onnx"
-    status, out, _ = run("check", "narrow_basic", "--mode", "eval", "--subject", subject, "-q")
-    assert status == cli.WRONG_USAGE
-    assert "could not finish" in " ".join(out.split())
+    command = ["check", "narrow_basic", "--mode", "eval", "--view", "free", "--subject", subject, "-q", *given]
+    found = run(*command)
+    assert found[0] == status, found
+    assert words in " ".join((found[1] + found[2]).split())
+    assert status == 0 or refuses(*command)
 
 
 @pytest.mark.parametrize(

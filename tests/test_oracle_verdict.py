@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from oracle.architecture import find_architecture
 from oracle.case import Case
 from oracle.compare import LayerVerdict, SubjectVerdict
 from oracle.errors import UsageError
@@ -18,8 +17,8 @@ from oracle.trace import Recorder
 from oracle.truth import Truth
 from oracle.verdict import DEFAULT_VIEWS, CaseVerdict, Verdict, check, look, run_case, views_of
 
-CASE = Case(find_architecture("narrow_basic"), "eval", source="seeded", size=32, batch=1)
 GOLDEN = Golden.load("narrow_basic-eval")
+CASE = GOLDEN.case
 EVERY: Any = ("exact", "free", "own", "stored", "local")
 
 
@@ -107,7 +106,7 @@ def test_a_run_serves_every_view() -> None:
 def test_the_own_view_is_left_out_where_it_can_judge_nothing() -> None:
     class Late(Made):
         def run(self, case: Case, recorder: Recorder) -> None:
-            recorder.record("activation", "fc", np.zeros((1, 10), np.float32))
+            recorder.record("activation", "fc", np.zeros((CASE.batch, 10), np.float32))
 
     assert [each.view for each in look(Late(), ["free", "own"], Truth(CASE, GOLDEN))] == ["free"]
     [own] = look(Late(), ["own"], Truth(CASE, GOLDEN))

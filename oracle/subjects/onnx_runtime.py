@@ -192,6 +192,29 @@ def _load(path: Path) -> onnx.ModelProto:
         raise UsageError(f"subject: {path} is no ONNX model: {error}") from None
 
 
+def _require_size(proto: onnx.ModelProto, case: Case, path: Path) -> None:
+    """Check that a model takes images of the case's number and size.
+
+    Raises:
+        UsageError: it does not.
+    """
+    weights = {initializer.name for initializer in proto.graph.initializer}
+    given = [each for each in proto.graph.input if each.name not in weights]
+    if len(given) != 1 or not given[0].type.tensor_type.HasField("shape"):
+        return  # the runtime has the word
+    sides = [side.dim_value if side.HasField("dim_value") else 0 for side in given[0].type.tensor_type.shape.dim]
+    wanted = case.input.shape
+    if len(sides) == len(wanted) and all(side in (0, ours) for side, ours in zip(sides, wanted, strict=True)):
+        return
+    theirs, ours = ("x".join(str(side or "N") for side in shape) for shape in (sides, wanted))
+    exported = f"export it with --image-size {case.size} --batch dynamic"
+    if len(sides) == len(wanted) and sides[1] in (0, wanted[1]) and sides[2] == sides[3]:
+        options = [f"--image-size {sides[2]}"] if sides[2] not in (0, case.size) else []
+        options += [f"--batch {sides[0]}"] if sides[0] not in (0, case.batch) else []
+        exported = f"check it with {' '.join(options)}, or {exported}"
+    raise UsageError(f"subject: {path.name} takes an input of {theirs}, and that of {case.name} is {ours}: {exported}")
+
+
 def _changed(proto: onnx.ModelProto, case: Case, path: Path) -> tuple[onnx.ModelProto, dict[str, str], tuple[str, ...]]:
     """A changed model, the layers among its tensors, and what was assumed to find them.
 
@@ -203,8 +226,9 @@ def _changed(proto: onnx.ModelProto, case: Case, path: Path) -> tuple[onnx.Model
     returns is the normalisation's output, and the convolution's own is not observed.
 
     Raises:
-        UsageError: no tensor of it is a layer of the case.
+        UsageError: no tensor of it is a layer of the case, or it takes other images.
     """
+    _require_size(proto, case, path)
     expected = [name for name, _ in layers(make_model(case))]
     makers = {output: node for node in proto.graph.node for output in node.output if output}
     names: dict[str, str] = {}
