@@ -207,9 +207,9 @@ def _brought(subject: Subject, case: Case) -> dict[str, Any]:
     """What is to be said of a subject's own weights and names, as fields of its verdicts.
 
     Raises:
-        UsageError: its weights are not the case's.
+        UsageError: its weights are not the case's, or it takes other images.
     """
-    from oracle.adopt import judge_weights
+    from oracle.adopt import judge_weights, require_input
 
     try:
         found = subject.brings(case)
@@ -221,6 +221,7 @@ def _brought(subject: Subject, case: Case) -> dict[str, Any]:
     if found is None:
         return {}
     notes, differing = judge_weights(subject.label, found, case)
+    require_input(subject.label, found, case)
     return {"notes": notes, "differing": differing}
 
 

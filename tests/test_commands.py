@@ -356,7 +356,7 @@ def test_what_a_subject_hands_over_as_a_tensor(
         ((1, 3, 72, 72), False, [], 2, "check it with --batch 1, or export it"),
         ((1, 3, 72, 72), False, ["--batch", "1"], 0, "agrees in"),
         ((3, 3, 64, 64), False, [], 2, "check it with --image-size 64 --batch 3, or export it"),
-        ((1, 3, 64, 72), True, [], 2, "takes an input of Nx3x64x72, and that of narrow_basic-eval is 2x3x72x72: export"),
+        ((1, 3, 64, 72), True, [], 2, "input of Nx3x64x72, and that of narrow_basic-eval is 2x3x72x72: export it"),
     ],
 )  # fmt: skip
 def test_a_file_for_another_size_says_with_which_options_it_can_be_judged(

@@ -38,11 +38,13 @@ class Brought:
         weights: its own parameters and statistics, by the oracle's names; ``None`` where it has none.
         notes: what was assumed of its names, in sentences.
         origin: where they come from, as far as the subject knows; empty where it does not.
+        takes: the shape of the input that it takes, 0 for a side that may be any; ``None`` where that is not known.
     """
 
     weights: Mapping[str, np.ndarray] | None
     notes: tuple[str, ...] = ()
     origin: str = field(default="", kw_only=True)
+    takes: tuple[int, ...] | None = field(default=None, kw_only=True)
 
 
 class Subject(ABC):

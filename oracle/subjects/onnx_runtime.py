@@ -105,7 +105,7 @@ class OnnxRuntimeSubject(Subject):
         reading = read_parameters(proto, case.architecture, case.rules)
         told = {each.key: each.value for each in proto.metadata_props}
         origin = f"lucid-export: {told['lucid.weights']}" if "lucid.weights" in told else ""
-        return Brought(own_weights(proto, reading.names), notes, origin=origin)
+        return Brought(own_weights(proto, reading.names), notes, origin=origin, takes=_takes(proto))
 
     def session(self, case: Case) -> onnxruntime.InferenceSession:
         """The model of ``case``, for any batch, with every layer as an output."""
@@ -192,27 +192,13 @@ def _load(path: Path) -> onnx.ModelProto:
         raise UsageError(f"subject: {path} is no ONNX model: {error}") from None
 
 
-def _require_size(proto: onnx.ModelProto, case: Case, path: Path) -> None:
-    """Check that a model takes images of the case's number and size.
-
-    Raises:
-        UsageError: it does not.
-    """
+def _takes(proto: onnx.ModelProto) -> tuple[int, ...] | None:
+    """The shape of a model's input, 0 for a side that is open; ``None`` where the file does not say."""
     weights = {initializer.name for initializer in proto.graph.initializer}
-    given = [each for each in proto.graph.input if each.name not in weights]
-    if len(given) != 1 or not given[0].type.tensor_type.HasField("shape"):
-        return  # the runtime has the word
-    sides = [side.dim_value if side.HasField("dim_value") else 0 for side in given[0].type.tensor_type.shape.dim]
-    wanted = case.input.shape
-    if len(sides) == len(wanted) and all(side in (0, ours) for side, ours in zip(sides, wanted, strict=True)):
-        return
-    theirs, ours = ("x".join(str(side or "N") for side in shape) for shape in (sides, wanted))
-    exported = f"export it with --image-size {case.size} --batch dynamic"
-    if len(sides) == len(wanted) and sides[1] in (0, wanted[1]) and sides[2] == sides[3]:
-        options = [f"--image-size {sides[2]}"] if sides[2] not in (0, case.size) else []
-        options += [f"--batch {sides[0]}"] if sides[0] not in (0, case.batch) else []
-        exported = f"check it with {' '.join(options)}, or {exported}"
-    raise UsageError(f"subject: {path.name} takes an input of {theirs}, and that of {case.name} is {ours}: {exported}")
+    given = [each.type.tensor_type for each in proto.graph.input if each.name not in weights]
+    if len(given) != 1 or not given[0].HasField("shape"):
+        return None
+    return tuple(side.dim_value if side.HasField("dim_value") else 0 for side in given[0].shape.dim)
 
 
 def _changed(proto: onnx.ModelProto, case: Case, path: Path) -> tuple[onnx.ModelProto, dict[str, str], tuple[str, ...]]:
@@ -226,9 +212,8 @@ def _changed(proto: onnx.ModelProto, case: Case, path: Path) -> tuple[onnx.Model
     returns is the normalisation's output, and the convolution's own is not observed.
 
     Raises:
-        UsageError: no tensor of it is a layer of the case, or it takes other images.
+        UsageError: no tensor of it is a layer of the case.
     """
-    _require_size(proto, case, path)
     expected = [name for name, _ in layers(make_model(case))]
     makers = {output: node for node in proto.graph.node for output in node.output if output}
     names: dict[str, str] = {}
