@@ -33,7 +33,7 @@ from oracle.compare import (
     status_of,
 )
 from oracle.driving import BlockRun, LayerRun, Layerwise
-from oracle.errors import UsageError
+from oracle.errors import UsageError, foreign, name_of
 from oracle.exact import Expected, Feed, expected, expected_arrivals, expected_sum
 from oracle.kind import describe
 from oracle.layer import IMAGE, Layer, layers_of
@@ -196,13 +196,8 @@ class _Run:
     """One subject on its way through the layers."""
 
     def __init__(self, subject: Subject, case: Case) -> None:
-        try:
+        with foreign(f"subject: {subject.label} could not be taken apart for the local view"):
             driven = subject.layerwise(case)
-        except (UsageError, MemoryError):
-            raise
-        except Exception as error:  # a subject is foreign code
-            told = f"{type(error).__name__}: {error}"
-            raise UsageError(f"subject: {subject.label} could not be taken apart for the local view: {told}") from error
         if driven is None:
             raise UsageError(f"subject: {subject.label} cannot be driven layer by layer: it has the free view alone")
         self._subject, self._driven = subject, driven
@@ -222,8 +217,7 @@ class _Run:
         except UsageError:
             raise
         except Exception as error:  # a subject is foreign code: whatever it raises is its verdict
-            told = f"{type(error).__name__}: {error}"
-            self._failure = self._failure or f"{step.layer.name}: {told}"
+            self._failure = self._failure or f"{step.layer.name}: {name_of(error)}"
             made = {}
         verdicts = [_tied(each, step, made, truth) or each for each in _judged(step, made, self._subject.kinds)]
         forward = [each for each in verdicts if each.kind in FORWARD]

@@ -18,9 +18,9 @@ import numpy as np
 from oracle.architecture import Architecture, find_architecture
 from oracle.case import SEEDED, Case, Mode, standard_shape
 from oracle.compare import Comparison, LayerVerdict, SubjectVerdict, View, no_numbers
-from oracle.errors import UsageError
+from oracle.errors import UsageError, foreign, name_of
 from oracle.profile import profile_of
-from oracle.subjects import Subject, find_subject
+from oracle.subjects import Subject, find_subject, require_sound
 from oracle.trace import Key, Kind, NotNumbersError, Recorder, Trace, require_key, to_numbers
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def check(
         UsageError: what was asked for cannot be done as asked, or a golden is damaged.
     """
     architecture = find_architecture(model) if isinstance(model, str) else model
-    found = [find_subject(subject) if isinstance(subject, str) else subject for subject in subjects]
+    found = [find_subject(subject) if isinstance(subject, str) else require_sound(subject) for subject in subjects]
     labels = [subject.label for subject in found]
     if len(set(labels)) < len(labels):
         raise UsageError(f"subjects: got {', '.join(labels)}; each may be named once")
@@ -211,17 +211,12 @@ def _brought(subject: Subject, case: Case) -> dict[str, Any]:
     """
     from oracle.adopt import judge_weights, require_input
 
-    try:
+    with foreign(f"subject: {subject.label} could not say what weights it has"):
         found = subject.brings(case)
-    except (UsageError, MemoryError):
-        raise
-    except Exception as error:  # a subject is foreign code
-        told = f"{type(error).__name__}: {error}"
-        raise UsageError(f"subject: {subject.label} could not say what weights it has: {told}") from error
-    if found is None:
-        return {}
-    notes, differing = judge_weights(subject.label, found, case)
-    require_input(subject.label, found, case)
+        if found is None:
+            return {}
+        notes, differing = judge_weights(subject.label, found, case)
+        require_input(subject.label, found, case)
     return {"notes": notes, "differing": differing}
 
 
@@ -305,7 +300,7 @@ def look(subject: Subject, views: Sequence[View], truth: Truth) -> list[SubjectV
     except UsageError:
         raise
     except Exception as error:  # a subject is foreign code: whatever it raises is its verdict, not the oracle's end
-        failure = f"{type(error).__name__}: {error}"
+        failure = name_of(error)
     found = []
     for view, comparison in comparisons.items():
         layers, seconds = truth.hinted(comparison.layers(), view, precision), time.perf_counter() - start

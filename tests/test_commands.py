@@ -197,6 +197,11 @@ def test_wrong_usage(arguments: list[str]) -> None:
 OWN = """
 import numpy as np
 from oracle import Subject
+from oracle.subjects import Brought
+
+class Wordless(Exception):
+    def __str__(self):
+        raise ValueError
 
 class Mine(Subject):
     kinds = ("activation",)
@@ -206,6 +211,17 @@ class Mine(Subject):
         self.how = how
         if how == "unmade":
             raise RuntimeError("no device")
+        for name, value in {"label": 7, "precision": 3, "modes": "eval", "kinds": ("weights",)}.items():
+            if how == f"junk for {name}":
+                setattr(self, name, value)
+
+    def brings(self, case):
+        if self.how == "brings an error":
+            raise KeyError("fc")
+        if self.how == "brings junk":
+            return 3
+        if self.how == "brings junk for weights":
+            return Brought({"fc.weight": None})
 
     def run(self, case, recorder):
         if self.how == "wrong first":
@@ -214,6 +230,8 @@ class Mine(Subject):
             raise SystemExit(0)
         if self.how == "nothing":
             return
+        if self.how == "an error without words":
+            raise Wordless
         raise RuntimeError("it broke \\x1b[31m")
 """
 
@@ -226,6 +244,14 @@ class Mine(Subject):
         ("nothing", cli.DISAGREES, "first out of line"),
         ("exit", cli.WRONG_USAGE, "ended the process with 0"),
         ("unmade", cli.WRONG_USAGE, "cannot be made"),
+        ("an error without words", cli.WRONG_USAGE, "could not finish: Wordless"),
+        ("junk for label", cli.WRONG_USAGE, "its label is 7; may be text"),
+        ("junk for precision", cli.WRONG_USAGE, "the precision of mine is 3; may be text"),
+        ("junk for modes", cli.WRONG_USAGE, "the modes of mine are 'eval'; may be of eval, train"),
+        ("junk for kinds", cli.WRONG_USAGE, "the kinds of mine are ('weights',); may be of activation, loss"),
+        ("brings an error", cli.WRONG_USAGE, "could not say what weights it has: KeyError"),
+        ("brings junk", cli.WRONG_USAGE, "could not say what weights it has: "),
+        ("brings junk for weights", cli.WRONG_USAGE, "could not say what weights it has: "),
     ],
 )
 def test_a_subject_that_could_not_run_made_no_wrong_number(how: str, status: int, words: str, tmp_path: Path) -> None:

@@ -13,18 +13,19 @@ import importlib
 import importlib.util
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from lucid.files import open_regular
 from oracle.case import Case, Mode
 from oracle.driving import Layerwise
-from oracle.errors import UsageError
+from oracle.errors import UsageError, name_of
+from oracle.profile import profile_of
 from oracle.trace import KINDS, Kind, Recorder, Trace
 
 __all__ = ["Brought", "Subject", "choose", "find_subject", "positive", "subject_names", "take"]
@@ -142,12 +143,31 @@ def find_subject(text: str) -> Subject:
         raise UsageError(f"subject: got {text!r}; {_known(name)}, and your own as MODULE:CLASS or PATH.py:CLASS")
     try:
         subject: Subject = made(*options)
-        _ = subject.label
+        return require_sound(subject)
     except (UsageError, MemoryError):
         raise
     except Exception as error:  # a subject is foreign code
-        told = str(error) if isinstance(error, TypeError) else f"{type(error).__name__}: {error}"
+        told = str(error) if isinstance(error, TypeError) else name_of(error)
         raise UsageError(f"subject: {text!r} cannot be made with the options {options}: {told}") from error
+
+
+def require_sound(subject: Subject) -> Subject:
+    """A subject whose class says of it what a subject has to say.
+
+    Raises:
+        UsageError: its label, precision, modes or kinds are none.
+    """
+    if not isinstance(subject.label, str) or not subject.label:
+        raise UsageError(f"subject: its label is {subject.label!r}; may be text")
+    if not isinstance(subject.precision, str):
+        raise UsageError(f"subject: the precision of {subject.label} is {subject.precision!r}; may be text")
+    profile_of(subject.precision)
+    for what, given, known in (
+        ("modes", subject.modes, get_args(Mode)),
+        ("kinds", subject.kinds, KINDS),
+    ):
+        if isinstance(given, str) or not isinstance(given, Collection) or not set(given) <= set(known):
+            raise UsageError(f"subject: the {what} of {subject.label} are {given!r}; may be of {', '.join(known)}")
     return subject
 
 
