@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from oracle.errors import UsageError
+from oracle.errors import UsageError, foreign
 from oracle.files import read_json, write_whole
 from oracle.subjects.file import file_name
 from oracle.trace import Key, Kind
@@ -469,7 +469,8 @@ def _gpu() -> dict[str, Any]:
     import cupy
 
     runtime = cupy.cuda.runtime
-    properties = runtime.getDeviceProperties(0)
+    with foreign("--device: there is no GPU here that CUDA can use"):
+        properties = runtime.getDeviceProperties(0)
     return {
         "name": properties["name"].decode(),
         "compute_capability": f"{properties['major']}.{properties['minor']}",

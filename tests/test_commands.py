@@ -32,6 +32,7 @@ from lucid.onnx import cli as export_cli
 from oracle import cli
 from oracle.errors import UsageError
 from oracle.files import write_whole
+from oracle.golden import Golden
 from oracle.report import write_reports
 
 GOLDEN = "narrow_basic-train"
@@ -170,6 +171,9 @@ USAGE: list[list[str]] = [
     ["check", "narrow_basic", "--image-size", "1000000000", "--seed", "1"],
     ["check", "narrow_basic", "--batch", "1000000000000"],
     ["check", "narrow_basic", "--mode", "\x1b[2J"],
+    ["check", "narrow_basic", "--json", "a\0b"],
+    ["report", "a\0b"],
+    ["lucid-export", "--onnx", "resnet_18", "-o", "a\0b"],
     ["compare", "x"],
     ["compare", "x", "--golden", "\x1b[2J", "--precision", "float64"],
     ["report"],
@@ -404,6 +408,19 @@ def test_a_file_for_another_size_says_with_which_options_it_can_be_judged(
     assert status == 0 or refuses(*command)
 
 
+@pytest.mark.parametrize("options", [[], ["--stored"]], ids=str)
+def test_a_trace_of_which_nothing_can_be_judged_is_no_wrong_number(options: list[str], tmp_path: Path) -> None:
+    """Of a bfloat16 run, tensors whose budget exceeds what they hold: whatever is in them, nothing was shown."""
+    golden = Golden.load(GOLDEN)
+    vague = [key for key in golden if golden.budget(key, "bfloat16").rms > 10]
+    assert vague
+    save_file({"/".join(key): np.zeros(golden.shape(key), np.float32) for key in vague}, tmp_path / "x.safetensors")
+    given = ["compare", str(tmp_path / "x.safetensors"), "--golden", GOLDEN, "--precision", "bfloat16", *options, "-q"]
+    status, out, _ = run(*given, "--json", str(tmp_path / "json"))
+    assert (status, run("report", str(tmp_path / "json"), "-q")[0]) == (cli.WRONG_USAGE, cli.WRONG_USAGE), out
+    assert f"nothing was judged ({len(vague)} not judged" in " ".join(out.split())
+
+
 @pytest.mark.parametrize(
     ("package", "arguments"),
     [
@@ -427,6 +444,16 @@ def test_a_missing_package(package: str, arguments: list[str], monkeypatch: pyte
     assert "pip install" in err
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_gpu_that_is_not_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    cupy = pytest.importorskip("cupy")
+
+    def none(number: int) -> None:
+        raise RuntimeError("cudaErrorNoDevice")
+
+    monkeypatch.setattr(cupy.cuda.runtime, "getDeviceProperties", none)
+    refuses("certify", "--device", "gpu", "-q", words="no GPU here that CUDA can use: RuntimeError: cudaErrorNoDevice")
 
 
 @pytest.mark.parametrize(
