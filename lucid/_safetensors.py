@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from collections.abc import Callable
-from io import BufferedReader
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
+
+from lucid.files import open_regular
 
 Array = np.ndarray[Any, Any]
 
@@ -24,7 +24,12 @@ MOST_HEADER_BYTES = 100_000_000  # the format's own bound
 SHOWN = 60  # characters of a name in a sentence
 
 
-class _Entry(NamedTuple):
+class Entry(NamedTuple):
+    """One tensor of a file: its name, the format's name of its type, its shape, and where its bytes lie in the file.
+
+    Of a type that is not one of ``DTYPES`` the size is not known.
+    """
+
     name: str
     dtype: str
     shape: tuple[int, ...]
@@ -36,24 +41,28 @@ def read_file(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
     """The tensors of a file by name, and its metadata.
 
     Raises:
+        OSError: it cannot be read, or is no regular file.
+        ValueError: it is no whole safetensors file; the sentence says why.
+    """
+    with open_regular(path) as file:
+        entries, metadata = read_header(file)
+        for entry in entries:
+            if entry.dtype not in DTYPES:
+                known = ", ".join(DTYPES)
+                raise ValueError(
+                    f"tensor {_short(entry.name)} has the dtype {_short(entry.dtype)}; may be one of {known}"
+                )
+        return {entry.name: read_tensor(file, entry) for entry in entries}, metadata
+
+
+def read_header(file: BinaryIO) -> tuple[list[Entry], dict[str, str]]:
+    """The entries of an open file, in its own order, and its metadata; no byte of a tensor is read.
+
+    Raises:
         OSError: it cannot be read.
         ValueError: it is no whole safetensors file; the sentence says why.
     """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # a FIFO would wait for somebody who writes
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError("it is no regular file")
-        entries, metadata, start = _header(file, status.st_size)
-        arrays = {}
-        for entry in entries:
-            file.seek(start + entry.begin)
-            arrays[entry.name] = _tensor(file, entry)
-    return arrays, metadata
-
-
-def _header(file: BufferedReader, size: int) -> tuple[list[_Entry], dict[str, str], int]:
-    """What the header says, and where the tensors' bytes begin."""
+    size = os.fstat(file.fileno()).st_size
     first = file.read(8)
     if first[:4] == b"PK\x03\x04" or (first[:1] == b"\x80" and first[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")):
         raise ValueError("it looks like a pickle, as torch.save writes; reading one would run what is in it")
@@ -75,15 +84,16 @@ def _header(file: BufferedReader, size: int) -> tuple[list[_Entry], dict[str, st
     metadata = header.pop("__metadata__", None) or {}
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ValueError("its metadata is not text by name")
-    entries = [_entry(name, value) for name, value in header.items()]
-    end = 0
+    start = end = 8 + length
+    entries = [_entry(name, value, start) for name, value in header.items()]
     for entry in sorted(entries, key=lambda entry: (entry.begin, entry.end)):
         if entry.begin != end:
-            raise ValueError(f"tensor {_short(entry.name)} begins at byte {entry.begin}, where {end} was to come next")
+            begin, expected = entry.begin - start, end - start
+            raise ValueError(f"tensor {_short(entry.name)} begins at byte {begin}, where {expected} was to come next")
         end = entry.end
-    if 8 + length + end != size:
-        raise ValueError(f"it has {size} bytes; its header tells of {8 + length + end}")
-    return entries, metadata, 8 + length
+    if end != size:
+        raise ValueError(f"it has {size} bytes; its header tells of {end}")
+    return entries, metadata
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -93,20 +103,20 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _entry(name: str, value: Any) -> _Entry:
+def _entry(name: str, value: Any, start: int) -> Entry:
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"tensor {_short(name)} must have a dtype, a shape and data_offsets, and nothing else")
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in _DTYPES:
-        raise ValueError(f"tensor {_short(name)} has the dtype {_short(dtype)}; may be one of {', '.join(_DTYPES)}")
+    if not isinstance(dtype, str):
+        raise ValueError(f"tensor {_short(name)} has the dtype {_short(dtype)}; may be one of {', '.join(DTYPES)}")
     if not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2 or len(shape) > 32:
         raise ValueError(f"tensor {_short(name)}: its shape or its data_offsets are no sizes")
     begin, end = offsets
-    if end - begin != prod(shape) * _DTYPES[dtype][0].itemsize:
+    if end < begin or (dtype in DTYPES and end - begin != prod(shape) * DTYPES[dtype][0].itemsize):
         raise ValueError(f"tensor {_short(name)} of shape {_short(shape)} and dtype {dtype} has {end - begin} bytes")
     if max(shape, default=0) >= 2**63:  # beside a side of 0
         raise ValueError(f"tensor {_short(name)}: its shape {_short(shape)} has a side beyond 64 bits")
-    return _Entry(name, dtype, tuple(shape), begin, end)
+    return Entry(name, dtype, tuple(shape), start + begin, start + end)
 
 
 def _are_sizes(value: Any) -> bool:
@@ -118,18 +128,41 @@ def _short(value: Any) -> str:
     return text if len(text) <= SHOWN else text[:SHOWN] + ".."
 
 
-def _tensor(file: BufferedReader, entry: _Entry) -> Array:
-    stored, widen = _DTYPES[entry.dtype]
-    raw = np.empty(prod(entry.shape), stored)
-    if raw.size and file.readinto(raw.data.cast("B")) != raw.nbytes:
+def read_tensor(file: BinaryIO, entry: Entry) -> Array:
+    """The values of one of the entries of an open file, whose type is one of ``DTYPES``.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: the file ends before it, or it is BOOL and holds something else than 0 and 1.
+    """
+    raw = np.empty(prod(entry.shape), DTYPES[entry.dtype][0])
+    file.seek(entry.begin)
+    if raw.size and file.readinto(raw.data.cast("B")) != raw.nbytes:  # type: ignore[attr-defined]
         raise ValueError(f"it ended while tensor {_short(entry.name)} was read")
     if entry.dtype == "BOOL" and raw.size and raw.max() > 1:
         raise ValueError(f"tensor {_short(entry.name)} is BOOL, but holds {raw.max()}")
-    array = raw.astype(stored.newbyteorder("="), copy=False) if widen is None else widen(raw)
-    return array.reshape(entry.shape)
+    return widen(raw, entry.dtype).reshape(entry.shape)
 
 
 # -- types that NumPy does not have, and the float32 that equals each -------------------------------------------------
+
+
+def widen(raw: Array, dtype: str) -> Array:
+    """The values of which ``raw`` holds the bits, ``dtype`` being one of ``DTYPES``: bfloat16 and the 8-bit floats as
+    float32, exactly; others as they are.
+
+    Source: https://arxiv.org/abs/2209.05433 (the 8-bit floats)
+
+    Example:
+        >>> widen(np.array([0x3F80, 0xC020], np.uint16), "BF16").tolist()
+        [1.0, -2.5]
+        >>> widen(np.array([0x38, 0xFE, 0x01], np.uint8), "F8_E4M3").tolist()
+        [1.0, -448.0, 0.001953125]
+        >>> widen(np.array([0x3C, 0x7C], np.uint8), "F8_E5M2").tolist()
+        [1.0, inf]
+    """
+    stored, widened = DTYPES[dtype]
+    return raw.astype(stored.newbyteorder("="), copy=False) if widened is None else widened(raw)
 
 
 def _from_bfloat16(raw: Array) -> Array:
@@ -150,7 +183,7 @@ def _from_e4m3(raw: Array) -> Array:
 
 
 _Widen = Callable[[Array], Array]
-_DTYPES: dict[str, tuple[np.dtype[Any], _Widen | None]] = {
+DTYPES: dict[str, tuple[np.dtype[Any], _Widen | None]] = {
     **{name: (np.dtype(f"<{name[0].lower()}{int(name[1:]) // 8}"), None) for name in ("F64", "F32", "F16")},
     **{name: (np.dtype(f"<{name[0].lower()}{int(name[1:]) // 8}"), None) for name in ("I64", "I32", "I16", "I8")},
     **{name: (np.dtype(f"<{name[0].lower()}{int(name[1:]) // 8}"), None) for name in ("U64", "U32", "U16", "U8")},

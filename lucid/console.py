@@ -141,6 +141,8 @@ def invoke(command: Any, name: str, arguments: Sequence[str] | None) -> int:
     import click
 
     given = sys.argv[1:] if arguments is None else list(arguments)
+    if any("\0" in each for each in given):  # click's own checks of paths would end in a traceback
+        raise CommandError("an argument holds a null character, which no name has")
     if f"_{name.upper().replace('-', '_')}_COMPLETE" in os.environ:
         command.main(given, prog_name=name)  # a shell asks what may come next
     try:

@@ -1,19 +1,13 @@
 """Saving and loading, in the safetensors format: tensors and plain data, nothing that runs when it is read.
 
-A file is written beside its destination under another name and renamed when it is complete, so that a destination holds
-either what it held before or all of the new, whatever happens in between.
+How files are written, whole or not at all, is in `lucid.files`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import secrets
-import signal
-import stat
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,119 +17,13 @@ from lucid._safetensors import read_file
 from lucid.backends import backend_for
 from lucid.device import check_device, to_numpy
 from lucid.dtypes import as_dtype
+from lucid.files import FileError, atomic_write
 from lucid.tensor import Tensor, as_tensor
 
 __all__ = ["FileError", "atomic_write", "load", "save"]
 
 _TREE = "lucid.tree"
 """The entry of a file's metadata that holds the structure of what was saved, where it is more than a flat dict."""
-
-
-class FileError(OSError):
-    """A file that cannot be written, or that does not hold what it should."""
-
-
-@contextlib.contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A path to write to, which becomes ``path`` when the body ends without an error, and is removed when it does not.
-
-    A symbolic link is followed: it stays, and its target is replaced. A file that exists keeps its mode. An error, an
-    interruption or a signal that ends the process leaves nothing behind.
-
-    Raises:
-        FileError: the directory is missing, ``path`` is something else than a regular file (a device, a FIFO, a
-            directory), or renaming failed.
-
-    Example:
-        >>> import lucid, pathlib, tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     target = pathlib.Path(folder, "a.txt")
-        ...     with lucid.io.atomic_write(target) as path:
-        ...         _ = path.write_text("whole")
-        ...     target.read_text()
-        'whole'
-    """
-    target = _target(path)
-    temporary = target.parent / f".{target.name[:200]}.{secrets.token_hex(6)}.tmp"
-    with _put_off_signals():
-        try:
-            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))  # less the umask
-            mode = stat.S_IMODE((target if target.exists() else temporary).stat().st_mode)
-            yield temporary
-            temporary.chmod(mode)  # whoever wrote may have made the file anew, readable by its owner alone
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        except OSError as error:
-            if isinstance(error, FileError):
-                raise
-            raise FileError(f"{target}: cannot be written: {error.strerror or error}") from error
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def _target(path: str | os.PathLike[str]) -> Path:
-    """The regular file that writing to ``path`` would make or replace: where its symbolic links lead.
-
-    Raises:
-        FileError: there is something else than a regular file, or the directory is missing.
-    """
-    try:
-        target = Path(os.path.realpath(path))
-        mode = target.stat().st_mode
-    except FileNotFoundError:
-        if target.parent.is_dir():
-            return target
-        raise FileError(f"{Path(path)}: there is no directory {target.parent}") from None
-    except (OSError, ValueError) as error:  # ValueError: a name with a null character
-        raise FileError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
-    if not stat.S_ISREG(mode):
-        raise FileError(f"{path}: cannot be written: it is a {_kind(mode)}, not a regular file")
-    return target
-
-
-def _kind(mode: int) -> str:
-    kinds = {
-        stat.S_IFDIR: "directory",
-        stat.S_IFCHR: "character device",
-        stat.S_IFBLK: "block device",
-        stat.S_IFIFO: "FIFO",
-        stat.S_IFSOCK: "socket",
-    }
-    return kinds.get(stat.S_IFMT(mode), "special file")
-
-
-class _Ended(BaseException):
-    """A signal whose default is to end the process came while a file was written."""
-
-
-@contextlib.contextmanager
-def _put_off_signals() -> Iterator[None]:
-    """Let signals that would end the process on the spot end the body by an exception first, so that it clears away.
-
-    Signals that the program handles are left to it. Only the main thread can do that, in Python.
-    """
-    came: list[int] = []
-
-    def note(number: int, frame: Any) -> None:
-        came.append(number)
-        raise _Ended
-
-    before: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        for name in ("SIGTERM", "SIGHUP", "SIGINT"):
-            number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-                before[number] = signal.signal(number, note)
-    try:
-        yield
-    except _Ended:
-        pass
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if came:
-            os.kill(os.getpid(), came[0])  # which now ends the process, as whoever sent it expects
 
 
 def save(obj: Any, path: str | os.PathLike[str], metadata: Mapping[str, str] | None = None) -> None:

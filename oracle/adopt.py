@@ -257,7 +257,28 @@ def _how_to_export(case: Case) -> str:
     written = f"`lucid-oracle vectors {model}` writes them"
     if model not in ARCHITECTURES:
         return written
-    return f"`lucid-export {model} --onnx --seed {case.seed}`; {written}"
+    size = "" if case.size == 224 else f" --image-size {case.size}"  # 224 is lucid-export's default
+    return f"`lucid-export {model} --onnx --seed {case.seed}{size}`; {written}"
+
+
+def require_input(label: str, brought: Brought, case: Case) -> None:
+    """Check that a subject takes images of the case's number and size.
+
+    Raises:
+        UsageError: it does not; the sentence names the options with which it can be judged.
+    """
+    theirs, ours = brought.takes, case.input.shape
+    if theirs is None or (
+        len(theirs) == len(ours) and all(side in (0, wanted) for side, wanted in zip(theirs, ours, strict=True))
+    ):
+        return
+    advice = f"export it with --image-size {case.size} --batch dynamic"
+    if len(theirs) == len(ours) and theirs[1] in (0, ours[1]) and theirs[2] == theirs[3]:
+        options = [f"--image-size {theirs[2]}"] if theirs[2] not in (0, case.size) else []
+        options += [f"--batch {theirs[0]}"] if theirs[0] not in (0, case.batch) else []
+        advice = f"check it with {' '.join(options)}, or {advice}"
+    told, wanted = ("x".join(str(side or "N") for side in shape) for shape in (theirs, ours))
+    raise UsageError(f"subject: {label} takes an input of {told}, and that of {case.name} is {wanted}: {advice}")
 
 
 def judge_weights(label: str, brought: Brought, case: Case) -> tuple[tuple[str, ...], tuple[str, ...]]:

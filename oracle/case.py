@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from lucid.files import open_regular
 from lucid.models.seeded import seeded_state, seeded_uniform, seeded_words
 from oracle.architecture import NARROW, Architecture
 from oracle.errors import UsageError
@@ -293,7 +294,7 @@ def _open_picture(path: Path, size: int) -> np.ndarray:
             "pip install 'lucid-oracle[oracle]', or use the seeded input"
         ) from None
     try:
-        with Image.open(path) as opened:
+        with open_regular(path) as file, Image.open(file) as opened:
             picture = opened.convert("RGB")
     except MemoryError:
         raise

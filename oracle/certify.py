@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from oracle.errors import UsageError
-from oracle.files import write_whole
+from oracle.errors import UsageError, foreign
+from oracle.files import read_json, write_whole
 from oracle.subjects.file import file_name
 from oracle.trace import Key, Kind
 
@@ -469,7 +469,8 @@ def _gpu() -> dict[str, Any]:
     import cupy
 
     runtime = cupy.cuda.runtime
-    properties = runtime.getDeviceProperties(0)
+    with foreign("--device: there is no GPU here that CUDA can use"):
+        properties = runtime.getDeviceProperties(0)
     return {
         "name": properties["name"].decode(),
         "compute_capability": f"{properties['major']}.{properties['minor']}",
@@ -529,10 +530,7 @@ def read_certificates(directory: Path) -> list[dict[str, Any]]:
     """
     found = []
     for path in sorted(directory.glob("*.json")):
-        try:
-            document = json.loads(path.read_bytes())
-        except (OSError, ValueError) as error:
-            raise UsageError(f"certificate: cannot read {path}: {error}") from None
+        document = read_json(path, "certificate")
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise UsageError(f"certificate: {path} is no certificate of the format {FORMAT!r}")
         found.append(document)

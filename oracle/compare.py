@@ -5,8 +5,8 @@ against the whole truth, as a whole, by its largest deviation, and channel by ch
 the golden's samples and projections are at hand. *local*: one layer at a time (`oracle.local`). *own*: every tensor of
 a run from those that it is made from, with the run's own values (`oracle.own`).
 
-What is missing, misshapen, unexpected or not finite is over. Where a budget exceeds a stated share of its tensor
-(`JUDGEABLE`), what stays within it is *not judged*; and judging nothing never agrees.
+What is missing, misshapen, unexpected, not finite or no numbers at all is over. Where a budget exceeds a stated share
+of its tensor (`JUDGEABLE`), what stays within it is *not judged*; and judging nothing never agrees.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from oracle.trace import KINDS, Key, Kind
+from oracle.trace import KINDS, Key, Kind, NotNumbersError, require_key, to_numbers
 
 Precision = Literal["float64", "float32", "tf32", "bfloat16", "float16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -31,6 +31,7 @@ Status = Literal[
     "missing",
     "shape",
     "not finite",
+    "not numbers",
     "unexpected",
     "repeated",
     "not observed",
@@ -437,6 +438,11 @@ def all_finite(array: np.ndarray) -> bool:
     return bool(np.isfinite(array).all())
 
 
+def no_numbers(key: Key, view: View, error: NotNumbersError) -> LayerVerdict:
+    """The verdict on what a subject handed over as a tensor, and is none: whoever makes no numbers makes wrong ones."""
+    return LayerVerdict(*key, view, "not numbers", note=f"no numbers: it is {error}")
+
+
 Describe = Callable[[np.ndarray, np.ndarray, Budget], str]
 
 
@@ -548,6 +554,7 @@ class Comparison:
 
     def record(self, kind: Kind, name: str, array: np.ndarray) -> None:
         """Judge one tensor, or keep it until it can be judged."""
+        require_key(kind, name)
         key = (kind, name)
         if key in self._found or key in self._waiting:
             self._waiting.pop(key, None)
@@ -556,13 +563,22 @@ class Comparison:
             return  # a golden that was made before they were kept cannot judge them
         elif key not in self._wanted:
             self._found[key] = LayerVerdict(kind, name, self._view, "unexpected", note="the truth has no such tensor")
-        elif self._owed and kind in ("activation_gradient", "parameter_gradient"):
-            self._waiting[key] = np.asarray(array)
         else:
-            self._found[key] = self._judge(key, np.asarray(array))
-            self._owed.discard(key)
-            if not self._owed:
-                self._settle()
+            self._take(key, array)
+
+    def _take(self, key: Key, array: np.ndarray) -> None:
+        try:
+            array = to_numbers(array)
+        except NotNumbersError as error:
+            self._found[key] = no_numbers(key, self._view, error)
+        else:
+            if self._owed and key[0] in ("activation_gradient", "parameter_gradient"):
+                self._waiting[key] = array
+                return
+            self._found[key] = self._judge(key, array)
+        self._owed.discard(key)
+        if not self._owed:
+            self._settle()
 
     def _settle(self) -> None:
         """Judge what waited."""

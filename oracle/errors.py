@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 from lucid.console import visible
 
 
@@ -17,3 +20,35 @@ class UsageError(ValueError):
 
     def __init__(self, sentence: object) -> None:
         super().__init__(visible(" ".join(str(sentence).splitlines())))
+
+
+def name_of(error: Exception) -> str:
+    """Somebody else's exception in words; its own may be out of order too.
+
+    Example:
+        >>> name_of(KeyError("fc"))
+        "KeyError: 'fc'"
+    """
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return type(error).__name__
+
+
+@contextlib.contextmanager
+def foreign(told: str) -> Iterator[None]:
+    """Run somebody else's code: whatever it raises becomes a `UsageError` that begins with ``told``.
+
+    Example:
+        >>> with foreign("subject: mine cannot be made"):
+        ...     raise RuntimeError("no device")
+        Traceback (most recent call last):
+        ...
+        oracle.errors.UsageError: subject: mine cannot be made: RuntimeError: no device
+    """
+    try:
+        yield
+    except (UsageError, MemoryError):
+        raise
+    except Exception as error:
+        raise UsageError(f"{told}: {name_of(error)}") from error

@@ -21,6 +21,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from lucid.files import open_regular
 from lucid.models.seeded import seeded_words
 from oracle.architecture import ARCHITECTURES, NARROW, Architecture
 from oracle.case import Case, standard_case
@@ -589,7 +590,8 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     """
     path = directory / MANIFEST
     try:
-        manifest: dict[str, Any] = json.loads(path.read_bytes())
+        with open_regular(path) as file:
+            manifest: dict[str, Any] = json.load(file)
         if manifest["format"] != FORMAT:
             raise GoldenError(f"{path}: its format is {manifest['format']!r}, not {FORMAT!r}")
         _require_law(manifest["law"], path)
@@ -632,7 +634,7 @@ def _read(directory: Path, name: str, manifest: Mapping[str, Any]) -> bytes:
     if entry is None:
         raise GoldenError(f"{directory / MANIFEST}: has no entry for {name}")
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = file.read(entry["size"] + 1)  # one that has grown is not read to its end
             size = max(len(content), os.fstat(file.fileno()).st_size)
     except OSError as error:

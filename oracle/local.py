@@ -29,10 +29,11 @@ from oracle.compare import (
     Status,
     SubjectVerdict,
     count_not_finite,
+    no_numbers,
     status_of,
 )
 from oracle.driving import BlockRun, LayerRun, Layerwise
-from oracle.errors import UsageError
+from oracle.errors import UsageError, foreign, name_of
 from oracle.exact import Expected, Feed, expected, expected_arrivals, expected_sum
 from oracle.kind import describe
 from oracle.layer import IMAGE, Layer, layers_of
@@ -40,7 +41,7 @@ from oracle.pooling import FITTED, TIE_NOTE, pool_gradients
 from oracle.profile import Profile, hint, profile_of
 from oracle.rounding import REACH, Deviation, Rounding, limit, mean_square, round_to, rounding_of
 from oracle.subjects import Subject
-from oracle.trace import Kind, Trace
+from oracle.trace import Kind, NotNumbersError, Trace, to_numbers
 
 Array = np.ndarray[Any, Any]
 Progress = Callable[[str], None]
@@ -195,13 +196,8 @@ class _Run:
     """One subject on its way through the layers."""
 
     def __init__(self, subject: Subject, case: Case) -> None:
-        try:
+        with foreign(f"subject: {subject.label} could not be taken apart for the local view"):
             driven = subject.layerwise(case)
-        except (UsageError, MemoryError):
-            raise
-        except Exception as error:  # a subject is foreign code
-            told = f"{type(error).__name__}: {error}"
-            raise UsageError(f"subject: {subject.label} could not be taken apart for the local view: {told}") from error
         if driven is None:
             raise UsageError(f"subject: {subject.label} cannot be driven layer by layer: it has the free view alone")
         self._subject, self._driven = subject, driven
@@ -221,8 +217,7 @@ class _Run:
         except UsageError:
             raise
         except Exception as error:  # a subject is foreign code: whatever it raises is its verdict
-            told = f"{type(error).__name__}: {error}"
-            self._failure = self._failure or f"{step.layer.name}: {told}"
+            self._failure = self._failure or f"{step.layer.name}: {name_of(error)}"
             made = {}
         verdicts = [_tied(each, step, made, truth) or each for each in _judged(step, made, self._subject.kinds)]
         forward = [each for each in verdicts if each.kind in FORWARD]
@@ -261,7 +256,8 @@ class _Run:
         return SubjectVerdict(self._subject.label, "local", truth.precision, found, self._failure, self._seconds)
 
 
-Made = dict[tuple[Kind, str, str], Array | None]
+Handed = dict[tuple[Kind, str, str], Any]
+Made = dict[tuple[Kind, str, str], Array | NotNumbersError | None]
 
 
 def _drive(driven: Layerwise, step: Step) -> Made:
@@ -270,19 +266,30 @@ def _drive(driven: Layerwise, step: Step) -> Made:
     if layer.op == "sum":
         assert step.source is not None
         block = driven.run_block(layer, step.source, step.outputs, step.input_gradients, feed.gradient)
-        return _of_block(layer, block)
-    return _of_layer(layer, driven.run(layer, feed.inputs, feed.gradient))
+        return _numbers(_of_block(layer, block))
+    return _numbers(_of_layer(layer, driven.run(layer, feed.inputs, feed.gradient)))
 
 
-def _of_block(layer: Layer, run: BlockRun) -> Made:
-    made: Made = {("activation", layer.name, ""): run.output}
+def _numbers(handed: Handed) -> Made:
+    """What a subject handed over, as arrays; of what is none, why."""
+    made: Made = {}
+    for key, value in handed.items():
+        try:
+            made[key] = None if value is None else to_numbers(value)
+        except NotNumbersError as error:
+            made[key] = error
+    return made
+
+
+def _of_block(layer: Layer, run: BlockRun) -> Handed:
+    made: Handed = {("activation", layer.name, ""): run.output}
     for name, gradient in run.arrivals.items():
         made["activation_gradient", layer.name, f"the gradient that reaches {name}"] = gradient
     return made
 
 
-def _of_layer(layer: Layer, run: LayerRun) -> Made:
-    made: Made = {("loss" if layer.op == "loss" else "activation", layer.name, ""): run.output}
+def _of_layer(layer: Layer, run: LayerRun) -> Handed:
+    made: Handed = {("loss" if layer.op == "loss" else "activation", layer.name, ""): run.output}
     for gradient in run.input_gradients[:1]:
         made["activation_gradient", layer.name, "the gradient of its input"] = gradient
     for name, gradient in run.parameter_gradients.items():
@@ -326,7 +333,8 @@ def _everywhere(suspect: _Suspect, verdict: LayerVerdict) -> bool:
     """
     for each in suspect.step.expected:
         array = suspect.made.get((each.kind, each.name, each.note))
-        if (each.kind, each.name) != (verdict.kind, verdict.name) or each.channel is None or array is None:
+        meant = (each.kind, each.name) == (verdict.kind, verdict.name) and each.channel is not None
+        if not meant or not isinstance(array, np.ndarray):
             continue
         squares, own, shared = (
             _by_channel(part, each.exact.shape, each.channel)
@@ -354,7 +362,7 @@ def _tied(verdict: LayerVerdict, step: Step, made: Made, truth: LocalTruth) -> L
         return None
     [wanted] = [each for each in step.expected if each.kind == "activation_gradient"]
     array = made[wanted.kind, wanted.name, wanted.note]
-    assert array is not None
+    assert isinstance(array, np.ndarray)
     assert step.feed.gradient is not None
     return judge_ties(wanted, array, step.feed.inputs[0], step.feed.gradient, truth.rounding)
 
@@ -364,7 +372,9 @@ def _badness(verdict: LayerVerdict) -> tuple[bool, bool, float]:
     return verdict.judged and not verdict.agrees, verdict.judged, math.inf if math.isnan(verdict.used) else verdict.used
 
 
-def judge_local(wanted: Expected, array: Array | None, known: Mapping[str, Array] | None = None) -> LayerVerdict:
+def judge_local(
+    wanted: Expected, array: Array | NotNumbersError | None, known: Mapping[str, Array] | None = None
+) -> LayerVerdict:
     """One tensor that a layer made, against what it should have made; ``known`` is what it was fed, by name.
 
     Example:
@@ -377,6 +387,8 @@ def judge_local(wanted: Expected, array: Array | None, known: Mapping[str, Array
     exact, note = wanted.exact, wanted.note
     if array is None:
         return LayerVerdict(*key, "local", "missing", note=note or "the subject made no such tensor")
+    if isinstance(array, NotNumbersError):
+        return no_numbers(key, "local", array)
     if array.shape != exact.shape:
         told = describe(array, exact, Budget(0.0))
         note = f"shape {array.shape} where the truth has {exact.shape}"

@@ -24,6 +24,7 @@ from typing import Any
 
 from oracle.architecture import Architecture
 from oracle.errors import UsageError
+from oracle.files import read_bytes
 from oracle.layer import layers_of
 from oracle.trace import KINDS
 
@@ -83,10 +84,10 @@ class Rules:
             UsageError: it cannot be read, or a rule is none.
         """
         try:
-            text = path.read_bytes().decode()
+            text = read_bytes(path, "--names").decode()
             found = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-        except OSError as error:
-            raise UsageError(f"--names: cannot read {path}: {error.strerror or error}") from None
+        except UsageError:
+            raise
         except (ValueError, RecursionError) as error:
             kind = "JSON" if path.suffix == ".json" else "TOML"
             raise UsageError(f"--names: {path} is not {kind}: {error or type(error).__name__}") from None

@@ -9,6 +9,8 @@ With xdist, each worker counts for its own tests and the controller adds up.
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 import sys
 from collections.abc import Generator
@@ -18,6 +20,7 @@ from typing import Any
 import pytest
 
 _PROPERTY = "oracle_tensors_compared"
+_LONGEST = 180  # characters of a report's name
 _TOTALS = pytest.StashKey[list[int]]()
 
 
@@ -37,6 +40,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Start counting: tensors, and the tests that compared them."""
     config.stash[_TOTALS] = [0, 0]
+    given = config.getoption("--oracle-report")
+    if given is not None:
+        _require_directory(given)
+
+
+def _require_directory(given: str) -> None:
+    """Say before the first test that reports cannot be written where they are to go.
+
+    Raises:
+        pytest.UsageError: they cannot.
+    """
+    path = Path(given)
+    try:
+        there = next(each for each in (path, *path.absolute().parents) if each.exists() or each.is_symlink())
+        why = "is no directory" if not there.is_dir() else "may not be written" if not os.access(there, os.W_OK) else ""
+    except OSError as error:
+        there, why = path, str(error.strerror)
+    if not given or why:
+        told = f", and {there} {why}" if given else ""
+        raise pytest.UsageError(f"--oracle-report: got {given!r}{told}; may be a directory, or the name of a new one")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -63,14 +86,23 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     directory = item.config.getoption("--oracle-report")
     verdict = getattr(call.excinfo.value, "verdict", None) if call.excinfo is not None else None
     if directory and verdict is not None and report.failed:
-        from oracle.report import write_reports
-
-        folder = Path(directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        stem = re.sub(r"[^\w.-]+", "_", item.nodeid).strip("_")
-        write_reports(verdict, json=folder / f"{stem}.json", html=folder / f"{stem}.html")
-        report.sections.append(("oracle report", str(folder / f"{stem}.html")))
+        report.sections.append(("oracle report", _write(verdict, Path(directory), item.nodeid)))
     return report
+
+
+def _write(verdict: Any, folder: Path, name: str) -> str:
+    """Write the page and the JSON; returns where the page is, or why there is none."""
+    from oracle.report import write_reports
+
+    stem = re.sub(r"[^\w.-]+", "_", name).strip("_")
+    if len(stem) > _LONGEST:  # a test may have long parameters; a file's name may not
+        stem = f"{stem[:_LONGEST]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_reports(verdict, json=folder / f"{stem}.json", html=folder / f"{stem}.html")
+    except Exception as error:  # a full disk, a package that is missing: the test's own failure is what matters
+        return f"could not be written: {error}"
+    return str(folder / f"{stem}.html")
 
 
 class _Counter:

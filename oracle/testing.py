@@ -15,8 +15,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from lucid.console import visible
 from oracle.errors import UsageError
 
@@ -123,14 +121,14 @@ def to_trace(
         rules: how names with their kind are read, and which kind those have that have none.
 
     Raises:
-        UsageError: a name is none of a trace's tensor, or the file cannot be read.
+        UsageError: a name is none of a trace's tensor, what it names holds no numbers, or the file cannot be read.
 
     Example:
         >>> list(to_trace({"activation/fc": [[1.0, 2.0]], "loss": 0.5}))
         [('activation', 'fc'), ('loss', 'loss')]
     """
     from oracle.subjects.file import as_recorded, parse_name, read_trace
-    from oracle.trace import Trace
+    from oracle.trace import NotNumbersError, Trace, to_numbers
 
     if isinstance(tensors, Trace):
         return tensors
@@ -147,16 +145,11 @@ def to_trace(
                 f"trace: {name!r} is no name of a trace's tensor; may be such as 'activation/layer1.0.conv1', "
                 "'activation_gradient/layer1.0.conv1', 'parameter_gradient/layer1.0.conv1.weight' or 'loss'"
             )
-        trace.record(*key, as_recorded(key, _to_numpy(value)))
+        try:
+            trace.record(*key, as_recorded(key, to_numbers(value)))
+        except NotNumbersError as error:
+            raise UsageError(f"trace: {name!r} holds no numbers: it is {error}") from None
     return trace
-
-
-def _to_numpy(value: Any) -> np.ndarray:
-    """An array of anything like one; a PyTorch tensor from any device, its bfloat16 widened."""
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
-    return np.asarray(value)
 
 
 def _message(verdict: Verdict) -> str:

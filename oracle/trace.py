@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
@@ -19,6 +19,56 @@ Kind = Literal["activation", "loss", "statistic", "activation_gradient", "parame
 KINDS: tuple[Kind, ...] = get_args(Kind)
 Key = tuple[Kind, str]
 FORMAT = "lucid-oracle trace 1"
+WIDENED = ("bfloat16", "float8_e4m3fn", "float8_e5m2")
+_TORCH_WIDENED = [f"torch.{name}" for name in WIDENED]
+
+
+class NotNumbersError(ValueError):
+    """Something that was handed over as a tensor holds no real numbers; the text says what it is."""
+
+
+def to_numbers(value: Any) -> np.ndarray:
+    """An array of whatever is like one: nested lists, or a PyTorch tensor of any device. bfloat16 and the 8-bit floats
+    become float32, exactly.
+
+    Raises:
+        NotNumbersError: it is none, or one of other elements than real numbers (objects, text, complex numbers).
+
+    Example:
+        >>> to_numbers([[1.0, 2.0]]).shape
+        (1, 2)
+        >>> to_numbers(np.array([None, "x"]))
+        Traceback (most recent call last):
+        ...
+        oracle.trace.NotNumbersError: an array of object
+    """
+    try:
+        if hasattr(value, "detach"):
+            value = value.detach().cpu()
+            value = value.float() if str(value.dtype) in _TORCH_WIDENED else value
+        array = np.asarray(value)
+        array = array.astype(np.float32) if array.dtype.name in WIDENED else array
+    except Exception as error:  # whatever somebody's object raises, it is no array
+        raise NotNumbersError(f"{_told(value)} ({type(error).__name__}: {error})") from None
+    if array.dtype.kind not in "fiub":
+        raise NotNumbersError(f"an array of {array.dtype.name}" if isinstance(value, np.ndarray) else _told(value))
+    return array
+
+
+def _told(value: Any) -> str:
+    return "None" if value is None else f"of the type {type(value).__name__}"
+
+
+def require_key(kind: object, name: object) -> None:
+    """Check what a tensor is recorded as.
+
+    Raises:
+        ValueError: the kind is unknown, or the name is no text.
+    """
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ValueError(f"kind: got {kind!r}; may be one of {', '.join(KINDS)}")
+    if not isinstance(name, str):
+        raise ValueError(f"name: got {name!r}, the name of a tensor ({kind}); may be text")
 
 
 class Recorder(Protocol):
@@ -53,13 +103,15 @@ class Trace:
         """Append one tensor.
 
         Raises:
-            ValueError: the kind is unknown, or the name was recorded before.
+            ValueError: the kind is unknown, the name is no text or was recorded before, or ``array`` holds no numbers.
         """
-        if kind not in KINDS:
-            raise ValueError(f"kind: got {kind!r}; may be one of {', '.join(KINDS)}")
+        require_key(kind, name)
         if (kind, name) in self._tensors:
             raise ValueError(f"name: {kind} {name!r} is recorded twice")
-        self._tensors[kind, name] = array
+        try:
+            self._tensors[kind, name] = to_numbers(array)
+        except NotNumbersError as error:
+            raise NotNumbersError(f"{kind} {name!r} holds no numbers: it is {error}") from None
 
     def __getitem__(self, key: Key) -> np.ndarray:
         """The tensor, in the usual order of its dimensions in memory: the order in which NumPy and PyTorch sum must not
@@ -117,24 +169,23 @@ class Trace:
         Raises:
             UsageError: the file is missing, corrupt, or no trace.
         """
-        from safetensors import SafetensorError, safe_open
+        from oracle.tensors import open_tensors
 
-        trace = cls()
+        trace, file = cls(), open_tensors(path, "trace")
+        entries = {entry.name: entry for entry in file.entries}
         try:
-            with safe_open(path, framework="numpy") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != FORMAT:
-                    raise ValueError(f"its format is {metadata.get('format')!r}, not {FORMAT!r}")
-                order = json.loads(metadata["order"])
-                consumers = json.loads(metadata["consumers"])
-                trace.consumers = {name: tuple(takers) for name, takers in consumers.items()}
-                if sorted(order) != sorted(file.keys()):
-                    raise ValueError("its list of names is not that of its tensors")
-                for key in order:
-                    kind, name = key.split("/", 1)
-                    trace.record(kind, name, file.get_tensor(key))
-        except OSError as error:
-            raise UsageError(f"trace: cannot read {path}: {error.strerror or error}") from None
-        except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            if file.metadata.get("format") != FORMAT:
+                raise ValueError(f"its format is {file.metadata.get('format')!r}, not {FORMAT!r}")
+            order = json.loads(file.metadata["order"])
+            consumers = json.loads(file.metadata["consumers"])
+            trace.consumers = {name: tuple(takers) for name, takers in consumers.items()}
+            if sorted(order) != sorted(entries):
+                raise ValueError("its list of names is not that of its tensors")
+            for key in order:
+                kind, name = key.split("/", 1)
+                trace.record(kind, name, entries[key].read())
+        except UsageError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UsageError(f"trace: {path} is not a sound trace: {error}") from None
         return trace

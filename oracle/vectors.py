@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from lucid.files import new_directory
 from oracle.case import Case
 from oracle.compare import execution_order
 from oracle.errors import UsageError
-from oracle.files import new_directory, read_json, write_whole
+from oracle.files import read_json, write_whole
 from oracle.subjects.file import file_name
 from oracle.trace import Key, Kind, Trace
 

@@ -17,11 +17,11 @@ import numpy as np
 
 from oracle.architecture import Architecture, find_architecture
 from oracle.case import SEEDED, Case, Mode, standard_shape
-from oracle.compare import Comparison, SubjectVerdict, View
-from oracle.errors import UsageError
+from oracle.compare import Comparison, LayerVerdict, SubjectVerdict, View, no_numbers
+from oracle.errors import UsageError, foreign, name_of
 from oracle.profile import profile_of
-from oracle.subjects import Subject, find_subject
-from oracle.trace import Key, Kind, Recorder, Trace
+from oracle.subjects import Subject, find_subject, require_sound
+from oracle.trace import Key, Kind, NotNumbersError, Recorder, Trace, require_key, to_numbers
 
 if TYPE_CHECKING:
     from oracle.golden import Golden
@@ -128,7 +128,7 @@ def check(
         UsageError: what was asked for cannot be done as asked, or a golden is damaged.
     """
     architecture = find_architecture(model) if isinstance(model, str) else model
-    found = [find_subject(subject) if isinstance(subject, str) else subject for subject in subjects]
+    found = [find_subject(subject) if isinstance(subject, str) else require_sound(subject) for subject in subjects]
     labels = [subject.label for subject in found]
     if len(set(labels)) < len(labels):
         raise UsageError(f"subjects: got {', '.join(labels)}; each may be named once")
@@ -207,14 +207,16 @@ def _brought(subject: Subject, case: Case) -> dict[str, Any]:
     """What is to be said of a subject's own weights and names, as fields of its verdicts.
 
     Raises:
-        UsageError: its weights are not the case's.
+        UsageError: its weights are not the case's, or it takes other images.
     """
-    from oracle.adopt import judge_weights
+    from oracle.adopt import judge_weights, require_input
 
-    found = subject.brings(case)
-    if found is None:
-        return {}
-    notes, differing = judge_weights(subject.label, found, case)
+    with foreign(f"subject: {subject.label} could not say what weights it has"):
+        found = subject.brings(case)
+        if found is None:
+            return {}
+        notes, differing = judge_weights(subject.label, found, case)
+        require_input(subject.label, found, case)
     return {"notes": notes, "differing": differing}
 
 
@@ -258,12 +260,26 @@ class _Several:
 
 
 class _Kept(Trace):
-    """A trace of whatever a subject records; what it records twice, the comparison reports."""
+    """A trace of whatever a subject records; what it records twice, the comparison reports.
+
+    Attributes:
+        refused: what holds no numbers, and is not kept.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused: dict[Key, LayerVerdict] = {}
 
     def record(self, kind: Kind, name: str, array: np.ndarray) -> None:
         """Keep one tensor."""
-        if (kind, name) not in self:
-            super().record(kind, name, np.asarray(array))
+        require_key(kind, name)
+        key = (kind, name)
+        if key in self or key in self.refused:
+            return
+        try:
+            super().record(kind, name, to_numbers(array))
+        except NotNumbersError as error:
+            self.refused[key] = no_numbers(key, "own", error)
 
 
 def look(subject: Subject, views: Sequence[View], truth: Truth) -> list[SubjectVerdict]:
@@ -284,7 +300,7 @@ def look(subject: Subject, views: Sequence[View], truth: Truth) -> list[SubjectV
     except UsageError:
         raise
     except Exception as error:  # a subject is foreign code: whatever it raises is its verdict, not the oracle's end
-        failure = f"{type(error).__name__}: {error}"
+        failure = name_of(error)
     found = []
     for view, comparison in comparisons.items():
         layers, seconds = truth.hinted(comparison.layers(), view, precision), time.perf_counter() - start
@@ -292,6 +308,7 @@ def look(subject: Subject, views: Sequence[View], truth: Truth) -> list[SubjectV
         start = time.perf_counter()
     if kept is not None:
         own = _own(kept, subject.label, precision, truth.keys_and_statistics(subject.kinds), truth, failure)
+        own = replace(own, layers=[kept.refused.get((each.kind, each.name), each) for each in own.layers])
         if own.judged or not found:
             found.append(own)
     return found

@@ -27,10 +27,12 @@ from support.verdicts import a_subject, a_verdict
 
 from lucid import models, nn
 from lucid.console import IMPOSSIBLE, INTERRUPTED, visible
+from lucid.files import new_directory
 from lucid.onnx import cli as export_cli
-from oracle import cli, files
+from oracle import cli
 from oracle.errors import UsageError
-from oracle.files import new_directory, write_whole
+from oracle.files import write_whole
+from oracle.golden import Golden
 from oracle.report import write_reports
 
 GOLDEN = "narrow_basic-train"
@@ -83,6 +85,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (made / "directory").mkdir()
     (made / "unreadable").symlink_to("/proc/self/mem")
     (made / "loop").symlink_to("loop")
+    os.mkfifo(made / "fifo")
+    (made / "device").symlink_to("/dev/zero")
+    (made / "endless").mkdir()
+    os.mkfifo(made / "endless" / "manifest.json")
+    for bad in BAD:
+        for suffix in (".onnx", ".py"):
+            (made / f"{bad}{suffix}").symlink_to(bad)
     write_reports(a_verdict(a_subject()), json=made / "verdict.json")
     save_file({"activation/fc": np.zeros((2, 10), np.float32)}, made / "trace.safetensors")
     return made
@@ -90,7 +99,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 BAD = [
     *("empty", "noise", "text", "nested", "header", "nested-header", "huge", "negative", "offsets", "typeless"),
-    *("shapeless", "zip", "directory", "unreadable", "loop", "missing"),
+    *("shapeless", "zip", "directory", "unreadable", "loop", "missing", "fifo", "device", "endless"),
 ]
 READERS: dict[str, list[str]] = {
     "report": ["report", "{}"],
@@ -98,6 +107,9 @@ READERS: dict[str, list[str]] = {
     "compare --directory": ["compare", "{good}/trace.safetensors", "--golden", GOLDEN, "--directory", "{}", "-q"],
     "check file:": ["check", "narrow_basic", "--mode", "train", "--subject", "file:{}", "-q"],
     "check onnx file": ["check", "narrow_basic", "--mode", "eval", "--subject", "onnxruntime:file={}.onnx", "-q"],
+    "check own subject": ["check", "narrow_basic", "--subject", "{}.py:Mine", "-q"],
+    "compare --names": ["compare", "{good}/trace.safetensors", "--golden", GOLDEN, "--names", "{}", "-q"],
+    "check --names": [*CHECK, "--names", "{}", "--weights", "{good}/trace.safetensors"],
     "check --weights": [*CHECK, "--weights", "{}"],
     "check --image": [*CHECK, "--image", "{}"],
     "check --directory": [*CHECK, "--directory", "{}"],
@@ -112,8 +124,6 @@ READERS: dict[str, list[str]] = {
 @pytest.mark.parametrize("reader", READERS)
 def test_an_input_that_cannot_be_read(reader: str, folder: Path) -> None:
     for bad in BAD:
-        if reader == "lucid-export --weights" and bad in ("directory", "unreadable"):
-            continue  # lucid.load's own
         refuses(*(part.replace("{good}", str(folder)).replace("{}", str(folder / bad)) for part in READERS[reader]))
 
 
@@ -145,8 +155,6 @@ def test_an_output_that_cannot_be_written(
     os.link(tmp_path / "file", tmp_path / "mine")
     before = {path.name: path.lstat().st_mode for path in tmp_path.iterdir()}
     for name in ("/dev/null", "/dev/full", "fifo", "directory", "loop", "no/such/file", "file/below"):
-        if (writer, name) == ("lucid-export -o", "loop"):
-            continue  # lucid.io's own writer
         target = name if name.startswith("/") else str(tmp_path / name)
         refuses(*(part.replace("{good}", str(folder)).replace("{}", target) for part in WRITERS[writer]))
     assert {path.name: path.lstat().st_mode for path in tmp_path.iterdir()} == before
@@ -163,6 +171,9 @@ USAGE: list[list[str]] = [
     ["check", "narrow_basic", "--image-size", "1000000000", "--seed", "1"],
     ["check", "narrow_basic", "--batch", "1000000000000"],
     ["check", "narrow_basic", "--mode", "\x1b[2J"],
+    ["check", "narrow_basic", "--json", "a\0b"],
+    ["report", "a\0b"],
+    ["lucid-export", "--onnx", "resnet_18", "-o", "a\0b"],
     ["compare", "x"],
     ["compare", "x", "--golden", "\x1b[2J", "--precision", "float64"],
     ["report"],
@@ -190,6 +201,11 @@ def test_wrong_usage(arguments: list[str]) -> None:
 OWN = """
 import numpy as np
 from oracle import Subject
+from oracle.subjects import Brought
+
+class Wordless(Exception):
+    def __str__(self):
+        raise ValueError
 
 class Mine(Subject):
     kinds = ("activation",)
@@ -199,6 +215,17 @@ class Mine(Subject):
         self.how = how
         if how == "unmade":
             raise RuntimeError("no device")
+        for name, value in {"label": 7, "precision": 3, "modes": "eval", "kinds": ("weights",)}.items():
+            if how == f"junk for {name}":
+                setattr(self, name, value)
+
+    def brings(self, case):
+        if self.how == "brings an error":
+            raise KeyError("fc")
+        if self.how == "brings junk":
+            return 3
+        if self.how == "brings junk for weights":
+            return Brought({"fc.weight": None})
 
     def run(self, case, recorder):
         if self.how == "wrong first":
@@ -207,6 +234,8 @@ class Mine(Subject):
             raise SystemExit(0)
         if self.how == "nothing":
             return
+        if self.how == "an error without words":
+            raise Wordless
         raise RuntimeError("it broke \\x1b[31m")
 """
 
@@ -219,6 +248,14 @@ class Mine(Subject):
         ("nothing", cli.DISAGREES, "first out of line"),
         ("exit", cli.WRONG_USAGE, "ended the process with 0"),
         ("unmade", cli.WRONG_USAGE, "cannot be made"),
+        ("an error without words", cli.WRONG_USAGE, "could not finish: Wordless"),
+        ("junk for label", cli.WRONG_USAGE, "its label is 7; may be text"),
+        ("junk for precision", cli.WRONG_USAGE, "the precision of mine is 3; may be text"),
+        ("junk for modes", cli.WRONG_USAGE, "the modes of mine are 'eval'; may be of eval, train"),
+        ("junk for kinds", cli.WRONG_USAGE, "the kinds of mine are ('weights',); may be of activation, loss"),
+        ("brings an error", cli.WRONG_USAGE, "could not say what weights it has: KeyError"),
+        ("brings junk", cli.WRONG_USAGE, "could not say what weights it has: "),
+        ("brings junk for weights", cli.WRONG_USAGE, "could not say what weights it has: "),
     ],
 )
 def test_a_subject_that_could_not_run_made_no_wrong_number(how: str, status: int, words: str, tmp_path: Path) -> None:
@@ -229,19 +266,159 @@ def test_a_subject_that_could_not_run_made_no_wrong_number(how: str, status: int
     assert words in " ".join((found[1] + found[2]).split())
 
 
-def test_a_file_for_another_size_is_no_wrong_number(tmp_path: Path) -> None:
+JUNK = """
+import numpy as np
+import torch
+from oracle import Subject
+from oracle.driving import Layerwise, LayerRun
+from oracle.subjects import find_subject
+
+JUNK = {
+    "objects": lambda array: np.array([None, "x"]),
+    "None": lambda array: None,
+    "text": lambda array: "1.0",
+    "texts": lambda array: array.astype(str),
+    "complex": lambda array: array.astype(np.complex64),
+    "dates": lambda array: array.astype("datetime64[s]"),
+    "records": lambda array: np.zeros(array.shape, [("a", "f4")]),
+    "ragged": lambda array: [[1.0], [1.0, 2.0]],
+    "dict": lambda array: {"fc": array},
+    "sparse": lambda array: torch.from_numpy(np.array(array)).to_sparse(),
+    "integers": lambda array: array.astype(np.int64),
+    "truths": lambda array: array > 0,
+    "number": lambda array: 0.5,
+    "list": lambda array: array.tolist(),
+    "torch": lambda array: torch.from_numpy(np.array(array)).requires_grad_(),
+    "wide": lambda array: array.astype(np.float64),
+}
+
+class Mine(Subject):
+    layered = True
+
+    def __init__(self, junk):
+        self.label = "mine"
+        self.healthy = find_subject("torch")
+        self.junk = junk
+
+    def spoil(self, array):
+        return JUNK[self.junk](np.asarray(array))
+
+    def run(self, case, recorder):
+        trace = self.healthy.trace(case)
+        for kind, name in trace:
+            array = trace[kind, name]
+            if name == "fc" and kind == "activation":
+                if self.junk in ("kind", "name"):
+                    kind, name = (kind, 7) if self.junk == "name" else ("weights", name)
+                else:
+                    array = self.spoil(array)
+            recorder.record(kind, name, array)
+
+    def layerwise(self, case):
+        return Parts(self, self.healthy.layerwise(case))
+
+class Parts(Layerwise):
+    def __init__(self, subject, healthy):
+        self.subject, self.healthy = subject, healthy
+
+    def run(self, layer, inputs, gradient):
+        made = self.healthy.run(layer, inputs, gradient)
+        if layer.name != "fc" or self.subject.junk in ("kind", "name"):
+            return made
+        return LayerRun(self.subject.spoil(made.output), made.input_gradients, made.parameter_gradients)
+
+    def run_block(self, *arguments):
+        return self.healthy.run_block(*arguments)
+"""
+NONE = "the output of fc (no numbers: it is "
+WHOLE = ("free", "own", "stored")  # the views of a whole run
+
+
+@pytest.mark.parametrize(
+    ("junk", "views", "status", "words"),
+    [
+        ("objects", (*WHOLE, "local"), cli.DISAGREES, NONE + "an array of object)"),
+        ("None", WHOLE, cli.DISAGREES, NONE + "None)"),
+        ("None", ("local",), cli.DISAGREES, "the output of fc (the subject made no such tensor)"),
+        ("text", (*WHOLE, "local"), cli.DISAGREES, NONE + "of the type str)"),
+        ("texts", WHOLE, cli.DISAGREES, NONE + "an array of str"),
+        ("complex", (*WHOLE, "local"), cli.DISAGREES, NONE + "an array of complex64)"),
+        ("dates", WHOLE, cli.DISAGREES, NONE + "an array of datetime64[s])"),
+        ("records", WHOLE, cli.DISAGREES, NONE + "an array of void"),
+        ("ragged", (*WHOLE, "local"), cli.DISAGREES, NONE + "of the type list (ValueError"),
+        ("dict", WHOLE, cli.DISAGREES, NONE + "of the type dict)"),
+        ("sparse", WHOLE, cli.DISAGREES, NONE + "of the type Tensor ("),
+        ("integers", (*WHOLE, "local"), cli.DISAGREES, "the output of fc (error"),
+        ("truths", (*WHOLE, "local"), cli.DISAGREES, "the output of fc (error"),
+        ("number", (*WHOLE, "local"), cli.DISAGREES, "the output of fc (shape () where the truth has (3, 10)"),
+        ("list", (*WHOLE, "local"), cli.AGREES, "agrees in"),
+        ("torch", (*WHOLE, "local"), cli.AGREES, "agrees in"),
+        ("wide", (*WHOLE, "local"), cli.AGREES, "agrees in"),
+        ("kind", WHOLE, cli.WRONG_USAGE, "ValueError: kind: got 'weights'; may be one of activation"),
+        (
+            "name",
+            WHOLE,
+            cli.WRONG_USAGE,
+            "ValueError: name: got 7, the name of a tensor (activation)",
+        ),
+    ],
+)
+def test_what_a_subject_hands_over_as_a_tensor(
+    junk: str, views: tuple[str, ...], status: int, words: str, tmp_path: Path
+) -> None:
+    """Whoever hands over no numbers is out of line there, in every view; what is like an array is one."""
+    (tmp_path / "mine.py").write_text(JUNK)
+    given = ["check", "narrow_basic", "--mode", "train", "--subject", f"{tmp_path}/mine.py:Mine:{junk}", "--all"]
+    reports = [part for kind in ("json", "junit", "html") for part in (f"--{kind}", str(tmp_path / kind))]
+    for view in views:
+        found = run(*given, "--view", view, *reports)
+        assert found[0] == status, found
+        assert words in " ".join((found[1] + found[2]).split()), view
+        assert run("report", str(tmp_path / "json"), "-q")[0] == status
+
+
+@pytest.mark.parametrize(
+    ("shape", "dynamic", "given", "status", "words"),
+    [
+        ((1, 3, 64, 64), True, [], 2, "takes an input of Nx3x64x64, and that of narrow_basic-eval is 2x3x72x72: "
+         "check it with --image-size 64, or export it with --image-size 72 --batch dynamic"),
+        ((1, 3, 64, 64), True, ["--image-size", "64"], 0, "agrees in"),
+        ((1, 3, 72, 72), False, [], 2, "check it with --batch 1, or export it"),
+        ((1, 3, 72, 72), False, ["--batch", "1"], 0, "agrees in"),
+        ((3, 3, 64, 64), False, [], 2, "check it with --image-size 64 --batch 3, or export it"),
+        ((1, 3, 64, 72), True, [], 2, "input of Nx3x64x72, and that of narrow_basic-eval is 2x3x72x72: export it"),
+    ],
+)  # fmt: skip
+def test_a_file_for_another_size_says_with_which_options_it_can_be_judged(
+    shape: tuple[int, ...], dynamic: bool, given: list[str], status: int, words: str, tmp_path: Path
+) -> None:
     import lucid
     from lucid.onnx import export
     from oracle.architecture import find_architecture
     from oracle.case import standard_case
     from oracle.subjects.lucid_engine import make_model
 
-    case = standard_case(find_architecture("narrow_basic"), "eval")
-    export(make_model(case).eval(), lucid.tensor(np.zeros((1, 3, 64, 64), np.float32)), tmp_path / "m.onnx")
+    model = make_model(standard_case(find_architecture("narrow_basic"), "eval")).eval()
+    export(model, lucid.tensor(np.zeros(shape, np.float32)), tmp_path / "m.onnx", dynamic_batch=dynamic)
     subject = f"onnxruntime:file={tmp_path}/m.onnx"
-    status, out, _ = run("check", "narrow_basic", "--mode", "eval", "--subject", subject, "-q")
-    assert status == cli.WRONG_USAGE
-    assert "could not finish" in " ".join(out.split())
+    command = ["check", "narrow_basic", "--mode", "eval", "--view", "free", "--subject", subject, "-q", *given]
+    found = run(*command)
+    assert found[0] == status, found
+    assert words in " ".join((found[1] + found[2]).split())
+    assert status == 0 or refuses(*command)
+
+
+@pytest.mark.parametrize("options", [[], ["--stored"]], ids=str)
+def test_a_trace_of_which_nothing_can_be_judged_is_no_wrong_number(options: list[str], tmp_path: Path) -> None:
+    """Of a bfloat16 run, tensors whose budget exceeds what they hold: whatever is in them, nothing was shown."""
+    golden = Golden.load(GOLDEN)
+    vague = [key for key in golden if golden.budget(key, "bfloat16").rms > 10]
+    assert vague
+    save_file({"/".join(key): np.zeros(golden.shape(key), np.float32) for key in vague}, tmp_path / "x.safetensors")
+    given = ["compare", str(tmp_path / "x.safetensors"), "--golden", GOLDEN, "--precision", "bfloat16", *options, "-q"]
+    status, out, _ = run(*given, "--json", str(tmp_path / "json"))
+    assert (status, run("report", str(tmp_path / "json"), "-q")[0]) == (cli.WRONG_USAGE, cli.WRONG_USAGE), out
+    assert f"nothing was judged ({len(vague)} not judged" in " ".join(out.split())
 
 
 @pytest.mark.parametrize(
@@ -267,6 +444,16 @@ def test_a_missing_package(package: str, arguments: list[str], monkeypatch: pyte
     assert "pip install" in err
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_gpu_that_is_not_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    cupy = pytest.importorskip("cupy")
+
+    def none(number: int) -> None:
+        raise RuntimeError("cudaErrorNoDevice")
+
+    monkeypatch.setattr(cupy.cuda.runtime, "getDeviceProperties", none)
+    refuses("certify", "--device", "gpu", "-q", words="no GPU here that CUDA can use: RuntimeError: cudaErrorNoDevice")
 
 
 @pytest.mark.parametrize(
@@ -323,7 +510,7 @@ def test_whatever_ends_the_writing_leaves_nothing(
     def stop(descriptor: int) -> None:
         raise end
 
-    monkeypatch.setattr(files.os, "fsync", stop)
+    monkeypatch.setattr(os, "fsync", stop)
     with pytest.raises(UsageError if isinstance(end, OSError) else type(end)):
         write_whole(tmp_path / "file", b"after")
 
@@ -375,7 +562,7 @@ def test_output_that_nobody_takes_is_status_2(arguments: tuple[str, ...], folder
     ("patch", "arguments"),
     [
         ("import oracle.vectors as m; m.page = wait", ["vectors", "narrow_basic", "--mode", "train", "-q"]),
-        ("import oracle.files as m; m.os.fsync = wait", ["report", "{good}/verdict.json", "-q", "--json", "x.json"]),
+        ("import os; os.fsync = wait", ["report", "{good}/verdict.json", "-q", "--json", "x.json"]),
     ],
     ids=["vectors", "report"],
 )

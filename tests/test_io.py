@@ -244,9 +244,9 @@ def test_an_unsound_file_is_one_sentence(tmp_path: Path, name: str) -> None:
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     for path in (tmp_path / "fifo", Path("/dev/zero")):
-        with pytest.raises(FileError, match="it is no regular file"):
+        with pytest.raises(FileError, match=r"cannot be read: it is a .*, not a regular file"):
             lucid.load(path)
-    with pytest.raises(FileError, match="cannot be read: Is a directory"):
+    with pytest.raises(FileError, match="cannot be read: it is a directory, not a regular file"):
         lucid.load(tmp_path)
 
 
@@ -353,6 +353,29 @@ def test_a_signal_leaves_nothing_behind(tmp_path: Path, name: str, kind: str) ->
     else:
         assert done.returncode == -getattr(signal, name), done.stderr
         assert lucid.load(path)["x"].tolist() == [0, 0]
+
+
+NESTED = """
+import os, signal, sys
+from pathlib import Path
+from lucid.files import atomic_write, new_directory
+number = getattr(signal, sys.argv[2])
+signal.signal(number, signal.SIG_DFL)
+with new_directory(Path(sys.argv[1], "made")) as folder:
+    with atomic_write(folder / "file") as path:
+        path.write_text("half of it")
+        os.kill(os.getpid(), number)
+    print("went on")
+print("went on")
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_a_signal_ends_a_directory_with_the_file_in_it(tmp_path: Path, name: str) -> None:
+    given = [sys.executable, "-c", NESTED, str(tmp_path), name]
+    done = subprocess.run(given, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (-getattr(signal, name), ""), done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), RuntimeError("io"), KeyboardInterrupt()])

@@ -68,9 +68,10 @@ def test_budgets_follow_the_precision() -> None:
     case = case_of()
     truth = find_subject("lucid:float64").trace(case)
     found = {each: free_budget(case, each, truth=truth) for each in ("float64", "float32", "float16", "bfloat16")}
-    key = ("activation", "layer2.1.bn2")
-    ratio = found["bfloat16"][key].rms / found["float16"][key].rms
+    activations = [key for key in truth if key[0] == "activation"]
+    ratio = np.median([found["bfloat16"][key].rms / found["float16"][key].rms for key in activations])
     assert 5 < ratio < 13  # 2 ** 3
+    key = ("activation", "layer2.1.bn2")
     assert found["float64"][key].rms == found["float32"][key].rms * 2.0**-28
     assert 100 < found["float16"][key].rms / found["float32"][key].rms < 10_000
     again = free_budget(case, "float32", truth=truth)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -253,22 +254,23 @@ def test_damaged_trace_files(tmp_path: Path) -> None:
     trace.record("activation", "fc", np.zeros(100))
     trace.save(path)
     path.write_bytes(path.read_bytes()[:-8])
-    with pytest.raises(UsageError, match="not a sound trace"):
+    with pytest.raises(UsageError, match="neither a sound safetensors"):
         Trace.load(path)
     with pytest.raises(UsageError, match="cannot read"):
         Trace.load(tmp_path / "missing")
 
 
-def test_writing_replaces_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_writing_replaces_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"before")
 
-    def full(source: str, target: Path) -> None:
+    def full(source: Path, target: Path) -> None:
         raise OSError(28, "No space left on device")
 
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(UsageError, match="No space left on device"):
-        write_whole(path, b"after", rename=full)
+        write_whole(path, b"after")
     assert path.read_bytes() == b"before"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
-    with pytest.raises(UsageError, match="cannot write"):
+    with pytest.raises(UsageError, match="there is no directory"):
         write_whole(tmp_path / "no" / "file", b"")

@@ -416,7 +416,7 @@ def test_a_precision_that_is_none_is_said_of_a_subject_of_ones_own() -> None:
     odd.precision = "Float32, Winograd-6x6"
     assert [each.precision for each in run_case(case, [odd], truth=established(case)).subjects] == [
         "float32, winograd 6x6"
-    ] * 2
+    ] * 3  # free, own and local
 
 
 # -- what the options grant --------------------------------------------------------------------------------------------

@@ -51,7 +51,11 @@ class BatchSize(click.ParamType):
 )
 @click.option("--batch", type=BatchSize(), default="dynamic", show_default=True, help="Images at a time.")
 @click.option(
-    "--image-size", type=click.IntRange(1), default=224, show_default=True, help="Height and width of the images."
+    "--image-size",
+    type=click.IntRange(1),
+    default=224,
+    show_default=True,
+    help="Height and width of the images; the file takes no others.",
 )
 @click.option("--weights", type=click.Path(path_type=Path), help="A safetensors file with the weights.")
 @click.option(
@@ -84,7 +88,8 @@ def command(
     """Export MODEL, such as resnet_50, to a file for other runtimes.
 
     Without --weights the file holds seeded weights (lucid.models.seeded_state), those of lucid-oracle's cases: so
-    `lucid-oracle check MODEL --subject onnxruntime:file=MODEL.onnx` judges whether a runtime computes it right.
+    `lucid-oracle check MODEL --image-size 224 --subject onnxruntime:file=MODEL.onnx` judges whether a runtime computes
+    it right. (Its own default of the size is 128 for the pre-activation networks, and 224 for the others.)
     """
     lucid.backends.check_settings()
     if not as_onnx:

@@ -21,7 +21,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-from lucid.io import FileError, atomic_write
+from lucid.files import atomic_write, writable
 
 __all__ = ["write_model"]
 
@@ -56,9 +56,7 @@ def write_model(
         ...     [file.suffix for file in write_model(model, f"{folder}/linear.onnx", external_data=True)]
         ['.onnx', '.data']
     """
-    target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
-        raise FileError(f"{path}: is not a regular file, and would have to be replaced by one")
+    target = writable(path)
     with _alone_in(target.parent):
         older_data = [file for file in _data_files(target) if _refers_to(target, file)]
         with contextlib.ExitStack() as undo:

@@ -13,17 +13,19 @@ import importlib
 import importlib.util
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
+from lucid.files import open_regular
 from oracle.case import Case, Mode
 from oracle.driving import Layerwise
-from oracle.errors import UsageError
+from oracle.errors import UsageError, name_of
+from oracle.profile import profile_of
 from oracle.trace import KINDS, Kind, Recorder, Trace
 
 __all__ = ["Brought", "Subject", "choose", "find_subject", "positive", "subject_names", "take"]
@@ -37,11 +39,13 @@ class Brought:
         weights: its own parameters and statistics, by the oracle's names; ``None`` where it has none.
         notes: what was assumed of its names, in sentences.
         origin: where they come from, as far as the subject knows; empty where it does not.
+        takes: the shape of the input that it takes, 0 for a side that may be any; ``None`` where that is not known.
     """
 
     weights: Mapping[str, np.ndarray] | None
     notes: tuple[str, ...] = ()
     origin: str = field(default="", kw_only=True)
+    takes: tuple[int, ...] | None = field(default=None, kw_only=True)
 
 
 class Subject(ABC):
@@ -69,7 +73,11 @@ class Subject(ABC):
 
     @abstractmethod
     def run(self, case: Case, recorder: Recorder) -> None:
-        """Run ``case`` and record every layer's output and, in a train step, the loss and all gradients."""
+        """Run ``case`` and record every layer's output and, in a train step, the loss and all gradients.
+
+        What is recorded is an array of real numbers, or like one (`oracle.trace.to_numbers`); anything else is out of
+        line there. An exception says that the subject could not finish.
+        """
 
     def trace(self, case: Case) -> Trace:
         """Run ``case`` and keep everything."""
@@ -135,12 +143,31 @@ def find_subject(text: str) -> Subject:
         raise UsageError(f"subject: got {text!r}; {_known(name)}, and your own as MODULE:CLASS or PATH.py:CLASS")
     try:
         subject: Subject = made(*options)
-        _ = subject.label
+        return require_sound(subject)
     except (UsageError, MemoryError):
         raise
     except Exception as error:  # a subject is foreign code
-        told = str(error) if isinstance(error, TypeError) else f"{type(error).__name__}: {error}"
+        told = str(error) if isinstance(error, TypeError) else name_of(error)
         raise UsageError(f"subject: {text!r} cannot be made with the options {options}: {told}") from error
+
+
+def require_sound(subject: Subject) -> Subject:
+    """A subject whose class says of it what a subject has to say.
+
+    Raises:
+        UsageError: its label, precision, modes or kinds are none.
+    """
+    if not isinstance(subject.label, str) or not subject.label:
+        raise UsageError(f"subject: its label is {subject.label!r}; may be text")
+    if not isinstance(subject.precision, str):
+        raise UsageError(f"subject: the precision of {subject.label} is {subject.precision!r}; may be text")
+    profile_of(subject.precision)
+    for what, given, known in (
+        ("modes", subject.modes, get_args(Mode)),
+        ("kinds", subject.kinds, KINDS),
+    ):
+        if isinstance(given, str) or not isinstance(given, Collection) or not set(given) <= set(known):
+            raise UsageError(f"subject: the {what} of {subject.label} are {given!r}; may be of {', '.join(known)}")
     return subject
 
 
@@ -168,6 +195,7 @@ def _import_file(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is no Python file")
+    open_regular(path).close()  # a FIFO would be waited for
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 
 import lucid
+from lucid.files import open_regular
 from lucid.onnx._need import need
 from oracle.case import Case, Mode
 from oracle.driving import Layerwise
@@ -104,7 +105,7 @@ class OnnxRuntimeSubject(Subject):
         reading = read_parameters(proto, case.architecture, case.rules)
         told = {each.key: each.value for each in proto.metadata_props}
         origin = f"lucid-export: {told['lucid.weights']}" if "lucid.weights" in told else ""
-        return Brought(own_weights(proto, reading.names), notes, origin=origin)
+        return Brought(own_weights(proto, reading.names), notes, origin=origin, takes=_takes(proto))
 
     def session(self, case: Case) -> onnxruntime.InferenceSession:
         """The model of ``case``, for any batch, with every layer as an output."""
@@ -183,11 +184,21 @@ def _provider(name: str) -> str:
 
 def _load(path: Path) -> onnx.ModelProto:
     try:
+        open_regular(path).close()  # a FIFO would be waited for
         return onnx.load(path)
     except OSError as error:
         raise UsageError(f"subject: cannot read {path}: {error.strerror or error}") from None
     except Exception as error:  # protobuf's exceptions differ by its version
         raise UsageError(f"subject: {path} is no ONNX model: {error}") from None
+
+
+def _takes(proto: onnx.ModelProto) -> tuple[int, ...] | None:
+    """The shape of a model's input, 0 for a side that is open; ``None`` where the file does not say."""
+    weights = {initializer.name for initializer in proto.graph.initializer}
+    given = [each.type.tensor_type for each in proto.graph.input if each.name not in weights]
+    if len(given) != 1 or not given[0].HasField("shape"):
+        return None
+    return tuple(side.dim_value if side.HasField("dim_value") else 0 for side in given[0].shape.dim)
 
 
 def _changed(proto: onnx.ModelProto, case: Case, path: Path) -> tuple[onnx.ModelProto, dict[str, str], tuple[str, ...]]:
