@@ -305,7 +305,7 @@ def test_the_table_marks_what_differs_and_what_is_outdated(goldens: list[Any]) -
 
 
 def test_a_broken_certificate_is_named(tmp_path: Path) -> None:
-    for content, words in (("{", "cannot read"), ("[]", "is no certificate"), ('{"format": "x"}', "is no certificate")):
+    for content, words in (("{", "is not JSON"), ("[]", "is no certificate"), ('{"format": "x"}', "is no certificate")):
         (tmp_path / "broken.json").write_text(content)
         with pytest.raises(UsageError, match=words):
             read_certificates(tmp_path)
