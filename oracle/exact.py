@@ -23,7 +23,17 @@ from oracle.algorithms import (
     winograd_weight_gradient,
 )
 from oracle.layer import Layer
-from oracle.rounding import FUNCTION_ROUNDINGS, Deviation, Rounding, alike, chain, growth, mean_square, plain_chain
+from oracle.rounding import (
+    FUNCTION_ROUNDINGS,
+    ROUNDINGS,
+    Deviation,
+    Rounding,
+    alike,
+    chain,
+    growth,
+    mean_square,
+    plain_chain,
+)
 from oracle.trace import Kind
 
 Array = np.ndarray[Any, Any]
@@ -278,7 +288,9 @@ def _statistics(x: Array, feed: Feed, rounding: Rounding) -> _Statistics:
         size = np.square(var + power) if rounding.one_pass else var * (var + power)
         var_error = unit * (growth(count) + 3) * size + 3 * np.square(mean_error) + stored * var * var
         if rounding.one_pass:
-            var_error = var_error + 4 * power * mean_error + unit * (np.square(power) + np.square(var))
+            var_error = var_error + _of_difference(power, mean_error, var, unit)
+        if rounding.sums <= ROUNDINGS["float64"].sums:
+            var_error = np.maximum(var_error, _about_first(x, mean, var, rounding))
         # A value that most of the channel has is its median; where a ReLU blocked it, its least or its largest.
         ordered = np.moveaxis(x, 1, 0).reshape(x.shape[1], -1)
         median = np.partition(ordered, count // 2, axis=1)[:, count // 2].reshape(1, -1, 1, 1)
@@ -292,6 +304,27 @@ def _statistics(x: Array, feed: Feed, rounding: Rounding) -> _Statistics:
     with_eps = var + EPS
     scale_error = var_error / (4 * with_eps * with_eps) + FUNCTION_ROUNDINGS**2 * unit + stored
     return _Statistics(mean, var, 1 / np.sqrt(with_eps), mean_error, var_error, scale_error)
+
+
+def _of_difference(power: Array, mean_error: Array, var: Array, unit: float) -> Array:
+    """What a variance that is a difference of two means owes to the second, the square of a mean, and to itself."""
+    error: Array = 4 * power * mean_error + unit * (np.square(power) + np.square(var))
+    return error
+
+
+def _about_first(x: Array, mean: Array, var: Array, rounding: Rounding) -> Array:
+    """The variance of the error of a variance taken in one pass about each channel's first value, as the law does.
+
+    The law's sums are float64, so below float64 that costs nothing, and it is granted to float64 alone. It is the
+    formula in one pass, of ``x`` less that value.
+    """
+    count, unit = x.size // x.shape[1], mean_square(rounding.sums)
+    first = x[:1, :, :1, :1]
+    power = np.square(mean - first)
+    mean_error = plain_chain(rounding.sums, count, np.abs(x - first).sum((0, 2, 3), keepdims=True)) / count**2
+    sums = unit * (growth(count) + 3) * np.square(var + power)
+    error: Array = sums + _of_difference(power, mean_error + unit * power, var, unit)
+    return error
 
 
 def _norm(layer: Layer, feed: Feed, rounding: Rounding) -> Iterator[Expected]:
