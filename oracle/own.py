@@ -17,7 +17,7 @@ which a channel's elements share the error, once a channel.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,6 +34,7 @@ from oracle.trace import Key, Trace
 
 Array = np.ndarray[Any, Any]
 Shapes = Callable[[Key], tuple[int, ...]]
+Made = Mapping[str, Expected]  # by role, as `_role` has it
 
 NOTHING_TO_JUDGE_FROM = "what it is made from is not in the trace"
 
@@ -77,6 +78,8 @@ class _Part:
 
     exact: Array
     deviation: Deviation
+    consumer: str
+    gradient: Array | None  # of its output; the loss has none
     pooled: tuple[Array, Array] | None = None  # the input and the output's gradient, where a max pooling makes it
 
 
@@ -118,10 +121,10 @@ class _Own:
         array = self._trace[key]
         return array if array.shape == self._shape(key) and np.isfinite(array).all() else None
 
-    def _judge(self, wanted: Expected) -> None:
+    def _judge(self, wanted: Expected, known: Mapping[str, Array]) -> None:
         key: Key = (wanted.kind, wanted.name)
         if key in self._trace:
-            self._found[key] = replace(judge_local(wanted, self._trace[key]), view="own")
+            self._found[key] = replace(judge_local(wanted, self._trace[key], known), view="own")
 
     def _operation(self, layer: Layer, inputs: tuple[Array, ...], gradient: Array | None) -> None:
         prefix = f"{layer.name}."
@@ -131,16 +134,19 @@ class _Own:
             if name.rpartition(".")[0] == layer.name
         }
         feed = Feed(inputs, gradient, parameters, self._case.labels, self._training)
-        granted = input_deviations(layer, feed, self._rounding)
-        for each in expected(layer, feed, self._rounding):
+        made = expected(layer, feed, self._rounding)
+        granted = input_deviations(layer, feed, made, self._rounding)
+        taken = dict(zip(layer.inputs, inputs, strict=True))
+        for each in made:
             deviation = _both(each.deviation, granted.get(_role(layer, each), Deviation(0.0)))
             if each.kind != "activation_gradient":
-                self._judge(replace(each, deviation=deviation, note=""))
+                self._judge(replace(each, deviation=deviation, note=""), taken if each.kind == "activation" else {})
                 continue
             if layer.op == "relu":
                 each = replace(each, exact=self._passed(layer, feed))
+            assert gradient is not None or layer.op == "loss"
             pooled = (inputs[0], gradient) if layer.op == "max pool" and gradient is not None else None
-            self._add(layer.inputs[0], _Part(each.exact, deviation, pooled))
+            self._add(layer.inputs[0], _Part(each.exact, deviation, layer.name, gradient, pooled))
 
     def _passed(self, layer: Layer, feed: Feed) -> Array:
         """The gradient behind a ReLU: where the subject's own output is above zero, or else its input."""
@@ -153,7 +159,8 @@ class _Own:
         wanted = expected_sum(layer, (ends[0], ends[1]), self._rounding)
         unit = mean_square(self._rounding.store)
         wide = [each.astype(np.float64) for each in ends]
-        self._judge(replace(wanted, deviation=_both(wanted.deviation, Deviation(unit * sum(each**2 for each in wide)))))
+        deviation = _both(wanted.deviation, Deviation(unit * sum(each**2 for each in wide)))
+        self._judge(replace(wanted, deviation=deviation), dict(zip(layer.inputs, ends, strict=True)))
         if gradient is None:
             return
         dy = gradient.astype(np.float64)
@@ -167,7 +174,7 @@ class _Own:
                 own = np.where(near, dy * dy, own)
             dy = np.where(passed, dy, 0.0)
         for name in layer.inputs:
-            self._add(name, _Part(dy, Deviation(own)))
+            self._add(name, _Part(dy, Deviation(own), layer.name, gradient))
 
     def _add(self, name: str, part: _Part) -> None:
         """One more consumer's gradient; the last one makes the sum, which is then judged."""
@@ -186,7 +193,11 @@ class _Own:
             coarsest = max(self._rounding.sums, self._rounding.store)
             deviation = _both(deviation, Deviation(plain_chain(coarsest, len(parts) - 1, magnitude)))
         wanted = Expected("activation_gradient", name, exact, deviation, 1 if exact.ndim == 4 else None)
-        self._judge(wanted)
+        # A kernel that does nothing hands its output's gradient back; one consumer's part may be all there is.
+        known = {each.consumer: each.gradient for each in parts if each.gradient is not None}
+        if len(parts) > 1:
+            known |= {f"what {each.consumer} hands back": each.exact for each in parts}
+        self._judge(wanted, known)
         pooled = parts[0].pooled
         if pooled is not None and len(parts) == 1 and self._found[key].status == "over":
             again = judge_ties(wanted, self._trace[key], *pooled, self._rounding)
@@ -208,12 +219,13 @@ def _role(layer: Layer, each: Expected) -> str:
 # -- one rounding of the inputs ----------------------------------------------------------------------------------------
 
 
-def input_deviations(layer: Layer, feed: Feed, rounding: Rounding) -> Mapping[str, Deviation]:
+def input_deviations(layer: Layer, feed: Feed, made: Sequence[Expected], rounding: Rounding) -> Mapping[str, Deviation]:
     """What one rounding of everything that an operation takes does to everything that it makes, to first order.
 
     Args:
         layer: which operation.
         feed: what it takes.
+        made: what it makes.
         rounding: whose ``store`` rounds it.
 
     Returns:
@@ -226,24 +238,12 @@ def input_deviations(layer: Layer, feed: Feed, rounding: Rounding) -> Mapping[st
         feed.labels,
         feed.training,
     )
-    return _INPUTS[layer.op](layer, wide, mean_square(rounding.store))
+    return _INPUTS[layer.op](layer, wide, {_role(layer, each): each for each in made}, mean_square(rounding.store))
 
 
-def _of_conv(layer: Layer, feed: Feed, unit: float) -> dict[str, Deviation]:
+def _of_conv(layer: Layer, feed: Feed, made: Made, unit: float) -> dict[str, Deviation]:
     """A sum of products: each product moves by the rounding of either factor."""
-    from oracle.exact import _backend, _squares
-
-    be, weight, [x], dy = _backend(), feed.parameters["weight"], feed.inputs, feed.gradient
-    geometry = (layer.stride,) * 2, (layer.padding,) * 2, (1, 1), layer.groups
-    made = {"output": _product(unit * _squares(lambda a, b: be.conv2d(a, b, None, *geometry), x, weight))}
-    if dy is not None:
-        made["input"] = _product(
-            unit * _squares(lambda a, b: be.conv2d_input_grad(a, b, x.shape, *geometry), dy, weight)
-        )
-        made["weight"] = _product(
-            unit * _squares(lambda a, b: be.conv2d_weight_grad(a, b, weight.shape, *geometry), dy, x)
-        )
-    return made
+    return {role: _product(unit * each.squares) for role, each in made.items() if each.squares is not None}
 
 
 def _product(variance: Array) -> Deviation:
@@ -252,17 +252,15 @@ def _product(variance: Array) -> Deviation:
     return Deviation(variance, variance)
 
 
-def _of_linear(layer: Layer, feed: Feed, unit: float) -> dict[str, Deviation]:
-    weight, bias, [x], dy = feed.parameters["weight"], feed.parameters["bias"], feed.inputs, feed.gradient
-    made = {"output": _product(unit * (np.square(x) @ np.square(weight).T + np.square(bias)))}
-    if dy is not None:
-        made["input"] = _product(unit * (np.square(dy) @ np.square(weight)))
-        made["weight"] = _product(unit * (np.square(dy).T @ np.square(x)))
-        made["bias"] = Deviation(unit * np.square(dy).sum(0))
-    return made
+def _of_linear(layer: Layer, feed: Feed, made: Made, unit: float) -> dict[str, Deviation]:
+    found = _of_conv(layer, feed, made, unit)
+    found["output"] = _both(found["output"], _product(unit * np.square(feed.parameters["bias"])))
+    if feed.gradient is not None:
+        found["bias"] = Deviation(unit * np.square(feed.gradient).sum(0))
+    return found
 
 
-def _of_norm(layer: Layer, feed: Feed, unit: float) -> dict[str, Deviation]:
+def _of_norm(layer: Layer, feed: Feed, made: Made, unit: float) -> dict[str, Deviation]:
     """``y = gamma * scale * (x - mean) + beta``. An element moves by its own rounding, and with its whole channel as
     the rounding of all of them (in training), or that of the stored statistics, moves the mean and the scale."""
     [x], dy = feed.inputs, feed.gradient
@@ -282,13 +280,13 @@ def _of_norm(layer: Layer, feed: Feed, unit: float) -> dict[str, Deviation]:
     of_scale = of_var * scale**4 / 4  # relative
     factor = gamma * scale
     shared = np.square(factor) * of_mean + np.square(factor * centred) * (of_scale + unit) + unit * beta * beta
-    made = {"output": Deviation(unit * np.square(factor * x), shared)}
+    found = {"output": Deviation(unit * np.square(factor * x), shared)}
     if feed.training:
         correction = count / max(1, count - 1)
-        made["running_mean"] = Deviation((of_mean + unit * running_mean**2).reshape(-1))
-        made["running_var"] = Deviation((correction**2 * of_var + unit * running_var**2).reshape(-1))
+        found["running_mean"] = Deviation((of_mean + unit * running_mean**2).reshape(-1))
+        found["running_var"] = Deviation((correction**2 * of_var + unit * running_var**2).reshape(-1))
     if dy is None:
-        return made
+        return found
     xhat = centred * scale
     of_xhat = unit * np.square(scale * x)
     sum_dy, sum_dyx = dy.sum(axes, keepdims=True), (dy * xhat).sum(axes, keepdims=True)
@@ -300,40 +298,35 @@ def _of_norm(layer: Layer, feed: Feed, unit: float) -> dict[str, Deviation]:
     own = np.square(factor) * (unit * dy * dy + np.square(along) * of_xhat)
     shared = of_sum_dy / count**2 + np.square(xhat / count) * of_sum_dyx
     shared = shared + np.square(along) * (of_mean * scale**2 + np.square(xhat) * of_scale)
-    made["input"] = Deviation(own, np.square(factor) * shared + dx * dx * (of_scale + unit))
-    made["weight"] = Deviation(of_sum_dyx.reshape(-1))
-    made["bias"] = Deviation(of_sum_dy.reshape(-1))
-    return made
+    found["input"] = Deviation(own, np.square(factor) * shared + dx * dx * (of_scale + unit))
+    found["weight"] = Deviation(of_sum_dyx.reshape(-1))
+    found["bias"] = Deviation(of_sum_dy.reshape(-1))
+    return found
 
 
-def _of_selection(layer: Layer, feed: Feed, unit: float) -> dict[str, Deviation]:
+def _of_selection(layer: Layer, feed: Feed, made: Made, unit: float) -> dict[str, Deviation]:
     """What selects rounds nothing: results are inputs, each rounded once."""
     [x], dy = feed.inputs, feed.gradient
-    if layer.op == "relu":
-        made = {"output": Deviation(unit * np.square(np.maximum(x, 0.0)))}
-        return made if dy is None else {**made, "input": Deviation(unit * dy * dy)}
-    if layer.op == "flatten":
-        made = {"output": Deviation(unit * np.square(x).reshape(x.shape[0], -1))}
-        return made if dy is None else {**made, "input": Deviation(unit * np.square(dy).reshape(x.shape))}
-    parts = {each.kind: each.exact for each in expected(layer, feed, ROUNDINGS["float64"])}
-    made = {"output": Deviation(unit * np.square(parts["activation"]))}
-    if dy is not None:
+    found = {"output": Deviation(unit * np.square(made["output"].exact))}
+    if dy is None:
+        return found
+    if layer.op == "max pool":
         squares = replace(feed, gradient=np.square(dy))
         moved = {each.kind: each.exact for each in expected(layer, squares, ROUNDINGS["float64"])}
-        made["input"] = Deviation(unit * moved["activation_gradient"])
-    return made
+        return {**found, "input": Deviation(unit * moved["activation_gradient"])}
+    return {**found, "input": Deviation(unit * np.square(dy).reshape(x.shape))}
 
 
-def _of_average(layer: Layer, feed: Feed, unit: float) -> dict[str, Deviation]:
+def _of_average(layer: Layer, feed: Feed, made: Made, unit: float) -> dict[str, Deviation]:
     [x], dy = feed.inputs, feed.gradient
     pixels = x.shape[2] * x.shape[3]
-    made = {"output": Deviation(unit * np.square(x).mean((2, 3), keepdims=True) / pixels)}
+    found = {"output": Deviation(unit * np.square(x).mean((2, 3), keepdims=True) / pixels)}
     if dy is not None:
-        made["input"] = Deviation(0.0, np.broadcast_to(unit * np.square(dy / pixels), x.shape))
-    return made
+        found["input"] = Deviation(0.0, np.broadcast_to(unit * np.square(dy / pixels), x.shape))
+    return found
 
 
-def _of_loss(layer: Layer, feed: Feed, unit: float) -> dict[str, Deviation]:
+def _of_loss(layer: Layer, feed: Feed, made: Made, unit: float) -> dict[str, Deviation]:
     """The loss moves by ``sum(dz * e)``, ``e`` being the errors of ``z``; a probability by ``p * (e - sum(p * e))``."""
     [z] = feed.inputs
     rows = z.shape[0]
@@ -349,7 +342,7 @@ def _of_loss(layer: Layer, feed: Feed, unit: float) -> dict[str, Deviation]:
     }
 
 
-_INPUTS: dict[str, Callable[[Layer, Feed, float], dict[str, Deviation]]] = {
+_INPUTS: dict[str, Callable[[Layer, Feed, Made, float], dict[str, Deviation]]] = {
     "conv": _of_conv,
     "linear": _of_linear,
     "norm": _of_norm,

@@ -5,8 +5,9 @@
 Narrow and small networks with many seeds, then the ten models with one, in the standard shapes: PyTorch with and
 without oneDNN, with one and two threads, channels last, in bfloat16 and float16, compiled; ONNX Runtime at each level
 of optimisation, and a file that lucid exported; lucid's backends, judged as a foreign subject is. Every pair of a
-subject and a view (free, own, local) that it has is one check. The exit status is 1 if any was flagged, or if fewer than --least were
-made. The record says how much of their budgets the healthy subjects used. A sweep may be made in parts:
+subject and a view (free, own, local) that it has is one check. The exit status is 1 if any was flagged, or if fewer
+than --least were made. The record says how much of their budgets the healthy subjects used. A sweep may be made in
+parts:
 
     python tools/healthy.py --seeds 0 --models resnet_1001 --add old.json --json new.json
 """
