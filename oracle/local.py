@@ -229,24 +229,24 @@ class _Run:
         backward = [each for each in verdicts if each.kind not in FORWARD]
         self._forward += forward
         self._backward.append(backward)
-        if len(self._suspects) < HINTS and any(map(_may_be_meant, forward)):
+        if len(self._suspects) < HINTS and any(map(may_be_meant, forward)):
             self._suspects.append(_Suspect(step, made, forward))
-        if any(map(_may_be_meant, backward)):
+        if any(map(may_be_meant, backward)):
             self._late_suspects.append(_Suspect(step, made, backward))
         self._seconds += time.perf_counter() - start
 
     def _hints(self, truth: LocalTruth) -> dict[int, str]:
         """By identity of a verdict that is over, what it would take to allow it; the status stays as it is."""
-        told: dict[int, str] = {}
+        allowing: dict[int, list[Profile]] = {}
         for suspect in (*self._suspects, *self._late_suspects):
             for more in truth.profile.with_more():
                 step = replace(suspect.step, expected=truth.expectations(suspect.step, more))
                 judged = _judged(step, suspect.made, self._subject.kinds)
                 allowed = {(each.kind, each.name) for each in judged if each.agrees}
-                for each in filter(_may_be_meant, suspect.verdicts):
-                    if id(each) not in told and (each.kind, each.name) in allowed and _everywhere(suspect, each):
-                        told[id(each)] = hint([more])
-        return told
+                for each in filter(may_be_meant, suspect.verdicts):
+                    if (each.kind, each.name) in allowed and _everywhere(suspect, each):
+                        allowing.setdefault(id(each), []).append(more)
+        return {each: hint(profiles) for each, profiles in allowing.items()}
 
     def verdict(self, truth: LocalTruth) -> SubjectVerdict:
         """Forward in order, then backward from the last layer to the first."""
@@ -315,27 +315,33 @@ class _Suspect:
     verdicts: Sequence[LayerVerdict]
 
 
-def _may_be_meant(verdict: LayerVerdict) -> bool:
+def may_be_meant(verdict: LayerVerdict) -> bool:
+    """Whether a tensor is over by so little that another profile may allow it."""
     return verdict.status == "over" and verdict.used < HINT_USED
 
 
 def _everywhere(suspect: _Suspect, verdict: LayerVerdict) -> bool:
+    return all(
+        everywhere(each, array)
+        for each in suspect.step.expected
+        if (each.kind, each.name) == (verdict.kind, verdict.name)
+        and (array := suspect.made.get((each.kind, each.name, each.note))) is not None
+    )
+
+
+def everywhere(wanted: Expected, array: Array) -> bool:
     """Whether the middle channel used at least an eighth of what the worst one used; true where there are none.
 
     The options of a profile cost all of a tensor; what is over in a few channels alone is something else.
     """
-    for each in suspect.step.expected:
-        array = suspect.made.get((each.kind, each.name, each.note))
-        if (each.kind, each.name) != (verdict.kind, verdict.name) or each.channel is None or array is None:
-            continue
-        squares, own, shared = (
-            _by_channel(part, each.exact.shape, each.channel)
-            for part in (np.square(array - each.exact), each.deviation.own, each.deviation.shared)
-        )
-        shares = np.sqrt(_shares(squares, own + shared))
-        if np.median(shares) < shares.max() / 8:
-            return False
-    return True
+    if wanted.channel is None:
+        return True
+    squares, own, shared = (
+        _by_channel(part, wanted.exact.shape, wanted.channel)
+        for part in (np.square(array - wanted.exact), wanted.deviation.own, wanted.deviation.shared)
+    )
+    shares = np.sqrt(_shares(squares, own + shared))
+    return bool(np.median(shares) >= shares.max() / 8)
 
 
 def _known(step: Step, kind: Kind) -> dict[str, Array]:

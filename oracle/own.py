@@ -17,6 +17,7 @@ which a channel's elements share the error, once a channel.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,8 +28,8 @@ from oracle.case import Case
 from oracle.compare import LayerVerdict, SubjectVerdict, count_not_finite
 from oracle.exact import EPS, Expected, Feed, expected, expected_sum
 from oracle.layer import IMAGE, Layer, consumers, layers_of
-from oracle.local import judge_local, judge_ties
-from oracle.profile import profile_of
+from oracle.local import FORWARD, HINTS, everywhere, judge_local, judge_ties, may_be_meant
+from oracle.profile import hint, profile_of
 from oracle.rounding import ROUNDINGS, Deviation, Rounding, mean_square, plain_chain, round_to, rounding_of
 from oracle.trace import Key, Trace
 
@@ -83,12 +84,22 @@ class _Part:
     pooled: tuple[Array, Array] | None = None  # the input and the output's gradient, where a max pooling makes it
 
 
+@dataclass(frozen=True)
+class _Suspect:
+    """A tensor that is over, and what made it, kept until other profiles are tried."""
+
+    layer: Layer
+    feed: Feed
+    role: str
+    key: Key = ("activation", "")
+
+
 class _Own:
     """One trace on its way through the layers."""
 
     def __init__(self, trace: Trace, case: Case, precision: str, shape: Shapes) -> None:
         self._trace, self._case, self._shape = trace, case, shape
-        profile = profile_of(precision)
+        profile = self._profile = profile_of(precision)
         self._rounding: Rounding = rounding_of(profile)
         self._image = round_to(case.input, profile)
         self._state = {name: round_to(value, profile) for name, value in case.state.items() if value.dtype.kind == "f"}
@@ -98,6 +109,9 @@ class _Own:
         self._takers = {name: len(takers) for name, takers in consumers(tuple(self._layers)).items()}
         self._parts: dict[str, list[_Part]] = {}
         self._found: dict[Key, LayerVerdict] = {}
+        # What the first tensors that are over came from, forward the first ones and backward the last ones.
+        self._suspects: list[_Suspect] = []
+        self._late_suspects: deque[_Suspect] = deque(maxlen=HINTS)
 
     def judge(self) -> dict[Key, LayerVerdict]:
         """The verdicts on everything that has its ancestors."""
@@ -111,6 +125,7 @@ class _Own:
                 self._sum(layer, given, gradient)
             else:
                 self._operation(layer, given, gradient)
+        self._hint()
         return self._found
 
     def _known(self, kind: Any, name: str) -> Array | None:
@@ -121,10 +136,11 @@ class _Own:
         array = self._trace[key]
         return array if array.shape == self._shape(key) and np.isfinite(array).all() else None
 
-    def _judge(self, wanted: Expected, known: Mapping[str, Array]) -> None:
+    def _judge(self, wanted: Expected, known: Mapping[str, Array], suspect: _Suspect | None = None) -> None:
         key: Key = (wanted.kind, wanted.name)
         if key in self._trace:
             self._found[key] = replace(judge_local(wanted, self._trace[key], known), view="own")
+            self._suspected(wanted, suspect)
 
     def _operation(self, layer: Layer, inputs: tuple[Array, ...], gradient: Array | None) -> None:
         prefix = f"{layer.name}."
@@ -134,19 +150,49 @@ class _Own:
             if name.rpartition(".")[0] == layer.name
         }
         feed = Feed(inputs, gradient, parameters, self._case.labels, self._training)
-        made = expected(layer, feed, self._rounding)
-        granted = input_deviations(layer, feed, made, self._rounding)
         taken = dict(zip(layer.inputs, inputs, strict=True))
+        for each in self._makes(layer, feed, self._rounding):
+            suspect = _Suspect(layer, feed, _role(layer, each))
+            if each.kind == "activation_gradient":
+                pooled = (inputs[0], gradient) if layer.op == "max pool" and gradient is not None else None
+                self._add(layer.inputs[0], _Part(each.exact, each.deviation, layer.name, gradient, pooled), suspect)
+                continue
+            self._judge(replace(each, note=""), taken if each.kind == "activation" else {}, suspect)
+
+    def _makes(self, layer: Layer, feed: Feed, rounding: Rounding) -> list[Expected]:
+        """What a layer should make of its feed, one rounding of what it takes granted."""
+        made = expected(layer, feed, rounding)
+        granted = input_deviations(layer, feed, made, rounding)
+        found = []
         for each in made:
             deviation = _both(each.deviation, granted.get(_role(layer, each), Deviation(0.0)))
-            if each.kind != "activation_gradient":
-                self._judge(replace(each, deviation=deviation, note=""), taken if each.kind == "activation" else {})
-                continue
-            if layer.op == "relu":
+            if layer.op == "relu" and each.kind == "activation_gradient":
                 each = replace(each, exact=self._passed(layer, feed))
-            assert gradient is not None or layer.op == "loss"
-            pooled = (inputs[0], gradient) if layer.op == "max pool" and gradient is not None else None
-            self._add(layer.inputs[0], _Part(each.exact, deviation, layer.name, gradient, pooled))
+            found.append(replace(each, deviation=deviation))
+        return found
+
+    def _suspected(self, wanted: Expected, suspect: _Suspect | None) -> None:
+        key: Key = (wanted.kind, wanted.name)
+        if suspect is None or not may_be_meant(self._found[key]) or not everywhere(wanted, self._trace[key]):
+            return
+        suspect = replace(suspect, key=key)
+        if key[0] in FORWARD:
+            self._suspects += [suspect] if len(self._suspects) < HINTS else []
+        else:
+            self._late_suspects.append(suspect)
+
+    def _hint(self) -> None:
+        """Says of the first few that are over which option of a profile would allow them; the status stays as it is."""
+        for suspect in (*self._suspects, *self._late_suspects):
+            found, allowing = self._found[suspect.key], []
+            for more in self._profile.with_more():
+                made = self._makes(suspect.layer, suspect.feed, rounding_of(more))
+                [wanted] = [each for each in made if _role(suspect.layer, each) == suspect.role]
+                if judge_local(wanted, self._trace[suspect.key]).agrees:
+                    allowing.append(more)
+            if allowing and found.status == "over":
+                told = "; ".join(filter(None, (found.difference, hint(allowing))))
+                self._found[suspect.key] = replace(found, difference=told)
 
     def _passed(self, layer: Layer, feed: Feed) -> Array:
         """The gradient behind a ReLU: where the subject's own output is above zero, or else its input."""
@@ -176,7 +222,7 @@ class _Own:
         for name in layer.inputs:
             self._add(name, _Part(dy, Deviation(own), layer.name, gradient))
 
-    def _add(self, name: str, part: _Part) -> None:
+    def _add(self, name: str, part: _Part, suspect: _Suspect | None = None) -> None:
         """One more consumer's gradient; the last one makes the sum, which is then judged."""
         parts = self._parts.setdefault(name, [])
         parts.append(part)
@@ -197,7 +243,7 @@ class _Own:
         known = {each.consumer: each.gradient for each in parts if each.gradient is not None}
         if len(parts) > 1:
             known |= {f"what {each.consumer} hands back": each.exact for each in parts}
-        self._judge(wanted, known)
+        self._judge(wanted, known, suspect if len(parts) == 1 else None)
         pooled = parts[0].pooled
         if pooled is not None and len(parts) == 1 and self._found[key].status == "over":
             again = judge_ties(wanted, self._trace[key], *pooled, self._rounding)
