@@ -16,6 +16,7 @@ which a channel's elements share the error, once a channel.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +29,7 @@ from oracle.case import Case
 from oracle.compare import LayerVerdict, SubjectVerdict, count_not_finite
 from oracle.exact import EPS, Expected, Feed, expected, expected_sum
 from oracle.layer import IMAGE, Layer, consumers, layers_of
+from oracle.lean import NOTE, fan, lean, repeats
 from oracle.local import FORWARD, HINTS, everywhere, judge_local, judge_ties, may_be_meant
 from oracle.profile import hint, profile_of
 from oracle.rounding import ROUNDINGS, Deviation, Rounding, mean_square, plain_chain, round_to, rounding_of
@@ -109,6 +111,7 @@ class _Own:
         self._takers = {name: len(takers) for name, takers in consumers(tuple(self._layers)).items()}
         self._parts: dict[str, list[_Part]] = {}
         self._found: dict[Key, LayerVerdict] = {}
+        self._lean: dict[Key, tuple[float, float]] = {}
         # What the first tensors that are over came from, forward the first ones and backward the last ones.
         self._suspects: list[_Suspect] = []
         self._late_suspects: deque[_Suspect] = deque(maxlen=HINTS)
@@ -139,7 +142,8 @@ class _Own:
     def _judge(self, wanted: Expected, known: Mapping[str, Array], suspect: _Suspect | None = None) -> None:
         key: Key = (wanted.kind, wanted.name)
         if key in self._trace:
-            self._found[key] = replace(judge_local(wanted, self._trace[key], known), view="own")
+            found = replace(judge_local(wanted, self._trace[key], known), view="own")
+            self._found[key] = self._leaning(found)
             self._suspected(wanted, suspect)
 
     def _operation(self, layer: Layer, inputs: tuple[Array, ...], gradient: Array | None) -> None:
@@ -169,7 +173,39 @@ class _Own:
             if layer.op == "relu" and each.kind == "activation_gradient":
                 each = replace(each, exact=self._passed(layer, feed))
             found.append(replace(each, deviation=deviation))
+            if rounding is self._rounding and self._leans(layer, each):
+                self._judge_lean(layer, feed, each, granted)
         return found
+
+    def _leans(self, layer: Layer, each: Expected) -> bool:
+        """Whether a tensor is judged by how it leans: where storing is coarser than summing, and one layer makes it."""
+        if self._rounding.store <= self._rounding.sums or layer.op == "loss" or each.exact.ndim < 2:
+            return False
+        return each.kind != "activation_gradient" or self._takers.get(layer.inputs[0]) == 1
+
+    def _judge_lean(self, layer: Layer, feed: Feed, each: Expected, granted: Mapping[str, Deviation]) -> None:
+        role = _role(layer, each)
+        key: Key = (each.kind, layer.inputs[0] if role == "input" else each.name)
+        array = self._known(*key) if key in self._trace else None
+        if array is None or array.shape != each.exact.shape:
+            return
+        uses = fan(layer, role, each.exact, dict(feed.parameters))
+        uses *= max(repeats(taken) for taken in (*feed.inputs, feed.gradient) if taken is not None)
+        added = granted.get(role, Deviation(0.0))
+        self._lean[key] = lean(array, each.exact, each.channel, each.deviation, added, uses, self._rounding)
+
+    def _leaning(self, found: LayerVerdict) -> LayerVerdict:
+        """The verdict, with the tensor's lean where that is over."""
+        measured, allowed = self._lean.pop((found.kind, found.name), (0.0, math.inf))
+        if found.status != "within" or abs(measured) <= allowed:
+            return found
+        return replace(
+            found,
+            status="over",
+            channel=None,
+            channel_share=abs(measured) / allowed,
+            note=NOTE.format(measured, allowed),
+        )
 
     def _suspected(self, wanted: Expected, suspect: _Suspect | None) -> None:
         key: Key = (wanted.kind, wanted.name)
@@ -324,6 +360,9 @@ def _of_norm(layer: Layer, feed: Feed, made: Made, unit: float) -> dict[str, Dev
         of_mean, of_var = unit * mean * mean, unit * var * var
     scale = 1 / np.sqrt(var + EPS)
     of_scale = of_var * scale**4 / 4  # relative
+    if feed.training:
+        # To second order, rounding makes the variance larger by that of the roundings themselves.
+        of_scale = of_scale + np.square(unit * np.square(x).mean(axes, keepdims=True) * scale**2 / 2)
     factor = gamma * scale
     shared = np.square(factor) * of_mean + np.square(factor * centred) * (of_scale + unit) + unit * beta * beta
     found = {"output": Deviation(unit * np.square(factor * x), shared)}
