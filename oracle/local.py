@@ -471,8 +471,7 @@ def _squared_errors(wanted: Expected, array: Array) -> tuple[Array, float, float
     axis, shape = wanted.channel, wanted.exact.shape or (1,)
     exact, array = wanted.exact.reshape(shape), array.reshape(shape)
     own, shared, bias = (
-        part if np.ndim(part) == 0 else np.broadcast_to(part, shape)
-        for part in (wanted.deviation.own, wanted.deviation.shared, wanted.deviation.bias)
+        np.broadcast_to(part, shape) for part in (wanted.deviation.own, wanted.deviation.shared, wanted.deviation.bias)
     )
     sums = np.zeros(1 if axis is None else shape[axis])
     rest = None if axis is None else tuple(each for each in range(len(shape)) if each != axis)
@@ -481,13 +480,12 @@ def _squared_errors(wanted: Expected, array: Array) -> tuple[Array, float, float
         distance = np.abs(np.subtract(array[piece], exact[piece], dtype=np.float64))
         squares = np.square(distance)
         sums[piece if axis == 0 else slice(None)] += squares.sum(rest)
-        one, every, mean = (part if np.ndim(part) == 0 else part[piece] for part in (own, shared, bias))
-        allowed = np.asarray((1 + REACH) * np.sqrt(one + every) + mean)
+        allowed = (1 + REACH) * np.sqrt(own[piece] + shared[piece]) + bias[piece]
         shares = _shares(distance, allowed)
         worst = int(shares.argmax()) if shares.size else 0
         if shares.size and shares.flat[worst] > most:
             most, largest = float(shares.flat[worst]), float(distance.flat[worst])
-            budget = float(np.broadcast_to(allowed, distance.shape).flat[worst])
+            budget = float(allowed.flat[worst])
     return sums / max(1, exact.size // sums.size), largest, budget
 
 

@@ -29,7 +29,7 @@ from oracle.case import Case
 from oracle.compare import LayerVerdict, SubjectVerdict, count_not_finite
 from oracle.exact import EPS, Expected, Feed, expected, expected_sum
 from oracle.layer import IMAGE, Layer, consumers, layers_of
-from oracle.lean import NOTE, fan, lean, repeats
+from oracle.lean import NOTE, fan, lean, of_factors, of_fan, repeats
 from oracle.local import FORWARD, HINTS, everywhere, judge_local, judge_ties, may_be_meant
 from oracle.profile import hint, profile_of
 from oracle.rounding import ROUNDINGS, Deviation, Rounding, mean_square, plain_chain, round_to, rounding_of
@@ -189,10 +189,13 @@ class _Own:
         array = self._known(*key) if key in self._trace else None
         if array is None or array.shape != each.exact.shape:
             return
-        uses = fan(layer, role, each.exact, dict(feed.parameters))
-        uses *= max(repeats(taken) for taken in (*feed.inputs, feed.gradient) if taken is not None)
-        added = granted.get(role, Deviation(0.0))
-        self._lean[key] = lean(array, each.exact, each.channel, each.deviation, added, uses, self._rounding)
+        if layer.op == "conv":
+            added = of_factors(layer, feed, role, each.exact, self._rounding)
+        else:
+            uses = fan(layer, role, feed.parameters)
+            uses *= max(repeats(taken) for taken in (*feed.inputs, feed.gradient) if taken is not None)
+            added = of_fan(each.exact, each.channel, granted.get(role, Deviation(0.0)), uses)
+        self._lean[key] = lean(array, each.exact, each.channel, each.deviation, added, self._rounding)
 
     def _leaning(self, found: LayerVerdict) -> LayerVerdict:
         """The verdict, with the tensor's lean where that is over."""
