@@ -23,7 +23,17 @@ from oracle.algorithms import (
     winograd_weight_gradient,
 )
 from oracle.layer import Layer
-from oracle.rounding import FUNCTION_ROUNDINGS, Deviation, Rounding, alike, chain, growth, mean_square, plain_chain
+from oracle.rounding import (
+    FUNCTION_ROUNDINGS,
+    ROUNDINGS,
+    Deviation,
+    Rounding,
+    alike,
+    chain,
+    growth,
+    mean_square,
+    plain_chain,
+)
 from oracle.trace import Kind
 
 Array = np.ndarray[Any, Any]
@@ -44,6 +54,7 @@ class Expected:
         deviation: what a healthy implementation may deviate by.
         channel: the axis of its channels; ``None`` where each element is its own.
         note: says which tensor it is where the name does not.
+        squares: of a contraction, for each element the sum of its squared products.
     """
 
     kind: Kind
@@ -52,6 +63,7 @@ class Expected:
     deviation: Deviation
     channel: int | None = None
     note: str = ""
+    squares: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -76,9 +88,7 @@ def expected(layer: Layer, feed: Feed, rounding: Rounding) -> list[Expected]:
         feed.training,
     )
     return [
-        Expected(each.kind, each.name, each.exact, each.deviation.stored(each.exact, rounding), each.channel, each.note)
-        if each.deviation is not EXACT
-        else each
+        replace(each, deviation=each.deviation.stored(each.exact, rounding)) if each.deviation is not EXACT else each
         for each in _OPERATIONS[layer.op](layer, wide, rounding)
     ]
 
@@ -91,23 +101,22 @@ def _coarsest(rounding: Rounding) -> float:
     return max(rounding.sums, rounding.store)
 
 
-def _output(layer: Layer, exact: Array, deviation: Deviation) -> Expected:
-    return Expected("activation", layer.name, exact, deviation, _channel_axis(exact))
+def _output(layer: Layer, exact: Array, deviation: Deviation, squares: Array | None = None) -> Expected:
+    return Expected("activation", layer.name, exact, deviation, _channel_axis(exact), squares=squares)
 
 
-def _input_gradient(layer: Layer, exact: Array, deviation: Deviation) -> Expected:
-    return Expected(
-        "activation_gradient", layer.name, exact, deviation, _channel_axis(exact), "the gradient of its input"
-    )
+def _input_gradient(layer: Layer, exact: Array, deviation: Deviation, squares: Array | None = None) -> Expected:
+    axis, note = _channel_axis(exact), "the gradient of its input"
+    return Expected("activation_gradient", layer.name, exact, deviation, axis, note, squares)
 
 
 def _channel_axis(array: Array) -> int | None:
     return 1 if array.ndim == 4 else None
 
 
-def _parameter(layer: Layer, name: str, exact: Array, deviation: Deviation) -> Expected:
+def _parameter(layer: Layer, name: str, exact: Array, deviation: Deviation, squares: Array | None = None) -> Expected:
     channel = 0 if exact.ndim > 1 else None
-    return Expected("parameter_gradient", f"{layer.name}.{name}", exact, deviation, channel)
+    return Expected("parameter_gradient", f"{layer.name}.{name}", exact, deviation, channel, squares=squares)
 
 
 # -- contractions -----------------------------------------------------------------------------------------------------
@@ -117,14 +126,15 @@ Contraction = Callable[[Array, Array], Array]
 
 def _contraction(
     contract: Contraction, a: Array, b: Array, terms: float, rounding: Rounding
-) -> tuple[Array, Deviation]:
-    """A sum of products, and its deviation: the worst healthy chain, and the operands' own rounding (TF32)."""
+) -> tuple[Array, Deviation, Array]:
+    """A sum of products; its deviation: the worst healthy chain, and the operands' own rounding (TF32); and the sums of
+    its squared products."""
     total = contract(a, b)
     squares = _squares(contract, a, b)
     own = chain(rounding.sums, terms, total, squares)
     if not rounding.operand:
-        return total, Deviation(own)
-    return total, _of_operands(own, total, squares, rounding)
+        return total, Deviation(own), squares
+    return total, _of_operands(own, total, squares, rounding), squares
 
 
 def _of_operands(own: Array, total: Array, squares: Array, rounding: Rounding) -> Deviation:
@@ -145,13 +155,13 @@ def _of_operands(own: Array, total: Array, squares: Array, rounding: Rounding) -
 
 def _over_images(
     contract: Contraction, dy: Array, x: Array, terms: float, rounding: Rounding
-) -> tuple[Array, Deviation]:
+) -> tuple[Array, Deviation, Array]:
     """A contraction over the images of a batch, which may be added up in the storage type."""
-    total, deviation = _contraction(contract, dy, x, terms, rounding)
+    total, deviation, squares = _contraction(contract, dy, x, terms, rounding)
     if not rounding.between:
-        return total, deviation
+        return total, deviation, squares
     shares = [contract(dy[i : i + 1], x[i : i + 1]) for i in range(len(dy))]
-    return total, replace(deviation, own=deviation.own + of_images(shares, rounding))
+    return total, replace(deviation, own=deviation.own + of_images(shares, rounding)), squares
 
 
 def _squares(contract: Contraction, a: Array, b: Array) -> Array:
@@ -174,30 +184,29 @@ def _conv(layer: Layer, feed: Feed, rounding: Rounding) -> Iterator[Expected]:
     tiles = rounding.winograd if layer.kernel == 3 and layer.stride == 1 else 0
     of = layer.padding, tiles, rounding.sums, layer.groups
 
-    y, deviation = _contraction(lambda a, b: be.conv2d(a, b, None, *geometry), x, weight, fan_in, rounding)
-    yield _output(layer, y, _at_least(deviation, winograd_output(x, weight, *of)) if tiles else deviation)
+    y, deviation, squares = _contraction(lambda a, b: be.conv2d(a, b, None, *geometry), x, weight, fan_in, rounding)
+    deviation = _at_least(deviation, winograd_output(x, weight, *of)) if tiles else deviation
+    yield _output(layer, y, deviation, squares)
     dy = feed.gradient
     if dy is None:
         return
 
-    dx, deviation = _contraction(
+    dx, deviation, squares = _contraction(
         lambda a, b: be.conv2d_input_grad(a, b, x.shape, *geometry), dy, weight, fan_out, rounding
     )
     if rounding.between and layer.kernel > 1:
-        squares = tap_squares(dy, weight, x.shape, layer.stride, layer.padding, layer.groups)
+        of_taps = tap_squares(dy, weight, x.shape, layer.stride, layer.padding, layer.groups)
         taps = (-(-layer.kernel // layer.stride)) ** 2  # that meet one pixel
-        deviation = replace(deviation, own=deviation.own + of_pieces(dx, squares, taps, rounding))
-    yield _input_gradient(
-        layer, dx, _at_least(deviation, winograd_input_gradient(dy, weight, *of)) if tiles else deviation
-    )
+        deviation = replace(deviation, own=deviation.own + of_pieces(dx, of_taps, taps, rounding))
+    deviation = _at_least(deviation, winograd_input_gradient(dy, weight, *of)) if tiles else deviation
+    yield _input_gradient(layer, dx, deviation, squares)
 
     pixels = dy.size // dy.shape[1]
-    dw, deviation = _over_images(
+    dw, deviation, squares = _over_images(
         lambda a, b: be.conv2d_weight_grad(a, b, weight.shape, *geometry), dy, x, pixels, rounding
     )
-    yield _parameter(
-        layer, "weight", dw, _at_least(deviation, winograd_weight_gradient(dy, x, *of)) if tiles else deviation
-    )
+    deviation = _at_least(deviation, winograd_weight_gradient(dy, x, *of)) if tiles else deviation
+    yield _parameter(layer, "weight", dw, deviation, squares)
 
 
 def _at_least(deviation: Deviation, variances: tuple[Array, Array]) -> Deviation:
@@ -208,11 +217,11 @@ def _at_least(deviation: Deviation, variances: tuple[Array, Array]) -> Deviation
 
 def _linear(layer: Layer, feed: Feed, rounding: Rounding) -> Iterator[Expected]:
     weight, bias, [x], dy = feed.parameters["weight"], feed.parameters["bias"], feed.inputs, feed.gradient
-    product, deviation = _contraction(lambda a, b: a @ b.T, x, weight, weight.shape[1], rounding)
+    product, deviation, squares = _contraction(lambda a, b: a @ b.T, x, weight, weight.shape[1], rounding)
     total = product + bias
     # The bias is one term more: it starts the chain, or ends it.
     own = deviation.own + mean_square(rounding.sums) * (total * total + weight.shape[1] * bias * bias)
-    yield _output(layer, total, replace(deviation, own=own))
+    yield _output(layer, total, replace(deviation, own=own), squares)
     if dy is None:
         return
     yield _input_gradient(layer, *_contraction(lambda a, b: a @ b, dy, weight, weight.shape[0], rounding))
@@ -278,7 +287,9 @@ def _statistics(x: Array, feed: Feed, rounding: Rounding) -> _Statistics:
         size = np.square(var + power) if rounding.one_pass else var * (var + power)
         var_error = unit * (growth(count) + 3) * size + 3 * np.square(mean_error) + stored * var * var
         if rounding.one_pass:
-            var_error = var_error + 4 * power * mean_error + unit * (np.square(power) + np.square(var))
+            var_error = var_error + _of_difference(power, mean_error, var, unit)
+        if rounding.sums <= ROUNDINGS["float64"].sums:
+            var_error = np.maximum(var_error, _about_first(x, mean, var, rounding))
         # A value that most of the channel has is its median; where a ReLU blocked it, its least or its largest.
         ordered = np.moveaxis(x, 1, 0).reshape(x.shape[1], -1)
         median = np.partition(ordered, count // 2, axis=1)[:, count // 2].reshape(1, -1, 1, 1)
@@ -292,6 +303,27 @@ def _statistics(x: Array, feed: Feed, rounding: Rounding) -> _Statistics:
     with_eps = var + EPS
     scale_error = var_error / (4 * with_eps * with_eps) + FUNCTION_ROUNDINGS**2 * unit + stored
     return _Statistics(mean, var, 1 / np.sqrt(with_eps), mean_error, var_error, scale_error)
+
+
+def _of_difference(power: Array, mean_error: Array, var: Array, unit: float) -> Array:
+    """What a variance that is a difference of two means owes to the second, the square of a mean, and to itself."""
+    error: Array = 4 * power * mean_error + unit * (np.square(power) + np.square(var))
+    return error
+
+
+def _about_first(x: Array, mean: Array, var: Array, rounding: Rounding) -> Array:
+    """The variance of the error of a variance taken in one pass about each channel's first value, as the law does.
+
+    The law's sums are float64, so below float64 that costs nothing, and it is granted to float64 alone. It is the
+    formula in one pass, of ``x`` less that value.
+    """
+    count, unit = x.size // x.shape[1], mean_square(rounding.sums)
+    first = x[:1, :, :1, :1]
+    power = np.square(mean - first)
+    mean_error = plain_chain(rounding.sums, count, np.abs(x - first).sum((0, 2, 3), keepdims=True)) / count**2
+    sums = unit * (growth(count) + 3) * np.square(var + power)
+    error: Array = sums + _of_difference(power, mean_error + unit * power, var, unit)
+    return error
 
 
 def _norm(layer: Layer, feed: Feed, rounding: Rounding) -> Iterator[Expected]:

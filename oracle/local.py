@@ -224,24 +224,24 @@ class _Run:
         backward = [each for each in verdicts if each.kind not in FORWARD]
         self._forward += forward
         self._backward.append(backward)
-        if len(self._suspects) < HINTS and any(map(_may_be_meant, forward)):
+        if len(self._suspects) < HINTS and any(map(may_be_meant, forward)):
             self._suspects.append(_Suspect(step, made, forward))
-        if any(map(_may_be_meant, backward)):
+        if any(map(may_be_meant, backward)):
             self._late_suspects.append(_Suspect(step, made, backward))
         self._seconds += time.perf_counter() - start
 
     def _hints(self, truth: LocalTruth) -> dict[int, str]:
         """By identity of a verdict that is over, what it would take to allow it; the status stays as it is."""
-        told: dict[int, str] = {}
+        allowing: dict[int, list[Profile]] = {}
         for suspect in (*self._suspects, *self._late_suspects):
             for more in truth.profile.with_more():
                 step = replace(suspect.step, expected=truth.expectations(suspect.step, more))
                 judged = _judged(step, suspect.made, self._subject.kinds)
                 allowed = {(each.kind, each.name) for each in judged if each.agrees}
-                for each in filter(_may_be_meant, suspect.verdicts):
-                    if id(each) not in told and (each.kind, each.name) in allowed and _everywhere(suspect, each):
-                        told[id(each)] = hint([more])
-        return told
+                for each in filter(may_be_meant, suspect.verdicts):
+                    if (each.kind, each.name) in allowed and _everywhere(suspect, each):
+                        allowing.setdefault(id(each), []).append(more)
+        return {each: hint(profiles) for each, profiles in allowing.items()}
 
     def verdict(self, truth: LocalTruth) -> SubjectVerdict:
         """Forward in order, then backward from the last layer to the first."""
@@ -322,28 +322,33 @@ class _Suspect:
     verdicts: Sequence[LayerVerdict]
 
 
-def _may_be_meant(verdict: LayerVerdict) -> bool:
+def may_be_meant(verdict: LayerVerdict) -> bool:
+    """Whether a tensor is over by so little that another profile may allow it."""
     return verdict.status == "over" and verdict.used < HINT_USED
 
 
 def _everywhere(suspect: _Suspect, verdict: LayerVerdict) -> bool:
+    return all(
+        everywhere(each, array)
+        for each in suspect.step.expected
+        if (each.kind, each.name) == (verdict.kind, verdict.name)
+        and isinstance(array := suspect.made.get((each.kind, each.name, each.note)), np.ndarray)
+    )
+
+
+def everywhere(wanted: Expected, array: Array) -> bool:
     """Whether the middle channel used at least an eighth of what the worst one used; true where there are none.
 
     The options of a profile cost all of a tensor; what is over in a few channels alone is something else.
     """
-    for each in suspect.step.expected:
-        array = suspect.made.get((each.kind, each.name, each.note))
-        meant = (each.kind, each.name) == (verdict.kind, verdict.name) and each.channel is not None
-        if not meant or not isinstance(array, np.ndarray):
-            continue
-        squares, own, shared = (
-            _by_channel(part, each.exact.shape, each.channel)
-            for part in (np.square(array - each.exact), each.deviation.own, each.deviation.shared)
-        )
-        shares = np.sqrt(_shares(squares, own + shared))
-        if np.median(shares) < shares.max() / 8:
-            return False
-    return True
+    if wanted.channel is None:
+        return True
+    squares, own, shared = (
+        _by_channel(part, wanted.exact.shape, wanted.channel)
+        for part in (np.square(array - wanted.exact), wanted.deviation.own, wanted.deviation.shared)
+    )
+    shares = np.sqrt(_shares(squares, own + shared))
+    return bool(np.median(shares) >= shares.max() / 8)
 
 
 def _known(step: Step, kind: Kind) -> dict[str, Array]:
@@ -429,23 +434,20 @@ def judge_ties(
 
 def _measured(wanted: Expected, array: Array, key: tuple[Kind, str], known: Mapping[str, Array] | None) -> LayerVerdict:
     exact, deviation, axis = wanted.exact, wanted.deviation, wanted.channel
-    difference = np.subtract(array, exact, dtype=np.float64)
-    squares = np.square(difference)
     scale = math.sqrt(float(np.vdot(exact, exact)) / exact.size) if exact.size else 0.0
     scale = scale if scale > 0 else 1.0  # of an exact zero, deviations are absolute
-    parts = (squares, deviation.own, deviation.shared, np.square(deviation.bias))
-    found, own, shared, bias = (_by_channel(each, exact.shape, axis) for each in parts)
-    count = squares.size / found.size
+    found, largest, largest_budget = _squared_errors(wanted, array)
+    parts = (deviation.own, deviation.shared, np.square(deviation.bias))
+    own, shared, bias = (_by_channel(each, exact.shape, axis) for each in parts)
+    count = exact.size / found.size
     error = math.sqrt(float(found.mean()))
-    budget = float(limit(own.mean(), shared.mean(), squares.size, found.size)) + math.sqrt(float(bias.mean()))
+    budget = float(limit(own.mean(), shared.mean(), exact.size, found.size)) + math.sqrt(float(bias.mean()))
     channel, used, allowed = None, math.nan, None
     if axis is not None:
         allowed = limit(own, shared, count) + np.sqrt(bias)
         shares = _shares(np.sqrt(found), allowed)
         channel = int(shares.argmax())
         used = float(shares[channel])
-    worst, largest_budget = _worst_element(np.abs(difference), deviation)
-    largest = abs(float(difference.flat[worst]))
     over = error > budget or largest > largest_budget or used > 1.0
     status: Status = "exact" if error == 0 else status_of(not over, budget / scale <= JUDGEABLE)
     told = Budget(budget / scale, largest_budget / scale, None if allowed is None else allowed / scale)
@@ -464,6 +466,40 @@ def _measured(wanted: Expected, array: Array, key: tuple[Kind, str], known: Mapp
     )
 
 
+# So many elements are looked at together that what is computed of them stays in the processor's cache.
+SLAB = 1 << 15
+
+
+def _slabs(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Pieces of the first axis."""
+    step = max(1, SLAB * shape[0] // max(1, math.prod(shape)))
+    return (slice(start, start + step) for start in range(0, shape[0], step))
+
+
+def _squared_errors(wanted: Expected, array: Array) -> tuple[Array, float, float]:
+    """The mean squared error of each channel (of everything, as one, where there are none); and of the element that
+    uses most of its own budget, the error and that budget."""
+    axis, shape = wanted.channel, wanted.exact.shape or (1,)
+    exact, array = wanted.exact.reshape(shape), array.reshape(shape)
+    own, shared, bias = (
+        np.broadcast_to(part, shape) for part in (wanted.deviation.own, wanted.deviation.shared, wanted.deviation.bias)
+    )
+    sums = np.zeros(1 if axis is None else shape[axis])
+    rest = None if axis is None else tuple(each for each in range(len(shape)) if each != axis)
+    most, largest, budget = -1.0, 0.0, 0.0
+    for piece in _slabs(shape):
+        distance = np.abs(np.subtract(array[piece], exact[piece], dtype=np.float64))
+        squares = np.square(distance)
+        sums[piece if axis == 0 else slice(None)] += squares.sum(rest)
+        allowed = (1 + REACH) * np.sqrt(own[piece] + shared[piece]) + bias[piece]
+        shares = _shares(distance, allowed)
+        worst = int(shares.argmax()) if shares.size else 0
+        if shares.size and shares.flat[worst] > most:
+            most, largest = float(shares.flat[worst]), float(distance.flat[worst])
+            budget = float(allowed.flat[worst])
+    return sums / max(1, exact.size // sums.size), largest, budget
+
+
 def _shares(found: Array, allowed: Array | float) -> Array:
     """How much of what is allowed is used: nothing of nothing is 0, something of nothing infinite."""
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -472,19 +508,11 @@ def _shares(found: Array, allowed: Array | float) -> Array:
 
 
 def _by_channel(values: Array | float, shape: tuple[int, ...], axis: int | None) -> Array:
-    """The mean over each channel; over everything, as one channel, where there are none."""
-    if np.ndim(values) == 0:
-        return np.full(shape[axis] if axis is not None else 1, float(values))
-    values = np.broadcast_to(values, shape)
+    """The mean over each channel; over everything, as one channel, where there are none. Of values that broadcast to
+    ``shape``, those that there are have the same mean."""
+    values = np.asarray(values, np.float64)
+    values = values.reshape((1,) * (len(shape) - values.ndim) + values.shape)
     if axis is None:
         return np.asarray(values.mean()).reshape(1)
-    return np.asarray(values.mean(tuple(each for each in range(len(shape)) if each != axis)))
-
-
-def _worst_element(distance: Array, deviation: Deviation) -> tuple[int, float]:
-    """Where the largest share of its own budget is used, and that budget."""
-    allowed = (1 + REACH) * np.sqrt(deviation.own + deviation.shared) + deviation.bias
-    if np.ndim(allowed) == 0:
-        return int(distance.argmax()), float(allowed)
-    worst = int(_shares(distance, allowed).argmax())
-    return worst, float(np.broadcast_to(allowed, distance.shape).flat[worst])
+    means = values.mean(tuple(each for each in range(len(shape)) if each != axis))
+    return np.broadcast_to(means, (shape[axis],))

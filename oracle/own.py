@@ -16,8 +16,10 @@ which a channel's elements share the error, once a channel.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,13 +29,15 @@ from oracle.case import Case
 from oracle.compare import LayerVerdict, SubjectVerdict, count_not_finite
 from oracle.exact import EPS, Expected, Feed, expected, expected_sum
 from oracle.layer import IMAGE, Layer, consumers, layers_of
-from oracle.local import judge_local, judge_ties
-from oracle.profile import profile_of
+from oracle.lean import NOTE, fan, lean, of_factors, of_fan, repeats
+from oracle.local import FORWARD, HINTS, everywhere, judge_local, judge_ties, may_be_meant
+from oracle.profile import hint, profile_of
 from oracle.rounding import ROUNDINGS, Deviation, Rounding, mean_square, plain_chain, round_to, rounding_of
 from oracle.trace import Key, Trace
 
 Array = np.ndarray[Any, Any]
 Shapes = Callable[[Key], tuple[int, ...]]
+Made = Mapping[str, Expected]  # by role, as `_role` has it
 
 NOTHING_TO_JUDGE_FROM = "what it is made from is not in the trace"
 
@@ -77,7 +81,19 @@ class _Part:
 
     exact: Array
     deviation: Deviation
+    consumer: str
+    gradient: Array | None  # of its output; the loss has none
     pooled: tuple[Array, Array] | None = None  # the input and the output's gradient, where a max pooling makes it
+
+
+@dataclass(frozen=True)
+class _Suspect:
+    """A tensor that is over, and what made it, kept until other profiles are tried."""
+
+    layer: Layer
+    feed: Feed
+    role: str
+    key: Key = ("activation", "")
 
 
 class _Own:
@@ -85,7 +101,7 @@ class _Own:
 
     def __init__(self, trace: Trace, case: Case, precision: str, shape: Shapes) -> None:
         self._trace, self._case, self._shape = trace, case, shape
-        profile = profile_of(precision)
+        profile = self._profile = profile_of(precision)
         self._rounding: Rounding = rounding_of(profile)
         self._image = round_to(case.input, profile)
         self._state = {name: round_to(value, profile) for name, value in case.state.items() if value.dtype.kind == "f"}
@@ -95,6 +111,10 @@ class _Own:
         self._takers = {name: len(takers) for name, takers in consumers(tuple(self._layers)).items()}
         self._parts: dict[str, list[_Part]] = {}
         self._found: dict[Key, LayerVerdict] = {}
+        self._lean: dict[Key, tuple[float, float]] = {}
+        # What the first tensors that are over came from, forward the first ones and backward the last ones.
+        self._suspects: list[_Suspect] = []
+        self._late_suspects: deque[_Suspect] = deque(maxlen=HINTS)
 
     def judge(self) -> dict[Key, LayerVerdict]:
         """The verdicts on everything that has its ancestors."""
@@ -108,6 +128,7 @@ class _Own:
                 self._sum(layer, given, gradient)
             else:
                 self._operation(layer, given, gradient)
+        self._hint()
         return self._found
 
     def _known(self, kind: Any, name: str) -> Array | None:
@@ -118,10 +139,12 @@ class _Own:
         array = self._trace[key]
         return array if array.shape == self._shape(key) and np.isfinite(array).all() else None
 
-    def _judge(self, wanted: Expected) -> None:
+    def _judge(self, wanted: Expected, known: Mapping[str, Array], suspect: _Suspect | None = None) -> None:
         key: Key = (wanted.kind, wanted.name)
         if key in self._trace:
-            self._found[key] = replace(judge_local(wanted, self._trace[key]), view="own")
+            found = replace(judge_local(wanted, self._trace[key], known), view="own")
+            self._found[key] = self._leaning(found)
+            self._suspected(wanted, suspect)
 
     def _operation(self, layer: Layer, inputs: tuple[Array, ...], gradient: Array | None) -> None:
         prefix = f"{layer.name}."
@@ -131,16 +154,84 @@ class _Own:
             if name.rpartition(".")[0] == layer.name
         }
         feed = Feed(inputs, gradient, parameters, self._case.labels, self._training)
-        granted = input_deviations(layer, feed, self._rounding)
-        for each in expected(layer, feed, self._rounding):
-            deviation = _both(each.deviation, granted.get(_role(layer, each), Deviation(0.0)))
-            if each.kind != "activation_gradient":
-                self._judge(replace(each, deviation=deviation, note=""))
+        taken = dict(zip(layer.inputs, inputs, strict=True))
+        for each in self._makes(layer, feed, self._rounding):
+            suspect = _Suspect(layer, feed, _role(layer, each))
+            if each.kind == "activation_gradient":
+                pooled = (inputs[0], gradient) if layer.op == "max pool" and gradient is not None else None
+                self._add(layer.inputs[0], _Part(each.exact, each.deviation, layer.name, gradient, pooled), suspect)
                 continue
-            if layer.op == "relu":
+            self._judge(replace(each, note=""), taken if each.kind == "activation" else {}, suspect)
+
+    def _makes(self, layer: Layer, feed: Feed, rounding: Rounding) -> list[Expected]:
+        """What a layer should make of its feed, one rounding of what it takes granted."""
+        made = expected(layer, feed, rounding)
+        granted = input_deviations(layer, feed, made, rounding)
+        found = []
+        for each in made:
+            deviation = _both(each.deviation, granted.get(_role(layer, each), Deviation(0.0)))
+            if layer.op == "relu" and each.kind == "activation_gradient":
                 each = replace(each, exact=self._passed(layer, feed))
-            pooled = (inputs[0], gradient) if layer.op == "max pool" and gradient is not None else None
-            self._add(layer.inputs[0], _Part(each.exact, deviation, pooled))
+            found.append(replace(each, deviation=deviation))
+            if rounding is self._rounding and self._leans(layer, each):
+                self._judge_lean(layer, feed, each, granted)
+        return found
+
+    def _leans(self, layer: Layer, each: Expected) -> bool:
+        """Whether a tensor is judged by how it leans: where storing is coarser than summing, and one layer makes it."""
+        if self._rounding.store <= self._rounding.sums or layer.op == "loss" or each.exact.ndim < 2:
+            return False
+        return each.kind != "activation_gradient" or self._takers.get(layer.inputs[0]) == 1
+
+    def _judge_lean(self, layer: Layer, feed: Feed, each: Expected, granted: Mapping[str, Deviation]) -> None:
+        role = _role(layer, each)
+        key: Key = (each.kind, layer.inputs[0] if role == "input" else each.name)
+        array = self._known(*key) if key in self._trace else None
+        if array is None or array.shape != each.exact.shape:
+            return
+        if layer.op == "conv":
+            added = of_factors(layer, feed, role, each.exact, self._rounding)
+        else:
+            uses = fan(layer, role, feed.parameters)
+            uses *= max(repeats(taken) for taken in (*feed.inputs, feed.gradient) if taken is not None)
+            added = of_fan(each.exact, each.channel, granted.get(role, Deviation(0.0)), uses)
+        self._lean[key] = lean(array, each.exact, each.channel, each.deviation, added, self._rounding)
+
+    def _leaning(self, found: LayerVerdict) -> LayerVerdict:
+        """The verdict, with the tensor's lean where that is over."""
+        measured, allowed = self._lean.pop((found.kind, found.name), (0.0, math.inf))
+        if found.status != "within" or abs(measured) <= allowed:
+            return found
+        return replace(
+            found,
+            status="over",
+            channel=None,
+            channel_share=abs(measured) / allowed,
+            note=NOTE.format(measured, allowed),
+        )
+
+    def _suspected(self, wanted: Expected, suspect: _Suspect | None) -> None:
+        key: Key = (wanted.kind, wanted.name)
+        if suspect is None or not may_be_meant(self._found[key]) or not everywhere(wanted, self._trace[key]):
+            return
+        suspect = replace(suspect, key=key)
+        if key[0] in FORWARD:
+            self._suspects += [suspect] if len(self._suspects) < HINTS else []
+        else:
+            self._late_suspects.append(suspect)
+
+    def _hint(self) -> None:
+        """Says of the first few that are over which option of a profile would allow them; the status stays as it is."""
+        for suspect in (*self._suspects, *self._late_suspects):
+            found, allowing = self._found[suspect.key], []
+            for more in self._profile.with_more():
+                made = self._makes(suspect.layer, suspect.feed, rounding_of(more))
+                [wanted] = [each for each in made if _role(suspect.layer, each) == suspect.role]
+                if judge_local(wanted, self._trace[suspect.key]).agrees:
+                    allowing.append(more)
+            if allowing and found.status == "over":
+                told = "; ".join(filter(None, (found.difference, hint(allowing))))
+                self._found[suspect.key] = replace(found, difference=told)
 
     def _passed(self, layer: Layer, feed: Feed) -> Array:
         """The gradient behind a ReLU: where the subject's own output is above zero, or else its input."""
@@ -153,7 +244,8 @@ class _Own:
         wanted = expected_sum(layer, (ends[0], ends[1]), self._rounding)
         unit = mean_square(self._rounding.store)
         wide = [each.astype(np.float64) for each in ends]
-        self._judge(replace(wanted, deviation=_both(wanted.deviation, Deviation(unit * sum(each**2 for each in wide)))))
+        deviation = _both(wanted.deviation, Deviation(unit * sum(each**2 for each in wide)))
+        self._judge(replace(wanted, deviation=deviation), dict(zip(layer.inputs, ends, strict=True)))
         if gradient is None:
             return
         dy = gradient.astype(np.float64)
@@ -167,9 +259,9 @@ class _Own:
                 own = np.where(near, dy * dy, own)
             dy = np.where(passed, dy, 0.0)
         for name in layer.inputs:
-            self._add(name, _Part(dy, Deviation(own)))
+            self._add(name, _Part(dy, Deviation(own), layer.name, gradient))
 
-    def _add(self, name: str, part: _Part) -> None:
+    def _add(self, name: str, part: _Part, suspect: _Suspect | None = None) -> None:
         """One more consumer's gradient; the last one makes the sum, which is then judged."""
         parts = self._parts.setdefault(name, [])
         parts.append(part)
@@ -186,7 +278,11 @@ class _Own:
             coarsest = max(self._rounding.sums, self._rounding.store)
             deviation = _both(deviation, Deviation(plain_chain(coarsest, len(parts) - 1, magnitude)))
         wanted = Expected("activation_gradient", name, exact, deviation, 1 if exact.ndim == 4 else None)
-        self._judge(wanted)
+        # A kernel that does nothing hands its output's gradient back; one consumer's part may be all there is.
+        known = {each.consumer: each.gradient for each in parts if each.gradient is not None}
+        if len(parts) > 1:
+            known |= {f"what {each.consumer} hands back": each.exact for each in parts}
+        self._judge(wanted, known, suspect if len(parts) == 1 else None)
         pooled = parts[0].pooled
         if pooled is not None and len(parts) == 1 and self._found[key].status == "over":
             again = judge_ties(wanted, self._trace[key], *pooled, self._rounding)
@@ -208,12 +304,13 @@ def _role(layer: Layer, each: Expected) -> str:
 # -- one rounding of the inputs ----------------------------------------------------------------------------------------
 
 
-def input_deviations(layer: Layer, feed: Feed, rounding: Rounding) -> Mapping[str, Deviation]:
+def input_deviations(layer: Layer, feed: Feed, made: Sequence[Expected], rounding: Rounding) -> Mapping[str, Deviation]:
     """What one rounding of everything that an operation takes does to everything that it makes, to first order.
 
     Args:
         layer: which operation.
         feed: what it takes.
+        made: what it makes.
         rounding: whose ``store`` rounds it.
 
     Returns:
@@ -226,24 +323,12 @@ def input_deviations(layer: Layer, feed: Feed, rounding: Rounding) -> Mapping[st
         feed.labels,
         feed.training,
     )
-    return _INPUTS[layer.op](layer, wide, mean_square(rounding.store))
+    return _INPUTS[layer.op](layer, wide, {_role(layer, each): each for each in made}, mean_square(rounding.store))
 
 
-def _of_conv(layer: Layer, feed: Feed, unit: float) -> dict[str, Deviation]:
+def _of_conv(layer: Layer, feed: Feed, made: Made, unit: float) -> dict[str, Deviation]:
     """A sum of products: each product moves by the rounding of either factor."""
-    from oracle.exact import _backend, _squares
-
-    be, weight, [x], dy = _backend(), feed.parameters["weight"], feed.inputs, feed.gradient
-    geometry = (layer.stride,) * 2, (layer.padding,) * 2, (1, 1), layer.groups
-    made = {"output": _product(unit * _squares(lambda a, b: be.conv2d(a, b, None, *geometry), x, weight))}
-    if dy is not None:
-        made["input"] = _product(
-            unit * _squares(lambda a, b: be.conv2d_input_grad(a, b, x.shape, *geometry), dy, weight)
-        )
-        made["weight"] = _product(
-            unit * _squares(lambda a, b: be.conv2d_weight_grad(a, b, weight.shape, *geometry), dy, x)
-        )
-    return made
+    return {role: _product(unit * each.squares) for role, each in made.items() if each.squares is not None}
 
 
 def _product(variance: Array) -> Deviation:
@@ -252,17 +337,15 @@ def _product(variance: Array) -> Deviation:
     return Deviation(variance, variance)
 
 
-def _of_linear(layer: Layer, feed: Feed, unit: float) -> dict[str, Deviation]:
-    weight, bias, [x], dy = feed.parameters["weight"], feed.parameters["bias"], feed.inputs, feed.gradient
-    made = {"output": _product(unit * (np.square(x) @ np.square(weight).T + np.square(bias)))}
-    if dy is not None:
-        made["input"] = _product(unit * (np.square(dy) @ np.square(weight)))
-        made["weight"] = _product(unit * (np.square(dy).T @ np.square(x)))
-        made["bias"] = Deviation(unit * np.square(dy).sum(0))
-    return made
+def _of_linear(layer: Layer, feed: Feed, made: Made, unit: float) -> dict[str, Deviation]:
+    found = _of_conv(layer, feed, made, unit)
+    found["output"] = _both(found["output"], _product(unit * np.square(feed.parameters["bias"])))
+    if feed.gradient is not None:
+        found["bias"] = Deviation(unit * np.square(feed.gradient).sum(0))
+    return found
 
 
-def _of_norm(layer: Layer, feed: Feed, unit: float) -> dict[str, Deviation]:
+def _of_norm(layer: Layer, feed: Feed, made: Made, unit: float) -> dict[str, Deviation]:
     """``y = gamma * scale * (x - mean) + beta``. An element moves by its own rounding, and with its whole channel as
     the rounding of all of them (in training), or that of the stored statistics, moves the mean and the scale."""
     [x], dy = feed.inputs, feed.gradient
@@ -280,15 +363,18 @@ def _of_norm(layer: Layer, feed: Feed, unit: float) -> dict[str, Deviation]:
         of_mean, of_var = unit * mean * mean, unit * var * var
     scale = 1 / np.sqrt(var + EPS)
     of_scale = of_var * scale**4 / 4  # relative
+    if feed.training:
+        # To second order, rounding makes the variance larger by that of the roundings themselves.
+        of_scale = of_scale + np.square(unit * np.square(x).mean(axes, keepdims=True) * scale**2 / 2)
     factor = gamma * scale
     shared = np.square(factor) * of_mean + np.square(factor * centred) * (of_scale + unit) + unit * beta * beta
-    made = {"output": Deviation(unit * np.square(factor * x), shared)}
+    found = {"output": Deviation(unit * np.square(factor * x), shared)}
     if feed.training:
         correction = count / max(1, count - 1)
-        made["running_mean"] = Deviation((of_mean + unit * running_mean**2).reshape(-1))
-        made["running_var"] = Deviation((correction**2 * of_var + unit * running_var**2).reshape(-1))
+        found["running_mean"] = Deviation((of_mean + unit * running_mean**2).reshape(-1))
+        found["running_var"] = Deviation((correction**2 * of_var + unit * running_var**2).reshape(-1))
     if dy is None:
-        return made
+        return found
     xhat = centred * scale
     of_xhat = unit * np.square(scale * x)
     sum_dy, sum_dyx = dy.sum(axes, keepdims=True), (dy * xhat).sum(axes, keepdims=True)
@@ -300,40 +386,35 @@ def _of_norm(layer: Layer, feed: Feed, unit: float) -> dict[str, Deviation]:
     own = np.square(factor) * (unit * dy * dy + np.square(along) * of_xhat)
     shared = of_sum_dy / count**2 + np.square(xhat / count) * of_sum_dyx
     shared = shared + np.square(along) * (of_mean * scale**2 + np.square(xhat) * of_scale)
-    made["input"] = Deviation(own, np.square(factor) * shared + dx * dx * (of_scale + unit))
-    made["weight"] = Deviation(of_sum_dyx.reshape(-1))
-    made["bias"] = Deviation(of_sum_dy.reshape(-1))
-    return made
+    found["input"] = Deviation(own, np.square(factor) * shared + dx * dx * (of_scale + unit))
+    found["weight"] = Deviation(of_sum_dyx.reshape(-1))
+    found["bias"] = Deviation(of_sum_dy.reshape(-1))
+    return found
 
 
-def _of_selection(layer: Layer, feed: Feed, unit: float) -> dict[str, Deviation]:
+def _of_selection(layer: Layer, feed: Feed, made: Made, unit: float) -> dict[str, Deviation]:
     """What selects rounds nothing: results are inputs, each rounded once."""
     [x], dy = feed.inputs, feed.gradient
-    if layer.op == "relu":
-        made = {"output": Deviation(unit * np.square(np.maximum(x, 0.0)))}
-        return made if dy is None else {**made, "input": Deviation(unit * dy * dy)}
-    if layer.op == "flatten":
-        made = {"output": Deviation(unit * np.square(x).reshape(x.shape[0], -1))}
-        return made if dy is None else {**made, "input": Deviation(unit * np.square(dy).reshape(x.shape))}
-    parts = {each.kind: each.exact for each in expected(layer, feed, ROUNDINGS["float64"])}
-    made = {"output": Deviation(unit * np.square(parts["activation"]))}
-    if dy is not None:
+    found = {"output": Deviation(unit * np.square(made["output"].exact))}
+    if dy is None:
+        return found
+    if layer.op == "max pool":
         squares = replace(feed, gradient=np.square(dy))
         moved = {each.kind: each.exact for each in expected(layer, squares, ROUNDINGS["float64"])}
-        made["input"] = Deviation(unit * moved["activation_gradient"])
-    return made
+        return {**found, "input": Deviation(unit * moved["activation_gradient"])}
+    return {**found, "input": Deviation(unit * np.square(dy).reshape(x.shape))}
 
 
-def _of_average(layer: Layer, feed: Feed, unit: float) -> dict[str, Deviation]:
+def _of_average(layer: Layer, feed: Feed, made: Made, unit: float) -> dict[str, Deviation]:
     [x], dy = feed.inputs, feed.gradient
     pixels = x.shape[2] * x.shape[3]
-    made = {"output": Deviation(unit * np.square(x).mean((2, 3), keepdims=True) / pixels)}
+    found = {"output": Deviation(unit * np.square(x).mean((2, 3), keepdims=True) / pixels)}
     if dy is not None:
-        made["input"] = Deviation(0.0, np.broadcast_to(unit * np.square(dy / pixels), x.shape))
-    return made
+        found["input"] = Deviation(0.0, np.broadcast_to(unit * np.square(dy / pixels), x.shape))
+    return found
 
 
-def _of_loss(layer: Layer, feed: Feed, unit: float) -> dict[str, Deviation]:
+def _of_loss(layer: Layer, feed: Feed, made: Made, unit: float) -> dict[str, Deviation]:
     """The loss moves by ``sum(dz * e)``, ``e`` being the errors of ``z``; a probability by ``p * (e - sum(p * e))``."""
     [z] = feed.inputs
     rows = z.shape[0]
@@ -349,7 +430,7 @@ def _of_loss(layer: Layer, feed: Feed, unit: float) -> dict[str, Deviation]:
     }
 
 
-_INPUTS: dict[str, Callable[[Layer, Feed, float], dict[str, Deviation]]] = {
+_INPUTS: dict[str, Callable[[Layer, Feed, Made, float], dict[str, Deviation]]] = {
     "conv": _of_conv,
     "linear": _of_linear,
     "norm": _of_norm,

@@ -14,8 +14,10 @@ from oracle.architecture import find_architecture  # noqa: E402
 from oracle.case import Case, Mode, standard_shape  # noqa: E402
 from oracle.compare import SubjectVerdict, View, execution_order  # noqa: E402
 from oracle.golden import Golden  # noqa: E402
+from oracle.lean import lean, repeats  # noqa: E402
 from oracle.own import own_check  # noqa: E402
 from oracle.pooling import pool_gradients  # noqa: E402
+from oracle.rounding import ROUNDINGS, Deviation, mean_square, round_to  # noqa: E402
 from oracle.subjects import find_subject  # noqa: E402
 from oracle.subjects.file import file_name  # noqa: E402
 from oracle.subjects.pytorch import TorchSubject  # noqa: E402
@@ -124,6 +126,57 @@ def test_faults_of_a_relu_are_found(fault: str, subject: str) -> None:
     verdict = judged(broken, case, subject)
     assert verdict.first_backward is not None
     assert ("activation_gradient", verdict.first_backward.name) == wrong
+
+
+# -- errors of one sign, below one rounding of an element --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.02, 0.98])
+@pytest.mark.parametrize(
+    "key",
+    [
+        ("activation", "stem.0"),
+        ("activation", "layer2.0.bn1"),
+        ("activation", "layer1.1"),
+        ("activation_gradient", "layer1.0.relu2"),
+        ("activation_gradient", "layer3.1.conv2"),
+        ("parameter_gradient", "stem.0.weight"),
+    ],
+)
+def test_a_factor_is_found_in_bfloat16(key: Key, factor: float) -> None:
+    trace, case = healthy("small_preact", "train", "torch:bfloat16"), case_of("small_preact", "train")
+    wrong = changed(
+        trace, lambda each, array: round_to(array * np.float32(factor), "bfloat16") if each == key else array
+    )
+    [found] = [layer for layer in judged(wrong, case, "torch:bfloat16").layers if (layer.kind, layer.name) == key]
+    assert found.agrees == (factor == 1.0), found
+
+
+@pytest.mark.parametrize("store", ["nearest", "truncated"])
+def test_a_truncating_store_is_found_in_bfloat16(store: str) -> None:
+    trace, case = healthy("small_preact", "train", "torch:bfloat16"), case_of("small_preact", "train")
+    weight = torch.from_numpy(round_to(case.state["stem.0.weight"], "bfloat16"))
+    image = torch.from_numpy(round_to(case.input, "bfloat16"))
+    whole = torch.nn.functional.conv2d(image, weight, stride=2, padding=3).numpy()
+    cut = (whole.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+    output: Key = ("activation", "stem.0")
+    made = cut if store == "truncated" else round_to(whole, "bfloat16")
+    wrong = changed(trace, lambda each, array: made if each == output else array)
+    [found] = [layer for layer in judged(wrong, case, "torch:bfloat16").layers if (layer.kind, layer.name) == output]
+    assert found.agrees == (store == "nearest"), found
+    assert ("along the tensor itself" in found.note) == (store == "truncated")
+
+
+def test_equal_neighbours_and_equal_numbers_are_rounded_alike() -> None:
+    """Every element is the same number, whose rounding is no error of one sign."""
+    exact = np.full((4, 4, 8, 8), 1.0 + 2.0**-9)
+    stored = round_to(exact, "bfloat16")
+    bfloat16 = ROUNDINGS["bfloat16"]
+    made = Deviation(mean_square(bfloat16.store) * exact**2)
+    measured, allowed = lean(stored, exact, 1, made, 0.0, bfloat16)
+    assert 1e-3 < abs(measured) < allowed
+    planes = np.repeat(np.arange(1.0, 17.0), 64).reshape(4, 4, 8, 8)
+    assert repeats(planes) == 64.0
 
 
 # -- parts of a trace --------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from oracle.algorithms import (  # noqa: E402
 )
 from oracle.architecture import SMALL  # noqa: E402
 from oracle.case import Case  # noqa: E402
+from oracle.compare import SubjectVerdict, execution_order  # noqa: E402
 from oracle.driving import Array, BlockRun, LayerRun, Layerwise  # noqa: E402
 from oracle.errors import UsageError  # noqa: E402
 from oracle.exact import Feed, expected  # noqa: E402
@@ -30,6 +31,7 @@ from oracle.faults.bench import Bench  # noqa: E402
 from oracle.layer import Layer  # noqa: E402
 from oracle.local import judge_local, local_check  # noqa: E402
 from oracle.mirror.driven_twin import Disturbance, roundoff_of  # noqa: E402
+from oracle.own import own_check  # noqa: E402
 from oracle.profile import Profile, options_of, profile_of, take_profile  # noqa: E402
 from oracle.rounding import ROUNDINGS, round_to, rounding_of  # noqa: E402
 from oracle.subjects import Subject, find_subject  # noqa: E402
@@ -355,8 +357,28 @@ def test_what_is_not_declared_is_over_and_named(precision: str) -> None:
     verdict = local_check(subject, truth_of(case), case, subject.precision)
     assert not verdict.agrees
     for first in filter(None, (verdict.first_forward, verdict.first_backward)):
-        assert f"within what '{precision}' allows: declare it if" in first.difference
+        assert f"'{precision}'" in first.difference
+        assert "allows: declare it if" in first.difference
     assert "(--precision)" in verdict.sentence()
+
+
+@pytest.mark.parametrize("precision", ["tf32, truncated", "float32, winograd 6x6"])
+def test_a_trace_says_what_would_be_allowed(precision: str) -> None:
+    """The own view, which a file has too."""
+    case = Case(SMALL["small_basic"], "train", "seeded", 64, 2)
+    replaced, base = EMULATED[precision], profile_of(precision).base
+    trace = Twin(precision, replaced).trace(case)
+    keys = execution_order(trace)
+
+    def judged(declared: str) -> SubjectVerdict:
+        return own_check(trace, case, declared, keys, lambda key: trace[key].shape, "a trace")
+
+    verdict = judged(base)
+    assert not verdict.agrees
+    for first in filter(None, (verdict.first_forward, verdict.first_backward)):
+        assert f"'{precision}'" in first.difference
+        assert "allows: declare it if" in first.difference
+    assert judged(precision).agrees, judged(precision).sentence()
 
 
 def test_sums_in_the_storage_type_are_named() -> None:

@@ -2,10 +2,12 @@
 
     python tools/healthy.py --json tools/records/healthy.json
 
-Narrow networks with many seeds, then the ten models with one: PyTorch with and without oneDNN, with one and two
-threads, channels last, in bfloat16 and float16, compiled; ONNX Runtime at each level of optimisation. Every pair of a
-subject and a view that it has is one check. The exit status is 1 if any was flagged, or if fewer than --least were
-made. The record says how much of their budgets the healthy subjects used. A sweep may be made in parts:
+Narrow and small networks with many seeds, then the ten models with one, in the standard shapes: PyTorch with and
+without oneDNN, with one and two threads, channels last, in bfloat16 and float16, compiled; ONNX Runtime at each level
+of optimisation, and a file that lucid exported; lucid's backends, judged as a foreign subject is. Every pair of a
+subject and a view (free, own, local) that it has is one check. The exit status is 1 if any was flagged, or if fewer
+than --least were made. The record says how much of their budgets the healthy subjects used. A sweep may be made in
+parts:
 
     python tools/healthy.py --seeds 0 --models resnet_1001 --add old.json --json new.json
 """
@@ -16,24 +18,31 @@ import argparse
 import json
 import math
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from oracle.architecture import ARCHITECTURES, SMALL, find_architecture
-from oracle.case import SEEDED, Case
+import lucid
+from lucid.onnx import export
+from oracle.architecture import ARCHITECTURES, NARROW, SMALL, Architecture, find_architecture
+from oracle.case import SEEDED, Case, Mode, standard_shape
 from oracle.compare import SubjectVerdict
 from oracle.faults.bench import Bench
 from oracle.files import write_whole
 from oracle.subjects import Subject, find_subject
+from oracle.subjects.lucid_engine import make_model
 from oracle.verdict import versions
 
 TORCH = ("torch", "torch:no-onednn", "torch:threads=1", "torch:threads=2", "torch:channels_last")
 LOW = ("torch:bfloat16", "torch:float16")
 COMPILED = ("torch:compile",)
 ONNX = ("onnxruntime", "onnxruntime:extended", "onnxruntime:basic", "onnxruntime:unoptimized")
+EXPORTED = "onnxruntime:file="  # followed by where a model of the case lies, which lucid exported
+LUCID = ("lucid", "lucid:reference", "lucid:float64")
+MODES: tuple[Mode, ...] = ("eval", "train")
 
 
 @dataclass
@@ -58,7 +67,7 @@ class Tally:
         self.count[key] = self.count.get(key, 0) + 1
         known = [layer.used for layer in verdict.layers if not math.isnan(layer.used)]
         self.used[key] = max(self.used.get(key, 0.0), *known, 0.0)
-        if not verdict.agrees:
+        if not (verdict.agrees or verdict.undecided):
             self.flagged.append(f"{case.name} seed {case.seed} size {case.size}: {verdict.sentence()}")
 
     def add_record(self, path: Path) -> None:
@@ -82,38 +91,55 @@ class Tally:
         return sum(self.count.values())
 
 
-def subjects_of(case: Case, names: Sequence[str]) -> list[Subject]:
-    """Those of ``names`` that can run the case."""
-    return [subject for subject in map(find_subject, names) if case.mode in subject.modes]
+def subjects_of(case: Case, names: Sequence[str], scratch: Path) -> list[Subject]:
+    """Those of ``names`` that can run the case; a model that has to be exported is, into ``scratch``."""
+    found = []
+    for name in names:
+        if name == EXPORTED:
+            if case.mode == "train":
+                continue
+            path = scratch / f"{case.name}.onnx"
+            export(make_model(case).eval(), lucid.tensor(case.input), path)
+            name += str(path)
+        found.append(find_subject(name))
+    return [subject for subject in found if case.mode in subject.modes]
 
 
 def sweep(arguments: argparse.Namespace) -> Iterator[tuple[Case, Sequence[str]]]:
     """The cases, and who runs them."""
+    usual = (*TORCH, *ONNX, EXPORTED, *LUCID)
     for seed in range(arguments.seeds):
-        for architecture in SMALL.values():
-            for mode in ("eval", "train"):
-                case = Case(architecture, mode, SEEDED, 64, 2, seed)
-                yield (
-                    case,
-                    (*TORCH, *ONNX, *(LOW if seed < 2 else ()), *(COMPILED if seed < arguments.compiled else ())),
-                )
+        for architecture in (NARROW | SMALL).values():
+            low, compiled = LOW if seed < arguments.low else (), COMPILED if seed < arguments.compiled else ()
+            for mode in MODES:
+                yield standard(architecture, mode, seed), (*usual, *low, *compiled)
     for name in arguments.models:
-        for mode in ("eval", "train"):
-            yield Case(find_architecture(name), mode, SEEDED, arguments.size, 2, 0), (*TORCH, *ONNX)
+        for mode in MODES:
+            low = LOW[:1] if name in arguments.low_models else ()
+            yield standard(find_architecture(name), mode, 0, arguments.size), (*usual, *low)
+
+
+def standard(architecture: Architecture, mode: Mode, seed: int, size: int | None = None) -> Case:
+    """The standard case with seeded input, or one of another size."""
+    usual, batch = standard_shape(architecture, mode)
+    return Case(architecture, mode, SEEDED, usual if size is None else size, batch, seed)
 
 
 def check(case: Case, names: Sequence[str], tally: Tally) -> None:
-    """Every subject in the free and in the local view."""
+    """Every subject in the views free, own and local."""
     benches: dict[str, Bench] = {}
-    for subject in subjects_of(case, names):
-        if subject.precision not in benches:
-            truth = next(iter(benches.values())).truth if benches else None
-            keep = case.architecture in SMALL.values()
-            benches[subject.precision] = Bench(case, subject.precision, truth, keep=keep)
-        bench = benches[subject.precision]
-        tally.add(case, bench.free(subject, subject.trace(case)))
-        if subject.layered:
-            tally.add(case, bench.local(subject))
+    with tempfile.TemporaryDirectory() as scratch:
+        for subject in subjects_of(case, names, Path(scratch)):
+            if subject.precision not in benches:
+                truth = next(iter(benches.values())).truth if benches else None
+                keep = case.architecture in (NARROW | SMALL).values()
+                benches[subject.precision] = Bench(case, subject.precision, truth, keep=keep)
+            bench = benches[subject.precision]
+            trace = subject.trace(case)
+            tally.add(case, bench.free(subject, trace))
+            tally.add(case, bench.own(subject, trace))
+            if subject.layered:
+                tally.add(case, bench.local(subject))
 
 
 def record(tally: Tally, seconds: float) -> dict[str, Any]:
@@ -143,10 +169,12 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="where to write the record")
     parser.add_argument("--seeds", type=int, default=10, help="of the small networks")
     parser.add_argument("--compiled", type=int, default=1, help="seeds of the small networks that torch.compile runs")
+    parser.add_argument("--low", type=int, default=2, help="seeds of the small networks that run in low precision")
+    parser.add_argument("--low-models", nargs="*", default=["resnet_18"], help="full models that run in bfloat16 too")
     parser.add_argument("--models", nargs="*", default=list(ARCHITECTURES), help="full models, all ten by default")
     parser.add_argument("--subjects", nargs="*", help="of those that would run a case, these alone")
     parser.add_argument("--add", nargs="*", type=Path, default=[], help="records of earlier runs, counted too")
-    parser.add_argument("--size", type=int, default=64, help="height and width of the full models' images")
+    parser.add_argument("--size", type=int, help="height and width of the full models' images")
     parser.add_argument("--least", type=int, default=500, help="checks that have to be made")
     arguments = parser.parse_args()
     start, tally = time.perf_counter(), Tally()

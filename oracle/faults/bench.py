@@ -13,6 +13,7 @@ import numpy as np
 from oracle.case import Case
 from oracle.compare import Comparison, LayerVerdict, SubjectVerdict
 from oracle.local import LocalTruth, local_checks
+from oracle.own import own_check
 from oracle.subjects import Subject
 from oracle.trace import Key, Trace
 from oracle.truth import Truth, prepare
@@ -40,6 +41,11 @@ class Bench:
         """The free view of what a subject's run left."""
         return self._compared(subject, trace, "free", self.truth.judge("free", self.precision))
 
+    def own(self, subject: Subject, trace: Trace) -> SubjectVerdict:
+        """The own view of what a subject's run left."""
+        keys = self.truth.keys_and_statistics(subject.kinds)
+        return own_check(trace, self.case, self.precision, keys, self.truth.shape, subject.label)
+
     def local(self, subject: Subject) -> SubjectVerdict:
         """The local view of a subject that can be driven layer by layer."""
         return local_checks([subject], self.local_truth)[0]
@@ -53,7 +59,7 @@ class Bench:
         return self._compared(subject, trace, "exact", one)
 
     def _compared(self, subject: Subject, trace: Trace, view: Any, one: Any) -> SubjectVerdict:
-        comparison = Comparison(self.truth.keys(subject.kinds), view, one)
+        comparison = Comparison(self.truth.keys(subject.kinds), view, one, partial=subject.partial)
         trace.replay(comparison)
         return SubjectVerdict(subject.label, view, self.precision, comparison.layers())
 
