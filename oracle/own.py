@@ -181,7 +181,10 @@ class _Own:
         """Whether a tensor is judged by how it leans: where storing is coarser than summing, and one layer makes it."""
         if self._rounding.store <= self._rounding.sums or layer.op == "loss" or each.exact.ndim < 2:
             return False
-        return each.kind != "activation_gradient" or self._takers.get(layer.inputs[0]) == 1
+        if each.kind != "activation_gradient":
+            return True
+        # Which of equal elements a max pooling takes is the subject's choice, and not one of sign.
+        return layer.op != "max pool" and self._takers.get(layer.inputs[0]) == 1
 
     def _judge_lean(self, layer: Layer, feed: Feed, each: Expected, granted: Mapping[str, Deviation]) -> None:
         role = _role(layer, each)
@@ -323,7 +326,25 @@ def input_deviations(layer: Layer, feed: Feed, made: Sequence[Expected], roundin
         feed.labels,
         feed.training,
     )
-    return _INPUTS[layer.op](layer, wide, {_role(layer, each): each for each in made}, mean_square(rounding.store))
+    found = _INPUTS[layer.op](layer, wide, {_role(layer, each): each for each in made}, mean_square(rounding.store))
+    if layer.op not in ("conv", "linear") or rounding.store <= rounding.sums or not _is_small(wide, rounding):
+        return found
+    # Below the smallest normal number a rounding no longer shrinks with what it rounds: as if all were larger by that.
+    floor = rounding.least / rounding.store
+    larger = replace(
+        wide,
+        inputs=tuple(np.hypot(each, floor) for each in wide.inputs),
+        gradient=None if wide.gradient is None else np.hypot(wide.gradient, floor),
+    )
+    remade = {_role(layer, each): each for each in expected(layer, larger, rounding)}
+    return _INPUTS[layer.op](layer, larger, remade, mean_square(rounding.store))
+
+
+def _is_small(feed: Feed, rounding: Rounding) -> bool:
+    """Whether what an operation takes is so near the storage type's smallest normal number that this shows."""
+    least = 64 * rounding.least / rounding.store
+    taken = (*feed.inputs, *([] if feed.gradient is None else [feed.gradient]))
+    return any(float(np.vdot(each, each)) < least**2 * each.size for each in taken)
 
 
 def _of_conv(layer: Layer, feed: Feed, made: Made, unit: float) -> dict[str, Deviation]:
