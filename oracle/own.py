@@ -12,6 +12,8 @@ A trace may hold less than the runtime had: a fused kernel keeps float32 between
 rounded once more. So the budget grants one rounding of each input in the storage type of the declared precision, on
 its way through the operation (`input_deviations`): of activations and gradients element by element, of weights, of
 which a channel's elements share the error, once a channel.
+
+In low precision an error of one sign hides below one rounding of an element: the whole tensor leans (`oracle.lean`).
 """
 
 from __future__ import annotations
