@@ -12,6 +12,8 @@ A trace may hold less than the runtime had: a fused kernel keeps float32 between
 rounded once more. So the budget grants one rounding of each input in the storage type of the declared precision, on
 its way through the operation (`input_deviations`): of activations and gradients element by element, of weights, of
 which a channel's elements share the error, once a channel.
+
+In low precision an error of one sign hides below one rounding of an element: the whole tensor leans (`oracle.lean`).
 """
 
 from __future__ import annotations
@@ -181,7 +183,10 @@ class _Own:
         """Whether a tensor is judged by how it leans: where storing is coarser than summing, and one layer makes it."""
         if self._rounding.store <= self._rounding.sums or layer.op == "loss" or each.exact.ndim < 2:
             return False
-        return each.kind != "activation_gradient" or self._takers.get(layer.inputs[0]) == 1
+        if each.kind != "activation_gradient":
+            return True
+        # Which of equal elements a max pooling takes is the subject's choice, and not one of sign.
+        return layer.op != "max pool" and self._takers.get(layer.inputs[0]) == 1
 
     def _judge_lean(self, layer: Layer, feed: Feed, each: Expected, granted: Mapping[str, Deviation]) -> None:
         role = _role(layer, each)
@@ -249,7 +254,7 @@ class _Own:
         if gradient is None:
             return
         dy = gradient.astype(np.float64)
-        own = unit * dy * dy
+        own = unit * (dy * dy + (self._rounding.least / self._rounding.store) ** 2)
         if layer.relu:
             output, total = self._known("activation", layer.name), wide[0] + wide[1]
             passed = (total if output is None else output) > 0
@@ -323,10 +328,30 @@ def input_deviations(layer: Layer, feed: Feed, made: Sequence[Expected], roundin
         feed.labels,
         feed.training,
     )
-    return _INPUTS[layer.op](layer, wide, {_role(layer, each): each for each in made}, mean_square(rounding.store))
+    # Below the smallest normal number a rounding no longer shrinks with what it rounds: as if all were larger by that.
+    floor = rounding.least / rounding.store
+    found = _INPUTS[layer.op](
+        layer, wide, {_role(layer, each): each for each in made}, mean_square(rounding.store), floor
+    )
+    if layer.op not in ("conv", "linear") or rounding.store <= rounding.sums or not _is_small(wide, rounding):
+        return found
+    larger = replace(
+        wide,
+        inputs=tuple(np.hypot(each, floor) for each in wide.inputs),
+        gradient=None if wide.gradient is None else np.hypot(wide.gradient, floor),
+    )
+    remade = {_role(layer, each): each for each in expected(layer, larger, rounding)}
+    return _INPUTS[layer.op](layer, larger, remade, mean_square(rounding.store), floor)
 
 
-def _of_conv(layer: Layer, feed: Feed, made: Made, unit: float) -> dict[str, Deviation]:
+def _is_small(feed: Feed, rounding: Rounding) -> bool:
+    """Whether what an operation takes is so near the storage type's smallest normal number that this shows."""
+    least = 64 * rounding.least / rounding.store
+    taken = (*feed.inputs, *([] if feed.gradient is None else [feed.gradient]))
+    return any(float(np.vdot(each, each)) < least**2 * each.size for each in taken)
+
+
+def _of_conv(layer: Layer, feed: Feed, made: Made, unit: float, floor: float) -> dict[str, Deviation]:
     """A sum of products: each product moves by the rounding of either factor."""
     return {role: _product(unit * each.squares) for role, each in made.items() if each.squares is not None}
 
@@ -337,15 +362,15 @@ def _product(variance: Array) -> Deviation:
     return Deviation(variance, variance)
 
 
-def _of_linear(layer: Layer, feed: Feed, made: Made, unit: float) -> dict[str, Deviation]:
-    found = _of_conv(layer, feed, made, unit)
+def _of_linear(layer: Layer, feed: Feed, made: Made, unit: float, floor: float) -> dict[str, Deviation]:
+    found = _of_conv(layer, feed, made, unit, floor)
     found["output"] = _both(found["output"], _product(unit * np.square(feed.parameters["bias"])))
     if feed.gradient is not None:
         found["bias"] = Deviation(unit * np.square(feed.gradient).sum(0))
     return found
 
 
-def _of_norm(layer: Layer, feed: Feed, made: Made, unit: float) -> dict[str, Deviation]:
+def _of_norm(layer: Layer, feed: Feed, made: Made, unit: float, floor: float) -> dict[str, Deviation]:
     """``y = gamma * scale * (x - mean) + beta``. An element moves by its own rounding, and with its whole channel as
     the rounding of all of them (in training), or that of the stored statistics, moves the mean and the scale."""
     [x], dy = feed.inputs, feed.gradient
@@ -378,12 +403,13 @@ def _of_norm(layer: Layer, feed: Feed, made: Made, unit: float) -> dict[str, Dev
     xhat = centred * scale
     of_xhat = unit * np.square(scale * x)
     sum_dy, sum_dyx = dy.sum(axes, keepdims=True), (dy * xhat).sum(axes, keepdims=True)
-    of_sum_dy = unit * np.square(dy).sum(axes, keepdims=True)
-    of_sum_dyx = (np.square(dy) * (unit * np.square(xhat) + of_xhat)).sum(axes, keepdims=True)
+    squares = np.square(dy) + floor**2
+    of_sum_dy = unit * squares.sum(axes, keepdims=True)
+    of_sum_dyx = (squares * (unit * np.square(xhat) + of_xhat)).sum(axes, keepdims=True)
     of_sum_dyx = of_sum_dyx + of_scale * sum_dyx**2 + of_mean * np.square(scale * sum_dy)
     along = sum_dyx / count
     dx = factor * (dy - sum_dy / count - xhat * along)
-    own = np.square(factor) * (unit * dy * dy + np.square(along) * of_xhat)
+    own = np.square(factor) * (unit * squares + np.square(along) * of_xhat)
     shared = of_sum_dy / count**2 + np.square(xhat / count) * of_sum_dyx
     shared = shared + np.square(along) * (of_mean * scale**2 + np.square(xhat) * of_scale)
     found["input"] = Deviation(own, np.square(factor) * shared + dx * dx * (of_scale + unit))
@@ -392,7 +418,7 @@ def _of_norm(layer: Layer, feed: Feed, made: Made, unit: float) -> dict[str, Dev
     return found
 
 
-def _of_selection(layer: Layer, feed: Feed, made: Made, unit: float) -> dict[str, Deviation]:
+def _of_selection(layer: Layer, feed: Feed, made: Made, unit: float, floor: float) -> dict[str, Deviation]:
     """What selects rounds nothing: results are inputs, each rounded once."""
     [x], dy = feed.inputs, feed.gradient
     found = {"output": Deviation(unit * np.square(made["output"].exact))}
@@ -402,10 +428,10 @@ def _of_selection(layer: Layer, feed: Feed, made: Made, unit: float) -> dict[str
         squares = replace(feed, gradient=np.square(dy))
         moved = {each.kind: each.exact for each in expected(layer, squares, ROUNDINGS["float64"])}
         return {**found, "input": Deviation(unit * moved["activation_gradient"])}
-    return {**found, "input": Deviation(unit * np.square(dy).reshape(x.shape))}
+    return {**found, "input": Deviation(unit * (np.square(dy) + floor**2).reshape(x.shape))}
 
 
-def _of_average(layer: Layer, feed: Feed, made: Made, unit: float) -> dict[str, Deviation]:
+def _of_average(layer: Layer, feed: Feed, made: Made, unit: float, floor: float) -> dict[str, Deviation]:
     [x], dy = feed.inputs, feed.gradient
     pixels = x.shape[2] * x.shape[3]
     found = {"output": Deviation(unit * np.square(x).mean((2, 3), keepdims=True) / pixels)}
@@ -414,7 +440,7 @@ def _of_average(layer: Layer, feed: Feed, made: Made, unit: float) -> dict[str, 
     return found
 
 
-def _of_loss(layer: Layer, feed: Feed, made: Made, unit: float) -> dict[str, Deviation]:
+def _of_loss(layer: Layer, feed: Feed, made: Made, unit: float, floor: float) -> dict[str, Deviation]:
     """The loss moves by ``sum(dz * e)``, ``e`` being the errors of ``z``; a probability by ``p * (e - sum(p * e))``."""
     [z] = feed.inputs
     rows = z.shape[0]
@@ -430,7 +456,7 @@ def _of_loss(layer: Layer, feed: Feed, made: Made, unit: float) -> dict[str, Dev
     }
 
 
-_INPUTS: dict[str, Callable[[Layer, Feed, Made, float], dict[str, Deviation]]] = {
+_INPUTS: dict[str, Callable[[Layer, Feed, Made, float, float], dict[str, Deviation]]] = {
     "conv": _of_conv,
     "linear": _of_linear,
     "norm": _of_norm,

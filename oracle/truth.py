@@ -392,7 +392,8 @@ class _Free:
         explain = partial(_explain, key, self._moved_truth if moved else self._truth.trace)
         found = judge(key, "free", array, truth, allowed, scale=scale, explain=explain)
         if key[0] == "activation" and self._truth.case.mode == "train":
-            self._watch(key[1], array, found.agrees)
+            # What is within a budget that says nothing has its own decisions too: no fault was shown.
+            self._watch(key[1], array, found.status in ("exact", "within", "not judged"))
         if backward and key[1] in ("maxpool", self._pooled):
             self._around[key[1]] = array
         if backward and found.status == "over" and key in self._tied:
