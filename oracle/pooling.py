@@ -16,7 +16,7 @@ Array = np.ndarray[Any, Any]
 
 TIE_NOTE = "{} windows of the max pooling have equal largest elements: judged at the subject's own choice among them"
 _KERNEL, _STRIDE, _PADDING = 3, 2, 1
-_ROUNDS = 400
+_ROUNDS, _SWEEPS = 400, 20
 # The share of a window's gradient to which the fit is trusted.
 FITTED = 1e-3
 
@@ -46,8 +46,8 @@ def pool_gradients(
 ) -> tuple[list[tuple[Array, Array]], int]:
     """The gradients of a max pooling's input at the shares among equal elements that may explain ``found``.
 
-    The last of them wins; all share alike; of the shares that come nearest to ``found``, the largest wins; or just
-    those shares. A fit mixes up a small gradient and the rounding of a large one beside it: the plain ones are first.
+    The last of them wins; all share alike; the one wins that comes nearest to ``found``; or the nearest shares do. A
+    fit mixes up a small gradient and the rounding of a large one beside it: the plain ones are first.
 
     Args:
         image: what the pooling took, ``(N, C, H, W)``.
@@ -88,11 +88,50 @@ def pool_gradients(
     left = np.asarray(found, np.float64).reshape(-1) - scattered(first[~tied], dy[~tied])
     fitted = _shares(left, legal, places, weight, top[tied] == 0)
     last = np.eye(legal.shape[1])[legal.shape[1] - 1 - legal[:, ::-1].argmax(1)]
-    nearest = np.eye(legal.shape[1])[fitted.argmax(1)]
+    columns = (image.shape[3] + 2 * _PADDING - _KERNEL) // _STRIDE + 1
+    window = np.nonzero(tied)[1]
+    apart = 2 * (window // columns % 2) + window % columns % 2  # windows of one number have no element in common
+    tries = [
+        _winners(left, legal, places, weight, apart, start)
+        for start in (fitted.argmax(1), _one_by_one(left, legal, places, weight))
+    ]
+    nearest = min(tries, key=lambda share: _missed(left, places, share, weight))
     base, reach = scattered(first[~tied], goes[~tied]), scattered(places, legal * np.abs(goes[tied])[:, None])
     shares = (last, legal / legal.sum(1, keepdims=True), nearest, fitted)
     made = [base + scattered(places, share * goes[tied][:, None]) for share in shares]
     return [(each.reshape(image.shape), reach.reshape(image.shape)) for each in made], int(tied.sum())
+
+
+def _one_by_one(wanted: Array, legal: Array, places: Array, weight: Array) -> Array:
+    """A winner a window, those with the largest gradients first, each where it leaves least."""
+    left, chosen = wanted.copy(), np.zeros(len(weight), np.intp)
+    for each in np.argsort(-np.abs(weight)):
+        chosen[each] = np.where(legal[each], left[places[each]] * weight[each], -np.inf).argmax()
+        left[places[each, chosen[each]]] -= weight[each]
+    return chosen
+
+
+def _missed(wanted: Array, places: Array, share: Array, weight: Array) -> float:
+    """By how much the gradients of those shares miss what is wanted: the sum of squares."""
+    made = np.bincount(places.ravel(), (share * weight[:, None]).ravel(), minlength=wanted.size)
+    return float(np.square(wanted - made).sum())
+
+
+def _winners(wanted: Array, legal: Array, places: Array, weight: Array, apart: Array, start: Array) -> Array:
+    """One winner a window, as a share of one, so that the gradients come near to ``wanted``: windows that have no
+    element in common choose at once, each what fits best beside the others' choice, until none changes."""
+    one = np.eye(legal.shape[1])
+    share: Array = one[start]
+    for _ in range(_SWEEPS):
+        before = share.copy()
+        for number in range(4):
+            mine = apart == number
+            made = np.bincount(places.ravel(), (share * weight[:, None]).ravel(), minlength=wanted.size)
+            left = (wanted - made)[places[mine]] + share[mine] * weight[mine, None]
+            share[mine] = one[np.where(legal[mine], left * weight[mine, None], -np.inf).argmax(1)]
+        if (share == before).all():
+            break
+    return share
 
 
 def _shares(wanted: Array, legal: Array, places: Array, weight: Array, blocked: Array) -> Array:
