@@ -76,8 +76,8 @@ def test_onnx_runtime_agrees_at_every_level(level: str) -> None:
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 @pytest.mark.parametrize("model", ["small_preact", "small_basic"])
 def test_a_run_in_float32_that_is_dumped_in_low_precision_agrees(model: str, precision: str) -> None:
-    """Gradients too that are near the smallest normal number of float16, whose rounding is not in proportion, and behind
-    a max pooling whose largest elements the rounding made equal."""
+    """Gradients too that are near the smallest normal number of float16, whose rounding is not in proportion, and
+    behind a max pooling whose largest elements the rounding made equal."""
     trace, case = healthy(model, "train", "torch"), case_of(model, "train")
     dumped = changed(trace, lambda key, array: round_to(array, precision))
     verdict = own_check(dumped, case, precision, execution_order(trace), lambda key: trace[key].shape, "a dump")
