@@ -17,7 +17,17 @@ from collections.abc import Iterator
 import pytest
 from support.backends import BACKENDS, ON_GPU, on
 
-from lucid.backends import use_backend
+import lucid
+from lucid.backends import backend_for, use_backend
+
+USUAL = backend_for("cpu").name, lucid.get_default_device(), lucid.is_grad_enabled(), lucid.get_num_threads()
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was() -> None:
+    """What a test or an example sets for the whole process it has to put back: another test would run with it."""
+    found = backend_for("cpu").name, lucid.get_default_device(), lucid.is_grad_enabled(), lucid.get_num_threads()
+    assert found == USUAL, f"something that ran before left {found} where {USUAL} was"
 
 
 @pytest.fixture(params=BACKENDS)
