@@ -132,6 +132,7 @@ def test_the_oracle_agrees_with_an_export_of_default_weights(capsys, monkeypatch
     pytest.importorskip("onnxruntime")
     pytest.importorskip("torch")
     from oracle.architecture import NARROW
+    from oracle.errors import UsageError
     from oracle.subjects.lucid_engine import _architecture_model
     from oracle.verdict import check
 
@@ -141,7 +142,8 @@ def test_the_oracle_agrees_with_an_export_of_default_weights(capsys, monkeypatch
     verdict = check(name, [f"onnxruntime:file={tmp_path / name}.onnx"], mode="eval")
     assert verdict.agrees, verdict.cases[0].subjects[0].sentence()
     assert run(capsys, "--onnx", name, "--image-size", "72", "--random")[0] == 0
-    assert not check(name, [f"onnxruntime:file={tmp_path / name}.onnx"], mode="eval").agrees
+    with pytest.raises(UsageError, match="these are other weights: 38 of 38 parameters differ"):
+        check(name, [f"onnxruntime:file={tmp_path / name}.onnx"], mode="eval")
 
 
 def test_the_seed_decides_the_bytes(capsys, tmp_path):

@@ -478,30 +478,23 @@ def _first_gradient(site: Site) -> Injection:
 
 
 @fault(
-    "wrong tie of a max pool",
+    "wrong winner of a max pool",
     "gradient",
-    "Of equal values the last takes the gradient, not the first.",
+    "The gradient goes to the least element of each window, not to the largest.",
     "max pool",
     **BACK,
 )
-def _tie(site: Site) -> Injection:
+def _loser(site: Site) -> Injection:
     def gradient(c: Context) -> Array:
-        turned = np.ascontiguousarray(c.x[..., ::-1, ::-1])
-        return _scattered(turned, c, np.ascontiguousarray(c.dy[..., ::-1, ::-1]))
+        padded = np.pad(c.x, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=np.inf)
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))[:, :, ::2, ::2]
+        least = windows.reshape(*windows.shape[:4], 9).argmin(-1)
+        out = np.zeros(padded.shape, np.float32)
+        n, ch, i, j = np.indices(least.shape)
+        np.add.at(out, (n, ch, 2 * i + least // 3, 2 * j + least % 3), c.dy)
+        return np.ascontiguousarray(out[..., 1:-1, 1:-1])
 
     return Injection(input_gradient=gradient)
-
-
-def _scattered(turned: Array, c: Context, dy: Array) -> Array:
-    """The gradient that goes to the last of each window's equal values."""
-    padded = np.pad(c.x, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))[:, :, ::2, ::2]
-    flat = windows.reshape(*windows.shape[:4], 9)[..., ::-1]
-    last = 8 - flat.argmax(-1)
-    out = np.zeros(padded.shape, np.float32)
-    n, ch, i, j = np.indices(last.shape)
-    np.add.at(out, (n, ch, 2 * i + last // 3, 2 * j + last % 3), c.dy)
-    return np.ascontiguousarray(out[..., 1:-1, 1:-1])
 
 
 @fault(

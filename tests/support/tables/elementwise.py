@@ -199,7 +199,7 @@ def power_of() -> list[Row]:
 
     rows = [
         Row(
-            f"power-{shape_name(a)}-{shape_name(b)}",
+            f"power_of-{shape_name(a)}-{shape_name(b)}",
             lucid.power,
             lucid.power,
             theirs,
