@@ -22,7 +22,7 @@ def shapes_of(case: Case) -> dict[Key, Shape]:
         >>> from oracle.case import standard_case
         >>> shapes = shapes_of(standard_case(find_architecture("resnet_18"), "train"))
         >>> shapes["activation", "stem.0"], shapes["parameter_gradient", "layer2.0.conv1.weight"]
-        ((2, 64, 32, 32), (128, 64, 3, 3))
+        ((3, 64, 36, 36), (128, 64, 3, 3))
     """
     architecture = case.architecture
     outputs: dict[str, Shape] = {IMAGE: (case.batch, architecture.in_channels, case.size, case.size)}

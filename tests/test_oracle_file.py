@@ -135,7 +135,7 @@ def broken_files(folder: Path) -> dict[str, Path]:
         "empty.safetensors": "neither a sound safetensors",
         "short.npz": "not a sound .npz",
         "damaged.npz": "not a sound .npz",
-        "model.pt": "can run code",
+        "model.pt": "reading one would run what is in it",
         "objects.npz": "Object arrays cannot be loaded",
         "text.npz": "not a sound .npz",
         "twice.npz": "activation/fc is there twice",
