@@ -65,7 +65,7 @@ def test_lucid_agrees(name: str, mode: str, precision: str, backend: str) -> Non
     kinds = {layer.kind for layer in verdict.layers}
     expected: set[Kind] = {"activation"}
     if mode == "train":
-        expected |= {"loss", "activation_gradient", "parameter_gradient"}
+        expected |= {"loss", "activation_gradient", "parameter_gradient", "statistic"}
     assert kinds == expected
 
 
