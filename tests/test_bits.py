@@ -21,7 +21,7 @@ import lucid
 from lucid.backends import get_backend
 from lucid.backends.base import Backend
 
-SHORT, LONG, CHUNK = 40, 2000, 200
+SHORT, LONG, CHUNK = 40, 440, 100
 
 
 def variants() -> list[tuple[str, str | None]]:
