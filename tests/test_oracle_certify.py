@@ -338,3 +338,14 @@ def test_the_status_of_a_run_that_could_not_finish_is_2_unless_a_digest_was_wron
     run.different = {keys[name]: None for name in different}
     run.changed = {keys[name]: 2 for name in changed}
     assert status_of([run]) == status
+
+
+@native
+def test_an_option_may_come_twice(tmp_path: Path) -> None:
+    """The second time adds to the first instead of taking its place unsaid."""
+    from oracle import cli
+
+    file = tmp_path / "certificate.json"
+    given = ["--model", "narrow_basic", "--mode", "eval", "--isa", "baseline", "--no-plan", "-o", str(file)]
+    assert cli.run(["certify", "-q", *given, "--threads", "1", "--threads", "2"]) == cli.AGREES
+    assert [each["threads"] for each in json.loads(file.read_text())["runs"]] == [1, 2]

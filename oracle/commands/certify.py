@@ -37,8 +37,15 @@ _NUMBERS = "N[,N]"
 @click.option("--mode", type=click.Choice(["eval", "train", "both"]), default="both", show_default=True)
 @click.option("--device", type=click.Choice(["cpu", "gpu"]), default="cpu", show_default=True)
 @click.option("--backend", metavar="NAME", help="A lucid backend. [default: native, or cuda with --device gpu]")
-@click.option("--isa", metavar="NAME[,NAME]", help="Instruction sets of native. [default: all that the processor has]")
-@click.option("--threads", metavar=_NUMBERS, help="Numbers of threads. [default: 1 and the number of processors]")
+@click.option(
+    "--isa",
+    multiple=True,
+    metavar="NAME[,NAME]",
+    help="Instruction sets of native. [default: all that the processor has]",
+)
+@click.option(
+    "--threads", multiple=True, metavar=_NUMBERS, help="Numbers of threads. [default: 1 and the number of processors]"
+)
 @click.option("--plan/--no-plan", default=True, show_default=True, help="Whether to run inference plans too.")
 @click.option("--repeat", type=click.IntRange(min=1), default=1, show_default=True, metavar="N", help="Rounds.")
 @click.option("--directory", type=click.Path(path_type=Path), metavar="DIR", help="Where the goldens are.")
@@ -57,8 +64,8 @@ def command(
     mode: Literal["eval", "train", "both"],
     device: str,
     backend: str | None,
-    isa: str | None,
-    threads: str | None,
+    isa: tuple[str, ...],
+    threads: tuple[str, ...],
     plan: bool,
     repeat: int,
     directory: Path | None,
@@ -86,7 +93,7 @@ def command(
             click.echo(visible(line))
         return DONE
     backend = backend or ("cuda" if device == "gpu" else "native")
-    chosen = configurations(backend, _split(isa), _numbers(threads), plan=plan)
+    chosen = configurations(backend, _split(",".join(isa) or None), _numbers(",".join(threads) or None), plan=plan)
     goldens = [Golden.load(each, directory) for each in _select(names, models, mode)]
     name = name or slug(_device_name(backend))
     path = output or home / HARDWARE / f"{name}.json"
