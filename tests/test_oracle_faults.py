@@ -414,6 +414,7 @@ def test_a_missed_fault_fails_the_command(capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.slow
+@pytest.mark.record
 def test_whole_matrix() -> None:
     """At least 99 % of what changes any bit is caught, at least 95 % named at the right layer."""
     matrix = run_matrix(matrix_cases())
@@ -423,6 +424,7 @@ def test_whole_matrix() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.record
 def test_every_fifth_fault_in_resnet_50() -> None:
     case = standard_case(find_architecture("resnet_50"), "train")
     matrix = run_matrix(
