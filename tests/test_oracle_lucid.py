@@ -131,7 +131,8 @@ def submodule(model: Any, path: str) -> Any:
 
 def one_weight(model: Any) -> None:
     weight = submodule(model, "layer2.1.conv2").weight.data
-    weight[np.unravel_index(np.abs(weight[:, 1]).argmax(), weight[:, 1].shape)[0], 1] *= 1.01
+    out, channel = np.unravel_index(np.abs(weight).argmax(), weight.shape)[:2]
+    weight[out, channel] *= 1.01
 
 
 def another_eps(model: Any) -> None:

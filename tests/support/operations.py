@@ -7,6 +7,7 @@ and a seed that stands in the test's id, so a failure is repeated by its id alon
 from __future__ import annotations
 
 import functools
+import math
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -34,8 +35,8 @@ SUM_ULPS = 32
 round as often as there are terms, though mostly in both directions."""
 FEW = 8
 LEAST_SUM = 0.5
-"""Among fewer than ``FEW`` elements all may happen to cancel. Then errors are measured against no less than this: the
-inputs, and so the terms, are of order 1."""
+"""Among fewer than ``FEW`` elements all may happen to cancel. Then errors are measured against no less than this times
+the root of the number of terms: inputs, and so terms, are of order 1, and partial sums grow as that root does."""
 DIFFERENCE_TOLERANCE = 2e-7
 """For central differences in float64, relative to the largest slope: a step of 6e-6 leaves 4e-11 of truncation and
 ``eps / step`` = 4e-11 of rounding in each term; sums over a few hundred terms and steep functions take the rest."""
@@ -168,10 +169,10 @@ def _results(row: Row, y: Any, tensors: list[Any]) -> dict[str, Array | None]:
     return results
 
 
-def assert_near(name: str, got: Array | None, expected: Array | None, sums: bool) -> None:
+def assert_near(name: str, got: Array | None, expected: Array | None, sums: bool, elements: int) -> None:
     """Raise unless ``got`` is ``expected`` up to the tolerances above; NaN and infinity must be the same.
 
-    An input on which the result does not depend has no gradient in PyTorch and zeros, or none, in lucid.
+    ``elements`` are those of the largest array of the operation: each of n sums has ``elements / n`` terms. An input on which the result does not depend has no gradient in PyTorch and zeros, or none, in lucid.
     """
     if expected is None or got is None:
         assert all(x is None or not np.any(x) for x in (got, expected)), f"{name}: only one of the two is there"
@@ -182,7 +183,8 @@ def assert_near(name: str, got: Array | None, expected: Array | None, sums: bool
     size = np.abs(np.where(finite, expected, 0.0)).astype(np.float64)
     allowed = ELEMENT_ULPS * info.eps * size + 8 * info.smallest_subnormal
     if sums:
-        least = LEAST_SUM if size.size < FEW else 0.0
+        terms = max(1.0, elements / max(size.size, 1))
+        least = LEAST_SUM * math.sqrt(terms) if size.size < FEW else 0.0
         allowed = np.maximum(allowed, SUM_ULPS * info.eps * size.max(initial=least))
     with np.errstate(invalid="ignore"):
         same = (got == expected) | (np.isnan(got) & np.isnan(expected))
