@@ -147,6 +147,15 @@ def apply(function: Function, *inputs: Any) -> Tensor:
         TypeError: inputs of two float dtypes, or of one that lucid does not compute with.
         RuntimeError: inputs on two devices.
     """
+    if len(inputs) == 1 and _tracer is None and isinstance(inputs[0], Tensor):
+        tensor = inputs[0]
+        array = tensor._array
+        if _FLOAT32 <= array.dtype.num < _FLOAT16 and not (tensor._requires_grad and recording.enabled):
+            be = backend_for(tensor.device)  # the usual case, in a few steps
+            out = wrap(function.forward(be, array), tensor.device)
+            if function.view:
+                out._share_version(tensor, array, be.xp)
+            return out
     arrays: list[Any] = []
     device = dtype = None
     record = False
@@ -154,9 +163,10 @@ def apply(function: Function, *inputs: Any) -> Tensor:
         if tensor is None:
             arrays.append(None)
             continue
-        if not isinstance(tensor, Tensor):
+        try:
+            array = tensor._array
+        except AttributeError:
             return apply(function, *_as_tensors(inputs))
-        array = tensor._array
         arrays.append(array)
         if array.dtype is not dtype or tensor.device != device:
             if device is not None or not _FLOAT32 <= array.dtype.num < _FLOAT16:
