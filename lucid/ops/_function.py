@@ -6,20 +6,19 @@ knows a device. Its instance is made for one call and becomes the node of the gr
 
 from __future__ import annotations
 
-import itertools
 import operator
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from lucid.autograd import _mode
 from lucid.backends import Backend, backend_for
-from lucid.tensor import BORROWED, VERSION, Tensor, as_tensor, check_devices, wrap
+from lucid.core.grad_mode import recording
+from lucid.core.node import GradNode, creation
+from lucid.core.tensor import BORROWED, VERSION, Tensor, as_tensor, check_devices, wrap
 
 __all__ = ["Function", "Tracer", "apply", "set_tracer"]
 
-_creation = itertools.count(1)
 EVERY_INPUT = range(1 << 30)
 _FLOAT16 = 23  # NumPy's type number; float32 and float64 and all integers are below
 _FLOAT32 = 11  # likewise; all integers are below
@@ -58,12 +57,14 @@ def traced_update(tensor: Tensor, result: Tensor) -> bool:
     return _tracer is not None and _tracer.update(tensor, result)
 
 
-class Function:
+class Function(GradNode):
     """One call of one operation.
 
     A subclass has ``forward(be, *arrays) -> array`` and ``backward(be, dy) -> tuple`` with one array or None for each
     input. ``forward`` leaves in ``self.saved`` what ``backward`` needs; it may look at ``self.needs``, which says for
-    each input whether its gradient is wanted, or is None when no gradient can be asked for.
+    each input whether its gradient is wanted, or is None when no gradient can be asked for. Where ``accumulates`` is
+    set, ``backward`` takes a third argument: what has arrived at the first input from elsewhere, or None. It returns
+    the sum.
 
     Saving is guarding: whatever arrays an instance holds after ``forward``, in ``saved`` or in another attribute, are
     looked through when the call is recorded. One that shares memory with an input or with the result is copied or
@@ -83,30 +84,19 @@ class Function:
     """The inputs that need not have the dtype of the others: a condition, classes."""
     view: ClassVar[bool] = False
     """Whether the result may share memory with the first input."""
-    lent: range | tuple[int, ...] = ()
-    """The inputs whose gradient may be ``dy`` itself, a view of it, or an array that ``backward`` returns twice."""
-    adds: ClassVar[bool] = False
-    """Whether ``backward`` takes a third argument: what is there already of its first input's gradient, or None.
-
-    It returns the sum."""
-
     forward: Callable[..., Any]
     backward: Callable[..., Any]
 
     needs: tuple[bool, ...] | None = None
     saved: tuple[Any, ...] | None = None
-    edges: tuple[Function | Tensor | None, ...] | None = None
-    seq: int = 0
-    device: str = "cpu"
-    hooks: dict[int, Any] | None = None
-    keeper: Any = None
+    edges: tuple[GradNode | None, ...] | None = None
     versions: list[tuple[list[Any], int]] | None = None
 
     def attrs(self) -> dict[str, Any]:
         """The attributes named in ``params``, for the tracer."""
         return {name: getattr(self, name) for name in self.params}
 
-    def run_backward(self, be: Backend, dy: Any, there: Any) -> tuple[Any, ...]:
+    def run_backward(self, be: Backend, dy: Any, accumulate_into: Any) -> tuple[Any, ...]:
         """``backward``, after checking that what was saved is still there and unchanged."""
         if self.edges is None:
             raise RuntimeError(
@@ -119,7 +109,7 @@ class Function:
                     raise RuntimeError(
                         f"a tensor that the backward pass of {self.name} needs was changed in place after it was used"
                     )
-        return self.backward(be, dy, there) if self.adds else self.backward(be, dy)
+        return self.backward(be, dy, accumulate_into) if self.accumulates else self.backward(be, dy)
 
     def release(self) -> None:
         """Drop what was saved and the links to earlier nodes; the node cannot run backward again."""
@@ -154,7 +144,7 @@ def apply(function: Function, *inputs: Any) -> Tensor:
         be = backend_for(device)  # type: ignore[arg-type]
     else:
         be, arrays = _tracer.backend(device), _tracer.arrays(arrays)  # type: ignore[arg-type]
-    if record and _mode.enabled and function.differentiable:
+    if record and recording.enabled and function.differentiable:
         if function.__dict__:
             _own_arguments(function, be)
         function.needs = (True,) if len(inputs) == 1 else tuple([t is not None and t._requires_grad for t in inputs])
@@ -177,10 +167,10 @@ def _record(function: Function, inputs: tuple[Any, ...], out: Tensor) -> None:
     if out.device != "cpu":
         function.device = out.device
     if len(inputs) == 1:
-        function.edges = (inputs[0]._node or inputs[0],)
+        function.edges = (inputs[0]._node or inputs[0]._edge(),)
     else:
-        function.edges = tuple([(t._node or t) if t is not None and t._requires_grad else None for t in inputs])
-    function.seq = next(_creation)
+        function.edges = tuple([(t._node or t._edge()) if t is not None and t._requires_grad else None for t in inputs])
+    function.seq = next(creation)
 
 
 # What an attribute may be without holding an array.
