@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from lucid.backends.shapes import Hollow
+from lucid.core.tensor import Tensor
 from lucid.graph._graph import BATCH, Graph, Node, Value
 from lucid.nn import Module
 from lucid.nn._dry_run import dry_run, hollow_like
 from lucid.ops._function import Function
-from lucid.tensor import Tensor
 
 __all__ = ["trace"]
 

@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lucid import get_default_device, get_default_dtype, nn
+from lucid import nn
 from lucid.backends.shapes import hollow
+from lucid.core.device import get_default_device
+from lucid.core.dtypes import get_default_dtype
+from lucid.core.tensor import Tensor, wrap
 from lucid.nn._dry_run import dry_run
 from lucid.ops._function import Function
-from lucid.tensor import Tensor, wrap
 
 __all__ = ["Summary", "SummaryRow", "summarize"]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import importlib
+from typing import Any
 
 from lucid.nn import functional, init
 from lucid.nn.activation import Dropout, ReLU, SEModule, Sigmoid
@@ -14,9 +15,6 @@ from lucid.nn.module import Module
 from lucid.nn.norm import BatchNorm2d
 from lucid.nn.parameter import Buffer, Parameter
 from lucid.nn.pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
-
-if TYPE_CHECKING:
-    from lucid.models import ResNet
 
 __all__ = [
     "AdaptiveAvgPool2d",
@@ -46,10 +44,11 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """``lucid.nn.ResNet`` is the model of ``lucid.models``, which stands above this package: loaded when asked for."""
-    if name == "ResNet":
-        from lucid.models import ResNet
+ABOVE: dict[str, str] = {}
+"""Names of this package whose homes stand above it, and these homes: ``lucid`` enters them. Loaded when asked for."""
 
-        return ResNet
+
+def __getattr__(name: str) -> Any:
+    if name in ABOVE:
+        return getattr(importlib.import_module(ABOVE[name]), name)
     raise AttributeError(f"module 'lucid.nn' has no attribute {name!r}")

@@ -9,12 +9,12 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from lucid.autograd import no_grad
 from lucid.backends import Backend, backend_for
 from lucid.backends.shapes import Hollow, ShapeBackend, hollow
+from lucid.core.grad_mode import no_grad
+from lucid.core.tensor import Tensor, wrap
 from lucid.nn.module import Module
 from lucid.ops._function import Function, set_tracer
-from lucid.tensor import Tensor, wrap
 
 _lock = threading.RLock()  # there is one tracer at a time
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lucid import random
+from lucid.core.tensor import Tensor
 from lucid.ops import (
     adaptive_avg_pool2d,
     avg_pool2d,
@@ -20,7 +21,6 @@ from lucid.ops import (
     sigmoid,
     softmax,
 )
-from lucid.tensor import Tensor
 
 __all__ = [
     "adaptive_avg_pool2d",

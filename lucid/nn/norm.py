@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from lucid.dtypes import get_default_dtype, int64
+from lucid.core.dtypes import get_default_dtype, int64
+from lucid.core.tensor import Tensor
 from lucid.nn.module import Module
 from lucid.nn.parameter import Parameter
 from lucid.ops import batch_norm
 from lucid.ops.creation import ones, zeros
 from lucid.ops.fused import norm_act
-from lucid.tensor import Tensor
 
 __all__ = ["BatchNorm2d"]
 

@@ -13,7 +13,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-import lucid
+from lucid._version import __version__
+from lucid.core import ARITHMETIC_VERSION
 from lucid.graph import Graph, Node
 
 __all__ = ["DEFAULT_OPSET", "NEWEST_OPSET", "OLDEST_OPSET", "to_onnx"]
@@ -78,14 +79,14 @@ def to_onnx(
         opset_imports=versions,
         ir_version=helper.find_min_ir_version_for(versions),
         producer_name="lucid",
-        producer_version=lucid.__version__,
+        producer_version=__version__,
     )
     helper.set_model_props(model, {**_versions(), **(metadata or {})})
     return model
 
 
 def _versions() -> dict[str, str]:
-    return {"lucid.version": lucid.__version__, "lucid.arithmetic": str(lucid.ARITHMETIC_VERSION)}
+    return {"lucid.version": __version__, "lucid.arithmetic": str(ARITHMETIC_VERSION)}
 
 
 def _extra_outputs(graph: Graph, also: Literal["all"] | Sequence[str]) -> list[str]:

@@ -7,7 +7,7 @@ The public functions are re-exported here; those that belong to neural networks 
 
 from __future__ import annotations
 
-from lucid.ops._function import traced_update
+from lucid.ops import methods  # (attaches the operations to tensors)
 from lucid.ops.comparison import *
 from lucid.ops.convolution import conv2d
 from lucid.ops.creation import *

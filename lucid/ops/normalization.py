@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from lucid.backends import Backend, backend_for
-from lucid.dtypes import float64
+from lucid.core.dtypes import float64
+from lucid.core.tensor import Tensor
 from lucid.ops._function import Function, apply
 from lucid.ops._window import require_image
-from lucid.tensor import Tensor
 
 __all__ = ["batch_norm"]
 

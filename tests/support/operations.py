@@ -172,7 +172,8 @@ def _results(row: Row, y: Any, tensors: list[Any]) -> dict[str, Array | None]:
 def assert_near(name: str, got: Array | None, expected: Array | None, sums: bool, elements: int) -> None:
     """Raise unless ``got`` is ``expected`` up to the tolerances above; NaN and infinity must be the same.
 
-    ``elements`` are those of the largest array of the operation: each of n sums has ``elements / n`` terms. An input on which the result does not depend has no gradient in PyTorch and zeros, or none, in lucid.
+    ``elements`` are those of the largest array of the operation: each of n sums has ``elements / n`` terms. An input on
+    which the result does not depend has no gradient in PyTorch and zeros, or none, in lucid.
     """
     if expected is None or got is None:
         assert all(x is None or not np.any(x) for x in (got, expected)), f"{name}: only one of the two is there"
