@@ -87,7 +87,7 @@ def test_a_structure_is_its_fields(native: Any) -> None:
     with pytest.raises(TypeError, match="avg_pool: n is missing"):
         native.avg_pool(x=x, y=y)
     sgd = native.Sgd(lr=1, momentum=0, dampening=0, weight_decay=0, nesterov=False, maximize=False, first=True)
-    with pytest.raises(TypeError, match="avg_pool: pool: got .*; must be a const Pool&"):
+    with pytest.raises(TypeError, match=r"avg_pool: pool: got .*; must be a const Pool&"):
         native.avg_pool(pool=sgd, x=x, y=y)
 
 
@@ -108,9 +108,9 @@ def test_the_order_of_cuda_arguments_is_the_sources() -> None:
     assert arguments[1] == 3
     assert arguments[2] is x
     assert arguments[3] is y
-    with pytest.raises(TypeError, match="elementwise.cu: kernel 'unary': 'x' is missing"):
+    with pytest.raises(TypeError, match=r"elementwise.cu: kernel 'unary': 'x' is missing"):
         _cuda_source.in_order("unary", {"y": y, "n": 3, "op": "sigmoid"})
-    with pytest.raises(TypeError, match="elementwise.cu: kernel 'unary' has no parameter z"):
+    with pytest.raises(TypeError, match=r"elementwise.cu: kernel 'unary' has no parameter z"):
         _cuda_source.in_order("unary", {"y": y, "n": 3, "op": "sigmoid", "x": x, "z": x})
     with pytest.raises(TypeError, match="'sigmoidal' is missing"):
         _cuda_source.in_order("unary", {"y": y, "n": 3, "op": "sigmoidal", "x": x})
