@@ -17,7 +17,7 @@ from lucid.core.grad_mode import recording
 from lucid.core.node import GradNode, creation
 from lucid.core.tensor import BORROWED, VERSION, Tensor, as_tensor, check_devices, wrap
 
-__all__ = ["Function", "Tracer", "apply", "set_tracer"]
+__all__ = ["Composition", "Function", "Tracer", "apply", "compose", "set_tracer"]
 
 EVERY_INPUT = range(1 << 30)
 _FLOAT16 = 23  # NumPy's type number; float32 and float64 and all integers are below
@@ -33,6 +33,8 @@ class Tracer(Protocol):
     def arrays(self, arrays: list[Any]) -> list[Any]: ...
 
     def record(self, function: Function, inputs: tuple[Tensor | None, ...], output: Tensor) -> None: ...
+
+    def compose(self, whole: Composition, inputs: tuple[Tensor | None, ...], run: Callable[[], Tensor]) -> Tensor: ...
 
     def update(self, tensor: Tensor, result: Tensor) -> bool: ...
 
@@ -114,6 +116,28 @@ class Function(GradNode):
     def release(self) -> None:
         """Drop what was saved and the links to earlier nodes; the node cannot run backward again."""
         self.saved = self.edges = self.versions = None
+
+
+class Composition:
+    """What a tracer sees of an operation that is composed of others: its name, and the attributes of the call."""
+
+    def __init__(self, name: str, attrs: dict[str, Any]) -> None:
+        self.name = name
+        self._attrs = attrs
+
+    def attrs(self) -> dict[str, Any]:
+        """As a ``Function``'s."""
+        return self._attrs
+
+
+def compose(name: str, body: Callable[..., Tensor], *inputs: Tensor | None, **attrs: Any) -> Tensor:
+    """``body(*inputs, **attrs)``, which makes a tensor by other operations, and so has their gradient.
+
+    In a graph it is one operation of that name, which knows of what it consists.
+    """
+    if _tracer is None:
+        return body(*inputs, **attrs)
+    return _tracer.compose(Composition(name, attrs), inputs, lambda: body(*inputs, **attrs))
 
 
 def apply(function: Function, *inputs: Any) -> Tensor:
