@@ -31,7 +31,7 @@ from oracle.architecture import ARCHITECTURES, NARROW, SMALL, Architecture, find
 from oracle.case import SEEDED, Case, Mode, standard_shape
 from oracle.compare import SubjectVerdict
 from oracle.faults.bench import Bench
-from oracle.files import write_whole
+from oracle.files import record_lines, write_whole
 from oracle.subjects import Subject, find_subject
 from oracle.subjects.lucid_engine import make_model
 from oracle.verdict import versions
@@ -160,7 +160,7 @@ def record(tally: Tally, seconds: float) -> dict[str, Any]:
 def write(path: Path | None, tally: Tally, start: float) -> None:
     """Write the record as it is by now."""
     if path is not None:
-        write_whole(path, (json.dumps(record(tally, time.perf_counter() - start), indent=1) + "\n").encode())
+        write_whole(path, record_lines(record(tally, time.perf_counter() - start)))
 
 
 def main() -> int:

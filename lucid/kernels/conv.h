@@ -259,7 +259,7 @@ struct ThinSource {
 
 // Weights for `conv` with `packed`: the panels of each group, one group after the other.
 template <class T>
-static int64_t packed_weight_size(const Conv& s) {
+static int64_t packed_weight_size(const Conv& s, const T* = nullptr) {
     return s.groups * packed_size<T>(s.kh * s.kw * (s.c / s.groups), s.o / s.groups);
 }
 
@@ -373,9 +373,9 @@ static void pack_class(const Conv& s, const T* weight, int64_t group, const Axis
 }
 
 template <class T>
-static void conv_input_grad(const Conv& s, const T* dy, const T* weight, const T* there, T* dx) {
+static void conv_input_grad(const Conv& s, const T* dy, const T* weight, const T* accumulate_into, T* dx) {
     Epilogue<T> e;
-    e.residual = there;
+    e.residual = accumulate_into;
     e.output = dx;
     const int64_t og = s.o / s.groups, cg = s.c / s.groups;
     const Packed<T> panels(packed_size<T>(s.kh * s.kw * og, cg));

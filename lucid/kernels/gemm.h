@@ -527,7 +527,7 @@ static void contract(const Operand<T>& p, const Source& source) {
             const bool end_of_sum = segment == segments - 1;
             if (block)
                 pack_rows(length, p.n, p.b + k0 * p.ldb, p.ldb, packed_from, end_panel, block, SEGMENT * NR);
-            const Epilogue<T>* epilogue = end_of_sum && !beside && p.epilogue.any() ? &p.epilogue : nullptr;
+            const Epilogue<T>* epilogue = end_of_sum && !beside && follows(p.epilogue) ? &p.epilogue : nullptr;
             for (int64_t tile = first_tile; tile < end_tile; ++tile) {
                 const Piece piece = next;
                 if (tile + 1 < end_tile)

@@ -15,7 +15,7 @@ import numpy as np
 from lucid.backends import Backend, backend_for
 from lucid.core.grad_mode import recording
 from lucid.core.node import GradNode, creation
-from lucid.core.tensor import BORROWED, Tensor, as_tensor, check_devices, wrap
+from lucid.core.tensor import BORROWED, VERSION, Tensor, as_tensor, check_devices, wrap
 
 __all__ = ["Composition", "Function", "Tracer", "apply", "compose", "set_tracer"]
 
@@ -231,54 +231,75 @@ def _owned(value: Any, array_type: Any) -> Any:
 
 def _guard(function: Function, xp: Any, inputs: tuple[Any, ...], arrays: list[Any], out: Tensor) -> None:
     """Copy or watch every array that ``function`` holds and that somebody else can change."""
-    versions: list[tuple[list[Any], int]] = []
-    for name, value in function.__dict__.items():
-        kind = type(value)
-        if kind in _ATOMS:
+    versions = []
+    owners: set[int] | None = None
+    held = [value for value in function.__dict__.values() if type(value) not in _ATOMS]
+    for value in held:  # the usual case, in a few steps: operands that are watched, and arrays of its own
+        if type(value) is tuple:
+            if not _ATOMS.issuperset(map(type, value)):
+                held.extend([part for part in value if type(part) not in _ATOMS])
             continue
-        if kind is tuple:
-            if name == "needs" or _ATOMS.issuperset(map(type, value)):
-                continue
-            for part in value:  # the usual case, in a few steps: an operand or the result itself, watched
-                if type(part) in _ATOMS:
-                    continue
-                if part is out._array:
-                    tensor = out
-                elif part is arrays[0]:
-                    tensor = inputs[0]
-                elif part is arrays[-1]:
-                    tensor = inputs[-1]
-                elif type(part) is tuple and _ATOMS.issuperset(map(type, part)):
-                    continue
-                else:
-                    break
-                cell = tensor._version or tensor._version_cell()
-                if part.dtype.kind != "f" or cell[BORROWED]:
-                    break
-                versions.append((cell, cell[0]))
-            else:
-                continue
-        kept = _Guard(xp, inputs, arrays, out, versions).look(value)
-        if kept is not value:
-            function.__dict__[name] = kept  # a name that is there already: the walk over the names goes on
-    if versions:
-        function.versions = versions
+        if value is out._array:
+            tensor = out
+        else:
+            tensor = None
+            for array, operand in zip(arrays, inputs, strict=True):
+                if array is value:
+                    tensor = operand
+        if tensor is not None:
+            cell = tensor._version or tensor._version_cell()
+            if cell[BORROWED] or value.dtype.kind != "f":
+                break
+            versions.append((cell, cell[VERSION]))
+            continue
+        if not isinstance(value, xp.ndarray):
+            break
+        if owners is None:
+            owners = {id(_owner(array, xp.ndarray)) for array in (*arrays, out._array) if array is not None}
+        if id(_owner(value, xp.ndarray)) in owners:
+            break
+    else:
+        if versions:
+            function.versions = versions
+        return
+    guard = _Guard(xp, inputs, arrays, out)
+    for name, value in function.__dict__.items():
+        if type(value) not in _ATOMS:
+            function.__dict__[name] = guard.look(value)  # a name that is there already: the walk goes on
+    if guard.versions:
+        function.versions = guard.versions
+
+
+def _owner(array: Any, array_type: Any) -> Any:
+    """Whose memory ``array`` lies in: the array, or the object from outside, that views of it lead back to."""
+    base = array.base
+    while base is not None:
+        if not isinstance(base, array_type):
+            return base
+        array, base = base, base.base
+    return array
 
 
 class _Guard:
     """Looks through what an operation saved.
 
-    An array that shares memory with no operand is the operation's own. Of the others, integers and booleans (indices,
-    classes, masks: small beside the floats) and arrays whose memory came from outside lucid are copied, so the gradient
-    is right whatever becomes of them; the rest are watched by their version, and a change in place is an error.
+    An array whose memory has another owner than every operand's is the operation's own. Of the others, integers and
+    booleans (indices, classes, masks: small beside the floats) and arrays whose memory came from outside lucid are
+    copied, so the gradient is right whatever becomes of them; the rest are watched by their version, and a change in
+    place is an error.
     """
 
-    __slots__ = ("operands", "versions", "xp")
+    __slots__ = ("array_type", "operands", "versions", "xp")
 
-    def __init__(self, xp: Any, inputs: Any, arrays: list[Any], out: Tensor, versions: list[Any]) -> None:
+    def __init__(self, xp: Any, inputs: Any, arrays: list[Any], out: Tensor) -> None:
         self.xp = xp
-        self.operands = [(out._array, out), *zip(arrays, inputs, strict=True)]
-        self.versions = versions
+        self.array_type = xp.ndarray
+        self.operands = [
+            (array, _owner(array, xp.ndarray), tensor)
+            for array, tensor in [(out._array, out), *zip(arrays, inputs, strict=True)]
+            if array is not None
+        ]
+        self.versions: list[tuple[list[Any], int]] = []
 
     def look(self, value: Any) -> Any:
         """``value``, or what to keep instead of it."""
@@ -288,15 +309,17 @@ class _Guard:
             return value if same else tuple(parts) if isinstance(value, tuple) else parts
         if isinstance(value, dict):
             return {key: self.look(part) for key, part in value.items()}
-        if isinstance(value, self.xp.ndarray):
+        if isinstance(value, self.array_type):
             return self.kept(value)
         if isinstance(value, Tensor):
             return wrap(self.kept(value._array), value.device)
         return value
 
     def kept(self, array: Any) -> Any:
-        for other, tensor in self.operands:
-            if other is array or (other is not None and self.xp.may_share_memory(other, array)):
+        owner = _owner(array, self.array_type)
+        for other, other_owner, tensor in self.operands:
+            # Looking where both begin and end is slow, on a GPU above all: only those of one owner are compared.
+            if other is array or (other_owner is owner and self.xp.may_share_memory(other, array)):
                 cell = tensor._version_cell()
                 if array.dtype.kind != "f" or cell[BORROWED]:
                     return array.copy("K")
