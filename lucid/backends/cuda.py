@@ -44,17 +44,6 @@ from lucid.backends._cuda_run import (
 )
 from lucid.backends.base import Array, FusedBackend, Pair, dense_order, index_dtype
 
-_UNARY = {
-    name: np.int32(code)
-    for code, name in enumerate(("neg", "abs", "sqrt", "square", "reciprocal", "exp", "log", "sigmoid", "relu", "sign"))
-}
-_BINARY = {
-    name: np.int32(code) for code, name in enumerate(("add", "sub", "mul", "div", "maximum", "minimum", "relu_grad"))
-}
-_COMPARISON = {
-    name: np.int32(code)
-    for code, name in enumerate(("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"))
-}
 _REDUCTION = {name: np.int32(code) for code, name in enumerate(("none", "sum", "mean"))}
 
 THREADS = 256  # of a block, where a kernel does not say otherwise
@@ -173,7 +162,7 @@ class CudaBackend(FusedBackend):
         a, b = self._broadcast(a, b)
         y = self.xp.empty_like(a, np.bool_)
         if y.size:
-            self._run("elementwise.cu", "compare", a.dtype, self._blocks(y.size), _COMPARISON[op], y.size, a, b, y)
+            self._run("elementwise.cu", op, a.dtype, self._blocks(y.size), y.size, a, b, y)
         return y
 
     def sign(self, x: Array) -> Array:
@@ -202,7 +191,7 @@ class CudaBackend(FusedBackend):
         return y
 
     def _unary_to(self, op: str, x: Array, y: Array) -> None:
-        self._for_each("elementwise.cu", "unary", y, _UNARY[op], y.size, x, y)
+        self._for_each("elementwise.cu", f"unary_{op}", y, y.size, x, y)
 
     def binary(self, op: str, a: Array, b: Array) -> Array:
         a, b = self._broadcast(a, b)
@@ -223,7 +212,7 @@ class CudaBackend(FusedBackend):
         return self._like(a, like), self._like(b, like)
 
     def _binary_to(self, op: str, a: Array, b: Array, y: Array) -> None:
-        self._for_each("elementwise.cu", "binary", y, _BINARY[op], y.size, a, b, y)
+        self._for_each("elementwise.cu", f"binary_{op}", y, y.size, a, b, y)
 
     def power(self, x: Array, exponent: float) -> Array:
         if exponent == 0.5:

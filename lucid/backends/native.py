@@ -23,11 +23,8 @@ try:
 except ImportError as error:
     raise ImportError(f"its compiled extension did not load ({error})") from error
 
-_UNARY = {
-    name: code
-    for code, name in enumerate(("neg", "abs", "sqrt", "square", "reciprocal", "exp", "log", "sigmoid", "relu"))
-}
-_BINARY = {name: code for code, name in enumerate(("add", "sub", "mul", "div", "maximum", "minimum", "relu_grad"))}
+_UNARY: dict[str, int] = _native.UNARY
+_BINARY: dict[str, int] = _native.BINARY
 _REDUCE = {name: code for code, name in enumerate(("sum", "mean", "max", "min"))}
 _REDUCTION = {"none": 0, "sum": 1, "mean": 2}
 # One correctly rounded operation: NumPy's is the same, and walks broadcast operands without copying them.
@@ -260,15 +257,15 @@ class NativeBackend(FusedBackend):
     # -- elementwise -------------------------------------------------------------------------------------------------
 
     def unary(self, op: str, x: Array) -> Array:
-        if dense_order(x) is None:
+        if not x.flags.forc and dense_order(x) is None:
             x = np.ascontiguousarray(x)
-        y = _empty_like(x)
+        y = np.empty_like(x) if x.size < _LARGE else _empty_like(x)
         _native.unary(_UNARY[op], x, y)
         return y
 
     def binary(self, op: str, a: Array, b: Array) -> Array:
-        if _same_layout(a, b) and dense_order(a) is not None:
-            y = _empty_like(a)
+        if _same_layout(a, b) and (a.flags.forc or dense_order(a) is not None):
+            y = np.empty_like(a) if a.size < _LARGE else _empty_like(a)
             _native.binary(_BINARY[op], a, b, y)
             return y
         if op in _NUMPY_BINARY:

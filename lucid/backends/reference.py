@@ -6,16 +6,18 @@ across segments, never inside a sum, and bounds its memory by working through th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import product
 from math import prod
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from lucid.backends import _functions as functions
+from lucid.backends import _random
 from lucid.backends._fma import chain, fma
 from lucid.backends.base import Array, Backend, Pair
+from lucid.kernels.elementwise import functions
+from lucid.kernels.elementwise.functions import FUNCTIONS
 
 RUN = 32  # §2: terms in a run
 SEGMENT = 256  # §2: terms in a segment
@@ -203,43 +205,25 @@ class ReferenceBackend(Backend):
 
     # -- elementwise: §5, §6 -------------------------------------------------------------------------------------------
 
-    _unary: ClassVar[dict[str, Callable[[Array], Array]]] = {
-        "neg": np.negative,
-        "abs": np.abs,
-        "sqrt": np.sqrt,
-        "square": lambda x: x * x,
-        "reciprocal": lambda x: 1 / x,
-        "relu": lambda x: np.where(x <= 0, x.dtype.type(0), x),
-        "exp": lambda x: functions.exp64(wide(x)).astype(x.dtype),
-        "log": lambda x: functions.log64(wide(x)).astype(x.dtype),
-        "sigmoid": lambda x: functions.sigmoid64(wide(x)).astype(x.dtype),
-    }
-    _binary: ClassVar[dict[str, Callable[[Array, Array], Array]]] = {
-        "add": np.add,
-        "sub": np.subtract,
-        "mul": np.multiply,
-        "div": np.divide,
-        "maximum": lambda a, b: np.where(np.isnan(a) | (a >= b), a, b),
-        "minimum": lambda a, b: np.where(np.isnan(a) | (a <= b), a, b),
-        "relu_grad": lambda dy, x: np.where(x <= 0, dy.dtype.type(0), dy),
-    }
-
     @quiet(all="ignore")
     def unary(self, op: str, x: Array) -> Array:
-        return np.asarray(self._unary[op](x))
+        return np.asarray(FUNCTIONS[op](np.atleast_1d(x)).reshape(x.shape))
 
     @quiet(all="ignore")
     def binary(self, op: str, a: Array, b: Array) -> Array:
-        return np.asarray(self._binary[op](a, b))
+        y = FUNCTIONS[op](np.atleast_1d(a), np.atleast_1d(b))
+        return np.asarray(y.reshape(np.broadcast_shapes(a.shape, b.shape)))
 
     @quiet(all="ignore")
     def power(self, x: Array, exponent: float) -> Array:
-        if abs(exponent) < 2**30 and float(exponent).is_integer():
-            return np.asarray(_integer_power(x, int(exponent)))
         if exponent == 0.5:
-            return np.asarray(np.sqrt(x))
-        y = functions.exp64(exponent * functions.log64(wide(x)))
-        return np.asarray(y.astype(x.dtype))
+            return self.unary("sqrt", x)
+        values = np.atleast_1d(x)
+        if abs(exponent) < 2**30 and float(exponent).is_integer():
+            y = functions.power_whole(values, int(exponent))
+        else:
+            y = functions.power_real(values, exponent)
+        return np.array(y.reshape(x.shape))  # x itself to the power 1
 
     # -- sums: §2, §4, §12 ---------------------------------------------------------------------------------------------
 
@@ -544,7 +528,7 @@ class ReferenceBackend(Backend):
     # -- random numbers: §11 -------------------------------------------------------------------------------------------
 
     def philox(self, seed: int, stream: int, block: int, words: int) -> Array:
-        return functions.philox4x32(seed, stream, block, -(-words // 4))[:words]
+        return _random.philox4x32(seed, stream, block, -(-words // 4))[:words]
 
     @quiet(all="ignore")
     def uniform(self, seed: int, stream: int, block: int, n: int, low: float, high: float, dtype: Any) -> Array:
@@ -552,7 +536,7 @@ class ReferenceBackend(Backend):
 
     @quiet(all="ignore")
     def normal(self, seed: int, stream: int, block: int, n: int, mean: float, std: float, dtype: Any) -> Array:
-        return (mean + std * functions.normal64(self._fractions(seed, stream, block, n, dtype))).astype(dtype)
+        return (mean + std * _random.normal64(self._fractions(seed, stream, block, n, dtype))).astype(dtype)
 
     def _fractions(self, seed: int, stream: int, block: int, n: int, dtype: Any) -> Array:
         """The law's ``u``, in float64, strictly between 0 and 1."""
@@ -560,21 +544,6 @@ class ReferenceBackend(Backend):
             return (wide(self.philox(seed, stream, block, n)) + 0.5) * 2.0**-32
         r0, r1 = self.philox(seed, stream, block, 2 * n).reshape(n, 2).T
         return (wide(r0 >> 6) * 2.0**26 + wide(r1 >> 6) + 0.5) * 2.0**-52
-
-
-def _integer_power(x: Array, n: int) -> Array:
-    """Square and multiply from the lowest bit of ``|n|``."""
-    if n == 0:
-        return np.ones_like(x)
-    result, p, bits = None, x, abs(n)
-    while bits:
-        if bits & 1:
-            result = p if result is None else result * p
-        bits >>= 1
-        if bits:
-            p = p * p
-    assert result is not None
-    return 1 / result if n < 0 else result.copy()
 
 
 def _scale(gamma: Array | None, var: Array, eps: float) -> tuple[Array, Array]:

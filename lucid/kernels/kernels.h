@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "elementwise/printed_names.h"
+
 namespace lucid {
 
 struct Conv {
@@ -28,8 +30,10 @@ struct Sgd {
     bool nesterov, maximize, first;
 };
 
-enum class Unary { neg, abs, sqrt, square, reciprocal, exp, log, sigmoid, relu };
-enum class Binary { add, sub, mul, div, maximum, minimum, relu_grad };
+#define LUCID_ENUMERATOR(name, wide) name,
+enum class Unary { LUCID_UNARY(LUCID_ENUMERATOR) };
+enum class Binary { LUCID_BINARY(LUCID_ENUMERATOR) };
+#undef LUCID_ENUMERATOR
 enum class Reduce { sum, mean, max, min };
 
 // What follows a contraction element by element, fused into it; a null or false part is left out. `column` indexes all but

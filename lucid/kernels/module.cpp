@@ -191,6 +191,16 @@ NB_MODULE(_lucid_native, m) {
     });
     m.def("empty_store", &empty_store, nb::call_guard<nb::gil_scoped_release>());
 
+    // What the functions of each element are called here, by name.
+    nb::dict unary, binary;
+#define LUCID_NAME(name, wide) unary[#name] = int(Unary::name);
+    LUCID_UNARY(LUCID_NAME)
+#undef LUCID_NAME
+#define LUCID_NAME(name, wide) binary[#name] = int(Binary::name);
+    LUCID_BINARY(LUCID_NAME)
+#undef LUCID_NAME
+    m.attr("UNARY") = unary;
+    m.attr("BINARY") = binary;
     m.def("unary", [](int op, In x, Out y) {
         LUCID_RUN(x, kernels.unary(Unary(op), int64_t(x.size()), in<T>(x), out<T>(y)));
     });
