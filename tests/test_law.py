@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from lucid.backends import get_backend
 from lucid.kernels import _fma
+from lucid.kernels.elementwise.functions import FUNCTIONS
 
 Array = Any
 BACKEND = get_backend("reference")
@@ -647,6 +648,7 @@ def scalar_power(x: Any, n: int) -> Any:
 
 
 ELEMENTWISE: dict[str, Callable[[Any], Any]] = {
+    "sign": lambda x: x if x != x else type(x)(int(x > 0) - int(x < 0)),
     "neg": lambda x: -x,
     "abs": abs,
     "sqrt": np.sqrt,
@@ -678,6 +680,10 @@ def awkward(dtype: Any) -> Array:
     with np.errstate(all="ignore"):
         parts = [np.array(odd).astype(dtype), scaled.astype(dtype), near_one.astype(dtype)]
         return np.concatenate([*parts, random_bits(rng, 300, dtype)])
+
+
+def test_every_function_has_its_loop_here() -> None:
+    assert {*ELEMENTWISE, *PAIRWISE} == {*FUNCTIONS}
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

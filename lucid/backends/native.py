@@ -31,11 +31,8 @@ except ImportError as error:
 _NUMPY_BINARY = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide}
 
 _LARGE = 1 << 14  # elements from which an array is worth memory of the extension's store
-_UNARY = {
-    name: code
-    for code, name in enumerate(("neg", "abs", "sqrt", "square", "reciprocal", "exp", "log", "sigmoid", "relu"))
-}
-_BINARY = {name: code for code, name in enumerate(("add", "sub", "mul", "div", "maximum", "minimum", "relu_grad"))}
+_UNARY: dict[str, int] = _native.UNARY
+_BINARY: dict[str, int] = _native.BINARY
 
 Geometry = tuple[Pair, Pair, Pair, int]
 
@@ -278,15 +275,15 @@ class NativeBackend(CompiledBackend):
     # -- elementwise -------------------------------------------------------------------------------------------------
 
     def unary(self, op: str, x: Array) -> Array:
-        if dense_order(x) is None:
+        if not x.flags.forc and dense_order(x) is None:
             x = np.ascontiguousarray(x)
-        y = _empty_like(x)
+        y = np.empty_like(x) if x.size < _LARGE else _empty_like(x)
         _native.unary(op=op, n=x.size, x=x, y=y)
         return y
 
     def binary(self, op: str, a: Array, b: Array) -> Array:
-        if same_layout(a, b) and dense_order(a) is not None:
-            y = _empty_like(a)
+        if same_layout(a, b) and (a.flags.forc or dense_order(a) is not None):
+            y = np.empty_like(a) if a.size < _LARGE else _empty_like(a)
             _native.binary(op=op, n=a.size, a=a, b=b, y=y)
             return y
         if op in _NUMPY_BINARY:

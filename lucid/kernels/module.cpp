@@ -170,6 +170,16 @@ NB_MODULE(_lucid_native, m) {
     });
     m.def("empty_store", &empty_store, nb::call_guard<nb::gil_scoped_release>());
 
+    // What the functions of each element are called here, by name.
+    nb::dict unary, binary;
+#define LUCID_NAME(name, wide) unary[#name] = int(Unary::name);
+    LUCID_UNARY(LUCID_NAME)
+#undef LUCID_NAME
+#define LUCID_NAME(name, wide) binary[#name] = int(Binary::name);
+    LUCID_BINARY(LUCID_NAME)
+#undef LUCID_NAME
+    m.attr("UNARY") = unary;
+    m.attr("BINARY") = binary;
     m.def("fingerprint", [](In array) {
         uint64_t words[8];
         {
