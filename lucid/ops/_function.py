@@ -82,7 +82,7 @@ class Function(GradNode):
     """Whether it only moves or converts data, so that inputs need not be of one dtype that lucid computes with."""
     floats: ClassVar[bool] = False
     """Whether it computes with floats alone."""
-    apart: ClassVar[tuple[int, ...]] = ()
+    any_dtype_inputs: ClassVar[tuple[int, ...]] = ()
     """The inputs that need not have the dtype of the others: a condition, classes."""
     view: ClassVar[bool] = False
     """Whether the result may share memory with the first input."""
@@ -346,7 +346,7 @@ def _check(function: Function, inputs: tuple[Any, ...]) -> None:
     check_devices(function.name, *tensors)
     if function.any_dtype:
         return
-    dtypes = [t._array.dtype for i, t in enumerate(inputs) if t is not None and i not in function.apart]
+    dtypes = [t._array.dtype for i, t in enumerate(inputs) if t is not None and i not in function.any_dtype_inputs]
     for dtype in dtypes:
         if dtype.num >= _FLOAT16 or (function.floats and dtype.kind != "f"):
             raise TypeError(f"{function.name}: got a {dtype} tensor; may be float32 or float64 (convert with .astype)")
