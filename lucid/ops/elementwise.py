@@ -890,7 +890,7 @@ def _bounds_within(x: Tensor, low: Any, high: Any) -> list[Any]:
 
 class Where(Function):
     name = "where"
-    apart = (0,)
+    any_dtype_inputs = (0,)
 
     def forward(self, be: Backend, condition: Any, a: Any, b: Any) -> Any:
         self.saved = (condition, a.shape, b.shape)
