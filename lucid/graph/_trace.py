@@ -161,7 +161,7 @@ class _GraphTracer:
             graph.values[traced.name] = Value(traced.name, traced.tensor.shape, traced.tensor.dtype)
         for function, operands, made in self._steps:
             names = tuple(None if operand is None else operand.name for operand in operands)
-            graph.nodes.append(Node(function.name, made.name, function.attrs(), names, made.name))
+            graph.nodes.append(Node(function.name, made.name, function.attrs(), names, made.name, function))
         return graph
 
     def _settle_names(self) -> None:

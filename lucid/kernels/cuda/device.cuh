@@ -22,6 +22,10 @@ namespace {
 
 using T = LUCID_T;
 
+// A pointer that may be null, to a result that is not always wanted.
+template <class V>
+using Maybe = V*;
+
 DEVICE float fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 DEVICE double fma(double a, double b, double c) { return __fma_rn(a, b, c); }
 DEVICE float square_root(float x) { return __fsqrt_rn(x); }
