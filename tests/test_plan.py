@@ -170,6 +170,7 @@ ANYTHING: dict[str, Callable[..., lucid.Tensor]] = {
     "a norm alone": lambda m, x: m.norm(x) + m.norm(lucid.exp(x)),
     "a computed weight": lambda m, x: nn.functional.conv2d(x, x[:, :, :3, :3]),
     "pools": lambda m, x: nn.functional.avg_pool2d(x, 3, padding=1) + nn.functional.adaptive_avg_pool2d(x, (2, 3)),
+    "a composed operation": lambda m, x: nn.functional.layer_norm(x, (4, 7)) * m.weight,
     "no elements": lambda m, x: lucid.relu(x[:, :0]) * 2,
 }
 

@@ -37,7 +37,8 @@ class Node:
         attrs: the operation's attributes, such as ``{"stride": (2, 2)}``.
         inputs: names of values; None for an optional operand that is not there.
         output: the name of the value that it makes.
-        function: the operation itself, whose ``forward`` computes the value from those of the inputs.
+        body: of what it consists, if it is composed of other operations; the last node makes ``output``.
+        function: the operation itself, if it is not composed; its ``forward`` computes the value from its inputs.
     """
 
     op: str
@@ -45,6 +46,7 @@ class Node:
     attrs: dict[str, Any]
     inputs: tuple[str | None, ...]
     output: str
+    body: tuple[Node, ...] = ()
     function: Any = field(default=None, compare=False, repr=False)
 
 

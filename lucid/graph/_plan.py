@@ -176,8 +176,9 @@ class Step:
 
 def fuse(graph: Graph) -> list[Step]:
     """The graph's nodes as steps, in order; those that can go into the step before them are folded into it."""
+    nodes = _leaves(graph.nodes)
     uses: dict[str, int] = dict.fromkeys(graph.outputs, 1)
-    for node in graph.nodes:
+    for node in nodes:
         for name in node.inputs:
             if name is not None:
                 uses[name] = uses.get(name, 0) + 1
@@ -195,7 +196,7 @@ def fuse(graph: Graph) -> list[Step]:
         maker[node.output] = maker[step.output]
         step.output = node.output
 
-    for node in graph.nodes:
+    for node in nodes:
         first = own(node.inputs[0])
         if node.op == "batch_norm" and first is not None and _takes_norm(first) and constant(node.inputs[1:]):
             first.norm = node
@@ -211,6 +212,11 @@ def fuse(graph: Graph) -> list[Step]:
             maker[node.output] = len(steps)
             steps.append(Step(node, node.output))
     return steps
+
+
+def _leaves(nodes: Sequence[Node]) -> list[Node]:
+    """The nodes, those of a composed operation in its place."""
+    return [leaf for node in nodes for leaf in (_leaves(node.body) if node.body else (node,))]
 
 
 def _takes_norm(step: Step) -> bool:

@@ -8,8 +8,7 @@
 namespace lucid {
 namespace LUCID_ISA {
 
-constexpr int64_t GRAIN = 32768;  // elements worth a thread
-constexpr int64_t SLOW_GRAIN = 1024;
+constexpr int64_t GRAIN = Tuning::GRAIN, SLOW_GRAIN = Tuning::SLOW_GRAIN;
 
 template <class T, class F>
 inline void map1(int64_t n, int64_t grain, const T* x, T* y, const F& f) {

@@ -72,7 +72,9 @@ static void max_pool(const Pool& s, const T* x, T* y, Index* index) {
 template <class T, class Index = int32_t>
 static void max_pool_grad(const Pool& s, const T* dy, const Index* index, T* dx) {
     // Windows overlap, so an image is one task, or, where there are few images, some of its channels are.
-    const int64_t strips = smaller<int64_t>((s.c + 15) / 16, 4 * num_threads() / larger<int64_t>(1, s.n) + 1);
+    constexpr int64_t LEAST = Tuning::MAX_POOL_CHANNELS;
+    const int64_t wanted = Tuning::TASKS_A_THREAD * num_threads() / larger<int64_t>(1, s.n) + 1;
+    const int64_t strips = smaller((s.c + LEAST - 1) / LEAST, wanted);
     parallel(s.n * strips, [&](int64_t task) {
         const int64_t n = task / strips, strip = task % strips;
         const int64_t c0 = s.c * strip / strips, c1 = s.c * (strip + 1) / strips;
@@ -110,10 +112,10 @@ static void max_pool_grad_wide(const Pool& s, const T* dy, const int64_t* index,
     max_pool_grad<T>(s, dy, index, dx);
 }
 
-constexpr int64_t POOL_CHANNELS = 64;  // channels averaged side by side
+constexpr int64_t POOL_CHANNELS = Tuning::POOL_CHANNELS;
 
-// total[c] = the sum of value(t, c) over t, in the order of section 2, for up to POOL_CHANNELS channels. `add_term(t, sum)`
-// adds term t to sum[0 ..].
+// total[c] = the sum of value(t, c) over t, in the order of section 2, for up to POOL_CHANNELS channels. `add_term(t,
+// sum)` adds term t to sum[0 ..].
 template <class AddTerm>
 inline void side_by_side_sums(int64_t terms, int channels, const AddTerm& add_term, double* total) {
     double group[POOL_CHANNELS], sum[POOL_CHANNELS];

@@ -17,7 +17,7 @@ from lucid.core.grad_mode import recording
 from lucid.core.node import GradNode, creation
 from lucid.core.tensor import BORROWED, VERSION, Tensor, as_tensor, check_devices, wrap
 
-__all__ = ["Function", "Tracer", "apply", "set_tracer"]
+__all__ = ["Composition", "Function", "Tracer", "apply", "compose", "set_tracer"]
 
 EVERY_INPUT = range(1 << 30)
 _FLOAT16 = 23  # NumPy's type number; float32 and float64 and all integers are below
@@ -33,6 +33,8 @@ class Tracer(Protocol):
     def arrays(self, arrays: list[Any]) -> list[Any]: ...
 
     def record(self, function: Function, inputs: tuple[Tensor | None, ...], output: Tensor) -> None: ...
+
+    def compose(self, whole: Composition, inputs: tuple[Tensor | None, ...], run: Callable[[], Tensor]) -> Tensor: ...
 
     def update(self, tensor: Tensor, result: Tensor) -> bool: ...
 
@@ -116,6 +118,28 @@ class Function(GradNode):
         self.saved = self.edges = self.versions = None
 
 
+class Composition:
+    """What a tracer sees of an operation that is composed of others: its name, and the attributes of the call."""
+
+    def __init__(self, name: str, attrs: dict[str, Any]) -> None:
+        self.name = name
+        self._attrs = attrs
+
+    def attrs(self) -> dict[str, Any]:
+        """As a ``Function``'s."""
+        return self._attrs
+
+
+def compose(name: str, body: Callable[..., Tensor], *inputs: Tensor | None, **attrs: Any) -> Tensor:
+    """``body(*inputs, **attrs)``, which makes a tensor by other operations, and so has their gradient.
+
+    In a graph it is one operation of that name, which knows of what it consists.
+    """
+    if _tracer is None:
+        return body(*inputs, **attrs)
+    return _tracer.compose(Composition(name, attrs), inputs, lambda: body(*inputs, **attrs))
+
+
 def apply(function: Function, *inputs: Any) -> Tensor:
     """Run ``function`` on tensors (None where an optional input is missing), and record it where a gradient is wanted.
 
@@ -123,6 +147,15 @@ def apply(function: Function, *inputs: Any) -> Tensor:
         TypeError: inputs of two float dtypes, or of one that lucid does not compute with.
         RuntimeError: inputs on two devices.
     """
+    if len(inputs) == 1 and _tracer is None and isinstance(inputs[0], Tensor):
+        tensor = inputs[0]
+        array = tensor._array
+        if _FLOAT32 <= array.dtype.num < _FLOAT16 and not (tensor._requires_grad and recording.enabled):
+            be = backend_for(tensor.device)  # the usual case, in a few steps
+            out = wrap(function.forward(be, array), tensor.device)
+            if function.view:
+                out._share_version(tensor, array, be.xp)
+            return out
     arrays: list[Any] = []
     device = dtype = None
     record = False
@@ -130,9 +163,10 @@ def apply(function: Function, *inputs: Any) -> Tensor:
         if tensor is None:
             arrays.append(None)
             continue
-        if not isinstance(tensor, Tensor):
+        try:
+            array = tensor._array
+        except AttributeError:
             return apply(function, *_as_tensors(inputs))
-        array = tensor._array
         arrays.append(array)
         if array.dtype is not dtype or tensor.device != device:
             if device is not None or not _FLOAT32 <= array.dtype.num < _FLOAT16:

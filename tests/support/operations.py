@@ -87,7 +87,8 @@ class Row:
     """One line of the table.
 
     ``smooth`` says that central differences mean something; ``sums`` that terms may cancel, so that errors are to be
-    measured against the largest element.
+    measured against the largest element. ``law``, where it is given, is the result in scalar loops written from
+    ``ARITHMETIC.md``, of arrays.
     """
 
     name: str
@@ -98,6 +99,7 @@ class Row:
     smooth: bool = True
     sums: bool = False
     dtypes: tuple[Any, ...] = DTYPES
+    law: Callable[..., Array] | None = None
 
     def rng(self, seed: int) -> np.random.Generator:
         return np.random.default_rng([seed, zlib.crc32(self.name.encode())])
