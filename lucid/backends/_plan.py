@@ -186,8 +186,9 @@ class Plan:
             if not constant:
                 kept.append(call)
                 made += written
-        if result.size and any(memory.holds(self._touch(result)) for memory in made):
-            step.calls = self._placed(step, kept, known, self.recorder.address(result))
+        address, size = self.recorder.address(result), result.size * result.itemsize
+        if size and any((memory.address, memory.bytes) == (address, size) for memory in made):
+            step.calls = self._placed(step, kept, known, address)
             step.operands = ()
 
     def _placed(self, step: Step, calls: list[Call], known: list[Memory], result: int) -> list[PlacedCall]:
