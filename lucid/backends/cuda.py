@@ -17,7 +17,6 @@ from lucid.backends._compiled import launched, rows_of, same_layout
 from lucid.backends._cuda_compile import KERNELS
 from lucid.backends._cuda_contraction import MOST_GRID, THREADS, CudaContractions, Size, variant
 from lucid.backends._cuda_cut import GROUP, SEGMENT, SOURCES, TILES, ceil_div
-from lucid.backends._cuda_plan import CudaPlan
 from lucid.backends._cuda_run import TYPE_NAMES, CupyExecutor, EmulatedExecutor, Executor, Launch, options_for
 from lucid.backends._cuda_source import in_order
 from lucid.backends.base import Array, Pair, dense_order, index_dtype
@@ -62,6 +61,7 @@ class CudaBackend(CudaContractions):
 
     name = "cuda"
     asynchronous = True
+    plans = "lucid.backends._cuda_plan", "CudaPlan"
 
     def __init__(self) -> None:
         self._executor = self._make_executor()
@@ -440,11 +440,6 @@ class CudaBackend(CudaContractions):
         if y.size:
             grid = self.blocks(n * ceil_div(a, 32) * ceil_div(b, 32) * THREADS)
             self.call("swap_axes", y.dtype, grid, n=n, channels=a, pixels=b, x=x, y=y)
-
-    # -- inference plans ---------------------------------------------------------------------------------------------
-
-    def plan(self, elements: int, dtype: Any) -> CudaPlan:
-        return CudaPlan(self, elements, dtype)
 
 
 bind(CudaBackend, launched)

@@ -205,7 +205,8 @@ def _made(steps: list[_Step]) -> list[_Traced]:
 def _node(step: _Step) -> Node:
     names = tuple(None if operand is None else operand.name for operand in step.operands)
     body = tuple(map(_node, step.body))
-    return Node(step.function.name, step.made.name, step.function.attrs(), names, step.made.name, body)
+    function = step.function if isinstance(step.function, Function) else None
+    return Node(step.function.name, step.made.name, step.function.attrs(), names, step.made.name, body, function)
 
 
 def _state(model: Module) -> list[tuple[str, Tensor]]:

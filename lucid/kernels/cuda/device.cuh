@@ -26,6 +26,10 @@ using T = LUCID_T;
 using scalar::exp64;
 using scalar::log64;
 
+// A pointer that may be null, to a result that is not always wanted.
+template <class V>
+using Maybe = V*;
+
 DEVICE float fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 DEVICE double fma(double a, double b, double c) { return __fma_rn(a, b, c); }
 
