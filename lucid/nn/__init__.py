@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lucid.nn import functional, init
-from lucid.nn.activation import Dropout, ReLU, SEModule, Sigmoid
+from lucid.nn import activation, functional, init
+from lucid.nn.activation import *  # noqa: F403
 from lucid.nn.container import ModuleDict, ModuleList, Sequential
 from lucid.nn.conv import Conv2d
 from lucid.nn.linear import Flatten, Identity, Linear
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from lucid.models import ResNet
 
 __all__ = [
+    *activation.__all__,
     "AdaptiveAvgPool2d",
     "AvgPool2d",
     "BatchNorm2d",
     "Buffer",
     "Conv2d",
     "CrossEntropyLoss",
-    "Dropout",
     "Flatten",
     "Identity",
     "Linear",
@@ -36,11 +36,8 @@ __all__ = [
     "ModuleList",
     "NLLLoss",
     "Parameter",
-    "ReLU",
     "ResNet",
-    "SEModule",
     "Sequential",
-    "Sigmoid",
     "functional",
     "init",
 ]

@@ -90,6 +90,9 @@ class Function:
 
     It returns the sum."""
 
+    export: ClassVar[Any] = None
+    """``export(builder, node)`` emits the ONNX nodes that stand for a node of this operation (``lucid.onnx``)."""
+
     forward: Callable[..., Any]
     backward: Callable[..., Any]
 
