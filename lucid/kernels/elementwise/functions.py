@@ -72,6 +72,43 @@ LG5 = bits_of(0x3FC7466496CB03DE)
 LG6 = bits_of(0x3FC39A09D078C69F)
 LG7 = bits_of(0x3FC2F112DF3E5244)
 
+INV_SQRT_2PI = bits_of(0x3FD9884533D43651)
+HEAD_BITS = 0x7FFFFFFF00000000  # of a positive number: what is left of it can be squared exactly
+SIXTH = bits_of(0x3FC5555555555555)
+TWENTY_FOURTH = bits_of(0x3FA5555555555555)
+# Chebyshev's approximation of ((1 + t) cdf(-t) e^(t^2 / 2) - 1/2) / g, g = t / (t + 6), for t up to 39, as a polynomial
+# in 2 g - 1: its even and its odd coefficients.
+CDF_EVEN = (
+    -0.09308959945774412,
+    0.15658397427865664,
+    0.13304771317347558,
+    0.04832982060718456,
+    0.007716453468040194,
+    0.00010715301258945135,
+    -5.6236054078120144e-05,
+    5.294105264946005e-06,
+    -2.695925699313401e-07,
+    -8.420904324311514e-09,
+    4.3445979125358074e-09,
+    -4.6494526944449544e-10,
+)
+CDF_ODD = (
+    -0.07696112515379727,
+    -0.16533074783785026,
+    -0.08786277904766296,
+    -0.02183609230315997,
+    -0.0018451423952129745,
+    0.0001318260833609901,
+    3.5300991047226585e-06,
+    -1.728656165711099e-06,
+    2.725472573297943e-07,
+    -3.5942485462432335e-08,
+    4.374568498880354e-09,
+    -3.597933304375653e-10,
+)
+GELU_C0 = bits_of(0x3FF9884533D43651)  # 2 sqrt(2 / pi)
+GELU_C1 = bits_of(0x3FB2444F2A4D8B4B)  # 2 sqrt(2 / pi) 0.044715
+
 # -- section 6: in float64 -------------------------------------------------------------------------------------------
 
 
@@ -114,6 +151,50 @@ def log64(x: Wide) -> Wide:
 def sigmoid64(x: Wide) -> Wide:
     """1 / (1 + e^-x)."""
     return 1.0 / (1.0 + exp64(-x))
+
+
+def cdf64(x: Wide) -> Wide:
+    """The normal distribution, (1 + erf(x / sqrt(2))) / 2, within 4 ulp. Of -t: e^(-t^2 / 2) (1/2 + g r) / (1 + t)."""
+    t = magnitude(x)
+    g = t / (t + 6.0)
+    q = (g + g) - 1.0
+    w = q * q
+    r = horner(CDF_EVEN, w) + q * horner(CDF_ODD, w)
+    head = from_bits(bits(t) & HEAD_BITS)
+    d = (0.5 * (head - t)) * (head + t)
+    rest = d + (d * d) * (0.5 + d * (SIXTH + d * TWENTY_FOURTH))
+    y = exp64(-((0.5 * head) * head)) * ((0.5 + g * r) / (1.0 + t))
+    y = y + y * rest
+    y = select(t > 64.0, 0.0, y)
+    return select(x > 0.0, 1.0 - y, y)
+
+
+def gelu64(x: Wide) -> Wide:
+    """x cdf(x), and its limit."""
+    return select(x < -64.0, -0.0, x * cdf64(x))
+
+
+def gelu_slope64(x: Wide) -> Wide:
+    """cdf(x) + x cdf'(x)."""
+    density = exp64(-((0.5 * x) * x)) * INV_SQRT_2PI
+    return cdf64(x) + select(magnitude(x) > 64.0, 0.0, x * density)
+
+
+def gelu_tanh64(x: Wide) -> Wide:
+    """x (1 + tanh(u / 2)) / 2 for u = 2 sqrt(2 / pi) (x + 0.044715 x^3): it is x / (1 + e^-u). And its limit."""
+    u = x * (GELU_C0 + GELU_C1 * (x * x))
+    e = exp64(-magnitude(u))
+    return select(x < -64.0, -0.0, select(u > 0.0, x, x * e) / (1.0 + e))
+
+
+def gelu_tanh_slope64(x: Wide) -> Wide:
+    """The derivative of that: x u' e^u / (1 + e^u)^2 is added to 1 / (1 + e^-u)."""
+    w = x * x
+    u = x * (GELU_C0 + GELU_C1 * w)
+    e = exp64(-magnitude(u))
+    d = 1.0 + e
+    rise = (x * (GELU_C0 + (3.0 * GELU_C1) * w)) * ((e / d) / d)
+    return select(u > 0.0, 1.0, e) / d + select(magnitude(x) > 64.0, 0.0, rise)
 
 
 # -- section 5: of one value -----------------------------------------------------------------------------------------
@@ -169,6 +250,16 @@ def sigmoid(x: Value) -> Value:
     return narrow(sigmoid64(wide(x)), x)
 
 
+@scalar
+def gelu(x: Value) -> Value:
+    return narrow(gelu64(wide(x)), x)
+
+
+@scalar
+def gelu_tanh(x: Value) -> Value:
+    return narrow(gelu_tanh64(wide(x)), x)
+
+
 # -- section 5: of two values ----------------------------------------------------------------------------------------
 
 
@@ -205,6 +296,16 @@ def minimum(a: Value, b: Value) -> Value:
 @scalar
 def relu_grad(dy: Value, x: Value) -> Value:
     return select(x <= 0.0, 0.0, dy)
+
+
+@scalar
+def gelu_grad(dy: Value, x: Value) -> Value:
+    return narrow(wide(dy) * gelu_slope64(wide(x)), x)
+
+
+@scalar
+def gelu_tanh_grad(dy: Value, x: Value) -> Value:
+    return narrow(wide(dy) * gelu_tanh_slope64(wide(x)), x)
 
 
 # -- section 5: powers ------------------------------------------------------------------------------------------------

@@ -28,6 +28,12 @@ constexpr double LG4 = 0x1.c71c51d8e78afp-3;  // 0x3FCC71C51D8E78AF
 constexpr double LG5 = 0x1.7466496cb03dep-3;  // 0x3FC7466496CB03DE
 constexpr double LG6 = 0x1.39a09d078c69fp-3;  // 0x3FC39A09D078C69F
 constexpr double LG7 = 0x1.2f112df3e5244p-3;  // 0x3FC2F112DF3E5244
+constexpr double INV_SQRT_2PI = 0x1.9884533d43651p-2;  // 0x3FD9884533D43651
+constexpr int64_t HEAD_BITS = 0x7FFFFFFF00000000;
+constexpr double SIXTH = 0x1.5555555555555p-3;  // 0x3FC5555555555555
+constexpr double TWENTY_FOURTH = 0x1.5555555555555p-5;  // 0x3FA5555555555555
+constexpr double GELU_C0 = 0x1.9884533d43651p+0;  // 0x3FF9884533D43651
+constexpr double GELU_C1 = 0x1.2444f2a4d8b4bp-4;  // 0x3FB2444F2A4D8B4B
 
 // e to the power x.
 template <class V>
@@ -71,6 +77,55 @@ LUCID_LANES V log64(V x) {
 template <class V>
 LUCID_LANES V sigmoid64(V x) {
     return number<V>(1.0) / (number<V>(1.0) + exp64(-x));
+}
+
+// The normal distribution, (1 + erf(x / sqrt(2))) / 2, within 4 ulp. Of -t: e^(-t^2 / 2) (1/2 + g r) / (1 + t).
+template <class V>
+LUCID_LANES V cdf64(V x) {
+    const auto t = magnitude(x);
+    const auto g = t / (t + number<V>(6.0));
+    const auto q = (g + g) - number<V>(1.0);
+    const auto w = q * q;
+    const auto r = (((((((((((number<V>(-4.6494526944449544e-10) * w + 4.3445979125358074e-09) * w + -8.420904324311514e-09) * w + -2.695925699313401e-07) * w + 5.294105264946005e-06) * w + -5.6236054078120144e-05) * w + 0.00010715301258945135) * w + 0.007716453468040194) * w + 0.04832982060718456) * w + 0.13304771317347558) * w + 0.15658397427865664) * w + -0.09308959945774412) + (q * (((((((((((number<V>(-3.597933304375653e-10) * w + 4.374568498880354e-09) * w + -3.5942485462432335e-08) * w + 2.725472573297943e-07) * w + -1.728656165711099e-06) * w + 3.5300991047226585e-06) * w + 0.0001318260833609901) * w + -0.0018451423952129745) * w + -0.02183609230315997) * w + -0.08786277904766296) * w + -0.16533074783785026) * w + -0.07696112515379727));
+    const auto head = from_bits(bits(t) & HEAD_BITS);
+    const auto d = (number<V>(0.5) * (head - t)) * (head + t);
+    const auto rest = d + ((d * d) * (number<V>(0.5) + (d * (SIXTH + (d * TWENTY_FOURTH)))));
+    auto y = exp64(-((number<V>(0.5) * head) * head)) * ((number<V>(0.5) + (g * r)) / (number<V>(1.0) + t));
+    y = y + (y * rest);
+    y = (t > number<V>(64.0)) ? number<V>(0.0) : y;
+    return (x > number<V>(0.0)) ? (number<V>(1.0) - y) : y;
+}
+
+// x cdf(x), and its limit.
+template <class V>
+LUCID_LANES V gelu64(V x) {
+    return (x < number<V>(-64.0)) ? number<V>(-0.0) : (x * cdf64(x));
+}
+
+// cdf(x) + x cdf'(x).
+template <class V>
+LUCID_LANES V gelu_slope64(V x) {
+    const auto density = exp64(-((number<V>(0.5) * x) * x)) * INV_SQRT_2PI;
+    return cdf64(x) + ((magnitude(x) > number<V>(64.0)) ? number<V>(0.0) : (x * density));
+}
+
+// x (1 + tanh(u / 2)) / 2 for u = 2 sqrt(2 / pi) (x + 0.044715 x^3): it is x / (1 + e^-u). And its limit.
+template <class V>
+LUCID_LANES V gelu_tanh64(V x) {
+    const auto u = x * (GELU_C0 + (GELU_C1 * (x * x)));
+    const auto e = exp64(-magnitude(u));
+    return (x < number<V>(-64.0)) ? number<V>(-0.0) : (((u > number<V>(0.0)) ? x : (x * e)) / (number<V>(1.0) + e));
+}
+
+// The derivative of that: x u' e^u / (1 + e^u)^2 is added to 1 / (1 + e^-u).
+template <class V>
+LUCID_LANES V gelu_tanh_slope64(V x) {
+    const auto w = x * x;
+    const auto u = x * (GELU_C0 + (GELU_C1 * w));
+    const auto e = exp64(-magnitude(u));
+    const auto d = number<V>(1.0) + e;
+    const auto rise = (x * (GELU_C0 + ((number<V>(3.0) * GELU_C1) * w))) * ((e / d) / d);
+    return (((u > number<V>(0.0)) ? number<V>(1.0) : e) / d) + ((magnitude(x) > number<V>(64.0)) ? number<V>(0.0) : rise);
 }
 
 template <class V>
@@ -124,6 +179,16 @@ LUCID_LANES V sigmoid(V x) {
 }
 
 template <class V>
+LUCID_LANES V gelu(V x) {
+    return narrow<V>(gelu64(wide(x)));
+}
+
+template <class V>
+LUCID_LANES V gelu_tanh(V x) {
+    return narrow<V>(gelu_tanh64(wide(x)));
+}
+
+template <class V>
 LUCID_LANES V add(V a, V b) {
     return a + b;
 }
@@ -156,6 +221,16 @@ LUCID_LANES V minimum(V a, V b) {
 template <class V>
 LUCID_LANES V relu_grad(V dy, V x) {
     return (x <= number<V>(0.0)) ? number<V>(0.0) : dy;
+}
+
+template <class V>
+LUCID_LANES V gelu_grad(V dy, V x) {
+    return narrow<V>(wide(dy) * gelu_slope64(wide(x)));
+}
+
+template <class V>
+LUCID_LANES V gelu_tanh_grad(V dy, V x) {
+    return narrow<V>(wide(dy) * gelu_tanh_slope64(wide(x)));
 }
 
 // x^n for an integer n: square and multiply, from the lowest bit of |n|.

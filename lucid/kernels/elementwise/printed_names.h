@@ -12,7 +12,9 @@
     F(relu, false) \
     F(exp, true) \
     F(log, true) \
-    F(sigmoid, true)
+    F(sigmoid, true) \
+    F(gelu, true) \
+    F(gelu_tanh, true)
 
 #define LUCID_BINARY(F) \
     F(add, false) \
@@ -21,4 +23,6 @@
     F(div, false) \
     F(maximum, false) \
     F(minimum, false) \
-    F(relu_grad, false)
+    F(relu_grad, false) \
+    F(gelu_grad, true) \
+    F(gelu_tanh_grad, true)

@@ -241,7 +241,10 @@ def law() -> dict[str, str]:
     cells = [f"| {n} | 0x{_pattern(v) if isinstance(v, float) else f'{v:016X}'} |" for n, v in floats.items()]
     half = -(-len(cells) // 2)
     paired = [left + (cells[half + i] if half + i < len(cells) else "| | |") for i, left in enumerate(cells[:half])]
+    tables = {name: value for name, value in constants().items() if isinstance(value, tuple) and name[:6] != "NORMAL"}
+    long = [f"| {name} | {', '.join(f'0x{_pattern(c)}' for c in value)} |" for name, value in tables.items()]
     return {
+        "polynomials": "\n".join(["| polynomial | coefficients, from the lowest power |", "|---|---|", *long]),
         "functions": "\n".join(["| function | formula |", "|---|---|", *rows]),
         "powers": "\n\n".join(_law_of(t) for t in trees.values() if t.name.startswith("power_")),
         "float64": "\n\n".join(_law_of(t) for t in trees.values() if t.name.endswith("64")),
