@@ -12,9 +12,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from lucid import tensor as _tensor  # first: the operations and the tensor need each other, and the tensor comes first
 from lucid.autograd import enable_grad, grad_enabled, is_grad_enabled, no_grad, set_grad_enabled
 from lucid.backends import available_backends, get_backend, set_backend, use_backend
+from lucid.core import ARITHMETIC_VERSION
 from lucid.device import empty_cache, get_default_device, get_num_threads, set_default_device, set_num_threads
 from lucid.dtypes import *
 from lucid.dtypes import bool_ as bool
@@ -33,15 +33,13 @@ from lucid.random import manual_seed, rand, randn
 if TYPE_CHECKING:
     from lucid import graph, models, onnx
 
-del _tensor
-
-ARITHMETIC_VERSION = 1
-"""The version of ``ARITHMETIC.md`` that this lucid computes by."""
-
 newaxis = None
 
 _LAZY_MODULES = ("graph", "models", "onnx")
-_LAZY_NAMES = {"compile": "lucid.graph", "register_model": "lucid.models"}
+_LAZY_NAMES = {"__version__": "lucid._version", "compile": "lucid.graph", "register_model": "lucid.models"}
+
+
+nn.ABOVE["ResNet"] = "lucid.models"
 
 
 def __getattr__(name: str) -> Any:
@@ -49,11 +47,4 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"lucid.{name}")
     if name in _LAZY_NAMES:
         return getattr(importlib.import_module(_LAZY_NAMES[name]), name)
-    if name == "__version__":
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            return version("lucid-oracle")
-        except PackageNotFoundError:
-            return "0+source"
     raise AttributeError(f"module 'lucid' has no attribute {name!r}")

@@ -15,10 +15,10 @@ import numpy as np
 
 from lucid._safetensors import read_file
 from lucid.backends import backend_for
-from lucid.device import check_device, to_numpy
-from lucid.dtypes import as_dtype
+from lucid.core.device import check_device, to_numpy
+from lucid.core.dtypes import as_dtype
+from lucid.core.tensor import Tensor, as_tensor
 from lucid.files import FileError, atomic_write
-from lucid.tensor import Tensor, as_tensor
 
 __all__ = ["FileError", "atomic_write", "load", "save"]
 

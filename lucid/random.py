@@ -15,9 +15,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from lucid.backends import Backend, backend_for
-from lucid.device import check_device, refuse_where
-from lucid.dtypes import as_dtype, float32, float64, get_default_dtype, int64
-from lucid.tensor import Tensor, as_tensor, wrap
+from lucid.core.device import check_device, refuse_where
+from lucid.core.dtypes import as_dtype, float32, float64, get_default_dtype, int64
+from lucid.core.tensor import Tensor, as_tensor, wrap
 
 __all__ = [
     "Generator",

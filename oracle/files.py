@@ -80,6 +80,32 @@ def read_json(path: Path, what: str) -> Any:
     return parse_json(read_bytes(path, what), f"{what}: {path}")
 
 
+def record_lines(document: dict[str, Any]) -> bytes:
+    """JSON text with one record a line: each item of the document, and each entry of an item that holds several.
+
+    Example:
+        >>> print(record_lines({"format": "x 1", "rows": [{"a": 1, "b": [2]}, {"a": 3}]}).decode(), end="")
+        {
+        "format": "x 1",
+        "rows": [
+        {"a": 1, "b": [2]},
+        {"a": 3}
+        ]
+        }
+    """
+
+    def text(value: Any) -> str:
+        if isinstance(value, dict) and any(isinstance(part, dict) for part in value.values()):
+            return "{\n" + ",\n".join(f"{json.dumps(key)}: {json.dumps(part)}" for key, part in value.items()) + "\n}"
+        if isinstance(value, list) and any(isinstance(part, dict) for part in value):
+            return "[\n" + ",\n".join(map(json.dumps, value)) + "\n]"
+        return json.dumps(value)
+
+    return (
+        "{\n" + ",\n".join(f"{json.dumps(key)}: {text(value)}" for key, value in document.items()) + "\n}\n"
+    ).encode()
+
+
 def parse_json(content: bytes | str, where: str) -> Any:
     """The value that JSON text stands for.
 

@@ -27,7 +27,7 @@ from support.strict import strict, traffic
 import lucid
 import lucid.nn.functional as F
 from lucid import backends
-from lucid.backends import _cuda_compile, _cuda_cut, _cuda_run, available_backends, cuda, get_backend
+from lucid.backends import _cuda_compile, _cuda_contraction, _cuda_cut, _cuda_run, available_backends, cuda, get_backend
 from lucid.backends._cuda_compile import KERNELS, source
 from lucid.backends._cuda_cut import SOURCES
 from lucid.backends._cuda_run import Launch, options_for
@@ -95,7 +95,7 @@ def test_no_cut_changes_a_bit(emulated: Any, monkeypatch: pytest.MonkeyPatch, ti
 
 def test_a_block_that_takes_several_matrices(emulated: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """More than a grid's third size: a barrier parts the tiles of one matrix from those of the next."""
-    monkeypatch.setattr(cuda, "MOST_GRID", 2)
+    monkeypatch.setattr(_cuda_contraction, "MOST_GRID", 2)
     rng = np.random.default_rng(0)
     for k in (16, 48, 300):
         a, b = rng.standard_normal((7, 20, k)), rng.standard_normal((7, k, 9))

@@ -225,6 +225,25 @@ def test_nothing_is_computed():
 # -- the open batch --------------------------------------------------------------------------------------------------
 
 
+def test_a_composed_operation_is_one_node_that_knows_its_parts():
+    model = Lambda(lambda m, x: m.norm(lucid.nn.functional.layer_norm(x, 3) * 2), norm=nn.LayerNorm(3))
+    graph = trace(model, lucid.ones((4, 3)), dynamic_batch=True)
+    assert [(node.op, node.output) for node in graph.nodes] == [
+        ("layer_norm", "layer_norm"),
+        ("mul", "mul"),
+        ("layer_norm", "norm"),
+    ]
+    assert graph.nodes[2].inputs == ("mul", "norm.weight", "norm.bias")
+    assert graph.nodes[2].attrs == {"normalized_shape": (3,), "eps": 1e-5}
+    for node in (graph.nodes[0], graph.nodes[2]):
+        known = {*node.inputs, *graph.initializers}
+        for part in node.body:
+            assert set(part.inputs) <= known
+            assert graph.values[part.output].shape[0] == BATCH
+            known.add(part.output)
+        assert node.body[-1].output == node.output
+
+
 def test_dynamic_batch():
     graph = trace(resnet(), IMAGE, dynamic_batch=True)
     assert graph.values["input"].shape == (BATCH, 3, 32, 32)

@@ -18,7 +18,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lucid.backends import _fma, get_backend
+from lucid.backends import get_backend
+from lucid.kernels import _fma
 
 Array = Any
 BACKEND = get_backend("reference")

@@ -182,6 +182,19 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "convolution: same with stride": (lambda: nn.Conv2d(1, 1, 3, stride=2, padding="same"), ValueError, "stride 1"),
     "convolution: padding mode": (lambda: nn.Conv2d(1, 1, 1, padding_mode="reflect"), ValueError, "'zeros'"),
     "convolution: no channels": (lambda: nn.Conv2d(0, 1, 1), ValueError, "at least 1"),
+    "layer normalisation: shape": (lambda: nn.LayerNorm(3)(image(2, 4)), ValueError, r"\(2, 4\).*must end in .*\(3,\)"),
+    "layer normalisation: no axis": (lambda: nn.LayerNorm(()), ValueError, r"normalized_shape: got \(\)"),
+    "layer normalisation: weight": (
+        lambda: F.layer_norm(image(2, 4), 4, lucid.ones(3)),
+        ValueError,
+        r"weight: got shape \(3,\); must be .*\(4,\)",
+    ),
+    "layer normalisation: integers": (lambda: F.layer_norm(lucid.arange(4), 4), TypeError, "layer_norm: got a int64"),
+    "layer normalisation: dtypes": (
+        lambda: nn.LayerNorm(4).double()(image(2, 4)),
+        TypeError,
+        "layer_norm: .*float32 and float64",
+    ),
     "normalisation: channels": (lambda: nn.BatchNorm2d(3)(image(2, 4, 2, 2)), ValueError, "has 4 channels; must be 3"),
     "normalisation: rank": (lambda: nn.BatchNorm2d(3)(image(2, 3)), ValueError, "must have 4 axes"),
     "normalisation: one value": (lambda: nn.BatchNorm2d(3)(image(1, 3, 1, 1)), ValueError, "more than one value"),
@@ -565,6 +578,9 @@ LAYERS: dict[str, tuple[Callable[[Any], Any], tuple[int, ...]]] = {
     "normalisation": (lambda m: m.BatchNorm2d(3), (4, 3, 2, 5)),
     "normalisation, cumulative": (lambda m: m.BatchNorm2d(3, momentum=None), (4, 3, 2, 5)),
     "normalisation, plain": (lambda m: m.BatchNorm2d(3, 1e-3, 0.3, False, False), (4, 3, 2, 5)),
+    "layer normalisation": (lambda m: m.LayerNorm(4), (2, 3, 4)),
+    "layer normalisation, no bias": (lambda m: m.LayerNorm((3, 4), 1e-3, True, False), (2, 3, 4)),
+    "layer normalisation, plain": (lambda m: m.LayerNorm([4], elementwise_affine=False), (2, 3, 4)),
     "largest": (lambda m: m.MaxPool2d(3, 2, 1), (2, 3, 7, 6)),
     "largest, dilated": (lambda m: m.MaxPool2d((2, 3), dilation=(2, 1)), (2, 3, 7, 7)),
     "largest, ceiling": (lambda m: m.MaxPool2d(3, 2, 1, ceil_mode=True), (1, 2, 6, 7)),
@@ -650,6 +666,10 @@ def test_statistics_of_integers_steps() -> None:
     layer.weight.data[...] = 3
     layer.reset_parameters()
     assert layer.weight.tolist() == [1, 1]
+    scaled = nn.LayerNorm(2)
+    scaled.weight.data[...] = scaled.bias.data[...] = 3
+    scaled.reset_parameters()
+    assert (scaled.weight.tolist(), scaled.bias.tolist()) == ([1, 1], [0, 0])
 
 
 def test_default_initial_values() -> None:

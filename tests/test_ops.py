@@ -74,6 +74,18 @@ def test_has_the_bits_of_the_reference(row: Row, seed: int, name: str) -> None:
     check_bits(row, seed, name)
 
 
+@backends
+@seeds
+@pytest.mark.parametrize("row", [row for row in tables.ROWS if row.law], ids=lambda row: row.name)
+def test_is_the_law(row: Row, seed: int, name: str) -> None:
+    for dtype in row.dtypes:
+        assert row.law is not None
+        with np.errstate(all="ignore"):
+            expected = row.law(*row.arrays(dtype, "dense", seed))
+        got = run(row, name, dtype, "dense", seed)["result"]
+        assert_same_bits({"result": got}, {"result": expected}, str(np.dtype(dtype)))
+
+
 @pytest.mark.slow
 @other_backends
 @rows

@@ -14,7 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lucid.backends import _functions, get_backend, reference
+from lucid.backends import get_backend
+from lucid.kernels import _functions
+from lucid.kernels.contraction import reference as contraction
+from lucid.kernels.pool import reference as pool
+from lucid.kernels.random import reference as random_numbers
 
 Array = Any
 Call = Callable[[Callable[[Array], Array]], Any]
@@ -140,7 +144,7 @@ def test_words_go_round_at_the_last_block() -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("word", [0, 2**32 - 1])
 def test_extreme_words_give_finite_deviates(word: int, dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(BACKEND, "philox", lambda *args: np.full(args[-1], word, np.uint32))
+    monkeypatch.setattr(random_numbers, "philox", lambda *args: np.full(args[-1], word, np.uint32))
     u = BACKEND.uniform(0, 0, 0, 4, 0.0, 1.0, np.float64)
     assert ((u > 0) & (u < 1)).all()
     z = BACKEND.normal(0, 0, 0, 4, 0.0, 1.0, dtype)
@@ -331,9 +335,10 @@ def test_results_are_new_and_arguments_untouched(kernel: str) -> None:
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_block_sizes(kernel: str, block: int, width: int, gathered: int, monkeypatch: pytest.MonkeyPatch) -> None:
     usual = KERNELS[kernel](lambda x: x)
-    monkeypatch.setattr(reference, "BLOCK", block)
-    monkeypatch.setattr(reference, "WIDTH", width)
-    monkeypatch.setattr(reference, "GATHERED", gathered)
+    monkeypatch.setattr(contraction, "BLOCK", block)
+    monkeypatch.setattr(contraction, "WIDTH", width)
+    for family in (contraction, pool):
+        monkeypatch.setattr(family, "GATHERED", gathered)
     assert_same(KERNELS[kernel](lambda x: x), usual)
 
 

@@ -20,7 +20,7 @@ from support.bits import bits
 import lucid
 from lucid import nn
 
-tensor_module = sys.modules["lucid.tensor"]  # lucid.tensor is a function
+tensor_module = sys.modules["lucid.core.tensor"]
 
 
 @pytest.fixture(autouse=True)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import copy
+import inspect
 import itertools
 import math
+import pickle
 import re
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +20,7 @@ import torch
 
 import lucid
 
+tensor_module = sys.modules["lucid.core.tensor"]
 F32, F64, I64, BOOL = lucid.float32, lucid.float64, lucid.int64, lucid.bool_
 
 
@@ -801,3 +807,51 @@ def test_grad_takes_its_like_alone() -> None:
 def test_what_no_tensor_is_made_of(make: Any, data: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="data: got"):
         make(data)
+
+
+# -- methods ----------------------------------------------------------------------------------------------------------
+
+
+def declared_methods() -> dict[str, inspect.Signature]:
+    """The operations that ``Tensor`` declares for type checkers, and how it says that they are called."""
+    source = Path(tensor_module.__file__ or "").read_text()
+    [block] = [
+        node
+        for part in ast.walk(ast.parse(source))
+        if isinstance(part, ast.ClassDef) and part.name == "Tensor"
+        for node in part.body
+        if isinstance(node, ast.If)
+    ]
+    space: dict[str, Any] = {}
+    exec("from __future__ import annotations\n" + ast.unparse(ast.Module(block.body, [])), space)
+    return {name: inspect.signature(value) for name, value in space.items() if inspect.isfunction(value)}
+
+
+def test_every_declared_method_is_attached_and_called_as_declared() -> None:
+    declared = declared_methods()
+    written = set(re.findall(r"^    def (\w+)", inspect.getsource(lucid.Tensor), re.MULTILINE))
+    attached = {name for name, value in vars(lucid.Tensor).items() if inspect.isfunction(value)} - written
+    assert attached == set(declared)
+    for name, signature in declared.items():
+        method = getattr(lucid.Tensor, name)
+        takes = list(inspect.signature(method).parameters.values())[1:]
+        wanted = list(signature.parameters.values())[1:]
+        assert [(p.kind, p.default) for p in takes] == [(p.kind, p.default) for p in wanted], name
+        if not name.startswith("__"):
+            assert method.__doc__, name
+            assert [p.name for p in takes if p.kind is not p.VAR_POSITIONAL] == [
+                p.name for p in wanted if p.kind is not p.VAR_POSITIONAL
+            ], name
+
+
+def scaled(gradient: lucid.Tensor) -> lucid.Tensor:
+    return gradient * 10
+
+
+def test_a_pickled_leaf_keeps_its_hooks_and_a_result_its_history() -> None:
+    x = lucid.ones(2, requires_grad=True)
+    x.register_hook(scaled)
+    y = x + x + x
+    other, result = pickle.loads(pickle.dumps((x, y)))
+    result.sum().backward()
+    assert (other.grad.tolist(), x.grad) == ([30.0, 30.0], None)

@@ -30,7 +30,7 @@ from lucid.onnx import export
 from oracle.case import SEEDED, Case
 from oracle.compare import SubjectVerdict
 from oracle.faults.bench import Bench
-from oracle.files import write_whole
+from oracle.files import record_lines, write_whole
 from oracle.graph.model import Mode
 from oracle.resnets import ARCHITECTURES, NARROW, SMALL, Architecture, find_architecture
 from oracle.subjects import Subject, find_subject
@@ -161,7 +161,7 @@ def record(tally: Tally, seconds: float) -> dict[str, Any]:
 def write(path: Path | None, tally: Tally, start: float) -> None:
     """Write the record as it is by now."""
     if path is not None:
-        write_whole(path, (json.dumps(record(tally, time.perf_counter() - start), indent=1) + "\n").encode())
+        write_whole(path, record_lines(record(tally, time.perf_counter() - start)))
 
 
 def main() -> int:

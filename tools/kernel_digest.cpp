@@ -98,7 +98,7 @@ void convolutions(const Kernels<T>& k, Digest& digest) {
             e.relu = true;
         }
         k.conv(s, x.data(), w.data(), false, e, y.data());
-        auto panels = zeros<T>(k.packed_weight_size(s)), again = zeros<T>(ny);
+        auto panels = zeros<T>(k.packed_weight_size(s, w.data())), again = zeros<T>(ny);
         k.pack_weight(s, w.data(), panels.data());
         k.conv(s, x.data(), panels.data(), true, e, again.data());
         digest.add(again);
@@ -133,12 +133,12 @@ void normalisations(const Kernels<T>& k, Digest& digest) {
         auto y = zeros<T>(rows * c), dx = zeros<T>(rows * c), dgamma = zeros<T>(c), dbeta = zeros<T>(c);
         k.batch_norm_stats(rows, c, x.data(), mean.data(), var.data());
         const bool relu = i % 3 != 0, joins = i % 4 > 1;
-        auto arrived = zeros<T>(rows * c);
+        auto masked = zeros<T>(rows * c);
         k.batch_norm_apply(rows, c, x.data(), gamma.data(), beta.data(), mean.data(), var.data(), 1e-5,
                            joins ? dy.data() : nullptr, relu, y.data());
         k.batch_norm_grad(rows, c, dy.data(), x.data(), relu ? y.data() : nullptr, gamma.data(), mean.data(), var.data(),
-                          1e-5, i % 2, i % 3 ? x.data() : nullptr, dx.data(), joins ? arrived.data() : nullptr, dgamma.data(), dbeta.data());
-        digest.add(arrived);
+                          1e-5, i % 2, i % 3 ? x.data() : nullptr, dx.data(), joins ? masked.data() : nullptr, dgamma.data(), dbeta.data());
+        digest.add(masked);
         digest.add(mean);
         digest.add(var);
         digest.add(y);

@@ -18,48 +18,6 @@ def ceil_div(a: int, b: int) -> int:
     return -(-a // b)
 
 
-CONTRACTION = (
-    "m",
-    "n",
-    "k",
-    "batch",
-    "chunk",
-    "chunks",
-    "slots",
-    "a_step",
-    "b_step",
-    "y_step",
-    "rows_h",
-    "rows_w",
-    "stride_h",
-    "stride_w",
-    "start_h",
-    "start_w",
-    "step_h",
-    "step_w",
-    "image_h",
-    "image_w",
-    "image_pitch",
-    "taps_h",
-    "taps_w",
-    "depth",
-    "a_pitch",
-    "b_pitch",
-    "b_start",
-    "b_tap_h",
-    "b_tap_w",
-    "y_pitch",
-    "scattered",
-    "out_h",
-    "out_w",
-    "first_h",
-    "first_w",
-    "skip_h",
-    "skip_w",
-)
-"""The fields of ``Contraction`` in lucid/kernels/cuda/gemm.cuh, in their order."""
-
-
 MOST_TERMS = 2**31 - 1 - SEGMENT
 """Of a contraction's sides: the kernel counts them in 32 bits, and the terms one tile beyond their end."""
 MOST_REACH = 2**30 - 1

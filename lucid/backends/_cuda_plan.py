@@ -15,6 +15,7 @@ import numpy as np
 from lucid.backends._cuda_cut import Epilogue
 from lucid.backends._cuda_run import Executor, Launch
 from lucid.backends.base import NORM_PARTS, Array, Pair
+from lucid.kernels.pool.reference import pool_problem
 
 if TYPE_CHECKING:
     from lucid.backends.cuda import CudaBackend
@@ -116,7 +117,9 @@ class CudaPlan:
     def norm(self, rows: int, channels: int, x: int, norm: Norm, relu: bool, y: int) -> None:
         parts, shape = tuple(map(self._kept, NORM_PARTS, norm)), (rows, channels)
         self._steps.append(
-            lambda: self._kernels._normalize_to(self._at(x, shape), parts, None, relu, self._at(y, shape))
+            lambda: self._kernels._normalize_to(
+                {"rows": rows, "channels": channels}, self._at(x, shape), parts, None, relu, self._at(y, shape)
+            )
         )
 
     def max_pool(
@@ -127,8 +130,8 @@ class CudaPlan:
         x: int,
         y: int,
     ) -> None:
-        sizes = self._kernels._pool(input_shape, output_shape[2:], *geometry)
-        self._pooling("max_pool", sizes, input_shape, output_shape, x, y, None)
+        sizes = pool_problem(input_shape, output_shape[2:], *geometry)
+        self._pooling("max_pool", {"pool": sizes, "index": None}, input_shape, output_shape, x, y)
 
     def avg_pool(
         self,
@@ -140,15 +143,15 @@ class CudaPlan:
         x: int,
         y: int,
     ) -> None:
-        sizes = self._kernels._pool(input_shape, output_shape[2:], *geometry, include_pad, adaptive)
-        self._pooling("avg_pool", sizes, input_shape, output_shape, x, y)
+        sizes = pool_problem(input_shape, output_shape[2:], *geometry, include_pad, adaptive)
+        self._pooling("avg_pool", {"pool": sizes}, input_shape, output_shape, x, y)
 
     def _pooling(
-        self, kernel: str, sizes: Any, source: tuple[int, ...], result: tuple[int, ...], x: int, y: int, *more: Any
+        self, kernel: str, sizes: dict[str, Any], source: tuple[int, ...], result: tuple[int, ...], x: int, y: int
     ) -> None:
         def step() -> None:
             to = self._at(y, result)
-            self._kernels._for_each("pool.cu", kernel, to, sizes, self._at(x, source), to, *more)
+            self._kernels.launch(kernel, to, "elements", {**sizes, "x": self._at(x, source), "y": to})
 
         self._steps.append(step)
 
@@ -163,8 +166,8 @@ class CudaPlan:
     def scale_channels(self, n: int, pixels: int, channels: int, a: int, b: int, y: int) -> None:
         def step() -> None:
             to = self._at(y, (n, pixels, channels))
-            given = n, pixels, channels, self._at(a, to.shape), self._at(b, (n, channels)), to
-            self._kernels._for_each("elementwise.cu", "scale_channels", to, *given)
+            given = {"a": self._at(a, to.shape), "b": self._at(b, (n, channels)), "y": to}
+            self._kernels.each("scale_channels", to, n=n, pixels=pixels, channels=channels, **given)
 
         self._steps.append(step)
 

@@ -2,7 +2,7 @@
 
 Both are told the same thing, a kernel by file and name, a grid, a block and the arguments, so what is proven of one
 holds for the other. Arguments are arrays (pointers), None (a null pointer), Python's ``int`` ``float`` ``bool`` (int64,
-float64, bool), NumPy's scalars, and structures (``structure``).
+float64, bool), NumPy's scalars, and structures (``_cuda_source.structure``).
 """
 
 from __future__ import annotations
@@ -47,11 +47,6 @@ def options_for(launch: Launch) -> tuple[str, ...]:
 
 class DeviceMemoryError(MemoryError):
     """The device has no room for an array. What was computed before is as it was, and work can go on."""
-
-
-def structure(values: Sequence[int]) -> Any:
-    """Numbers as a structure of int64, to be passed by value."""
-    return np.frombuffer(np.array(values, np.int64).tobytes(), f"V{8 * len(values)}").reshape(())
 
 
 def size_text(size: int) -> str:

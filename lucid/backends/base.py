@@ -3,7 +3,8 @@
 Requirements that this file states and every backend meets:
 
 - A backend knows arrays, never tensors or gradients. Its arrays are those of ``xp`` (NumPy, CuPy).
-- Every kernel computes the bits of ``lucid/ARITHMETIC.md``; the section is named beside each.
+- It has a method for every kernel that ``lucid/kernels/*/reference.py`` declares (``kernels.declare.bind``), with the
+  arguments of the declaration, and computes the bits of ``lucid/ARITHMETIC.md``, whose section is named there.
 - Arguments have been checked by the operation that calls (dtypes equal, shapes fit); a kernel does not check again.
 - Arrays come with any strides and any memory order. Results may have any memory order too (an image batch may be stored
   channels-last); only their values and shapes count. A result never shares memory with an argument, except where a
@@ -17,14 +18,13 @@ Requirements that this file states and every backend meets:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-Array = Any
-Pair = tuple[int, int]
-
+from lucid.kernels.declare import Array, Pair
 
 NORM_PARTS = "mean", "scale", "shift"
 """The coefficients of a normalisation whose statistics are known (section 7), as plans keep them."""
@@ -101,76 +101,10 @@ class Backend(ABC):
     def power(self, x: Array, exponent: float) -> Array:
         """``x ** exponent`` for one Python number."""
 
-    # -- sums: sections 2 and 4 --------------------------------------------------------------------------------------
+    # -- the kernels that lucid/kernels/<family>/reference.py declares ------------------------------------------------
 
-    @abstractmethod
-    def reduce(self, op: str, x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
-        """``sum mean max min`` over ``axes`` (non-negative, ascending; all axes must be named to reduce all)."""
-
-    @abstractmethod
-    def index_add(self, shape: tuple[int, ...], index: Any, values: Array) -> Array:
-        """Zeros of ``shape`` with ``values`` added at ``index`` (any NumPy index), duplicates in order (section 12)."""
-
-    # -- contractions: section 3 -------------------------------------------------------------------------------------
-
-    @abstractmethod
-    def matmul(self, a: Array, b: Array) -> Array:
-        """``(..., M, K) @ (..., K, N) -> (..., M, N)``; leading dimensions broadcast; both have at least two."""
-
-    @abstractmethod
-    def linear(self, x: Array, weight: Array, bias: Array | None) -> Array:
-        """``(M, K) x (N, K) + (N,) -> (M, N)``."""
-
-    @abstractmethod
-    def conv2d(
-        self, x: Array, weight: Array, bias: Array | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
-    ) -> Array:
-        """``(N, C, H, W) * (O, C/groups, KH, KW) -> (N, O, OH, OW)``."""
-
-    @abstractmethod
-    def conv2d_input_grad(
-        self,
-        dy: Array,
-        weight: Array,
-        input_shape: tuple[int, ...],
-        stride: Pair,
-        padding: Pair,
-        dilation: Pair,
-        groups: int,
-    ) -> Array: ...
-
-    @abstractmethod
-    def conv2d_weight_grad(
-        self,
-        dy: Array,
-        x: Array,
-        weight_shape: tuple[int, ...],
-        stride: Pair,
-        padding: Pair,
-        dilation: Pair,
-        groups: int,
-    ) -> Array: ...
-
-    # -- batch normalisation: section 7 ------------------------------------------------------------------------------
-    # ``mean`` and ``var`` between these kernels are float64, shape (C,); gamma and beta have x's dtype, or are None.
-
-    @abstractmethod
-    def batch_norm_train(
-        self, x: Array, gamma: Array | None, beta: Array | None, eps: float
-    ) -> tuple[Array, Array, Array]:
-        """``(y, mean, var)``, ``var`` biased."""
-
-    @abstractmethod
-    def batch_norm_eval(
-        self, x: Array, gamma: Array | None, beta: Array | None, mean: Array, var: Array, eps: float
-    ) -> Array:
-        """``y`` from given statistics (float64)."""
-
-    @abstractmethod
-    def batch_norm_grad(
-        self, dy: Array, x: Array, gamma: Array | None, mean: Array, var: Array, eps: float, training: bool
-    ) -> tuple[Array, Array, Array]:
-        """``(dx, dgamma, dbeta)``; ``training`` tells whether the statistics depended on ``x``."""
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        raise AttributeError(f"{type(self).__name__} has no kernel {name!r}")
 
     # -- what networks do in a row, where a backend can spare passes over memory; the bits are those of one by one ----
 
@@ -238,122 +172,28 @@ class Backend(ABC):
         eps: float,
         training: bool,
         residual: bool,
-        there: Array | None = None,
+        accumulate_into: Array | None = None,
     ) -> tuple[Array, Array, Array, Array | None]:
         """``(dx, dgamma, dbeta)`` and, if ``residual``, its gradient; ``y`` is the result where a ReLU made it.
 
-        ``dx`` is added to ``there``, if that is given.
+        ``dx`` is added to ``accumulate_into``, if that is given.
         """
         if y is not None:
             dy = self.binary("relu_grad", dy, y)
         dx, dgamma, dbeta = self.batch_norm_grad(dy, x, gamma, mean, var, eps, training)
-        dx = dx if there is None else self.binary("add", there, dx)
+        dx = dx if accumulate_into is None else self.binary("add", accumulate_into, dx)
         return dx, dgamma, dbeta, dy if residual else None
 
     def conv2d_input_grad_onto(
         self,
-        there: Array,
+        accumulate_into: Array,
         dy: Array,
         weight: Array,
         geometry: tuple[Pair, Pair, Pair, int],
     ) -> Array:
-        """``there + conv2d_input_grad(dy, weight, there.shape, *geometry)``."""
-        return self.binary("add", there, self.conv2d_input_grad(dy, weight, there.shape, *geometry))
-
-    # -- pooling: section 8 ------------------------------------------------------------------------------------------
-
-    @abstractmethod
-    def max_pool2d(
-        self, x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, output: Pair
-    ) -> tuple[Array, Array]:
-        """``(y, index)``: ``y`` of spatial size ``output``, ``index`` the integer offset ``h * W + w`` in the plane."""
-
-    @abstractmethod
-    def max_pool2d_grad(self, dy: Array, index: Array, input_shape: tuple[int, ...]) -> Array: ...
-
-    @abstractmethod
-    def avg_pool2d(
-        self, x: Array, kernel: Pair, stride: Pair, padding: Pair, count_include_pad: bool, output: Pair
-    ) -> Array: ...
-
-    @abstractmethod
-    def avg_pool2d_grad(
-        self,
-        dy: Array,
-        input_shape: tuple[int, ...],
-        kernel: Pair,
-        stride: Pair,
-        padding: Pair,
-        count_include_pad: bool,
-    ) -> Array: ...
-
-    @abstractmethod
-    def adaptive_avg_pool2d(self, x: Array, output: Pair) -> Array: ...
-
-    @abstractmethod
-    def adaptive_avg_pool2d_grad(self, dy: Array, input_shape: tuple[int, ...]) -> Array: ...
-
-    # -- softmax and loss: section 9 ---------------------------------------------------------------------------------
-
-    @abstractmethod
-    def log_softmax(self, x: Array, axis: int) -> Array: ...
-
-    @abstractmethod
-    def log_softmax_grad(self, dy: Array, y: Array, axis: int) -> Array: ...
-
-    @abstractmethod
-    def nll_loss(
-        self, logp: Array, target: Array, weight: Array | None, ignore_index: int, reduction: str
-    ) -> tuple[Array, Array]:
-        """``logp`` ``(N, C)``, ``target`` int64 ``(N,)``; ``reduction`` ``none sum mean``.
-
-        Returns the loss (``(N,)`` or ``()``) and the float64 sum of the weights, which the gradient needs.
-        """
-
-    @abstractmethod
-    def nll_loss_grad(
-        self,
-        dloss: Array,
-        target: Array,
-        weight: Array | None,
-        ignore_index: int,
-        reduction: str,
-        weight_sum: Array,
-        classes: int,
-    ) -> Array:
-        """The gradient of ``logp``, shape ``(N, classes)``."""
-
-    # -- optimiser: section 10 ---------------------------------------------------------------------------------------
-
-    @abstractmethod
-    def sgd_step(
-        self,
-        param: Array,
-        grad: Array,
-        velocity: Array | None,
-        first: bool,
-        lr: float,
-        momentum: float,
-        dampening: float,
-        weight_decay: float,
-        nesterov: bool,
-        maximize: bool,
-    ) -> None:
-        """One update, in place in ``param`` and, if ``momentum`` is not 0, in ``velocity`` (written when ``first``)."""
-
-    # -- random numbers: section 11 ----------------------------------------------------------------------------------
-
-    @abstractmethod
-    def philox(self, seed: int, stream: int, block: int, words: int) -> Array:
-        """``words`` uint32 values from the start of ``block``, shape ``(words,)``."""
-
-    @abstractmethod
-    def uniform(self, seed: int, stream: int, block: int, n: int, low: float, high: float, dtype: Any) -> Array:
-        """``n`` values; float32 takes one word a value, float64 two."""
-
-    @abstractmethod
-    def normal(self, seed: int, stream: int, block: int, n: int, mean: float, std: float, dtype: Any) -> Array:
-        """``n`` values; words as in ``uniform``."""
+        """``accumulate_into + conv2d_input_grad(dy, weight, accumulate_into.shape, *geometry)``."""
+        dx = self.conv2d_input_grad(dy, weight, accumulate_into.shape, *geometry)
+        return self.binary("add", accumulate_into, dx)
 
     # -- inference plans ---------------------------------------------------------------------------------------------
 

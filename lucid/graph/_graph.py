@@ -37,6 +37,7 @@ class Node:
         attrs: the operation's attributes, such as ``{"stride": (2, 2)}``.
         inputs: names of values; None for an optional operand that is not there.
         output: the name of the value that it makes.
+        body: of what it consists, if it is composed of other operations; the last node makes ``output``.
     """
 
     op: str
@@ -44,6 +45,7 @@ class Node:
     attrs: dict[str, Any]
     inputs: tuple[str | None, ...]
     output: str
+    body: tuple[Node, ...] = ()
 
 
 @dataclass(slots=True)

@@ -7,17 +7,18 @@ shape is resolved, and one on a value is an error. Forward hooks run, and what t
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from lucid.backends.shapes import Hollow
+from lucid.core.tensor import Tensor
 from lucid.graph._graph import BATCH, Graph, Node, Value
 from lucid.nn import Module
 from lucid.nn._dry_run import dry_run, hollow_like
-from lucid.ops._function import Function
-from lucid.tensor import Tensor
+from lucid.ops._function import Composition, Function
 
 __all__ = ["trace"]
 
@@ -81,12 +82,22 @@ class _Traced:
     claimed: bool  # whether the name is the path of a module (or of a parameter, or an input's)
 
 
+@dataclass(slots=True, eq=False)
+class _Step:
+    """An operation that the tracer has met; ``body`` are the steps of one that is composed."""
+
+    function: Function | Composition
+    operands: list[_Traced | None]
+    made: _Traced
+    body: list[_Step]
+
+
 class _GraphTracer:
     def __init__(self, model: Module, inputs: list[Tensor]) -> None:
         self._paths = {id(module): path for path, module in model.named_modules()}
         self._known: dict[int, _Traced] = {}  # by id of the tensor, and of its array, which a detached twin shares
         self._initializers: list[_Traced] = []
-        self._steps: list[tuple[Function, list[_Traced | None], _Traced]] = []
+        self._steps: list[_Step] = []
         self._changed: list[Tensor] = []
         self._scopes: list[tuple[str, int]] = [("", 0)]  # path, and the number of steps at its entry
         self._state = {id(tensor): name for name, tensor in _state(model)}
@@ -104,7 +115,7 @@ class _GraphTracer:
     def exit(self, module: Any, output: Any) -> None:
         path, entry = self._scopes.pop()
         made = self._known.get(id(output))
-        if made is not None and not made.claimed and any(made is step[2] for step in self._steps[entry:]):
+        if made is not None and not made.claimed and any(made is step.made for step in self._steps[entry:]):
             made.name, made.claimed = path or "output", True
 
     def record(self, function: Function, inputs: tuple[Tensor | None, ...], output: Tensor) -> None:
@@ -112,7 +123,18 @@ class _GraphTracer:
             raise RuntimeError(f"{self._scopes[-1][0] or 'the model'}: indexing by a traced tensor cannot be traced")
         operands = [None if tensor is None else self._operand(tensor) for tensor in inputs]
         made = self._meet(output, _join(self._scopes[-1][0], function.name), False)
-        self._steps.append((function, operands, made))
+        self._steps.append(_Step(function, operands, made, []))
+
+    def compose(self, whole: Composition, inputs: tuple[Tensor | None, ...], run: Callable[[], Tensor]) -> Tensor:
+        operands = [None if tensor is None else self._operand(tensor) for tensor in inputs]
+        entry = len(self._steps)
+        output = run()
+        body = self._steps[entry:]
+        if body:
+            made = body[-1].made
+            made.name = _join(self._scopes[-1][0], whole.name)
+            self._steps[entry:] = [_Step(whole, operands, made, body)]
+        return output
 
     def update(self, tensor: Tensor, result: Tensor) -> None:
         """``tensor`` was changed in place: from now on it, and what shares its array, is ``result``."""
@@ -157,16 +179,14 @@ class _GraphTracer:
             outputs=[traced.name for traced in returned],
             initializers={traced.name: traced.tensor.numpy() for traced in self._initializers},
         )
-        for traced in (*self._inputs, *self._initializers, *(step[2] for step in self._steps)):
+        for traced in (*self._inputs, *self._initializers, *_made(self._steps)):
             graph.values[traced.name] = Value(traced.name, traced.tensor.shape, traced.tensor.dtype)
-        for function, operands, made in self._steps:
-            names = tuple(None if operand is None else operand.name for operand in operands)
-            graph.nodes.append(Node(function.name, made.name, function.attrs(), names, made.name))
+        graph.nodes.extend(map(_node, self._steps))
         return graph
 
     def _settle_names(self) -> None:
         """Make names unique; those that are somebody's path come first."""
-        everything = [*self._inputs, *self._initializers, *(step[2] for step in self._steps)]
+        everything = [*self._inputs, *self._initializers, *_made(self._steps)]
         taken: set[str] = set()
         for traced in sorted(everything, key=lambda traced: not traced.claimed):  # stable: in order of execution
             name, count = traced.name, 0
@@ -175,6 +195,17 @@ class _GraphTracer:
                 name = f"{traced.name}_{count}"
             traced.name = name
             taken.add(name)
+
+
+def _made(steps: list[_Step]) -> list[_Traced]:
+    """What ``steps`` and their bodies make, each once; a composed operation first, because its name is to stay."""
+    return list(dict.fromkeys(made for step in steps for made in (step.made, *_made(step.body))))
+
+
+def _node(step: _Step) -> Node:
+    names = tuple(None if operand is None else operand.name for operand in step.operands)
+    body = tuple(map(_node, step.body))
+    return Node(step.function.name, step.made.name, step.function.attrs(), names, step.made.name, body)
 
 
 def _state(model: Module) -> list[tuple[str, Tensor]]:
@@ -194,18 +225,27 @@ def _join(path: str, name: str) -> str:
 
 def _merge(first: Graph, second: Graph) -> Graph:
     """One graph from those at two batches: what differs between them is what follows the batch."""
-    for a, b in zip(first.nodes, second.nodes, strict=False):
-        if replace(a, attrs={}) != replace(b, attrs={}):
-            raise ValueError(f"dynamic_batch: the model does another thing for another batch, first at {a.name!r}")
-    if len(first.nodes) != len(second.nodes) or first.outputs != second.outputs:
+    nodes = _merge_nodes(first.nodes, second.nodes)
+    if first.outputs != second.outputs:
         raise ValueError("dynamic_batch: the model does another thing for another batch")
     for name, array in first.initializers.items():
         other = second.initializers[name]
         if array is not other and not (array.shape == other.shape and np.array_equal(array, other, equal_nan=True)):
             raise ValueError(f"dynamic_batch: the constant {name!r} follows the batch, which a graph cannot tell")
     values = {name: _merge_value(value, second.values[name]) for name, value in first.values.items()}
-    nodes = [replace(a, attrs=_merge_attrs(a, b)) for a, b in zip(first.nodes, second.nodes, strict=True)]
     return replace(first, nodes=nodes, values=values)
+
+
+def _merge_nodes(first: Sequence[Node], second: Sequence[Node]) -> list[Node]:
+    for a, b in zip(first, second, strict=False):
+        if replace(a, attrs={}, body=()) != replace(b, attrs={}, body=()):
+            raise ValueError(f"dynamic_batch: the model does another thing for another batch, first at {a.name!r}")
+    if len(first) != len(second):
+        raise ValueError("dynamic_batch: the model does another thing for another batch")
+    return [
+        replace(a, attrs=_merge_attrs(a, b), body=tuple(_merge_nodes(a.body, b.body)))
+        for a, b in zip(first, second, strict=True)
+    ]
 
 
 def _merge_value(first: Value, second: Value) -> Value:

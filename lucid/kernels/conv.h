@@ -1,4 +1,4 @@
-// Convolution and its two gradients as contractions (ARITHMETIC.md, section 3): each says how a piece of A is gathered
+// Convolution and its two gradients as contractions (ARITHMETIC.md, section 3): each says how a tile of A is gathered
 // from an image and where a row of C lies; gemm.h does the rest. And the matrix product, the plainest of them.
 #pragma once
 
@@ -29,14 +29,14 @@ inline void zero_values(T* to, int64_t n) {
 
 template <class T>
 struct RowBuffer {
-    alignas(LINE) T values[Tile::MR * ROW_PITCH];
+    alignas(CACHE_LINE) T values[Tuning::MR * Tuning::A_PITCH];
 };
 
 // A pixel of a grid of images, and then its neighbours in order: divisions happen once.
-struct Walk {
+struct PixelIterator {
     int64_t width, height, w, h, n;
 
-    Walk(int64_t m, int64_t width_, int64_t height_)
+    PixelIterator(int64_t m, int64_t width_, int64_t height_)
         : width(width_), height(height_), w(m % width), h(m / width % height), n(m / (width * height)) {}
 
     void next() {
@@ -57,40 +57,68 @@ struct Tap {
     int64_t h, w;
 };
 
-// What a segment of k, which is (tap, channel), takes of an image around a pixel: runs of channels that lie side by side.
-// Found once for all pixels. Where all taps are inside, runs that adjoin are copied as one.
+// What is computed once for a segment of k (and a tap, where a tile has one) and then serves every tile that shares
+// them: the last ENTRIES of such values.
+template <class Value, int ENTRIES = 1>
+class SegmentCache {
+  public:
+    // The value of (tap, k0), computed by `compute(value)` unless it is there; `keep` is an entry that stays.
+    template <class Compute>
+    const Value& get(int64_t tap, int64_t k0, const Value* keep, const Compute& compute) {
+        for (const Entry& e : entries_)
+            if (e.tap == tap && e.k0 == k0) return e.value;
+        Entry& entry = entries_[ENTRIES > 1 && keep == &entries_[0].value];
+        entry.tap = tap;
+        entry.k0 = k0;
+        compute(entry.value);
+        return entry.value;
+    }
+
+  private:
+    struct Entry {
+        int64_t tap = -1, k0 = -1;
+        Value value;
+    };
+    Entry entries_[ENTRIES];
+};
+
+// Where A lies for each k of a segment, before the offset that a tile adds.
 template <class T>
-struct Around {
-    struct Run {
+struct Addresses {
+    const T* at[SEGMENT] = {};
+};
+
+// What a segment of k, which is (tap, channel), takes of an image around a pixel: spans of channels that lie side by
+// side. Where all taps are inside, spans that adjoin are copied as one.
+template <class T>
+struct Gather {
+    struct Span {
         Tap tap;
         int64_t offset;  // from the pixel's first value
         int length;
     };
-    int64_t k0 = -1;
-    int count, adjoined_count;
-    Run run[SEGMENT], adjoined[SEGMENT];
+    int count, joined_count;
+    Span span[SEGMENT], joined[SEGMENT];
     Tap least, most;
 
     // `tap_at(t)` says where tap t meets the image.
     template <class TapAt>
-    void settle(int64_t k0_, int length, int64_t channels, const Image& image, const TapAt& tap_at) {
-        if (k0_ == k0) return;
-        k0 = k0_;
-        count = adjoined_count = 0;
+    void compute(int64_t k0, int length, int64_t channels, const Image& image, const TapAt& tap_at) {
+        count = joined_count = 0;
         int64_t t = k0 / channels, channel = k0 % channels;
         for (int left = length; left > 0; ++t, channel = 0) {
             const int taken = int(smaller<int64_t>(left, channels - channel));
             const Tap tap = tap_at(t);
-            const Run r{tap, (tap.h * image.width + tap.w) * image.pitch + channel, taken};
+            const Span next{tap, (tap.h * image.width + tap.w) * image.pitch + channel, taken};
             if (count == 0) least = most = tap;
             least = {smaller(least.h, tap.h), smaller(least.w, tap.w)};
             most = {larger(most.h, tap.h), larger(most.w, tap.w)};
-            Run& before = adjoined[larger(adjoined_count - 1, 0)];
-            if (count > 0 && before.offset + before.length == r.offset)
+            Span& before = joined[larger(joined_count - 1, 0)];
+            if (count > 0 && before.offset + before.length == next.offset)
                 before.length += taken;
             else
-                adjoined[adjoined_count++] = r;
-            run[count++] = r;
+                joined[joined_count++] = next;
+            span[count++] = next;
             left -= taken;
         }
     }
@@ -100,12 +128,12 @@ struct Around {
         const auto [h, w] = at;
         const int64_t pixel = (h * image.width + w) * image.pitch;
         if (h + least.h >= 0 && h + most.h < image.height && w + least.w >= 0 && w + most.w < image.width) {
-            for (int i = 0; i < adjoined_count; to += adjoined[i++].length)
-                copy_values(to, values + (pixel + adjoined[i].offset), adjoined[i].length);
+            for (int i = 0; i < joined_count; to += joined[i++].length)
+                copy_values(to, values + (pixel + joined[i].offset), joined[i].length);
             return;
         }
-        for (int i = 0; i < count; to += run[i++].length) {
-            const Run& r = run[i];
+        for (int i = 0; i < count; to += span[i++].length) {
+            const Span& r = span[i];
             const int64_t ih = h + r.tap.h, iw = w + r.tap.w;
             if (ih < 0 || ih >= image.height || iw < 0 || iw >= image.width)
                 zero_values(to, r.length);
@@ -115,14 +143,14 @@ struct Around {
     }
 };
 
-// A of a convolution or of its input gradient: rows are pixels of a grid, and take what lies around a place of an image.
-// `Source` says where C's rows lie, and where a tap meets the image (`tap_at`).
+// A of a convolution or of its input gradient: rows are pixels of a grid, and take what lies around a place of an
+// image. `Source` says where C's rows lie, and where a tap meets the image (`tap_at`).
 template <class T, class Source>
-struct AroundSource {
+struct GatherSource {
     static constexpr bool BY_PIXEL = false;
-    using Kind = Rows<T>;
+    using TileA = PackedTile<T>;
     struct Buffer : RowBuffer<T> {
-        Around<T> around;
+        SegmentCache<Gather<T>> gathers;
     };
     const T* values;  // the first of the group's channels
     Image image;
@@ -130,53 +158,58 @@ struct AroundSource {
     int64_t grid_w, grid_h;
     int64_t stride_h, stride_w, start_h, start_w;  // the grid's pixel is at pixel * stride + start in the image
 
-    Tap place(const Walk& p) const { return {p.h * stride_h + start_h, p.w * stride_w + start_w}; }
+    Tap place(const PixelIterator& p) const { return {p.h * stride_h + start_h, p.w * stride_w + start_w}; }
 
-    const T* first_value(const Walk& p) const { return values + p.n * image.height * image.width * image.pitch; }
+    const T* first_value(const PixelIterator& p) const {
+        return values + p.n * image.height * image.width * image.pitch;
+    }
 
     const Source& source() const { return static_cast<const Source&>(*this); }
 
-    void ahead(const Piece& piece, Ahead& ahead) const {
-        const Tap tap = source().tap_at(piece.k0 / channels);
-        const int64_t channel = piece.k0 % channels;
-        Walk p(piece.m0, grid_w, grid_h);
-        for (int i = 0; i < piece.rows; ++i, p.next()) {
+    void prefetch(const RowTile& tile, Prefetch& prefetch) const {
+        const Tap tap = source().tap_at(tile.k0 / channels);
+        const int64_t channel = tile.k0 % channels;
+        PixelIterator p(tile.m0, grid_w, grid_h);
+        for (int i = 0; i < tile.rows; ++i, p.next()) {
             const Tap at = place(p);
-            ahead.row(i, address(first_value(p), ((at.h + tap.h) * image.width + at.w + tap.w) * image.pitch + channel));
+            const int64_t pixel = (at.h + tap.h) * image.width + at.w + tap.w;
+            prefetch.set_row(i, address(first_value(p), pixel * image.pitch + channel));
         }
     }
 
-    Rows<T> tile(const Piece& piece, const Piece&, int64_t, Buffer& buffer) const {
-        buffer.around.settle(piece.k0, piece.length, channels, image, [&](int64_t t) { return source().tap_at(t); });
-        Walk p(piece.m0, grid_w, grid_h);
-        for (int i = 0; i < piece.rows; ++i, p.next())
-            buffer.around.copy(first_value(p), image, place(p), buffer.values + i * ROW_PITCH);
+    PackedTile<T> tile(const RowTile& tile, const RowTile&, int64_t, Buffer& buffer) const {
+        const Gather<T>& gather = buffer.gathers.get(0, tile.k0, nullptr, [&](Gather<T>& g) {
+            g.compute(tile.k0, tile.length, channels, image, [&](int64_t t) { return source().tap_at(t); });
+        });
+        PixelIterator p(tile.m0, grid_w, grid_h);
+        for (int i = 0; i < tile.rows; ++i, p.next())
+            gather.copy(first_value(p), image, place(p), buffer.values + i * Tuning::A_PITCH);
         return {buffer.values};
     }
 };
 
-// -- forward: rows are output pixels, k is (kh, kw, ci), columns are output channels ---------------------------------
+// -- forward: rows are output pixels, k is (kh, kw, ci), columns are output channels ----------------------------------
 
 template <class T>
-struct ForwardSource : AroundSource<T, ForwardSource<T>> {
+struct ForwardSource : GatherSource<T, ForwardSource<T>> {
     const Conv& s;
     T* y;  // the first of the group's channels
 
     ForwardSource(const Conv& shape, const T* x, T* y_, int64_t group)
-        : AroundSource<T, ForwardSource<T>>{x + group * (shape.c / shape.groups), {shape.h, shape.w, shape.c},
+        : GatherSource<T, ForwardSource<T>>{x + group * (shape.c / shape.groups), {shape.h, shape.w, shape.c},
                                             shape.c / shape.groups, shape.ow, shape.oh, shape.stride_h, shape.stride_w,
                                             -shape.pad_h, -shape.pad_w},
           s(shape), y(y_ + group * (shape.o / shape.groups)) {}
 
     Tap tap_at(int64_t tap) const { return {tap / s.kw * s.dilation_h, tap % s.kw * s.dilation_w}; }
 
-    void rows(const Piece& piece, T** to) const {
-        for (int i = 0; i < piece.rows; ++i) to[i] = y + (piece.m0 + i) * s.o;
+    void rows(const RowTile& tile, T** to) const {
+        for (int i = 0; i < tile.rows; ++i) to[i] = y + (tile.m0 + i) * s.o;
     }
 };
 
 // With fewer rows, packing all of B costs more than reading it where it lies.
-constexpr int64_t ROWS_WORTH_PACKING = TILES_WORTH_PACKING * Tile::MR;
+constexpr int64_t ROWS_WORTH_PACKING = Tuning::TILES_WORTH_PACKING * Tuning::MR;
 
 // Memory for panels that are used once.
 template <class T>
@@ -189,10 +222,10 @@ struct Packed {
     Packed(const Packed&) = delete;
 };
 
-// Images of few channels: all (kw, ci) of a kernel row lie side by side, and so do neighbouring windows. (With padding so
-// wide that whole windows lie in it, a copy of the images with their padding could be far larger than all else.)
+// Images of few channels: all (kw, ci) of a kernel row lie side by side, and so do neighbouring windows. (With padding
+// so wide that whole windows lie in it, a copy of the images with their padding could be far larger than all else.)
 inline bool thin(const Conv& s) {
-    return s.groups == 1 && s.dilation_w == 1 && s.c < Tile::MR && s.kw > 1 && s.pad_w < s.kw &&
+    return s.groups == 1 && s.dilation_w == 1 && s.c < Tuning::MR && s.kw > 1 && s.pad_w < s.kw &&
            s.pad_h <= (s.kh - 1) * s.dilation_h;
 }
 
@@ -203,7 +236,7 @@ struct Padded {
     const Packed<T> images;
 
     Padded(const Conv& s, const T* x) : shape(without_padding(s)), images(shape.n * shape.h * shape.w * shape.c) {
-        parallel_range(shape.n * shape.h, 16, [&](int64_t begin, int64_t end) {
+        parallel_range(shape.n * shape.h, Tuning::PAD_LINES, [&](int64_t begin, int64_t end) {
             for (int64_t line = begin; line < end; ++line) {
                 const int64_t n = line / shape.h, h = line % shape.h - s.pad_h;
                 const int64_t before = s.pad_w * s.c, inside = s.w * s.c;
@@ -231,42 +264,40 @@ struct Padded {
 template <class T>
 struct ThinSource {
     static constexpr bool BY_PIXEL = false;
-    using Kind = Windows<T>;
-    struct Buffer {
-        const T* at[SEGMENT];
-        int64_t k0 = -1;  // what they are the addresses of
-    };
+    using TileA = WindowTile<T>;
+    using Buffer = SegmentCache<Addresses<T>>;
     const Conv& s;
     const T* x;
     T* y;
 
-    void rows(const Piece& piece, T** to) const {
-        for (int i = 0; i < piece.rows; ++i) to[i] = y + (piece.m0 + i) * s.o;
+    void rows(const RowTile& tile, T** to) const {
+        for (int i = 0; i < tile.rows; ++i) to[i] = y + (tile.m0 + i) * s.o;
     }
 
-    void ahead(const Piece&, Ahead&) const {}
+    void prefetch(const RowTile&, Prefetch&) const {}
 
-    Windows<T> tile(const Piece& piece, const Piece&, int64_t, Buffer& buffer) const {
-        const int64_t m0 = piece.m0, k0 = piece.k0, length = piece.length;
-        if (k0 != buffer.k0)
-            for (int k = 0; k < length; ++k)
-                buffer.at[k] = x + (k0 + k) / (s.kw * s.c) * s.dilation_h * s.w * s.c + (k0 + k) % (s.kw * s.c);
-        buffer.k0 = k0;
-        const Walk p(m0, s.ow, s.oh);
-        return {buffer.at, ((p.n * s.h + p.h * s.stride_h) * s.w + p.w * s.stride_w) * s.c, s.stride_w * s.c};
+    WindowTile<T> tile(const RowTile& tile, const RowTile&, int64_t, Buffer& buffer) const {
+        const int64_t k0 = tile.k0, in_line = s.kw * s.c;
+        const Addresses<T>& addresses = buffer.get(0, k0, nullptr, [&](Addresses<T>& a) {
+            for (int k = 0; k < tile.length; ++k)
+                a.at[k] = x + (k0 + k) / in_line * s.dilation_h * s.w * s.c + (k0 + k) % in_line;
+        });
+        const PixelIterator p(tile.m0, s.ow, s.oh);
+        return {addresses.at, ((p.n * s.h + p.h * s.stride_h) * s.w + p.w * s.stride_w) * s.c, s.stride_w * s.c};
     }
 };
 
 // Weights for `conv` with `packed`: the panels of each group, one group after the other.
 template <class T>
-static int64_t packed_weight_size(const Conv& s) {
+static int64_t packed_weight_size(const Conv& s, const T* = nullptr) {
     return s.groups * packed_size<T>(s.kh * s.kw * (s.c / s.groups), s.o / s.groups);
 }
 
 template <class T>
 static void pack_weight(const Conv& s, const T* weight, T* to) {
     const int64_t og = s.o / s.groups, k = s.kh * s.kw * (s.c / s.groups);
-    for (int64_t g = 0; g < s.groups; ++g) pack_panels(k, og, weight + g * og, s.o, to + g * packed_size<T>(k, og));
+    for (int64_t g = 0; g < s.groups; ++g)
+        pack_panels(RowsOfB<T>{weight + g * og, s.o, k, og}, to + g * packed_size<T>(k, og));
 }
 
 template <class T>
@@ -281,7 +312,7 @@ static void conv(const Conv& s, const T* x, const T* weight, bool packed, const 
         const Padded<T> padded(s, x);
         Epilogue<T> e = epilogue;
         e.output = y;
-        return contract(Operand<T>{pixels, s.o, k, weight, packed ? PACKED : s.o, s.ow, e},
+        return gemm(Problem<T>{pixels, s.o, k, weight, packed ? PACKED : s.o, s.ow, e},
                         ThinSource<T>{padded.shape, padded.images.values, y});
     }
     for (int64_t g = 0; g < s.groups; ++g) {
@@ -293,11 +324,11 @@ static void conv(const Conv& s, const T* x, const T* weight, bool packed, const 
         e.shift = of_group(e.shift);
         e.output = y;
         const T* b = weight + (packed ? g * packed_size<T>(k, og) : g * og);
-        contract(Operand<T>{pixels, og, k, b, packed ? PACKED : s.o, pixels, e}, ForwardSource<T>(s, x, y, g));
+        gemm(Problem<T>{pixels, og, k, b, packed ? PACKED : s.o, pixels, e}, ForwardSource<T>(s, x, y, g));
     }
 }
 
-// -- input gradient: rows are input pixels of one residue class, k is (kh, kw, co), columns are input channels -------
+// -- input gradient: rows are input pixels of one residue class, k is (kh, kw, co), columns are input channels --------
 // With a stride, the pixels whose coordinates have the same residue see the same taps; each class is one contraction.
 
 struct Axis {
@@ -312,7 +343,8 @@ struct Axis {
 
 inline int64_t greatest_common_divisor(int64_t a, int64_t b) { return b == 0 ? a : greatest_common_divisor(b, a % b); }
 
-inline Axis residue_class(int64_t residue, int64_t size, int64_t stride, int64_t pad, int64_t dilation, int64_t kernel) {
+inline Axis residue_class(int64_t residue, int64_t size, int64_t stride, int64_t pad, int64_t dilation,
+                          int64_t kernel) {
     Axis axis{};
     axis.first = residue;
     axis.count = residue < size ? (size - residue + stride - 1) / stride : 0;
@@ -331,13 +363,14 @@ inline Axis residue_class(int64_t residue, int64_t size, int64_t stride, int64_t
 }
 
 template <class T>
-struct InputGradSource : AroundSource<T, InputGradSource<T>> {
+struct InputGradSource : GatherSource<T, InputGradSource<T>> {
     const Conv& s;
     T* dx;  // the first of the group's channels
     const Axis &vertical, &horizontal;
 
-    InputGradSource(const Conv& shape, const T* dy, T* dx_, int64_t group, const Axis& vertical_, const Axis& horizontal_)
-        : AroundSource<T, InputGradSource<T>>{dy + group * (shape.o / shape.groups), {shape.oh, shape.ow, shape.o},
+    InputGradSource(const Conv& shape, const T* dy, T* dx_, int64_t group, const Axis& vertical_,
+                    const Axis& horizontal_)
+        : GatherSource<T, InputGradSource<T>>{dy + group * (shape.o / shape.groups), {shape.oh, shape.ow, shape.o},
                                               shape.o / shape.groups, horizontal_.count, vertical_.count, 1, 1, 0, 0},
           s(shape), dx(dx_ + group * (shape.c / shape.groups)), vertical(vertical_), horizontal(horizontal_) {}
 
@@ -345,9 +378,9 @@ struct InputGradSource : AroundSource<T, InputGradSource<T>> {
         return {vertical.offset(tap / horizontal.taps), horizontal.offset(tap % horizontal.taps)};
     }
 
-    void rows(const Piece& piece, T** to) const {
-        Walk p(piece.m0, horizontal.count, vertical.count);
-        for (int i = 0; i < piece.rows; ++i, p.next()) {
+    void rows(const RowTile& tile, T** to) const {
+        PixelIterator p(tile.m0, horizontal.count, vertical.count);
+        for (int i = 0; i < tile.rows; ++i, p.next()) {
             const int64_t h = vertical.first + p.h * s.stride_h, w = horizontal.first + p.w * s.stride_w;
             to[i] = dx + ((p.n * s.h + h) * s.w + w) * s.c;
         }
@@ -373,9 +406,9 @@ static void pack_class(const Conv& s, const T* weight, int64_t group, const Axis
 }
 
 template <class T>
-static void conv_input_grad(const Conv& s, const T* dy, const T* weight, const T* there, T* dx) {
+static void conv_input_grad(const Conv& s, const T* dy, const T* weight, const T* accumulate_into, T* dx) {
     Epilogue<T> e;
-    e.residual = there;
+    e.residual = accumulate_into;
     e.output = dx;
     const int64_t og = s.o / s.groups, cg = s.c / s.groups;
     const Packed<T> panels(packed_size<T>(s.kh * s.kw * og, cg));
@@ -385,32 +418,29 @@ static void conv_input_grad(const Conv& s, const T* dy, const T* weight, const T
                 const Axis vertical = residue_class(rh, s.h, s.stride_h, s.pad_h, s.dilation_h, s.kh);
                 const Axis horizontal = residue_class(rw, s.w, s.stride_w, s.pad_w, s.dilation_w, s.kw);
                 pack_class(s, weight, g, vertical, horizontal, panels.values);
-                const int64_t pixels = s.n * vertical.count * horizontal.count, k = vertical.taps * horizontal.taps * og;
-                contract(Operand<T>{pixels, cg, k, panels.values, PACKED, pixels, e},
+                const int64_t pixels = s.n * vertical.count * horizontal.count;
+                const int64_t k = vertical.taps * horizontal.taps * og;
+                gemm(Problem<T>{pixels, cg, k, panels.values, PACKED, pixels, e},
                          InputGradSource<T>(s, dy, dx, g, vertical, horizontal));
             }
 }
 
-// -- weight gradient: rows are (kh, kw, ci), k is the output pixel, columns are output channels ----------------------
+// -- weight gradient: rows are (kh, kw, ci), k is the output pixel, columns are output channels -----------------------
 
-// A tap here is a run of rows that lie side by side in the image at any pixel: the channels of one (kh, kw), or, where the
-// input has few channels, all (kw, ci) of one kh. No tile crosses from one tap to the next, so that the micro-kernel can
-// read A where it lies, through the addresses of a segment's pixels. A tile that is read often is copied first, and sooner
-// where pixels lie a multiple of 4 KiB apart, so that their lines drive each other out of the first-level cache.
+// A tap here is a run of rows that lie side by side in the image at any pixel: the channels of one (kh, kw), or, where
+// the input has few channels, all (kw, ci) of one kh. No tile crosses from one tap to the next, so that the
+// micro-kernel can read A where it lies, through the addresses of a segment's pixels. A tile that is read often is
+// copied first, and sooner where pixels lie a multiple of 4 KiB apart, so that their lines drive each other out of the
+// first-level cache.
 template <class T>
 struct WeightGradSource {
     static constexpr bool BY_PIXEL = true;
-    using Kind = Pixels<T>;
-    static constexpr int PITCH = 16;
-    static constexpr int64_t USES_WORTH_COPYING = 16, IF_ALIASED = 4;
-    struct Addresses {
-        const T* at[SEGMENT] = {};
-        int64_t tap = -1, k0 = -1;  // what they are the addresses of
-    };
+    using TileA = PixelTile<T>;
+    static constexpr int PITCH = Tuning::PIXEL_PITCH;
     struct Buffer {
-        Addresses of[2];  // this tile's and the next one's
+        SegmentCache<Addresses<T>, 2> addresses;  // this tile's and the next one's
         const T* copied_at[SEGMENT];
-        alignas(LINE) T copied[SEGMENT * PITCH];
+        alignas(CACHE_LINE) T copied[SEGMENT * PITCH];
 
         Buffer() {
             for (int k = 0; k < SEGMENT; ++k) copied_at[k] = copied + k * PITCH;
@@ -424,40 +454,41 @@ struct WeightGradSource {
     int64_t tap_rows;
     const T* zeros;  // tap_rows of them: what a pixel outside the image is
 
-    void rows(const Piece& piece, T** to) const {
-        for (int i = 0; i < piece.rows; ++i) to[i] = dweight + (piece.m0 + i) * s.o + group * (s.o / s.groups);
+    void rows(const RowTile& tile, T** to) const {
+        for (int i = 0; i < tile.rows; ++i) to[i] = dweight + (tile.m0 + i) * s.o + group * (s.o / s.groups);
     }
 
-    void ahead(const Piece&, Ahead&) const {}
+    void prefetch(const RowTile&, Prefetch&) const {}
 
-    Pixels<T> tile(const Piece& piece, const Piece& next, int64_t uses, Buffer& buffer) const {
-        const int64_t row0 = piece.m0 % tap_rows, next_row0 = next.m0 % tap_rows;
-        const Addresses& here = find(piece, nullptr, buffer);
-        const Addresses& there = find(next, &here, buffer);
+    PixelTile<T> tile(const RowTile& tile, const RowTile& next, int64_t uses, Buffer& buffer) const {
+        const int64_t row0 = tile.m0 % tap_rows, next_row0 = next.m0 % tap_rows;
+        const Addresses<T>& here = addresses(tile, nullptr, buffer);
+        const Addresses<T>& next_pixels = addresses(next, &here, buffer);
         // The line in which the next tile ends; if it begins in another, that is the last one of this tile.
-        const int64_t there_offset = smaller(next_row0 + PITCH, tap_rows) - 1;
-        const bool aliased = s.stride_w * s.c * int64_t(sizeof(T)) % 4096 == 0;
-        if (uses < (aliased ? IF_ALIASED : USES_WORTH_COPYING)) return {here.at, row0, there.at, there_offset};
+        const int64_t next_offset = smaller(next_row0 + PITCH, tap_rows) - 1;
+        const bool aliased = s.stride_w * s.c * int64_t(sizeof(T)) % Tuning::ALIASED_BYTES == 0;
+        if (uses < (aliased ? Tuning::USES_WORTH_COPYING_ALIASED : Tuning::USES_WORTH_COPYING))
+            return {here.at, row0, next_pixels.at, next_offset};
         const bool wide = row0 + PITCH <= tap_rows;  // a whole line of the pixel's channels is there to be read
-        for (int k = 0; k < piece.length; ++k) {
+        for (int k = 0; k < tile.length; ++k) {
             const T* from = here.at[k] + row0;
             T* to = buffer.copied + k * PITCH;
             if (wide)
                 for (int v = 0; v < PITCH; v += LANES<T>) store(to + v, load(from + v));
             else
-                for (int i = 0; i < piece.rows; ++i) to[i] = from[i];
+                for (int i = 0; i < tile.rows; ++i) to[i] = from[i];
         }
-        return {buffer.copied_at, 0, there.at, there_offset};
+        return {buffer.copied_at, 0, next_pixels.at, next_offset};
     }
 
-    // The addresses of a piece's pixels, in place of others than those to `keep`.
-    const Addresses& find(const Piece& piece, const Addresses* keep, Buffer& buffer) const {
-        const int64_t tap = piece.m0 / tap_rows, k0 = piece.k0, length = piece.length;
-        for (const Addresses& known : buffer.of)
-            if (known.tap == tap && known.k0 == k0) return known;
-        Addresses& found = buffer.of[keep == &buffer.of[0]];
-        found.tap = tap;
-        found.k0 = k0;
+    // The addresses of a tile's pixels; those to `keep` stay.
+    const Addresses<T>& addresses(const RowTile& tile, const Addresses<T>* keep, Buffer& buffer) const {
+        const int64_t tap = tile.m0 / tap_rows;
+        return buffer.addresses.get(tap, tile.k0, keep,
+                                    [&](Addresses<T>& a) { compute(tap, tile.k0, tile.length, a.at); });
+    }
+
+    void compute(int64_t tap, int64_t k0, int64_t length, const T** addresses) const {
         const int64_t kh = whole_rows ? tap : tap / s.kw, kw = whole_rows ? 0 : tap % s.kw;
         const int64_t dh = kh * s.dilation_h - s.pad_h, dw = kw * s.dilation_w - s.pad_w;
         int64_t ow = k0 % s.ow, oh = k0 / s.ow % s.oh, n = k0 / (s.ow * s.oh);
@@ -467,10 +498,12 @@ struct WeightGradSource {
         for (int k = 0; k < length;) {
             const int64_t ih = oh * s.stride_h + dh, stop = smaller(s.ow, ow + length - k);
             const bool inside = ih >= 0 && ih < s.h;
-            const int64_t from = inside ? smaller(stop, larger(ow, first)) : stop, until = larger(from, smaller(stop, end));
-            const T** at = found.at + k - ow;
+            const int64_t from = inside ? smaller(stop, larger(ow, first)) : stop;
+            const int64_t until = larger(from, smaller(stop, end));
+            const T** at = addresses + k - ow;
             for (int64_t i = ow; i < from; ++i) at[i] = zeros;
-            const T* pixel = x + (inside ? ((n * s.h + ih) * s.w + from * s.stride_w + dw) * s.c + group * group_channels : 0);
+            const int64_t pixel0 = (n * s.h + ih) * s.w + from * s.stride_w + dw;
+            const T* pixel = x + (inside ? pixel0 * s.c + group * group_channels : 0);
             for (int64_t i = from; i < until; ++i, pixel += s.stride_w * s.c) at[i] = pixel;
             for (int64_t i = until; i < stop; ++i) at[i] = zeros;
             k += int(stop - ow);
@@ -480,7 +513,6 @@ struct WeightGradSource {
                 ++n;
             }
         }
-        return found;
     }
 };
 
@@ -496,34 +528,34 @@ static void conv_weight_grad(const Conv& s, const T* dy, const T* x, T* dweight)
     T* zeros = static_cast<T*>(std::calloc(size_t(tap_rows), sizeof(T)));
     for (int64_t g = 0; g < s.groups; ++g) {
         const WeightGradSource<T> source{s, x, dweight, g, cg, whole_rows, tap_rows, zeros};
-        contract(Operand<T>{s.kh * s.kw * cg, og, s.n * s.oh * s.ow, dy + g * og, s.o, tap_rows, {}}, source);
+        gemm(Problem<T>{s.kh * s.kw * cg, og, s.n * s.oh * s.ow, dy + g * og, s.o, tap_rows, {}}, source);
     }
     std::free(zeros);
 }
 
-// -- matrix product ------------------------------------------------------------------------------------------------
+// -- matrix product ---------------------------------------------------------------------------------------------------
 
 template <class T>
 struct MatrixSource {
     static constexpr bool BY_PIXEL = false;
-    using Kind = Rows<T>;
+    using TileA = PackedTile<T>;
     using Buffer = RowBuffer<T>;
     const T* a;
     T* y;
     int64_t k, n;
 
-    void rows(const Piece& piece, T** to) const {
-        for (int i = 0; i < piece.rows; ++i) to[i] = y + (piece.m0 + i) * n;
+    void rows(const RowTile& tile, T** to) const {
+        for (int i = 0; i < tile.rows; ++i) to[i] = y + (tile.m0 + i) * n;
     }
 
-    void ahead(const Piece& piece, Ahead& ahead) const {
-        const auto [m0, rows, k0, length] = piece;
-        for (int64_t i = 0; i < rows; ++i) ahead.row(i, a + (m0 + i) * k + k0);
+    void prefetch(const RowTile& tile, Prefetch& prefetch) const {
+        const auto [m0, rows, k0, length] = tile;
+        for (int64_t i = 0; i < rows; ++i) prefetch.set_row(i, a + (m0 + i) * k + k0);
     }
 
-    Rows<T> tile(const Piece& piece, const Piece&, int64_t, Buffer& memory) const {
-        const auto [m0, rows, k0, length] = piece;
-        for (int i = 0; i < rows; ++i) copy_values(memory.values + i * ROW_PITCH, a + (m0 + i) * k + k0, length);
+    PackedTile<T> tile(const RowTile& tile, const RowTile&, int64_t, Buffer& memory) const {
+        const auto [m0, rows, k0, length] = tile;
+        for (int i = 0; i < rows; ++i) copy_values(memory.values + i * Tuning::A_PITCH, a + (m0 + i) * k + k0, length);
         return {memory.values};
     }
 };
@@ -534,8 +566,8 @@ static void matmul(int64_t batch, int64_t m, int64_t n, int64_t k, const T* a, i
     for (int64_t i = 0; i < batch; ++i) {
         Epilogue<T> e = epilogue;
         e.output = y;
-        const Operand<T> p{m, n, k, b + i * b_stride, n, m, e};
-        contract(p, MatrixSource<T>{a + i * a_stride, y + i * m * n, k, n});
+        const Problem<T> p{m, n, k, b + i * b_stride, n, m, e};
+        gemm(p, MatrixSource<T>{a + i * a_stride, y + i * m * n, k, n});
     }
 }
 

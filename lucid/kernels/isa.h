@@ -14,37 +14,16 @@ namespace lucid {
 namespace LUCID_ISA {
 
 template <class T>
+static void philox(uint64_t seed, uint64_t stream, uint64_t block, int64_t n, uint32_t* y) {
+    philox_words(seed, stream, block, n, y);
+}
+
+template <class T>
 constexpr Kernels<T> kernels() {
-    return {unary<T>,
-            binary<T>,
-            power<T>,
-            swap_axes<T>,
-            reduce<T>,
-            matmul<T>,
-            conv<T>,
-            packed_weight_size<T>,
-            pack_weight<T>,
-            conv_input_grad<T>,
-            conv_weight_grad<T>,
-            batch_norm_stats<T>,
-            batch_norm_apply<T>,
-            batch_norm_coefficients<T>,
-            normalize<T>,
-            batch_norm_grad<T>,
-            max_pool<T, int32_t>,
-            max_pool<T, int64_t>,
-            max_pool_grad<T, int32_t>,
-            max_pool_grad<T, int64_t>,
-            avg_pool<T>,
-            avg_pool_grad<T>,
-            log_softmax<T>,
-            log_softmax_grad<T>,
-            nll_loss<T>,
-            nll_loss_grad<T>,
-            sgd<T>,
-            index_add<T>,
-            uniform<T>,
-            normal<T>};
+    Kernels<T> table{};
+#define KERNEL(result, name, ...) table.name = name<T>;
+#include "kernels.def"
+    return table;
 }
 
 }  // namespace LUCID_ISA

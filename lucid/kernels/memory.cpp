@@ -17,8 +17,6 @@ namespace {
 // A quarter more than results alone have taken at their most, and at least so much.
 constexpr size_t SLACK = 4, LEAST = size_t(256) << 20;
 
-constexpr size_t PAGE = 4096;
-
 size_t rounded(size_t bytes) {
     if (bytes > size_t(PTRDIFF_MAX)) throw std::bad_alloc();  // no such array; and the sum below would overflow
     const size_t unit = bytes >= HUGE_PAGE ? HUGE_PAGE : PAGE;

@@ -5,9 +5,9 @@
 
 #include <cstddef>
 
-namespace lucid {
+#include "tuning.h"
 
-constexpr size_t CACHE_LINE = 64, HUGE_PAGE = size_t(2) << 20;
+namespace lucid {
 
 // Aligned memory straight from the system; what is large asks for huge pages. Throws std::bad_alloc.
 void* system_allocate(size_t bytes);

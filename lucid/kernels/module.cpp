@@ -1,6 +1,5 @@
-// The extension module _lucid_native: each function takes dense arrays and sizes, picks the table of the instruction set
-// in use by dtype, and runs with the GIL released. Everything about layouts and results is decided in
-// lucid/backends/native.py.
+// The extension module _lucid_native: the kernels of the instruction set in use (call.h), memory, threads. Everything about
+// layouts and results is decided in lucid/backends/native.py.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
@@ -10,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "call.h"
 #include "kernels.h"
 #include "memory.h"
 #include "order.h"
@@ -24,8 +24,6 @@ namespace {
 using In = nb::ndarray<nb::ro, nb::device::cpu>;
 using Out = nb::ndarray<nb::device::cpu>;
 
-const Isa* g_isa = nullptr;
-
 std::vector<std::string> isa_names() {
     std::vector<std::string> names;
     for (auto list = supported_isas(); *list; ++list) names.push_back((*list)->name);
@@ -36,20 +34,12 @@ void set_isa(const std::string& name) {
     std::string known;
     for (auto list = supported_isas(); *list; ++list) {
         if (name == (*list)->name) {
-            g_isa = *list;
+            isa_in_use = *list;
             return;
         }
         known += std::string(known.empty() ? "" : ", ") + (*list)->name;
     }
     throw nb::value_error(("isa: got '" + name + "'; this processor can run " + known).c_str());
-}
-
-// Calls f(zero) with a float or a double that tells the dtype.
-template <class F>
-void by_dtype(const nb::dlpack::dtype& dtype, const F& f) {
-    if (dtype == nb::dtype<float>()) return f(0.0f);
-    if (dtype == nb::dtype<double>()) return f(0.0);
-    throw nb::type_error("a kernel takes float32 or float64 arrays");
 }
 
 template <class T>
@@ -103,7 +93,7 @@ template <class T>
 void define_plan(nb::module_& m, const char* name) {
     using P = Plan<T>;
     nb::class_<P>(m, name)
-        .def("__init__", [](P* self, int64_t elements) { new (self) P(g_isa->of<T>(), elements); })
+        .def("__init__", [](P* self, int64_t elements) { new (self) P(isa_in_use->of<T>(), elements); })
         .def("to_channels_last", &P::to_channels_last)
         .def("conv", [](nb::handle plan, const Sizes& sizes, int64_t x, In weight, nb::handle bias, nb::handle mean,
                         nb::handle scale, nb::handle shift, int64_t residual, bool relu, int64_t y) {
@@ -144,21 +134,10 @@ void define_plan(nb::module_& m, const char* name) {
 }  // namespace
 }  // namespace lucid
 
-// Runs STATEMENT with T the dtype of ARRAY and `kernels` its table, the GIL released.
-#define LUCID_RUN(ARRAY, STATEMENT)                       \
-    by_dtype((ARRAY).dtype(), [&](auto zero) {            \
-        using T = decltype(zero);                         \
-        const Kernels<T>& kernels = g_isa->of<T>();       \
-        nb::gil_scoped_release release;                   \
-        STATEMENT;                                        \
-    })
-
 NB_MODULE(_lucid_native, m) {
     using namespace lucid;
-    g_isa = supported_isas()[0];
-
     m.def("isa_names", &isa_names, "Instruction sets that this processor can run, best first.");
-    m.def("isa", [] { return std::string(g_isa->name); });
+    m.def("isa", [] { return std::string(isa_in_use->name); });
     m.def("set_isa", &set_isa);
     m.def("num_threads", &num_threads);
     m.def("set_num_threads", [](int n) {
@@ -191,160 +170,17 @@ NB_MODULE(_lucid_native, m) {
     });
     m.def("empty_store", &empty_store, nb::call_guard<nb::gil_scoped_release>());
 
-    m.def("unary", [](int op, In x, Out y) {
-        LUCID_RUN(x, kernels.unary(Unary(op), int64_t(x.size()), in<T>(x), out<T>(y)));
-    });
-    m.def("binary", [](int op, In a, In b, Out y) {
-        LUCID_RUN(a, kernels.binary(Binary(op), int64_t(a.size()), in<T>(a), in<T>(b), out<T>(y)));
-    });
-    m.def("power", [](In x, double exponent, Out y) {
-        LUCID_RUN(x, kernels.power(int64_t(x.size()), in<T>(x), exponent, out<T>(y)));
-    });
-    m.def("swap_axes", [](int64_t n, int64_t rows, int64_t columns, In x, Out y) {
-        LUCID_RUN(x, kernels.swap_axes(n, rows, columns, in<T>(x), out<T>(y)));
-    });
-    m.def("reduce", [](int op, int64_t outer, int64_t terms, int64_t inner, In x, Out y) {
-        LUCID_RUN(x, kernels.reduce(Reduce(op), outer, terms, inner, in<T>(x), out<T>(y)));
-    });
-    m.def("matmul", [](int64_t batch, int64_t rows, int64_t columns, int64_t k, In a, int64_t a_stride, In b,
-                       int64_t b_stride, nb::handle bias, Out y) {
-        const Optional c(bias);
-        LUCID_RUN(a, Epilogue<T> e; e.bias = c.get<T>();
-                  kernels.matmul(batch, rows, columns, k, in<T>(a), a_stride, in<T>(b), b_stride, e, out<T>(y)));
-    }, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg());
-    m.def("conv", [](const Sizes& sizes, In x, In weight, nb::handle bias, nb::handle residual, Out y) {
-        const Conv s = conv_of(sizes);
-        const Optional b(bias), r(residual);
-        LUCID_RUN(x, Epilogue<T> e; e.bias = b.get<T>(); e.residual = r.get<T>();
-                  kernels.conv(s, in<T>(x), in<T>(weight), false, e, out<T>(y)));
-    }, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg());
-    m.def("conv_input_grad", [](const Sizes& sizes, In dy, In weight, nb::handle there, Out dx) {
-        const Conv s = conv_of(sizes);
-        const Optional onto(there);
-        LUCID_RUN(dy, kernels.conv_input_grad(s, in<T>(dy), in<T>(weight), onto.get<T>(), out<T>(dx)));
-    }, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg());
-    m.def("conv_weight_grad", [](const Sizes& sizes, In dy, In x, Out dweight) {
-        const Conv s = conv_of(sizes);
-        LUCID_RUN(dy, kernels.conv_weight_grad(s, in<T>(dy), in<T>(x), out<T>(dweight)));
-    });
-
-    m.def("batch_norm_stats", [](int64_t rows, int64_t channels, In x, Out mean, Out var) {
-        LUCID_RUN(x, kernels.batch_norm_stats(rows, channels, in<T>(x), out<double>(mean), out<double>(var)));
-    });
-    m.def("batch_norm_apply", [](int64_t rows, int64_t channels, In x, nb::handle gamma, nb::handle beta, In mean,
-                                 In var, double eps, nb::handle residual, bool relu, Out y) {
-        const Optional g(gamma), b(beta), r(residual);
-        LUCID_RUN(x, kernels.batch_norm_apply(rows, channels, in<T>(x), g.get<T>(), b.get<T>(), in<double>(mean),
-                                              in<double>(var), eps, r.get<T>(), relu, out<T>(y)));
-    }, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(),
-       nb::arg().none(), nb::arg(), nb::arg());
-    // `packed`: the weight is what pack_weight made
-    m.def("conv_norm", [](const Sizes& sizes, In x, In weight, bool packed, nb::handle bias, nb::handle gamma,
-                          nb::handle beta, In mean, In var, double eps, nb::handle residual, bool relu, Out y) {
-        const Conv s = conv_of(sizes);
-        const Optional c(bias), g(gamma), b(beta), r(residual);
-        LUCID_RUN(x, std::vector<T> coefficients(size_t(3 * s.o)); T* const m = coefficients.data();
-                  kernels.batch_norm_coefficients(s.o, g.get<T>(), b.get<T>(), in<double>(mean), in<double>(var), eps, m,
-                                                  m + s.o, m + 2 * s.o);
-                  Epilogue<T> e; e.bias = c.get<T>(); e.mean = m; e.scale = m + s.o; e.shift = m + 2 * s.o;
-                  e.residual = r.get<T>(); e.relu = relu;
-                  kernels.conv(s, in<T>(x), in<T>(weight), packed, e, out<T>(y)));
-    }, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg(),
-       nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg());
-    m.def("packed_weight_size", [](const Sizes& sizes, In weight) {
-        int64_t size = 0;
-        LUCID_RUN(weight, (void)T(); size = kernels.packed_weight_size(conv_of(sizes)));
-        return size;
-    });
-    m.def("pack_weight", [](const Sizes& sizes, In weight, Out panels) {
-        LUCID_RUN(weight, kernels.pack_weight(conv_of(sizes), in<T>(weight), out<T>(panels)));
-    });
     m.def("fingerprint", [](In array) {
         uint64_t words[8];
         {
             nb::gil_scoped_release release;
-            g_isa->fingerprint(array.data(), int64_t(array.nbytes()), words);
+            isa_in_use->fingerprint(array.data(), int64_t(array.nbytes()), words);
         }
         return nb::bytes(reinterpret_cast<const char*>(words), sizeof words);
     });
-    m.def("batch_norm_grad", [](int64_t rows, int64_t channels, In dy, In x, nb::handle y, nb::handle gamma, In mean,
-                                In var, double eps, bool training, nb::handle there, Out dx, nb::object arrived, Out dgamma,
-                                Out dbeta) {
-        const Optional g(gamma), after(y), onto(there);
-        Out also;
-        if (!arrived.is_none()) also = nb::cast<Out>(arrived);
-        LUCID_RUN(x, kernels.batch_norm_grad(rows, channels, in<T>(dy), in<T>(x), after.get<T>(), g.get<T>(),
-                                             in<double>(mean), in<double>(var), eps, training, onto.get<T>(), out<T>(dx),
-                                             also.is_valid() ? out<T>(also) : nullptr, out<T>(dgamma), out<T>(dbeta)));
-    }, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(),
-       nb::arg(), nb::arg().none(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg());
-
-    m.def("max_pool", [](const Sizes& sizes, In x, Out y, Out index) {
-        const Pool s = pool_of(sizes, false, false);
-        if (index.dtype() == nb::dtype<int64_t>())
-            LUCID_RUN(x, kernels.max_pool_wide(s, in<T>(x), out<T>(y), out<int64_t>(index)));
-        else
-            LUCID_RUN(x, kernels.max_pool(s, in<T>(x), out<T>(y), out<int32_t>(index)));
-    });
-    m.def("max_pool_grad", [](const Sizes& sizes, In dy, In index, Out dx) {
-        const Pool s = pool_of(sizes, false, false);
-        if (index.dtype() == nb::dtype<int64_t>())
-            LUCID_RUN(dy, kernels.max_pool_grad_wide(s, in<T>(dy), in<int64_t>(index), out<T>(dx)));
-        else
-            LUCID_RUN(dy, kernels.max_pool_grad(s, in<T>(dy), in<int32_t>(index), out<T>(dx)));
-    });
-    m.def("avg_pool", [](const Sizes& sizes, bool include_pad, bool adaptive, In x, Out y) {
-        const Pool s = pool_of(sizes, include_pad, adaptive);
-        LUCID_RUN(x, kernels.avg_pool(s, in<T>(x), out<T>(y)));
-    });
-    m.def("avg_pool_grad", [](const Sizes& sizes, bool include_pad, bool adaptive, In dy, Out dx) {
-        const Pool s = pool_of(sizes, include_pad, adaptive);
-        LUCID_RUN(dy, kernels.avg_pool_grad(s, in<T>(dy), out<T>(dx)));
-    });
-
-    m.def("log_softmax", [](int64_t rows, int64_t classes, In x, Out y) {
-        LUCID_RUN(x, kernels.log_softmax(rows, classes, in<T>(x), out<T>(y)));
-    });
-    m.def("log_softmax_grad", [](int64_t rows, int64_t classes, In dy, In y, Out dx) {
-        LUCID_RUN(dy, kernels.log_softmax_grad(rows, classes, in<T>(dy), in<T>(y), out<T>(dx)));
-    });
-    m.def("nll_loss", [](int64_t rows, int64_t classes, In logp, In target, nb::handle weight, int64_t ignore,
-                         int reduction, Out loss, Out weight_sum) {
-        const Optional w(weight);
-        LUCID_RUN(logp, kernels.nll_loss(rows, classes, in<T>(logp), in<int64_t>(target), w.get<T>(), ignore, reduction,
-                                         out<T>(loss), out<double>(weight_sum)));
-    }, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(), nb::arg());
-    m.def("nll_loss_grad", [](int64_t rows, int64_t classes, In dloss, In target, nb::handle weight, int64_t ignore,
-                              int reduction, double weight_sum, Out dlogp) {
-        const Optional w(weight);
-        LUCID_RUN(dloss, kernels.nll_loss_grad(rows, classes, in<T>(dloss), in<int64_t>(target), w.get<T>(), ignore,
-                                               reduction, weight_sum, out<T>(dlogp)));
-    }, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(), nb::arg());
-
-    m.def("sgd", [](Out param, In grad, nb::object velocity, bool first, double lr, double momentum, double dampening,
-                    double weight_decay, bool nesterov, bool maximize) {
-        const Sgd s{lr, momentum, dampening, weight_decay, nesterov, maximize, first};
-        Out v;
-        if (!velocity.is_none()) v = nb::cast<Out>(velocity);
-        LUCID_RUN(param, kernels.sgd(s, int64_t(param.size()), out<T>(param), in<T>(grad),
-                                     v.is_valid() ? out<T>(v) : nullptr));
-    }, nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg());
-    m.def("index_add", [](In index, In values, Out y) {
-        LUCID_RUN(values, kernels.index_add(int64_t(values.size()), in<int64_t>(index), in<T>(values), out<T>(y)));
-    });
+    if (!bind_kernels(m.ptr())) nb::raise_python_error();
 
     m.attr("SEGMENT") = SEGMENT;
     define_plan<float>(m, "PlanFloat32");
     define_plan<double>(m, "PlanFloat64");
-
-    m.def("philox", [](uint64_t seed, uint64_t stream, uint64_t block, Out words) {
-        nb::gil_scoped_release release;
-        philox_words(seed, stream, block, int64_t(words.size()), out<uint32_t>(words));
-    });
-    m.def("uniform", [](uint64_t seed, uint64_t stream, uint64_t block, double low, double high, Out y) {
-        LUCID_RUN(y, kernels.uniform(seed, stream, block, int64_t(y.size()), low, high, out<T>(y)));
-    });
-    m.def("normal", [](uint64_t seed, uint64_t stream, uint64_t block, double mean, double std, Out y) {
-        LUCID_RUN(y, kernels.normal(seed, stream, block, int64_t(y.size()), mean, std, out<T>(y)));
-    });
 }

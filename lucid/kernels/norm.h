@@ -122,16 +122,16 @@ inline V arriving(const T* dy, const T* y) {
         return load_near<V>(dy);
 }
 
-// The second pass: dx, added to what is there, and the gradient that arrived, if somebody else wants it too.
+// The second pass: dx, added to `accumulate_into`, and the gradient that came through the ReLU, if it is wanted.
 template <class T, bool RELU, bool TRAINING>
 static void batch_norm_grad_rows(int64_t rows, int64_t channels, const T* dy, const T* x, const T* y, const T* m,
-                                 const T* k, const T* b, const T* e, const T* there, T* dx, T* arrived) {
+                                 const T* k, const T* b, const T* e, const T* accumulate_into, T* dx, T* masked) {
     parallel_rows(rows, channels, [&](int64_t begin, int64_t end) {
         for (int64_t r = begin; r < end; ++r) {
             const T *dy_row = dy + r * channels, *x_row = x + r * channels, *y_row = y + (RELU ? r * channels : 0);
             T* to = dx + r * channels;
-            const T* onto = there ? there + r * channels : nullptr;
-            T* also = arrived ? arrived + r * channels : nullptr;
+            const T* onto = accumulate_into ? accumulate_into + r * channels : nullptr;
+            T* also = masked ? masked + r * channels : nullptr;
             int64_t c = 0;
             for (; c + LANES<T> <= channels; c += LANES<T>) {
                 Vec<T> g = load(dy_row + c);
@@ -154,8 +154,8 @@ static void batch_norm_grad_rows(int64_t rows, int64_t channels, const T* dy, co
 // `y` is the result of the ReLU behind the normalisation, null where there is none.
 template <class T>
 static void batch_norm_grad(int64_t rows, int64_t channels, const T* dy, const T* x, const T* y, const T* gamma,
-                            const double* mean, const double* var, double eps, bool training, const T* there, T* dx,
-                            T* arrived, T* dgamma, T* dbeta) {
+                            const double* mean, const double* var, double eps, bool training, const T* accumulate_into, T* dx,
+                            T* masked, T* dgamma, T* dbeta) {
     double* totals = static_cast<double*>(std::malloc(size_t(2 * channels + 1) * sizeof(double)));
     const auto sum = [&](auto relu) {
         column_sums<2>(
@@ -187,7 +187,7 @@ static void batch_norm_grad(int64_t rows, int64_t channels, const T* dy, const T
     }
     const auto run = y ? (training ? batch_norm_grad_rows<T, true, true> : batch_norm_grad_rows<T, true, false>)
                        : (training ? batch_norm_grad_rows<T, false, true> : batch_norm_grad_rows<T, false, false>);
-    run(rows, channels, dy, x, y, m, k, b, e, there, dx, arrived);
+    run(rows, channels, dy, x, y, m, k, b, e, accumulate_into, dx, masked);
     std::free(m);
     std::free(totals);
 }

@@ -43,7 +43,7 @@ void Plan<T>::to_channels_last(int64_t n, int64_t channels, int64_t pixels, int6
 template <class T>
 T* Plan<T>::conv(const Conv& s, int64_t x, const T* weight, const T* bias, Norm norm, int64_t residual, bool relu,
                    int64_t y) {
-    T* const panels = room_for_weights(kernels_.packed_weight_size(s));
+    T* const panels = room_for_weights(kernels_.packed_weight_size(s, nullptr));
     kernels_.pack_weight(s, weight, panels);
     steps_.push_back([=] {
         Epilogue<T> e;

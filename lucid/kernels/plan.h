@@ -48,7 +48,7 @@ class Plan {
     // Steps `first` to `end` - 1; a run of all of them may be cut, to look at what lies in the arena in between.
     void run(const T* input, T* output, int64_t first, int64_t end);
     int64_t steps() const { return int64_t(steps_.size()); }
-    int64_t packed_size(const Conv& s) const { return kernels_.packed_weight_size(s); }
+    int64_t packed_size(const Conv& s) const { return kernels_.packed_weight_size(s, nullptr); }
     T* arena() const { return arena_.get(); }
     int64_t arena_elements() const { return int64_t(arena_.get_deleter().bytes / sizeof(T)); }
     static Conv conv_of_linear(int64_t rows, int64_t columns, int64_t k) {

@@ -8,8 +8,7 @@
 namespace lucid {
 namespace LUCID_ISA {
 
-constexpr int64_t GRAIN = 32768;  // elements worth a thread
-constexpr int64_t SLOW_GRAIN = 1024;
+constexpr int64_t GRAIN = Tuning::GRAIN, SLOW_GRAIN = Tuning::SLOW_GRAIN;
 
 template <class T, class F>
 inline void map1(int64_t n, int64_t grain, const T* x, T* y, const F& f) {
@@ -121,26 +120,26 @@ static double kept_sum(int64_t rows, const int64_t* target, int64_t ignore, cons
 
 template <class T>
 static void nll_loss(int64_t rows, int64_t classes, const T* logp, const int64_t* target, const T* weight,
-                     int64_t ignore, int reduction, T* loss, double* weight_sum) {
+                     int64_t ignore, Reduction reduction, T* loss, double* weight_sum) {
     const auto weight_of = [&](int64_t n) { return weight ? double(weight[target[n]]) : 1.0; };
     const auto term = [&](int64_t n) { return -(weight_of(n) * double(logp[n * classes + target[n]])); };
     *weight_sum = kept_sum(rows, target, ignore, weight_of);
-    if (reduction == 0) {
+    if (reduction == Reduction::none) {
         for (int64_t n = 0; n < rows; ++n) loss[n] = target[n] == ignore ? T(0) : T(term(n));
         return;
     }
     const double total = kept_sum(rows, target, ignore, term);
-    *loss = T(reduction == 1 ? total : total / *weight_sum);
+    *loss = T(reduction == Reduction::sum ? total : total / *weight_sum);
 }
 
 template <class T>
 static void nll_loss_grad(int64_t rows, int64_t classes, const T* dloss, const int64_t* target, const T* weight,
-                          int64_t ignore, int reduction, double weight_sum, T* dlogp) {
+                          int64_t ignore, Reduction reduction, const double* weight_sum, T* dlogp) {
     for (int64_t i = 0; i < rows * classes; ++i) dlogp[i] = T(0);
     for (int64_t n = 0; n < rows; ++n) {
         if (target[n] == ignore) continue;
-        double q = double(dloss[reduction == 0 ? n : 0]);
-        if (reduction == 2) q = q / weight_sum;
+        double q = double(dloss[reduction == Reduction::none ? n : 0]);
+        if (reduction == Reduction::mean) q = q / *weight_sum;
         dlogp[n * classes + target[n]] = T(-((weight ? double(weight[target[n]]) : 1.0) * q));
     }
 }

@@ -25,7 +25,7 @@ inline double window_count(const Pool& s, const Window& v, const Window& h) {
 }
 
 // `Index` holds the place of a pixel in its plane: int64_t where a plane has 2^31 pixels or more.
-template <class T, class Index>
+template <class T, class Index = int32_t>
 static void max_pool(const Pool& s, const T* x, T* y, Index* index) {
     parallel_range(s.n * s.oh, 1, [&](int64_t begin, int64_t end) {
         for (int64_t row = begin; row < end; ++row) {
@@ -69,10 +69,12 @@ static void max_pool(const Pool& s, const T* x, T* y, Index* index) {
     });
 }
 
-template <class T, class Index>
+template <class T, class Index = int32_t>
 static void max_pool_grad(const Pool& s, const T* dy, const Index* index, T* dx) {
     // Windows overlap, so an image is one task, or, where there are few images, some of its channels are.
-    const int64_t strips = smaller<int64_t>((s.c + 15) / 16, 4 * num_threads() / larger<int64_t>(1, s.n) + 1);
+    constexpr int64_t LEAST = Tuning::MAX_POOL_CHANNELS;
+    const int64_t wanted = Tuning::TASKS_A_THREAD * num_threads() / larger<int64_t>(1, s.n) + 1;
+    const int64_t strips = smaller((s.c + LEAST - 1) / LEAST, wanted);
     parallel(s.n * strips, [&](int64_t task) {
         const int64_t n = task / strips, strip = task % strips;
         const int64_t c0 = s.c * strip / strips, c1 = s.c * (strip + 1) / strips;
@@ -100,10 +102,20 @@ static void max_pool_grad(const Pool& s, const T* dy, const Index* index, T* dx)
     });
 }
 
-constexpr int64_t POOL_CHANNELS = 64;  // channels averaged side by side
+template <class T>
+static void max_pool_wide(const Pool& s, const T* x, T* y, int64_t* index) {
+    max_pool<T>(s, x, y, index);
+}
 
-// total[c] = the sum of value(t, c) over t, in the order of section 2, for up to POOL_CHANNELS channels. `add_term(t, sum)`
-// adds term t to sum[0 ..].
+template <class T>
+static void max_pool_grad_wide(const Pool& s, const T* dy, const int64_t* index, T* dx) {
+    max_pool_grad<T>(s, dy, index, dx);
+}
+
+constexpr int64_t POOL_CHANNELS = Tuning::POOL_CHANNELS;
+
+// total[c] = the sum of value(t, c) over t, in the order of section 2, for up to POOL_CHANNELS channels. `add_term(t,
+// sum)` adds term t to sum[0 ..].
 template <class AddTerm>
 inline void side_by_side_sums(int64_t terms, int channels, const AddTerm& add_term, double* total) {
     double group[POOL_CHANNELS], sum[POOL_CHANNELS];

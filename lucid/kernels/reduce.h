@@ -1,5 +1,5 @@
-// Reductions in the order of ARITHMETIC.md, section 2: `column_sums` runs any number of float64 sums per column over the rows
-// of a matrix, one segment after another; batch normalisation and `reduce` say what a row contributes.
+// Reductions in the order of ARITHMETIC.md, section 2: `column_sums` runs any number of float64 sums per column over
+// the rows of a matrix, one segment after another; batch normalisation and `reduce` say what a row contributes.
 #pragma once
 
 #include <cstdlib>
@@ -8,6 +8,7 @@
 #include "kernels.h"
 #include "order.h"
 #include "threads.h"
+#include "tuning.h"
 #include "vec.h"
 
 namespace lucid {
@@ -34,31 +35,27 @@ struct Count {
     constexpr operator int64_t() const { return N; }
 };
 
-// `load_wide` of what is read from one end to the other: asks for what lies some pages ahead, which the processor, seeing
-// several rows at a time, does not guess.
+// `load_wide` of what is read from one end to the other: prefetches what lies some pages ahead, which the processor,
+// seeing several rows at a time, does not guess.
 template <class V, class T>
 inline V load_near(const T* p) {
-    constexpr uintptr_t AHEAD = 8192;
-    __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(p) + AHEAD), 0, 3);
+    __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(p) + Tuning::STREAM_PREFETCH), 0, 3);
     return load_wide<V>(p);
 }
 
-// So many rows are read side by side, each a stream of its own; the running sums stay in the first-level cache.
-constexpr int64_t ROWS_AT_ONCE = 4, COLUMNS_A_TASK = 512;
-
-// totals[q * columns + c] = the sum over rows r of term q of (r, c), for Q terms a row. `terms(r, c, out)` writes the terms
-// at column c, or, where out is an array of vectors, at the columns of a vector from c on.
+// totals[q * columns + c] = the sum over rows r of term q of (r, c), for Q terms a row. `terms(r, c, out)` writes the
+// terms at column c, or, where out is an array of vectors, at the columns of a vector from c on.
 template <int Q, class Terms>
 static void column_sums(int64_t rows, int64_t columns, const Terms& terms, double* totals) {
     using V = Vec<double>;
-    constexpr int64_t LANE = LANES<double>;
+    constexpr int64_t LANE = LANES<double>, ROWS = Tuning::ROWS_AT_ONCE, COLUMNS = Tuning::COLUMNS_A_TASK;
     const int64_t segments = (rows + SEGMENT - 1) / SEGMENT;
     double* sums = static_cast<double*>(std::malloc(size_t(segments * Q * columns + 1) * sizeof(double)));
-    const int64_t runs = (columns + COLUMNS_A_TASK - 1) / COLUMNS_A_TASK;
+    const int64_t runs = (columns + COLUMNS - 1) / COLUMNS;
     parallel(segments * runs, [&](int64_t task) {
         const int64_t segment = task / runs;
         const int64_t r0 = segment * SEGMENT, r1 = smaller(rows, r0 + SEGMENT);
-        const int64_t begin = task % runs * COLUMNS_A_TASK, end = smaller(columns, begin + COLUMNS_A_TASK);
+        const int64_t begin = task % runs * COLUMNS, end = smaller(columns, begin + COLUMNS);
         double* to = sums + segment * Q * columns;
         for (int q = 0; q < Q; ++q)
             for (int64_t c = begin; c < end; ++c) to[q * columns + c] = 0.0;
@@ -78,10 +75,10 @@ static void column_sums(int64_t rows, int64_t columns, const Terms& terms, doubl
             for (; c < end; ++c) add(0.0, count, r, c);
         };
         int64_t r = r0;
-        for (; r + ROWS_AT_ONCE <= r1; r += ROWS_AT_ONCE) add_rows(Count<ROWS_AT_ONCE>{}, r);
+        for (; r + ROWS <= r1; r += ROWS) add_rows(Count<ROWS>{}, r);
         for (; r < r1; ++r) add_rows(Count<1>{}, r);
     });
-    parallel_range(Q * columns, 256, [&](int64_t begin, int64_t end) {
+    parallel_range(Q * columns, Tuning::COMBINE_COLUMNS, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) totals[i] = combine_segments(sums + i, segments, Q * columns);
     });
     std::free(sums);
@@ -101,15 +98,15 @@ static double ordered_sum(int64_t n, const Value& value) {
     return total;
 }
 
-// Sums of contiguous rows: segments are independent, so eight are summed side by side.
+// Sums of contiguous rows: segments are independent, so some are summed side by side.
 template <class T>
 static double row_sum(int64_t n, const T* x) {
-    constexpr int SIDE = 8;
+    constexpr int SIDE = Tuning::SEGMENTS_AT_ONCE;
     const int64_t segments = (n + SEGMENT - 1) / SEGMENT;
     if (segments < SIDE + 1) return ordered_sum(n, [&](int64_t i) { return double(x[i]); });
     double* sums = static_cast<double*>(std::malloc(size_t(segments) * sizeof(double)));
     const int64_t whole = n / SEGMENT / SIDE;
-    parallel_range(whole, 4, [&](int64_t begin, int64_t end) {
+    parallel_range(whole, Tuning::SEGMENTS_A_TASK, [&](int64_t begin, int64_t end) {
         for (int64_t j = begin * SIDE; j < end * SIDE; j += SIDE) {
             double s[SIDE] = {};
             const T* from = x + j * SEGMENT;
@@ -133,9 +130,12 @@ inline T extreme(T best, T value) {
     return (MAX ? value > best : value < best) ? value : best;
 }
 
+// How many results of so many terms are worth a task.
+inline int64_t grain_of_sums(int64_t terms) { return larger<int64_t>(1, Tuning::GRAIN / larger<int64_t>(1, terms)); }
+
 template <class T, bool MAX>
 static void reduce_extreme(int64_t outer, int64_t terms, int64_t inner, const T* x, T* y) {
-    parallel_range(outer * inner, larger<int64_t>(1, 32768 / larger<int64_t>(1, terms)), [&](int64_t begin, int64_t end) {
+    parallel_range(outer * inner, grain_of_sums(terms), [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
             const T* from = x + i / inner * terms * inner + i % inner;
             T best = from[0];
@@ -149,7 +149,7 @@ template <class T>
 static void reduce_sums(bool mean, int64_t outer, int64_t terms, int64_t inner, const T* x, T* y) {
     const auto finish = [&](double total) { return T(mean ? total / double(terms) : total); };
     if (inner == 1) {
-        parallel_range(outer, larger<int64_t>(1, 32768 / larger<int64_t>(1, terms)), [&](int64_t begin, int64_t end) {
+        parallel_range(outer, grain_of_sums(terms), [&](int64_t begin, int64_t end) {
             for (int64_t i = begin; i < end; ++i) y[i] = finish(row_sum(terms, x + i * terms));
         });
         return;

@@ -27,7 +27,7 @@ namespace {
 
 // A worker that finds no work spins this long before it sleeps: the next kernel of a network follows within
 // microseconds, and waking a sleeping thread costs more than most kernels of a small layer.
-constexpr auto SPIN = std::chrono::microseconds(100);
+constexpr auto SPIN = std::chrono::microseconds(AnyMachine::SPIN_MICROSECONDS);
 
 void relax() {
 #if defined(__x86_64__)

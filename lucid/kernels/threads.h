@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "tuning.h"
+
 namespace lucid {
 
 using TaskFn = void (*)(void* context, int64_t task);
@@ -23,7 +25,7 @@ inline void parallel(int64_t tasks, const Body& body) {
 // `body(begin, end)` over [0, n) in pieces of at least `grain`.
 template <class Body>
 inline void parallel_range(int64_t n, int64_t grain, const Body& body) {
-    int64_t pieces = 4 * int64_t(num_threads());
+    int64_t pieces = AnyMachine::TASKS_A_THREAD * num_threads();
     if (pieces > n / grain) pieces = n / grain;
     if (num_threads() == 1 || pieces <= 1) {
         if (n > 0) body(int64_t(0), n);

@@ -1,5 +1,6 @@
-// The vector of one instruction set: width, loads, stores, broadcast and an exact fma. The only file of the kernels that
-// knows instructions. LUCID_ISA (a namespace name) and LUCID_VECTOR_BYTES are set by the isa_*.cpp that includes it.
+// The vector of one instruction set: width, loads, stores, broadcast and an exact fma. The only file of the kernels
+// that knows instructions. LUCID_ISA (a namespace name) and LUCID_VECTOR_BYTES are set by the isa_*.cpp that includes
+// it.
 #pragma once
 
 #include <cstdint>
@@ -83,8 +84,8 @@ inline double fma1(double a, double b, double c) { return __builtin_fma(a, b, c)
 #if defined(LUCID_HARDWARE_FMA)
 inline float fma1(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 #else
-// Without an fma instruction: the product of two float32 is exact in float64; the sum is rounded to odd there (Boldo and
-// Melquiond, 2008), so that the second rounding, to float32, is the only one that counts.
+// Without an fma instruction: the product of two float32 is exact in float64; the sum is rounded to odd there (Boldo
+// and Melquiond, 2008), so that the second rounding, to float32, is the only one that counts.
 inline float fma1(float a, float b, float c) {
     const double p = double(a) * double(b), d = double(c);
     const double s = p + d;

@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 import lucid.nn.functional as F
-from lucid import Tensor, nn
+from lucid import nn
+from lucid.core.tensor import Tensor
 from lucid.nn._fused import conv_add, conv_norm_act, norm_act
 
 __all__ = ["BasicBlock", "Bottleneck", "PreActBottleneck"]

@@ -11,7 +11,8 @@ import inspect
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from lucid import Tensor, nn
+from lucid import nn
+from lucid.core.tensor import Tensor
 from lucid.models.blocks import BasicBlock, Bottleneck, PreActBottleneck
 from lucid.models.registry import register_model
 

@@ -6,15 +6,17 @@ Nothing is computed for it: the model runs on tensors without values.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lucid import get_default_device, get_default_dtype, nn
+from lucid import nn
 from lucid.backends.shapes import hollow
+from lucid.core.device import get_default_device
+from lucid.core.dtypes import get_default_dtype
+from lucid.core.tensor import Tensor, wrap
 from lucid.nn._dry_run import dry_run
-from lucid.ops._function import Function
-from lucid.tensor import Tensor, wrap
+from lucid.ops._function import Composition, Function
 
 __all__ = ["Summary", "SummaryRow", "summarize"]
 
@@ -150,6 +152,10 @@ class _RowTracer:
             row.macs += output.size * _TERMS[function.name](
                 *(tensor.shape for tensor in inputs[:2] if tensor is not None)
             )
+
+    def compose(self, whole: Composition, inputs: tuple[Tensor | None, ...], run: Callable[[], Tensor]) -> Tensor:
+        """Books what it consists of."""
+        return run()
 
     def update(self, tensor: Tensor, result: Tensor) -> None:
         """Nothing: the operation has been booked."""

@@ -1,55 +1,38 @@
 """Layers, losses, initial values: what networks are built from."""
 
+# ruff: noqa: F403 (the layers of a family, each listed by its own module)
+
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import importlib
+from typing import Any
 
-from lucid.nn import functional, init
-from lucid.nn.activation import Dropout, ReLU, SEModule, Sigmoid
-from lucid.nn.container import ModuleDict, ModuleList, Sequential
-from lucid.nn.conv import Conv2d
-from lucid.nn.linear import Flatten, Identity, Linear
-from lucid.nn.loss import CrossEntropyLoss, MSELoss, NLLLoss
-from lucid.nn.module import Module
-from lucid.nn.norm import BatchNorm2d
+from lucid.nn import activation, container, conv, functional, init, linear, loss, module, norm, pooling
+from lucid.nn.activation import *
+from lucid.nn.container import *
+from lucid.nn.conv import *
+from lucid.nn.linear import *
+from lucid.nn.loss import *
+from lucid.nn.module import *
+from lucid.nn.norm import *
 from lucid.nn.parameter import Buffer, Parameter
-from lucid.nn.pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
+from lucid.nn.pooling import *
 
-if TYPE_CHECKING:
-    from lucid.models import ResNet
+__all__ = ["Buffer", "Parameter", "ResNet", "functional", "init"]  # noqa: F405 (ResNet: see ABOVE)
+__all__ += activation.__all__
+__all__ += container.__all__
+__all__ += conv.__all__
+__all__ += linear.__all__
+__all__ += loss.__all__
+__all__ += module.__all__
+__all__ += norm.__all__
+__all__ += pooling.__all__
 
-__all__ = [
-    "AdaptiveAvgPool2d",
-    "AvgPool2d",
-    "BatchNorm2d",
-    "Buffer",
-    "Conv2d",
-    "CrossEntropyLoss",
-    "Dropout",
-    "Flatten",
-    "Identity",
-    "Linear",
-    "MSELoss",
-    "MaxPool2d",
-    "Module",
-    "ModuleDict",
-    "ModuleList",
-    "NLLLoss",
-    "Parameter",
-    "ReLU",
-    "ResNet",
-    "SEModule",
-    "Sequential",
-    "Sigmoid",
-    "functional",
-    "init",
-]
+ABOVE: dict[str, str] = {}
+"""Names of this package whose homes stand above it, and these homes: ``lucid`` enters them. Loaded when asked for."""
 
 
 def __getattr__(name: str) -> Any:
-    """``lucid.nn.ResNet`` is the model of ``lucid.models``, which stands above this package: loaded when asked for."""
-    if name == "ResNet":
-        from lucid.models import ResNet
-
-        return ResNet
+    if name in ABOVE:
+        return getattr(importlib.import_module(ABOVE[name]), name)
     raise AttributeError(f"module 'lucid.nn' has no attribute {name!r}")

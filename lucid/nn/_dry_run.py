@@ -6,15 +6,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from lucid.autograd import no_grad
 from lucid.backends import Backend, backend_for
 from lucid.backends.shapes import Hollow, ShapeBackend, hollow
+from lucid.core.grad_mode import no_grad
+from lucid.core.tensor import Tensor, wrap
 from lucid.nn.module import Module
-from lucid.ops._function import Function, set_tracer
-from lucid.tensor import Tensor, wrap
+from lucid.ops._function import Composition, Function, set_tracer
 
 _lock = threading.RLock()  # there is one tracer at a time
 
@@ -29,6 +29,8 @@ class Watcher(Protocol):
     def exit(self, module: Any, output: Any) -> None: ...
 
     def record(self, function: Function, inputs: tuple[Tensor | None, ...], output: Tensor) -> None: ...
+
+    def compose(self, whole: Composition, inputs: tuple[Tensor | None, ...], run: Callable[[], Tensor]) -> Tensor: ...
 
 
 def dry_run(module: Module, inputs: Sequence[Tensor], watcher: Watcher) -> Any:
@@ -77,6 +79,9 @@ class _OwnThread:
         if self._own():
             output._array = hollow(output.shape, output.dtype)  # NumPy makes real arrays of hollow ones here and there
             self._watcher.record(function, inputs, output)
+
+    def compose(self, whole: Composition, inputs: tuple[Tensor | None, ...], run: Callable[[], Tensor]) -> Tensor:
+        return self._watcher.compose(whole, inputs, run) if self._own() else run()
 
     def update(self, tensor: Tensor, result: Tensor) -> bool:
         if not self._own():

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lucid.autograd import _mode
+from lucid.core.grad_mode import recording
+from lucid.core.tensor import Tensor
 from lucid.nn.activation import ReLU
 from lucid.nn.conv import Conv2d
 from lucid.nn.module import Module
 from lucid.nn.norm import BatchNorm2d
 from lucid.ops import _function, relu
 from lucid.ops.fused import conv2d_add, conv2d_norm_act
-from lucid.tensor import Tensor
 
 __all__ = ["chain", "conv_add", "conv_norm_act", "norm_act"]
 
@@ -72,7 +72,7 @@ def conv_norm_act(
     assert isinstance(conv, Conv2d)
     assert isinstance(norm, BatchNorm2d)
     mean, var = norm.running_mean, norm.running_var
-    if norm.training or mean is None or var is None or _mode.enabled or conv.out_channels != norm.num_features:
+    if norm.training or mean is None or var is None or recording.enabled or conv.out_channels != norm.num_features:
         return norm_act(norm, act, conv(x), shortcut, relu_after)
     residual = None if shortcut is None else shortcut()
     return conv2d_norm_act(

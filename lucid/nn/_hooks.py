@@ -12,9 +12,11 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from lucid.autograd import grad_enabled, walk_notes
-from lucid.ops._function import EVERY_INPUT, Function, _creation
-from lucid.tensor import SHARED, Tensor, wrap
+from lucid.core.grad_mode import grad_enabled
+from lucid.core.node import creation
+from lucid.core.tensor import SHARED, Tensor, wrap
+from lucid.core.walk import walk_notes
+from lucid.ops._function import EVERY_INPUT, Function
 
 Gradients = tuple[Tensor | None, ...]
 
@@ -23,14 +25,14 @@ class _Joint(Function):
     """Collects the gradients of ``tensors`` and shows them to ``observe``, which may return others."""
 
     name = "module_hook"
-    lent = EVERY_INPUT
+    may_alias = EVERY_INPUT
 
     def __init__(self, tensors: list[Tensor], observe: Callable[[Gradients], Gradients]) -> None:
         self.observe = observe
         self.count = len(tensors)
         self.device = tensors[0].device
-        self.edges = tuple(t._node or t for t in tensors)
-        self.seq = next(_creation)
+        self.edges = tuple(t._edge() for t in tensors)
+        self.seq = next(creation)
 
     def backward(self, be: Any, _marker: Any) -> tuple[Any, ...]:
         arrived = walk_notes().pop(self)
@@ -48,7 +50,7 @@ class _Arm(Function):
         self.slot = slot
         self.device = joint.device
         self.edges = (joint,)
-        self.seq = next(_creation)
+        self.seq = next(creation)
 
     def backward(self, be: Any, dy: Any) -> tuple[Any, ...]:
         slots = walk_notes().setdefault(self.joint, [None] * self.joint.count)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from lucid.core.tensor import Tensor
 from lucid.nn.conv import Conv2d
 from lucid.nn.functional import dropout
 from lucid.nn.module import Module
 from lucid.nn.pooling import AdaptiveAvgPool2d
 from lucid.ops import relu, sigmoid
-from lucid.tensor import Tensor
 
 __all__ = ["Dropout", "ReLU", "SEModule", "Sigmoid"]
 

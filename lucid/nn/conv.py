@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from lucid.dtypes import get_default_dtype
+from lucid.core.dtypes import get_default_dtype
+from lucid.core.tensor import Tensor
 from lucid.nn import init
 from lucid.nn.module import Module
 from lucid.nn.parameter import Parameter, empty_weight
 from lucid.ops import conv2d
 from lucid.ops._window import Pair, PairLike, pair
 from lucid.ops.creation import empty
-from lucid.tensor import Tensor
 
 __all__ = ["Conv2d"]
 

@@ -1,44 +1,22 @@
 """Layers and losses as functions, with PyTorch's names and argument order."""
 
+# ruff: noqa: F403 (the functions of a family, each listed by its own module)
+
 from __future__ import annotations
 
 from lucid import random
-from lucid.ops import (
-    adaptive_avg_pool2d,
-    avg_pool2d,
-    batch_norm,
-    conv2d,
-    cross_entropy,
-    linear,
-    log_softmax,
-    max_pool2d,
-    mse_loss,
-    mul,
-    nll_loss,
-    pad,
-    relu,
-    sigmoid,
-    softmax,
-)
-from lucid.tensor import Tensor
+from lucid.core.tensor import Tensor
+from lucid.ops import convolution, linear, loss, mul, normalization, pad, pooling, relu, sigmoid
+from lucid.ops.convolution import *
+from lucid.ops.loss import *
+from lucid.ops.normalization import *
+from lucid.ops.pooling import *
 
-__all__ = [
-    "adaptive_avg_pool2d",
-    "avg_pool2d",
-    "batch_norm",
-    "conv2d",
-    "cross_entropy",
-    "dropout",
-    "linear",
-    "log_softmax",
-    "max_pool2d",
-    "mse_loss",
-    "nll_loss",
-    "pad",
-    "relu",
-    "sigmoid",
-    "softmax",
-]
+__all__ = ["dropout", "linear", "pad", "relu", "sigmoid"]
+__all__ += convolution.__all__
+__all__ += loss.__all__
+__all__ += normalization.__all__
+__all__ += pooling.__all__
 
 
 def dropout(input: Tensor, p: float = 0.5, training: bool = True) -> Tensor:

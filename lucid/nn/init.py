@@ -12,8 +12,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from lucid.core.tensor import Tensor
 from lucid.random import Generator, default_generator
-from lucid.tensor import Tensor
 
 __all__ = [
     "calculate_gain",

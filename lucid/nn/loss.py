@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from lucid.core.tensor import Tensor
 from lucid.nn.module import Module
 from lucid.ops import cross_entropy, mse_loss, nll_loss
-from lucid.tensor import Tensor
 
 __all__ = ["CrossEntropyLoss", "MSELoss", "NLLLoss"]
 

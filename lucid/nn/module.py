@@ -11,14 +11,14 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from lucid.autograd import HookHandle
 from lucid.backends import backend_for
-from lucid.device import check_device, move, names_device
-from lucid.dtypes import as_dtype, float32, float64
+from lucid.core.device import check_device, move, names_device
+from lucid.core.dtypes import as_dtype, float32, float64
+from lucid.core.node import HookHandle
+from lucid.core.tensor import Tensor, as_tensor
 from lucid.nn._hooks import BackwardHooks
 from lucid.nn.parameter import Buffer, Parameter
 from lucid.ops import _function
-from lucid.tensor import Tensor, as_tensor
 
 __all__ = ["Module"]
 
@@ -496,8 +496,7 @@ class _Converter:
 
     def __call__(self, tensor: Tensor) -> None:
         if tensor.dtype.kind == "f" and tensor.dtype != self.dtype:
-            tensor._array = backend_for(tensor.device).convert(tensor._array, self.dtype)
-            tensor._version = None
+            tensor._put(backend_for(tensor.device).convert(tensor._array, self.dtype), tensor.device)
 
 
 class _Mover:
@@ -508,9 +507,7 @@ class _Mover:
 
     def __call__(self, tensor: Tensor) -> None:
         if tensor.device != self.device:
-            tensor._array = move(tensor._array, self.device)
-            tensor.device = self.device
-            tensor._version = None
+            tensor._put(move(tensor._array, self.device), self.device)
 
 
 def _misfit(name: str, tensor: Tensor, value: Tensor) -> str:

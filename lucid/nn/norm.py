@@ -1,18 +1,19 @@
-"""The batch normalisation layer."""
+"""Normalisation layers."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from lucid.dtypes import get_default_dtype, int64
+from lucid.core.dtypes import get_default_dtype, int64
+from lucid.core.tensor import Tensor
 from lucid.nn.module import Module
 from lucid.nn.parameter import Parameter
-from lucid.ops import batch_norm
 from lucid.ops.creation import ones, zeros
 from lucid.ops.fused import norm_act
-from lucid.tensor import Tensor
+from lucid.ops.normalization import batch_norm, layer_norm, shape_of_layer
 
-__all__ = ["BatchNorm2d"]
+__all__ = ["BatchNorm2d", "LayerNorm"]
 
 
 class BatchNorm2d(Module):
@@ -137,3 +138,67 @@ class BatchNorm2d(Module):
             f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
             f"track_running_stats={self.track_running_stats}"
         )
+
+
+class LayerNorm(Module):
+    """``y = (x - mean) / sqrt(var + eps) * weight + bias``, mean and variance being those of the last axes.
+
+    Args:
+        normalized_shape: the lengths of the axes that are normalised together: one number, or several.
+        eps: added to the variance.
+        elementwise_affine: whether there is a weight.
+        bias: whether there is a bias beside the weight.
+        device: where the parameters lie; the default device if None.
+        dtype: float32 or float64; the default dtype if None.
+
+    Attributes:
+        weight, bias: of shape ``normalized_shape``, ones and zeros; or None.
+
+    Raises:
+        ValueError: ``normalized_shape`` is empty; in the call: the input's shape does not end in it.
+
+    Source: Ba, Kiros and Hinton, 2016.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.LayerNorm(2)(lucid.tensor([[0.0, 2.0], [5.0, 5.0]])).shape
+        (2, 2)
+    """
+
+    weight: Parameter | None
+    bias: Parameter | None
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        device: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        self.normalized_shape = shape = shape_of_layer(normalized_shape)
+        self.eps = eps
+        self.elementwise_affine = elementwise_affine
+        kind = dtype or get_default_dtype()
+        shifts = elementwise_affine and bias
+        self.register_parameter(
+            "weight", Parameter(ones(shape, dtype=kind, device=device)) if elementwise_affine else None
+        )
+        self.register_parameter("bias", Parameter(zeros(shape, dtype=kind, device=device)) if shifts else None)
+
+    def reset_parameters(self) -> None:
+        """Let the weight be ones and the bias zeros again."""
+        for parameter, value in ((self.weight, 1), (self.bias, 0)):
+            if parameter is not None:
+                parameter._array[...] = value
+                parameter._changed()
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``(..., *normalized_shape)`` to the same shape."""
+        return layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        """As PyTorch shows it."""
+        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from lucid.core.tensor import Tensor, as_tensor, wrap
 from lucid.ops.creation import empty
-from lucid.tensor import Tensor, as_tensor, wrap
 
 __all__ = ["Buffer", "Parameter", "empty_weight"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from lucid.core.tensor import Tensor
 from lucid.nn.module import Module
 from lucid.ops import adaptive_avg_pool2d, avg_pool2d, max_pool2d
 from lucid.ops._window import PairLike
-from lucid.tensor import Tensor
 
 __all__ = ["AdaptiveAvgPool2d", "AvgPool2d", "MaxPool2d"]
 

@@ -13,13 +13,17 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-import lucid
 from lucid import models, nn
+from lucid._version import __version__
+from lucid.backends import check_settings
 from lucid.console import visible
+from lucid.core.tensor import tensor
+from lucid.io import load
 from lucid.onnx._convert import DEFAULT_OPSET, NEWEST_OPSET, OLDEST_OPSET
 from lucid.onnx._export import export
 from lucid.onnx._need import need
 from lucid.onnx._verify import verify
+from lucid.random import manual_seed
 
 LISTED = 4  # how many of the entries that do not fit an error names
 DYNAMIC_BATCHES = (1, 3)  # the batches at which a file with an open batch is verified
@@ -71,7 +75,7 @@ class BatchSize(click.ParamType):
 )
 @click.option("--external-data", is_flag=True, help="Put the weights in a file beside the model.")
 @click.option("--verify", "verified", is_flag=True, help="Run the file in ONNX Runtime and compare with lucid.")
-@click.version_option(lucid.__version__, prog_name="lucid-export")
+@click.version_option(__version__, prog_name="lucid-export")
 def command(
     model: str,
     as_onnx: bool,
@@ -91,7 +95,7 @@ def command(
     `lucid-oracle check MODEL --image-size 224 --subject onnxruntime:file=MODEL.onnx` judges whether a runtime computes
     it right. (Its own default of the size is 128 for the pre-activation networks, and 224 for the others.)
     """
-    lucid.backends.check_settings()
+    check_settings()
     if not as_onnx:
         raise click.UsageError("say which format to write; it may be --onnx")
     if weights is not None and seed is not None:
@@ -107,7 +111,7 @@ def command(
         example = np.zeros((batch or 1, _in_channels(network), image_size, image_size), np.float32)
         files = export(
             network,
-            lucid.tensor(example),
+            tensor(example),
             target,
             opset=opset,
             dynamic_batch=not batch,
@@ -130,14 +134,14 @@ def command(
 def _make(name: str, weights: Path | None, seed: int, at_random: bool) -> tuple[nn.Module, str]:
     """The model, and where its weights come from."""
     if weights is None and at_random:
-        lucid.manual_seed(seed)
+        manual_seed(seed)
         return models.get_model(name), f"random, seed {seed}"
     if weights is None:
         with nn.init.skip_init():
             network = models.get_model(name)
         network.load_state_dict(models.seeded_state(network, seed))
         return network, f"seed {seed}"
-    state = lucid.load(weights)
+    state = load(weights)
     with weights.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     with nn.init.skip_init():

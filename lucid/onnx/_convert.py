@@ -13,7 +13,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-import lucid
+from lucid._version import __version__
+from lucid.core import ARITHMETIC_VERSION
 from lucid.graph import Graph, Node
 
 __all__ = ["DEFAULT_OPSET", "NEWEST_OPSET", "OLDEST_OPSET", "to_onnx"]
@@ -78,14 +79,14 @@ def to_onnx(
         opset_imports=versions,
         ir_version=helper.find_min_ir_version_for(versions),
         producer_name="lucid",
-        producer_version=lucid.__version__,
+        producer_version=__version__,
     )
     helper.set_model_props(model, {**_versions(), **(metadata or {})})
     return model
 
 
 def _versions() -> dict[str, str]:
-    return {"lucid.version": lucid.__version__, "lucid.arithmetic": str(lucid.ARITHMETIC_VERSION)}
+    return {"lucid.version": __version__, "lucid.arithmetic": str(ARITHMETIC_VERSION)}
 
 
 def _extra_outputs(graph: Graph, also: Literal["all"] | Sequence[str]) -> list[str]:
@@ -116,13 +117,17 @@ class _Builder:
         self.returned: set[str] = set()
 
     def translate(self, node: Node) -> None:
-        try:
-            translate = _TABLE[node.op]
-        except KeyError:
-            raise ValueError(
-                f"the operation {node.op!r} of {node.name!r} has no counterpart in the ONNX export"
-            ) from None
-        translate(self, node)
+        if node.op in _TABLE:
+            _TABLE[node.op](self, node)
+        elif node.body:
+            self.translate_body(node)
+        else:
+            raise ValueError(f"the operation {node.op!r} of {node.name!r} has no counterpart in the ONNX export")
+
+    def translate_body(self, node: Node) -> None:
+        """What a composed operation consists of, instead of itself."""
+        for part in node.body:
+            self.translate(part)
 
     def emit(self, op_type: str, node: Node, inputs: Sequence[str | None], what: str = "", **attrs: Any) -> str:
         """A node that makes ``node.output``, or, for a step on the way, ``<node.name>/<what>``."""
@@ -239,6 +244,16 @@ def _batch_norm(b: _Builder, node: Node) -> None:
         ],
         epsilon=node.attrs["eps"],
     )
+
+
+def _layer_norm(b: _Builder, node: Node) -> None:
+    x, weight, bias = node.inputs
+    shape, dtype = node.attrs["normalized_shape"], b.dtype(node.output)
+    if b.opset < 17 or dtype != np.float32:  # the operator came in 17, and takes mean and variance in float32 at most
+        b.translate_body(node)
+        return
+    scale = weight or b.constant(node, "scale", np.ones(shape), dtype)
+    b.emit("LayerNormalization", node, [x, scale, bias], axis=-len(shape), epsilon=node.attrs["eps"])
 
 
 def _max_pool2d(b: _Builder, node: Node) -> None:
@@ -465,6 +480,7 @@ _TABLE: dict[str, Translate] = {
     "concatenate": _concatenate,
     "conv2d": _conv2d,
     "getitem": _getitem,
+    "layer_norm": _layer_norm,
     "linear": _linear,
     "log_softmax": _log_softmax,
     "max": _reduce,

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import onnx
 
+from lucid.core.tensor import Tensor
 from lucid.graph import trace
 from lucid.nn import Module
 from lucid.onnx._convert import DEFAULT_OPSET, to_onnx
 from lucid.onnx._write import write_model
-from lucid.tensor import Tensor
 
 __all__ = ["Progress", "check", "export"]
 

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-import lucid
+from lucid.core.dtypes import float32, float64
+from lucid.core.grad_mode import no_grad
+from lucid.core.tensor import tensor
 from lucid.nn import Module
 from lucid.onnx._export import Progress
 from lucid.onnx._need import need
@@ -89,12 +91,12 @@ def verify(
         session = runtime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions have no common class of their own
         raise ValueError(f"ONNX Runtime does not accept {path}: {error}") from error
-    exact = copy.deepcopy(model).to(lucid.float64)
+    exact = copy.deepcopy(model).to(float64)
     result = Verification()
     for number, shape in enumerate(input_shapes):
         if progress is not None:
             progress("verifying", number, len(input_shapes))
-        image = Generator(INPUT_SEED).normal(size=tuple(shape), dtype=lucid.float32).numpy()
+        image = Generator(INPUT_SEED).normal(size=tuple(shape), dtype=float32).numpy()
         truth = _output(exact, image.astype(np.float64))
         try:
             [foreign] = session.run(None, {session.get_inputs()[0].name: image})
@@ -109,8 +111,8 @@ def verify(
 def _output(model: Module, image: np.ndarray) -> np.ndarray:
     modes = [(part, part.training) for part in model.modules()]
     try:
-        with lucid.no_grad():
-            return model.eval()(lucid.tensor(image)).numpy()
+        with no_grad():
+            return model.eval()(tensor(image)).numpy()
     finally:
         for part, training in modes:
             part.training = training

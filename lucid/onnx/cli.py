@@ -34,9 +34,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     def body() -> int:
         for package in ("click", "rich", "onnx"):
             need(package, NAME)
-        from lucid.onnx._command import command
-
-        return invoke(command, NAME, arguments)
+        return invoke(need("lucid.onnx._command", NAME).command, NAME, arguments)
 
     return run_command(
         NAME,

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any, SupportsIndex
 
 from lucid.backends import Backend
-from lucid.dtypes import get_default_dtype
+from lucid.core.dtypes import get_default_dtype
+from lucid.core.tensor import Tensor, as_tensor
 from lucid.ops._function import apply
 from lucid.ops._promotion import Shape, broadcast_shape, number, operands
-from lucid.tensor import Tensor, as_tensor
 
 
 def unbroadcast(be: Backend, grad: Any, shape: Shape) -> Any:

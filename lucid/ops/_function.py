@@ -6,20 +6,19 @@ knows a device. Its instance is made for one call and becomes the node of the gr
 
 from __future__ import annotations
 
-import itertools
 import operator
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from lucid.autograd import _mode
 from lucid.backends import Backend, backend_for
-from lucid.tensor import BORROWED, Tensor, as_tensor, check_devices, wrap
+from lucid.core.grad_mode import recording
+from lucid.core.node import GradNode, creation
+from lucid.core.tensor import BORROWED, VERSION, Tensor, as_tensor, check_devices, wrap
 
-__all__ = ["Function", "Tracer", "apply", "set_tracer"]
+__all__ = ["Composition", "Function", "Tracer", "apply", "compose", "set_tracer"]
 
-_creation = itertools.count(1)
 EVERY_INPUT = range(1 << 30)
 _FLOAT16 = 23  # NumPy's type number; float32 and float64 and all integers are below
 _FLOAT32 = 11  # likewise; all integers are below
@@ -34,6 +33,8 @@ class Tracer(Protocol):
     def arrays(self, arrays: list[Any]) -> list[Any]: ...
 
     def record(self, function: Function, inputs: tuple[Tensor | None, ...], output: Tensor) -> None: ...
+
+    def compose(self, whole: Composition, inputs: tuple[Tensor | None, ...], run: Callable[[], Tensor]) -> Tensor: ...
 
     def update(self, tensor: Tensor, result: Tensor) -> bool: ...
 
@@ -58,12 +59,14 @@ def traced_update(tensor: Tensor, result: Tensor) -> bool:
     return _tracer is not None and _tracer.update(tensor, result)
 
 
-class Function:
+class Function(GradNode):
     """One call of one operation.
 
     A subclass has ``forward(be, *arrays) -> array`` and ``backward(be, dy) -> tuple`` with one array or None for each
     input. ``forward`` leaves in ``self.saved`` what ``backward`` needs; it may look at ``self.needs``, which says for
-    each input whether its gradient is wanted, or is None when no gradient can be asked for.
+    each input whether its gradient is wanted, or is None when no gradient can be asked for. Where ``accumulates`` is
+    set, ``backward`` takes a third argument: what has arrived at the first input from elsewhere, or None. It returns
+    the sum.
 
     Saving is guarding: whatever arrays an instance holds after ``forward``, in ``saved`` or in another attribute, are
     looked through when the call is recorded. One that shares memory with an input or with the result is copied or
@@ -83,30 +86,19 @@ class Function:
     """The inputs that need not have the dtype of the others: a condition, classes."""
     view: ClassVar[bool] = False
     """Whether the result may share memory with the first input."""
-    lent: range | tuple[int, ...] = ()
-    """The inputs whose gradient may be ``dy`` itself, a view of it, or an array that ``backward`` returns twice."""
-    adds: ClassVar[bool] = False
-    """Whether ``backward`` takes a third argument: what is there already of its first input's gradient, or None.
-
-    It returns the sum."""
-
     forward: Callable[..., Any]
     backward: Callable[..., Any]
 
     needs: tuple[bool, ...] | None = None
     saved: tuple[Any, ...] | None = None
-    edges: tuple[Function | Tensor | None, ...] | None = None
-    seq: int = 0
-    device: str = "cpu"
-    hooks: dict[int, Any] | None = None
-    keeper: Any = None
+    edges: tuple[GradNode | None, ...] | None = None
     versions: list[tuple[list[Any], int]] | None = None
 
     def attrs(self) -> dict[str, Any]:
         """The attributes named in ``params``, for the tracer."""
         return {name: getattr(self, name) for name in self.params}
 
-    def run_backward(self, be: Backend, dy: Any, there: Any) -> tuple[Any, ...]:
+    def run_backward(self, be: Backend, dy: Any, accumulate_into: Any) -> tuple[Any, ...]:
         """``backward``, after checking that what was saved is still there and unchanged."""
         if self.edges is None:
             raise RuntimeError(
@@ -119,11 +111,33 @@ class Function:
                     raise RuntimeError(
                         f"a tensor that the backward pass of {self.name} needs was changed in place after it was used"
                     )
-        return self.backward(be, dy, there) if self.adds else self.backward(be, dy)
+        return self.backward(be, dy, accumulate_into) if self.accumulates else self.backward(be, dy)
 
     def release(self) -> None:
         """Drop what was saved and the links to earlier nodes; the node cannot run backward again."""
         self.saved = self.edges = self.versions = None
+
+
+class Composition:
+    """What a tracer sees of an operation that is composed of others: its name, and the attributes of the call."""
+
+    def __init__(self, name: str, attrs: dict[str, Any]) -> None:
+        self.name = name
+        self._attrs = attrs
+
+    def attrs(self) -> dict[str, Any]:
+        """As a ``Function``'s."""
+        return self._attrs
+
+
+def compose(name: str, body: Callable[..., Tensor], *inputs: Tensor | None, **attrs: Any) -> Tensor:
+    """``body(*inputs, **attrs)``, which makes a tensor by other operations, and so has their gradient.
+
+    In a graph it is one operation of that name, which knows of what it consists.
+    """
+    if _tracer is None:
+        return body(*inputs, **attrs)
+    return _tracer.compose(Composition(name, attrs), inputs, lambda: body(*inputs, **attrs))
 
 
 def apply(function: Function, *inputs: Any) -> Tensor:
@@ -133,6 +147,15 @@ def apply(function: Function, *inputs: Any) -> Tensor:
         TypeError: inputs of two float dtypes, or of one that lucid does not compute with.
         RuntimeError: inputs on two devices.
     """
+    if len(inputs) == 1 and _tracer is None and isinstance(inputs[0], Tensor):
+        tensor = inputs[0]
+        array = tensor._array
+        if _FLOAT32 <= array.dtype.num < _FLOAT16 and not (tensor._requires_grad and recording.enabled):
+            be = backend_for(tensor.device)  # the usual case, in a few steps
+            out = wrap(function.forward(be, array), tensor.device)
+            if function.view:
+                out._share_version(tensor, array, be.xp)
+            return out
     arrays: list[Any] = []
     device = dtype = None
     record = False
@@ -140,9 +163,10 @@ def apply(function: Function, *inputs: Any) -> Tensor:
         if tensor is None:
             arrays.append(None)
             continue
-        if not isinstance(tensor, Tensor):
+        try:
+            array = tensor._array
+        except AttributeError:
             return apply(function, *_as_tensors(inputs))
-        array = tensor._array
         arrays.append(array)
         if array.dtype is not dtype or tensor.device != device:
             if device is not None or not _FLOAT32 <= array.dtype.num < _FLOAT16:
@@ -154,7 +178,7 @@ def apply(function: Function, *inputs: Any) -> Tensor:
         be = backend_for(device)  # type: ignore[arg-type]
     else:
         be, arrays = _tracer.backend(device), _tracer.arrays(arrays)  # type: ignore[arg-type]
-    if record and _mode.enabled and function.differentiable:
+    if record and recording.enabled and function.differentiable:
         if function.__dict__:
             _own_arguments(function, be)
         function.needs = (True,) if len(inputs) == 1 else tuple([t is not None and t._requires_grad for t in inputs])
@@ -177,10 +201,10 @@ def _record(function: Function, inputs: tuple[Any, ...], out: Tensor) -> None:
     if out.device != "cpu":
         function.device = out.device
     if len(inputs) == 1:
-        function.edges = (inputs[0]._node or inputs[0],)
+        function.edges = (inputs[0]._node or inputs[0]._edge(),)
     else:
-        function.edges = tuple([(t._node or t) if t is not None and t._requires_grad else None for t in inputs])
-    function.seq = next(_creation)
+        function.edges = tuple([(t._node or t._edge()) if t is not None and t._requires_grad else None for t in inputs])
+    function.seq = next(creation)
 
 
 # What an attribute may be without holding an array.
@@ -207,54 +231,75 @@ def _owned(value: Any, array_type: Any) -> Any:
 
 def _guard(function: Function, xp: Any, inputs: tuple[Any, ...], arrays: list[Any], out: Tensor) -> None:
     """Copy or watch every array that ``function`` holds and that somebody else can change."""
-    versions: list[tuple[list[Any], int]] = []
-    for name, value in function.__dict__.items():
-        kind = type(value)
-        if kind in _ATOMS:
+    versions = []
+    owners: set[int] | None = None
+    held = [value for value in function.__dict__.values() if type(value) not in _ATOMS]
+    for value in held:  # the usual case, in a few steps: operands that are watched, and arrays of its own
+        if type(value) is tuple:
+            if not _ATOMS.issuperset(map(type, value)):
+                held.extend([part for part in value if type(part) not in _ATOMS])
             continue
-        if kind is tuple:
-            if name == "needs" or _ATOMS.issuperset(map(type, value)):
-                continue
-            for part in value:  # the usual case, in a few steps: an operand or the result itself, watched
-                if type(part) in _ATOMS:
-                    continue
-                if part is out._array:
-                    tensor = out
-                elif part is arrays[0]:
-                    tensor = inputs[0]
-                elif part is arrays[-1]:
-                    tensor = inputs[-1]
-                elif type(part) is tuple and _ATOMS.issuperset(map(type, part)):
-                    continue
-                else:
-                    break
-                cell = tensor._version or tensor._version_cell()
-                if part.dtype.kind != "f" or cell[BORROWED]:
-                    break
-                versions.append((cell, cell[0]))
-            else:
-                continue
-        kept = _Guard(xp, inputs, arrays, out, versions).look(value)
-        if kept is not value:
-            function.__dict__[name] = kept  # a name that is there already: the walk over the names goes on
-    if versions:
-        function.versions = versions
+        if value is out._array:
+            tensor = out
+        else:
+            tensor = None
+            for array, operand in zip(arrays, inputs, strict=True):
+                if array is value:
+                    tensor = operand
+        if tensor is not None:
+            cell = tensor._version or tensor._version_cell()
+            if cell[BORROWED] or value.dtype.kind != "f":
+                break
+            versions.append((cell, cell[VERSION]))
+            continue
+        if not isinstance(value, xp.ndarray):
+            break
+        if owners is None:
+            owners = {id(_owner(array, xp.ndarray)) for array in (*arrays, out._array) if array is not None}
+        if id(_owner(value, xp.ndarray)) in owners:
+            break
+    else:
+        if versions:
+            function.versions = versions
+        return
+    guard = _Guard(xp, inputs, arrays, out)
+    for name, value in function.__dict__.items():
+        if type(value) not in _ATOMS:
+            function.__dict__[name] = guard.look(value)  # a name that is there already: the walk goes on
+    if guard.versions:
+        function.versions = guard.versions
+
+
+def _owner(array: Any, array_type: Any) -> Any:
+    """Whose memory ``array`` lies in: the array, or the object from outside, that views of it lead back to."""
+    base = array.base
+    while base is not None:
+        if not isinstance(base, array_type):
+            return base
+        array, base = base, base.base
+    return array
 
 
 class _Guard:
     """Looks through what an operation saved.
 
-    An array that shares memory with no operand is the operation's own. Of the others, integers and booleans (indices,
-    classes, masks: small beside the floats) and arrays whose memory came from outside lucid are copied, so the gradient
-    is right whatever becomes of them; the rest are watched by their version, and a change in place is an error.
+    An array whose memory has another owner than every operand's is the operation's own. Of the others, integers and
+    booleans (indices, classes, masks: small beside the floats) and arrays whose memory came from outside lucid are
+    copied, so the gradient is right whatever becomes of them; the rest are watched by their version, and a change in
+    place is an error.
     """
 
-    __slots__ = ("operands", "versions", "xp")
+    __slots__ = ("array_type", "operands", "versions", "xp")
 
-    def __init__(self, xp: Any, inputs: Any, arrays: list[Any], out: Tensor, versions: list[Any]) -> None:
+    def __init__(self, xp: Any, inputs: Any, arrays: list[Any], out: Tensor) -> None:
         self.xp = xp
-        self.operands = [(out._array, out), *zip(arrays, inputs, strict=True)]
-        self.versions = versions
+        self.array_type = xp.ndarray
+        self.operands = [
+            (array, _owner(array, xp.ndarray), tensor)
+            for array, tensor in [(out._array, out), *zip(arrays, inputs, strict=True)]
+            if array is not None
+        ]
+        self.versions: list[tuple[list[Any], int]] = []
 
     def look(self, value: Any) -> Any:
         """``value``, or what to keep instead of it."""
@@ -264,15 +309,17 @@ class _Guard:
             return value if same else tuple(parts) if isinstance(value, tuple) else parts
         if isinstance(value, dict):
             return {key: self.look(part) for key, part in value.items()}
-        if isinstance(value, self.xp.ndarray):
+        if isinstance(value, self.array_type):
             return self.kept(value)
         if isinstance(value, Tensor):
             return wrap(self.kept(value._array), value.device)
         return value
 
     def kept(self, array: Any) -> Any:
-        for other, tensor in self.operands:
-            if other is array or (other is not None and self.xp.may_share_memory(other, array)):
+        owner = _owner(array, self.array_type)
+        for other, other_owner, tensor in self.operands:
+            # Looking where both begin and end is slow, on a GPU above all: only those of one owner are compared.
+            if other is array or (other_owner is owner and self.xp.may_share_memory(other, array)):
                 cell = tensor._version_cell()
                 if array.dtype.kind != "f" or cell[BORROWED]:
                     return array.copy("K")

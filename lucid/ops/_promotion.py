@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from lucid.backends import backend_for
-from lucid.dtypes import bool_, get_default_dtype, int64
+from lucid.core.dtypes import bool_, get_default_dtype, int64
+from lucid.core.tensor import Tensor, as_tensor, wrap
 from lucid.ops._function import mixed_floats
-from lucid.tensor import Tensor, as_tensor, wrap
 
 __all__ = ["broadcast_shape", "cast_to", "common_dtype", "is_number", "number", "operands", "out_of_range", "promoted"]
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from lucid.backends import Backend
-from lucid.dtypes import int64
+from lucid.core.dtypes import int64
+from lucid.core.tensor import Operand, Tensor, as_tensor
 from lucid.ops._common import all_axes
 from lucid.ops._function import Function, apply
 from lucid.ops._promotion import is_number, operands
-from lucid.tensor import Operand, Tensor, as_tensor
 
 __all__ = [
     "all",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from lucid.backends import Backend
+from lucid.core.tensor import Tensor
 from lucid.ops._function import Function, apply
 from lucid.ops._window import Pair, PairLike, cached, output_size, pair, require_image
 from lucid.ops.shape import pad
-from lucid.tensor import Tensor
 
 __all__ = ["conv2d"]
 
@@ -16,7 +16,7 @@ __all__ = ["conv2d"]
 class Conv2d(Function):
     name = "conv2d"
     params = ("stride", "padding", "dilation", "groups")
-    adds = floats = True
+    accumulates = floats = True
 
     def __init__(self, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> None:
         self.stride = stride
@@ -34,7 +34,7 @@ class Conv2d(Function):
         if needs is not None:
             self.saved = (x if needs[1] else None, weight if needs[0] else None, x.shape, weight.shape)
 
-    def backward(self, be: Backend, dy: Any, there: Any) -> tuple[Any, ...]:
+    def backward(self, be: Backend, dy: Any, accumulate_into: Any) -> tuple[Any, ...]:
         x, weight, x_shape, weight_shape = self.saved  # type: ignore[misc]
         needs_x, needs_weight, needs_bias = self.needs[:3]  # type: ignore[index]
         geometry = self.stride, self.padding, self.dilation, self.groups
@@ -42,8 +42,8 @@ class Conv2d(Function):
         if needs_x:
             dx = (
                 be.conv2d_input_grad(dy, weight, x_shape, *geometry)
-                if there is None
-                else be.conv2d_input_grad_onto(there, dy, weight, geometry)
+                if accumulate_into is None
+                else be.conv2d_input_grad_onto(accumulate_into, dy, weight, geometry)
             )
         return (
             dx,

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from lucid.backends import backend_for
-from lucid.device import check_device, move
-from lucid.dtypes import as_dtype, get_default_dtype
-from lucid.tensor import Tensor, as_tensor, wrap
+from lucid.core.device import check_device, move
+from lucid.core.dtypes import as_dtype, get_default_dtype
+from lucid.core.tensor import Tensor, as_tensor, wrap
 
 __all__ = [
     "arange",

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from lucid.backends import Backend
-from lucid.device import refuse_where
-from lucid.dtypes import float64, int64
+from lucid.core.device import refuse_where
+from lucid.core.dtypes import float64, int64
+from lucid.core.tensor import Operand, Tensor, as_tensor, wrap
 from lucid.ops._common import floating, unbroadcast
 from lucid.ops._function import EVERY_INPUT, Function, apply
 from lucid.ops._promotion import (
@@ -25,7 +26,6 @@ from lucid.ops._promotion import (
     out_of_range,
     promoted,
 )
-from lucid.tensor import Operand, Tensor, as_tensor, wrap
 
 __all__ = [
     "abs",
@@ -83,7 +83,7 @@ def _unary(be: Backend, op: str, x: Any) -> Any:
 
 class Add(Function):
     name = "add"
-    lent = EVERY_INPUT
+    may_alias = EVERY_INPUT
 
     def forward(self, be: Backend, a: Any, b: Any) -> Any:
         if self.needs is not None:
@@ -124,7 +124,7 @@ def add(a: Operand, b: Operand) -> Tensor:
 
 class Sub(Function):
     name = "sub"
-    lent = EVERY_INPUT
+    may_alias = EVERY_INPUT
 
     def forward(self, be: Backend, a: Any, b: Any) -> Any:
         if self.needs is not None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from lucid.backends import Backend
-from lucid.dtypes import float64
+from lucid.core.dtypes import float64
+from lucid.core.tensor import Tensor
 from lucid.ops._function import Function, apply
 from lucid.ops._window import output_size
 from lucid.ops.convolution import Conv2d, settle
 from lucid.ops.normalization import BatchNorm, check_channels, run, statistics_of, stored
-from lucid.tensor import Tensor
 
 __all__ = ["conv2d_add", "conv2d_norm_act", "norm_act"]
 
@@ -22,12 +22,12 @@ __all__ = ["conv2d_add", "conv2d_norm_act", "norm_act"]
 class NormAct(BatchNorm):
     """``relu(batch_norm(x) + residual)``; the residual may be None, and ``relu`` says whether there is one."""
 
-    adds = floats = True
+    accumulates = floats = True
 
     def __init__(self, training: bool, momentum: float, eps: float, relu: bool) -> None:
         super().__init__(training, momentum, eps)
         self.relu = relu
-        self.lent = () if relu else (5,)  # the residual's gradient is dy itself
+        self.may_alias = () if relu else (5,)  # the residual's gradient is dy itself
 
     def forward(self, be: Backend, x: Any, gamma: Any, beta: Any, mean: Any, var: Any, residual: Any) -> Any:  # type: ignore[override]
         if self.training:
@@ -39,12 +39,12 @@ class NormAct(BatchNorm):
         self.saved = (x, gamma, y if self.relu else None)
         return y
 
-    def backward(self, be: Backend, dy: Any, there: Any) -> tuple[Any, ...]:  # type: ignore[override]
+    def backward(self, be: Backend, dy: Any, accumulate_into: Any) -> tuple[Any, ...]:  # type: ignore[override]
         x, gamma, y = self.saved  # type: ignore[misc]
         needs = self.needs or ()
         wanted = needs[5]
         dx, dgamma, dbeta, dresidual = be.norm_act_grad(
-            dy, x, y, gamma, self.mean, self.var, self.eps, self.training, wanted, there
+            dy, x, y, gamma, self.mean, self.var, self.eps, self.training, wanted, accumulate_into
         )
         grads = (dx, dgamma, dbeta, None, None, dresidual)
         return tuple([grad if need else None for grad, need in zip(grads, needs, strict=True)])
@@ -54,15 +54,15 @@ class Conv2dAdd(Conv2d):
     """``conv2d(x) + residual``."""
 
     name = "conv2d_add"
-    lent = (3,)  # the residual's gradient is dy itself
+    may_alias = (3,)  # the residual's gradient is dy itself
 
     def forward(self, be: Backend, x: Any, weight: Any, bias: Any, residual: Any) -> Any:  # type: ignore[override]
         self.save(x, weight)
         geometry = self.stride, self.padding, self.dilation, self.groups
         return be.conv2d_add(x, weight, bias, geometry, residual)
 
-    def backward(self, be: Backend, dy: Any, there: Any) -> tuple[Any, ...]:
-        return (*super().backward(be, dy, there), dy if self.needs[3] else None)  # type: ignore[index]
+    def backward(self, be: Backend, dy: Any, accumulate_into: Any) -> tuple[Any, ...]:
+        return (*super().backward(be, dy, accumulate_into), dy if self.needs[3] else None)  # type: ignore[index]
 
 
 class Conv2dNormAct(Function):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from lucid.backends import Backend, backend_for
-from lucid.device import refuse_where
-from lucid.dtypes import int64
+from lucid.core.device import refuse_where
+from lucid.core.dtypes import int64
+from lucid.core.tensor import Tensor, as_tensor, wrap
 from lucid.ops._common import one_axis
 from lucid.ops._function import Function, apply
 from lucid.ops.elementwise import add, div, exp, mul, neg, square, sub, where
 from lucid.ops.reduction import mean, sum
 from lucid.ops.shape import reshape, transpose
-from lucid.tensor import Tensor, as_tensor, wrap
 
 __all__ = ["cross_entropy", "log_softmax", "mse_loss", "nll_loss", "softmax"]
 

@@ -1,16 +1,20 @@
-"""Batch normalisation (``ARITHMETIC.md``, section 7)."""
+"""Normalisation by mean and variance: of batches (``ARITHMETIC.md``, section 7) and of layers (7.1)."""
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Sequence
 from typing import Any
 
 from lucid.backends import Backend, backend_for
-from lucid.dtypes import float64
-from lucid.ops._function import Function, apply
+from lucid.core.dtypes import float64
+from lucid.core.tensor import Tensor
+from lucid.ops._function import Function, apply, compose, mixed_floats
 from lucid.ops._window import require_image
-from lucid.tensor import Tensor
+from lucid.ops.elementwise import add, div, mul, sqrt, square, sub
+from lucid.ops.reduction import mean
 
-__all__ = ["batch_norm"]
+__all__ = ["batch_norm", "layer_norm"]
 
 
 class BatchNorm(Function):
@@ -135,3 +139,71 @@ def check_channels(shape: tuple[int, ...], *values: Tensor | None) -> None:
                 f"batch_norm: input of shape {shape} has {shape[1]} channels; running_mean, running_var, weight, bias "
                 f"must have shape {channels}, one of them has {value.shape}"
             )
+
+
+def layer_norm(
+    input: Tensor,
+    normalized_shape: int | Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """``y = (x - mean) / sqrt(var + eps) * weight + bias``, mean and (biased) variance being those of the last axes.
+
+    Args:
+        input: ``(..., *normalized_shape)``, float32 or float64.
+        normalized_shape: the lengths of the axes that are normalised together: one number, or several.
+        weight: of shape ``normalized_shape``, or None for 1.
+        bias: likewise, or None for 0.
+        eps: added to the variance.
+
+    Returns:
+        A tensor of the input's shape and dtype. It is composed of other operations, and so is its gradient.
+
+    Raises:
+        ValueError: ``normalized_shape`` is empty, or not the end of the input's shape, or not the shape of a
+            weight or bias.
+        TypeError: integers, or two float dtypes.
+
+    Source: ONNX operator LayerNormalization; Ba, Kiros and Hinton, 2016.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.functional.layer_norm(lucid.tensor([[1.0, 3.0], [2.0, 10.0]]), 2, eps=0.0)
+        tensor([[-1.,  1.],
+                [-1.,  1.]])
+    """
+    shape = shape_of_layer(normalized_shape)
+    if input.shape[-len(shape) :] != shape:
+        raise ValueError(f"layer_norm: input has shape {input.shape}; must end in normalized_shape, {shape}")
+    if input.dtype.kind != "f":
+        raise TypeError(f"layer_norm: got a {input.dtype} tensor; may be float32 or float64 (convert with .astype)")
+    for name, value in (("weight", weight), ("bias", bias)):
+        if value is not None and value.shape != shape:
+            raise ValueError(f"{name}: got shape {value.shape}; must be normalized_shape, {shape}")
+        if value is not None and value.dtype != input.dtype:
+            raise mixed_floats("layer_norm", input.dtype, value.dtype)
+    return compose("layer_norm", _layer_norm, input, weight, bias, normalized_shape=shape, eps=float(eps))
+
+
+def _layer_norm(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, normalized_shape: tuple[int, ...], eps: float
+) -> Tensor:
+    axes = tuple(range(-len(normalized_shape), 0))
+    centred = sub(x, mean(x, axes, keepdims=True))
+    y = div(centred, sqrt(add(mean(square(centred), axes, keepdims=True), eps)))
+    if weight is not None:
+        y = mul(y, weight)
+    return y if bias is None else add(y, bias)
+
+
+def shape_of_layer(normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
+    """``normalized_shape``, a number or several, as a shape.
+
+    Raises:
+        ValueError: it is empty.
+    """
+    numbers = normalized_shape if isinstance(normalized_shape, Sequence) else (normalized_shape,)
+    if not numbers:
+        raise ValueError("normalized_shape: got (); must name at least one axis")
+    return tuple(map(operator.index, numbers))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, Literal, overload
 
 from lucid.backends import Backend
+from lucid.core.tensor import Tensor, wrap
 from lucid.ops._function import Function, apply
 from lucid.ops._window import MOST, Pair, PairLike, cached, output_size, pair, require_image
-from lucid.tensor import Tensor, wrap
 
 __all__ = ["adaptive_avg_pool2d", "avg_pool2d", "max_pool2d"]
 

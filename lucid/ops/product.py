@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from lucid.backends import Backend
+from lucid.core.tensor import Operand, Tensor
 from lucid.ops._common import broadcast_shape, unbroadcast
 from lucid.ops._function import Function, apply
 from lucid.ops._promotion import promoted
-from lucid.tensor import Operand, Tensor
 
 __all__ = ["dot", "linear", "matmul"]
 

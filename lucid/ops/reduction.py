@@ -10,10 +10,10 @@ import math
 from typing import Any
 
 from lucid.backends import Backend
+from lucid.core.tensor import Operand, Tensor, as_tensor
 from lucid.ops._common import all_axes, one_axis
 from lucid.ops._function import EVERY_INPUT, Function, apply
 from lucid.ops.elementwise import div, square, sub
-from lucid.tensor import Operand, Tensor, as_tensor
 
 __all__ = ["amax", "amin", "argmax", "argmin", "max", "mean", "min", "sum", "var"]
 
@@ -44,7 +44,7 @@ class _Reduce(Function):
 
 class Sum(_Reduce):
     name = "sum"
-    lent = EVERY_INPUT
+    may_alias = EVERY_INPUT
 
     def forward(self, be: Backend, x: Any) -> Any:
         if x.dtype.kind != "f":
@@ -82,7 +82,7 @@ def sum(x: Operand, axis: Any = None, keepdims: bool = False) -> Tensor:
 
 class Mean(_Reduce):
     name = "mean"
-    lent = EVERY_INPUT
+    may_alias = EVERY_INPUT
 
     def forward(self, be: Backend, x: Any) -> Any:
         return self.reduce(be, x)

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from lucid.backends import Backend
-from lucid.device import move
-from lucid.dtypes import as_dtype
+from lucid.core.device import move
+from lucid.core.dtypes import as_dtype
+from lucid.core.tensor import SHARED, Operand, Tensor, _plain_index, as_tensor
 from lucid.ops._common import Shape, all_axes, broadcast_shape, one_axis, unbroadcast
 from lucid.ops._function import EVERY_INPUT, Function, apply
 from lucid.ops._promotion import promoted
-from lucid.tensor import SHARED, Operand, Tensor, _plain_index, as_tensor
 
 __all__ = [
     "broadcast_to",
@@ -53,7 +53,7 @@ class Reshape(Function):
     name = "reshape"
     params = ("shape",)
     any_dtype = view = True
-    lent = EVERY_INPUT
+    may_alias = EVERY_INPUT
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
@@ -181,7 +181,7 @@ class Transpose(Function):
     name = "transpose"
     params = ("axes",)
     any_dtype = view = True
-    lent = EVERY_INPUT
+    may_alias = EVERY_INPUT
 
     def __init__(self, axes: Shape) -> None:
         self.axes = axes
@@ -251,7 +251,7 @@ class BroadcastTo(Function):
     name = "broadcast_to"
     params = ("shape",)
     any_dtype = view = True
-    lent = EVERY_INPUT
+    may_alias = EVERY_INPUT
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
@@ -296,7 +296,7 @@ def broadcast_to(x: Operand, shape: Sequence[int]) -> Tensor:
 class Concatenate(Function):
     name = "concatenate"
     params = ("axis",)
-    lent = EVERY_INPUT
+    may_alias = EVERY_INPUT
 
     def __init__(self, axis: int) -> None:
         self.axis = axis
@@ -420,7 +420,7 @@ class Pad(Function):
     name = "pad"
     params = ("widths", "value")
 
-    lent = EVERY_INPUT
+    may_alias = EVERY_INPUT
 
     def __init__(self, widths: tuple[tuple[int, int], ...], value: float) -> None:
         self.widths = widths

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from lucid.autograd import enable_grad
 from lucid.backends import backend_for
-from lucid.device import move
+from lucid.core.device import move
+from lucid.core.grad_mode import enable_grad
+from lucid.core.tensor import Tensor, misfit_of_grad, wrap
 from lucid.nn.parameter import Parameter
 from lucid.ops.creation import zeros_like
-from lucid.tensor import Tensor, misfit_of_grad, wrap
 
 __all__ = ["Optimizer"]
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from lucid.backends import backend_for
+from lucid.core.tensor import Tensor, wrap
 from lucid.optim.optimizer import Optimizer
-from lucid.tensor import Tensor, wrap
 
 __all__ = ["SGD"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from oracle.case import SEEDED, Case
 from oracle.commands.options import OutputConsole, require_writable
 from oracle.commands.progress import progress
 from oracle.errors import UsageError
-from oracle.files import write_whole
+from oracle.files import record_lines, write_whole
 from oracle.graph.model import Mode
 from oracle.zoo import SMALLEST, find_model
 
@@ -75,7 +74,7 @@ def command(
         return 0
     matrix = _run(chosen, quiet, **options)
     if json_path is not None:
-        write_whole(json_path, (json.dumps(matrix.to_dict(), indent=1) + "\n").encode())
+        write_whole(json_path, record_lines(matrix.to_dict()))
     if markdown is not None:
         write_whole(markdown, to_markdown(matrix).encode())
     print_matrix(matrix, console, table=not quiet, every=every or bool(names))

@@ -87,7 +87,8 @@ class Row:
     """One line of the table.
 
     ``smooth`` says that central differences mean something; ``sums`` that terms may cancel, so that errors are to be
-    measured against the largest element.
+    measured against the largest element. ``law``, where it is given, is the result in scalar loops written from
+    ``ARITHMETIC.md``, of arrays.
     """
 
     name: str
@@ -98,6 +99,7 @@ class Row:
     smooth: bool = True
     sums: bool = False
     dtypes: tuple[Any, ...] = DTYPES
+    law: Callable[..., Array] | None = None
 
     def rng(self, seed: int) -> np.random.Generator:
         return np.random.default_rng([seed, zlib.crc32(self.name.encode())])
@@ -172,7 +174,8 @@ def _results(row: Row, y: Any, tensors: list[Any]) -> dict[str, Array | None]:
 def assert_near(name: str, got: Array | None, expected: Array | None, sums: bool, elements: int) -> None:
     """Raise unless ``got`` is ``expected`` up to the tolerances above; NaN and infinity must be the same.
 
-    ``elements`` are those of the largest array of the operation: each of n sums has ``elements / n`` terms. An input on which the result does not depend has no gradient in PyTorch and zeros, or none, in lucid.
+    ``elements`` are those of the largest array of the operation: each of n sums has ``elements / n`` terms. An input on
+    which the result does not depend has no gradient in PyTorch and zeros, or none, in lucid.
     """
     if expected is None or got is None:
         assert all(x is None or not np.any(x) for x in (got, expected)), f"{name}: only one of the two is there"

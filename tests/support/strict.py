@@ -24,6 +24,7 @@ from lucid.backends import BACKENDS, Known, get_backend
 from lucid.backends._cuda_run import EmulatedExecutor, Launch
 from lucid.backends.base import Backend
 from lucid.backends.cuda import CudaBackend
+from lucid.kernels.declare import kernels
 
 _OPERATORS = (
     "add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod pow rpow and or xor rand ror lshift rshift "
@@ -298,7 +299,8 @@ class _Strict(Backend):
             self.inner = get_backend("reference")
 
 
-_KERNELS = [name for name in vars(Backend) if name[0] != "_" and callable(getattr(Backend, name)) and name != "plan"]
+_OTHERS = [name for name in vars(Backend) if name[0] != "_" and callable(getattr(Backend, name)) and name != "plan"]
+_KERNELS = [*_OTHERS, *(k.name for k in kernels())]
 StrictBackend = type("StrictBackend", (_Strict,), {name: _kernel(name) for name in _KERNELS})
 
 

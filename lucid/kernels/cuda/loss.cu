@@ -4,6 +4,8 @@
 namespace lucid {
 namespace {
 
+enum Reduction { NONE, SUM, MEAN };
+
 constexpr int LOSS_THREADS = 256;
 constexpr int SEGMENTS_AT_ONCE = 8;
 
@@ -70,7 +72,7 @@ KERNEL(log_softmax_grad, LOSS_THREADS, int64_t rows, int64_t classes, const T* d
     }
 }
 
-// One block: its threads make the terms, its first thread adds those of rows that are not left out. reduction: 0 none, 1 sum, 2 mean.
+// One block: its threads make the terms, its first thread adds those of rows that are not left out.
 KERNEL(nll_loss, LOSS_THREADS, int64_t rows, int64_t classes, const T* logp, const int64_t* target, const T* weight,
        int64_t ignore, int32_t reduction, T* loss, double* weight_sum) {
     __shared__ double term[LOSS_THREADS], row_weight[LOSS_THREADS];
@@ -86,7 +88,7 @@ KERNEL(nll_loss, LOSS_THREADS, int64_t rows, int64_t classes, const T* logp, con
             kept[threadIdx.x] = keep;
             term[threadIdx.x] = value;
             row_weight[threadIdx.x] = w;
-            if (reduction == 0) loss[row] = T(value);
+            if (reduction == NONE) loss[row] = T(value);
         }
         __syncthreads();
         if (threadIdx.x == 0)
@@ -100,7 +102,7 @@ KERNEL(nll_loss, LOSS_THREADS, int64_t rows, int64_t classes, const T* logp, con
     if (threadIdx.x == 0) {
         const double divisor = weights.finish(), total = losses.finish();
         *weight_sum = divisor;
-        if (reduction != 0) *loss = T(reduction == 1 ? total : total / divisor);
+        if (reduction != NONE) *loss = T(reduction == SUM ? total : total / divisor);
     }
 }
 
@@ -110,8 +112,8 @@ KERNEL(nll_loss_grad, LOSS_THREADS, int64_t rows, int64_t classes, const T* dlos
         const int64_t row = at / classes, t = target[row];
         T value = T(0);
         if (t != ignore && t == at % classes) {
-            double q = double(dloss[reduction == 0 ? row : 0]);
-            if (reduction == 2) q = q / *weight_sum;
+            double q = double(dloss[reduction == NONE ? row : 0]);
+            if (reduction == MEAN) q = q / *weight_sum;
             value = T(-((weight ? double(weight[t]) : 1.0) * q));
         }
         dlogp[at] = value;

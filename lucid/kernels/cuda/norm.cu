@@ -199,19 +199,19 @@ KERNEL(batch_norm_grad_end, NORM_THREADS, int64_t rows, int64_t channels, const 
     });
 }
 
-// dx is added to `there`, and what goes to the residual is kept in dresidual, where these are not null.
+// dx is added to `accumulate_into`, and what goes to the residual is kept in dresidual, where these are not null.
 KERNEL(batch_norm_grad, NORM_THREADS, int64_t rows, int64_t channels, bool training, const T* dy, const T* x, const T* y,
-       const T* there, const T* m, const T* k, const T* b, const T* e, T* dx, T* dresidual) {
+       const T* accumulate_into, const T* m, const T* k, const T* b, const T* e, T* dx, T* dresidual) {
     const auto value = [=](T gradient, T from, T mean, T scale, T slope, T rest, T before) {
         const T d = training ? fma(gradient, scale, fma(from - mean, slope, rest)) : gradient * scale;
-        return there ? before + d : d;
+        return accumulate_into ? before + d : d;
     };
-    const bool packs = channels % Pack::LANES == 0 && aligned(dy) && aligned(x) && aligned(y) && aligned(there) &&
+    const bool packs = channels % Pack::LANES == 0 && aligned(dy) && aligned(x) && aligned(y) && aligned(accumulate_into) &&
                        aligned(dx) && aligned(dresidual) && aligned(m) && aligned(k) && aligned(b) && aligned(e);
     if (packs)
         each_element(rows, channels / Pack::LANES, [=](int64_t i, int64_t c) {
             Pack p = pack_at(dy, i);
-            const Pack from = pack_at(x, i), before = there ? pack_at(there, i) : Pack{};
+            const Pack from = pack_at(x, i), before = accumulate_into ? pack_at(accumulate_into, i) : Pack{};
             const Pack mean = pack_at(m, c), scale = pack_at(k, c), slope = pack_at(b, c), rest = pack_at(e, c);
             if (y) {
                 const Pack after = pack_at(y, i);
@@ -226,7 +226,7 @@ KERNEL(batch_norm_grad, NORM_THREADS, int64_t rows, int64_t channels, bool train
         each_element(rows, channels, [=](int64_t i, int64_t c) {
             const T gradient = y ? relu_grad(dy[i], y[i]) : dy[i];
             if (dresidual) dresidual[i] = gradient;
-            dx[i] = value(gradient, x[i], m[c], k[c], b[c], e[c], there ? there[i] : T(0));
+            dx[i] = value(gradient, x[i], m[c], k[c], b[c], e[c], accumulate_into ? accumulate_into[i] : T(0));
         });
 }
 

@@ -21,12 +21,12 @@ DEVICE void draw(uint64_t seed, uint64_t stream, uint64_t block, int64_t n, T* y
 
 }  // namespace
 
-KERNEL(philox, RANDOM_THREADS, uint64_t seed, uint64_t stream, uint64_t block, int64_t words, uint32_t* y) {
-    for (int64_t i = first_index(); i * 4 < words; i += index_step()) {
+KERNEL(philox, RANDOM_THREADS, uint64_t seed, uint64_t stream, uint64_t block, int64_t n, uint32_t* y) {
+    for (int64_t i = first_index(); i * 4 < n; i += index_step()) {
         uint32_t word[4];
         philox4x32(seed, stream, block + uint64_t(i), word);
         for (int j = 0; j < 4; ++j)
-            if (i * 4 + j < words) y[i * 4 + j] = word[j];
+            if (i * 4 + j < n) y[i * 4 + j] = word[j];
     }
 }
 

@@ -1,0 +1,113 @@
+"""How a kernel is declared: once, with its section of the law, shapes and layouts, and the NumPy reference as its body.
+
+    @kernel("8", returns=lambda x, output: {"y": (x.shape, x.dtype)}, layout={"x": IMAGES, "y": IMAGES})
+    def doubled(x, output):
+        return x + x
+
+A backend's method of that name takes the same arguments. ``bind`` gives a backend the methods that it does not define:
+the reference takes the bodies, a dry run the shapes (``returns``), and a backend of compiled kernels a launch, to which
+arguments and results, as ``layout`` stores them, and the numbers of ``sizes`` go by name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Array = Any
+Pair = tuple[int, int]
+Returns = dict[str, tuple[tuple[int, ...], Any]]
+Order = tuple[int, ...]
+
+FAMILIES = "reduce", "contraction", "normalize", "pool", "loss", "optimizer", "random"
+KERNELS: dict[str, Kernel] = {}
+
+
+class Structure(dict[str, int]):
+    """The fields of a structure of ``kernels.def``, for many calls; ``packed`` keeps what backends make of it."""
+
+    def __init__(self, **fields: int) -> None:
+        super().__init__(fields)
+        self.packed: dict[str, Any] = {}
+
+
+# -- layouts: in which order the axes of an array lie in memory --------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The axes as they are stored, from the outermost (None: as they are), or the argument ``axis`` last."""
+
+    order: Order | None = None
+    axis_last: bool = False
+    dtype: Any = None
+    restored: Order | None = None
+    """The way back from ``order``."""
+
+
+DENSE = Layout()
+INDEX = Layout(dtype=np.int64)
+AXIS_LAST = Layout(axis_last=True)
+IMAGES = Layout((0, 2, 3, 1), restored=(0, 3, 1, 2))
+"""(N, C, H, W) stored channels-last."""
+WEIGHT = Layout((2, 3, 1, 0), restored=(3, 2, 0, 1))
+"""(O, C / groups, KH, KW) stored as (KH, KW, C / groups, O)."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel of the law."""
+
+    name: str
+    section: str
+    reference: Callable[..., Any]
+    parameters: tuple[str, ...]
+    returns: Callable[..., Returns]
+    """The shape rule: of the arguments, shape and dtype of each result by its name in the compiled kernel."""
+    layout: dict[str, Layout]
+    """Of every array that crosses into the compiled kernel."""
+    launch: str
+    """The compiled kernel's name."""
+    sizes: Callable[..., dict[str, Any]] | None
+    """Of the arguments, what else the compiled kernel takes, by name; None: backends write its launch by hand."""
+    tasks: str
+    """What a GPU shares out to threads: ``elements`` of the first result, its ``rows``, or ``nothing`` (one block)."""
+
+
+def kernel(
+    section: str,
+    returns: Callable[..., Returns],
+    layout: dict[str, Layout] | None = None,
+    launch: str | None = None,
+    sizes: Callable[..., dict[str, Any]] | None = None,
+    tasks: str = "elements",
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Declare the function below as a kernel (see ``Kernel``). Infinities and NaN are results there, not accidents."""
+
+    def declare(body: Callable[..., Any]) -> Callable[..., Any]:
+        name, reference, parameters = body.__name__, np.errstate(all="ignore")(body), inspect.signature(body).parameters
+        KERNELS[name] = Kernel(
+            name, section, reference, tuple(parameters), returns, layout or {}, launch or name, sizes, tasks
+        )
+        return reference
+
+    return declare
+
+
+def kernels() -> Iterator[Kernel]:
+    """All of them, family by family."""
+    for family in FAMILIES:
+        importlib.import_module(f"lucid.kernels.{family}.reference")
+    return iter(KERNELS.values())
+
+
+def bind(backend: type, method: Callable[[Kernel], Callable[..., Any]]) -> None:
+    """Give ``backend`` what ``method`` makes of each kernel that it does not define."""
+    for k in kernels():
+        if not hasattr(backend, k.name):
+            setattr(backend, k.name, method(k))

@@ -1,0 +1,164 @@
+"""Who may import whom: importing lucid is light, imports go one way, and nowhere in a circle.
+
+Every import statement of the sources counts: of a module, of a function, and those for type checkers alone.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HEAVY = ("torch", "onnx", "onnxruntime", "cupy", "matplotlib", "safetensors", "rich", "click", "PIL", "scipy")
+OPTIONAL = {*HEAVY, "jinja2", "_lucid_native"}  # what may be missing, and is imported where it is needed
+
+# From the bottom to the top; a module belongs to its longest name here, and may import its own floor and those below.
+FLOORS = (
+    ("lucid._version", "lucid.kernels"),
+    ("lucid._safetensors", "lucid.console", "lucid.files"),
+    ("lucid.backends",),
+    ("lucid.core",),
+    ("lucid.autograd", "lucid.device", "lucid.dtypes", "lucid.tensor"),  # public paths of what is in core
+    ("lucid.ops",),
+    ("lucid.io", "lucid.random"),
+    ("lucid.nn",),
+    ("lucid.models", "lucid.optim"),
+    ("lucid.graph",),
+    ("lucid.onnx",),
+    ("lucid",),
+    ("oracle",),
+)
+
+
+class Left(NamedTuple):
+    """What is left to mend in a package: circles, and local imports of what is always there. May only get less."""
+
+    circles: int = 0
+    local: int = 0
+
+
+LEFT = {"lucid": Left(), "lucid.backends": Left(circles=1), "oracle": Left(circles=6, local=112)}
+
+
+class Import(NamedTuple):
+    """One import statement: of what, by whom, in which line, and whether in a function."""
+
+    target: str
+    source: str
+    line: int
+    local: bool
+
+    def __str__(self) -> str:
+        return f"{self.source}, line {self.line}: imports {self.target}"
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """The sources of lucid and oracle by name."""
+    found = {}
+    for package in ("lucid", "oracle"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+@cache
+def imports() -> tuple[Import, ...]:
+    """Every import of every source."""
+    return tuple(
+        Import(target, source, line, local)
+        for source, path in modules().items()
+        for target, line, local in _statements(ast.parse(path.read_text()), False)
+    )
+
+
+def _statements(node: ast.AST, local: bool) -> Iterator[tuple[str, int, bool]]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from ((name.name, child.lineno, local) for name in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            for name in child.names:
+                whole = f"{child.module}.{name.name}"
+                yield whole if whole in modules() else str(child.module), child.lineno, local
+        else:
+            yield from _statements(child, local or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+def floor(module: str) -> int:
+    """On which floor ``module`` stands."""
+    while True:
+        for number, names in enumerate(FLOORS):
+            if module in names:
+                return number
+        module = module.rpartition(".")[0]
+
+
+def circles() -> list[set[str]]:
+    """The sets of modules that import each other."""
+    edges: dict[str, set[str]] = {name: set() for name in modules()}
+    for one in imports():
+        if one.target in edges and one.target != one.source:
+            edges[one.source].add(one.target)
+    reached = {name: _reach(edges, name) for name in edges}
+    found = {frozenset(other for other in reached[name] if name in reached[other]) for name in edges}
+    return [set(circle) for circle in found if circle]
+
+
+def _reach(edges: dict[str, set[str]], start: str) -> set[str]:
+    seen: set[str] = set()
+    waiting = [start]
+    while waiting:
+        new = edges[waiting.pop()] - seen
+        seen |= new
+        waiting.extend(new)
+    return seen
+
+
+def test_imports_go_down() -> None:
+    inside = [one for one in imports() if one.target in modules()]
+    assert len(inside) > 500
+    assert not [str(one) for one in inside if floor(one.target) > floor(one.source)]
+
+
+@pytest.mark.parametrize("package", LEFT)
+def test_there_is_no_circle(package: str) -> None:
+    found = [circle for circle in circles() if any(_within(name, package) for name in circle)]
+    assert len(found) <= LEFT[package].circles, found
+
+
+@pytest.mark.parametrize("package", LEFT)
+def test_local_imports_are_of_optional_packages(package: str) -> None:
+    found = [
+        str(one)
+        for one in imports()
+        if one.local and _within(one.source, package) and one.target.partition(".")[0] not in OPTIONAL
+    ]
+    assert len(found) <= LEFT[package].local, found
+
+
+def _within(module: str, package: str) -> bool:
+    """Whether ``package`` is the longest name in ``LEFT`` that ``module`` belongs to."""
+    return package == max((name for name in LEFT if f"{module}.".startswith(f"{name}.")), key=len)
+
+
+def test_import_loads_numpy_alone() -> None:
+    code = f"import sys, lucid; print([m for m in {HEAVY!r} if m in sys.modules], 'lucid.onnx' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[0] == "[] False"
+
+
+def test_import_is_quick() -> None:
+    code = "import time; t = time.process_time(); import lucid; print(time.process_time() - t)"
+    times = [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+        for _ in range(5)
+    ]
+    assert min(times) < 0.25
