@@ -14,17 +14,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from oracle.architecture import ARCHITECTURES, Architecture, find_architecture
     from oracle.case import Case
     from oracle.compare import Comparison, LayerVerdict, SubjectVerdict, judge
     from oracle.errors import UsageError
+    from oracle.resnets import ARCHITECTURES, Architecture, find_architecture
     from oracle.subjects import Subject, find_subject
     from oracle.trace import Trace
     from oracle.verdict import CaseVerdict, Verdict, check, run_case
 
 _HOMES = {
-    "ARCHITECTURES": "architecture",
-    "Architecture": "architecture",
+    "ARCHITECTURES": "resnets",
+    "Architecture": "resnets",
     "Case": "case",
     "CaseVerdict": "verdict",
     "Comparison": "compare",
@@ -35,7 +35,7 @@ _HOMES = {
     "UsageError": "errors",
     "Verdict": "verdict",
     "check": "verdict",
-    "find_architecture": "architecture",
+    "find_architecture": "resnets",
     "find_subject": "subjects",
     "judge": "compare",
     "run_case": "verdict",

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from oracle.architecture import ARCHITECTURES, Architecture
 from oracle.case import Case, State
 from oracle.errors import UsageError
-from oracle.layer import layers_of
+from oracle.graph.model import Model
 from oracle.names import Reading, Rules, Vocabulary, listed
 from oracle.shapes import shapes_of
 from oracle.subjects import Brought
 from oracle.trace import Key, Trace
+from oracle.zoo import PUBLISHED
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,7 @@ def adopt_trace(trace: Trace, case: Case, rules: Rules | None = None) -> Adopted
         UsageError: a name cannot be read with the assumptions that the others need, two would be one tensor, or the
             shapes say that it is another network.
     """
-    architecture = case.architecture
-    reading = Vocabulary(architecture).read((name for _, name in trace), rules)
+    reading = Vocabulary(case.model).read((name for _, name in trace), rules)
     notes = list(reading.assumed)
     moved: dict[Key, Key] = {key: (key[0], reading.names[key[1]]) for key in trace if key[1] in reading.names}
     left_out = {key for key in trace if key[1] in reading.left_out}
@@ -61,7 +60,7 @@ def adopt_trace(trace: Trace, case: Case, rules: Rules | None = None) -> Adopted
     shapes = shapes_of(case) if notes or reading.shared else {}
     notes += _shared(trace, reading, moved, left_out, case, shapes)
     if notes:
-        _judge_shapes(trace, moved, case.architecture, shapes)
+        _judge_shapes(trace, moved, case.model, shapes)
     unknown = [key for key in trace if key not in moved and key not in left_out]
     if unknown and notes and moved:
         raise UsageError(
@@ -97,7 +96,7 @@ def _shared(
     last). That is not relied upon where the tensors can tell: a ReLU's output is its input cut at zero, and the
     gradient of its input is that of its output or zero, both exactly.
     """
-    inputs = {layer.name: layer.inputs[0] for layer in layers_of(case.architecture) if layer.op == "relu"}
+    inputs = {node.name: node.inputs[0] for node in case.graph.nodes if node.op == "relu"}
     found = {ours: theirs for theirs, ours in moved.items()}
     placed: dict[str, list[str]] = {}
     lost: list[str] = []
@@ -148,9 +147,7 @@ def _relu_between(kind: str, before: np.ndarray, after: np.ndarray) -> bool:
     return bool(np.any(before)) and bool(np.all((before == 0) | (before == after)))
 
 
-def _judge_shapes(
-    trace: Trace, moved: Mapping[Key, Key], architecture: Architecture, shapes: Mapping[Key, tuple[int, ...]]
-) -> None:
+def _judge_shapes(trace: Trace, moved: Mapping[Key, Key], model: Model, shapes: Mapping[Key, tuple[int, ...]]) -> None:
     """Refuse a reading whose shapes are another network's. (A few wrong shapes, or NHWC, are for the verdict.)
 
     Raises:
@@ -160,14 +157,11 @@ def _judge_shapes(
     wrong = {theirs: ours for theirs, ours in known.items() if sorted(trace[theirs].shape) != sorted(shapes[ours])}
     if not wrong:
         return
-    early = {f"layer{stage}.0.{leaf}" for stage in range(2, 9) for leaf in ("conv1", "bn1", "relu1")}
     theirs, ours = next(iter(wrong.items()))
-    told = f"{'/'.join(theirs)} is {trace[theirs].shape} where {architecture.name} has {shapes[ours]}"
-    if architecture.block != "basic" and all(name in early for kind, name in wrong.values()):
-        raise UsageError(
-            f"names: this is the original bottleneck (ResNet v1), whose first 1x1 convolution strides; "
-            f"{architecture.name} strides in its 3x3 convolution (v1.5): {told}"
-        )
+    told = f"{'/'.join(theirs)} is {trace[theirs].shape} where {model.name} has {shapes[ours]}"
+    like = model.likeness(name for _, name in wrong.values())
+    if like:
+        raise UsageError(f"names: this is {like}: {told}")
     if 2 * len(wrong) > len(known):
         raise UsageError(f"names: this is another network, or another size of input: {told}; {len(wrong)} such tensors")
 
@@ -176,20 +170,20 @@ def _judge_shapes(
 
 
 def adopt_state(
-    state: State, architecture: Architecture, shapes: Mapping[str, tuple[int, ...]], rules: Rules | None = None
+    state: State, model: Model, shapes: Mapping[str, tuple[int, ...]], rules: Rules | None = None
 ) -> tuple[State, tuple[str, ...]]:
     """Put a state dict under the oracle's names, and add the counters that it may lack; says what was assumed.
 
-    What is not understood keeps its name, and `oracle.mirror.torch_twin.check_state` refuses it.
+    What is not understood keeps its name, and `oracle.graph.state.check_state` refuses it.
 
     Example:
-        >>> from oracle.architecture import NARROW
+        >>> from oracle.zoo import find_model
         >>> shapes = {"fc.bias": (10,), "stem.1.num_batches_tracked": ()}
-        >>> state, notes = adopt_state({"module.fc.bias": np.zeros(10)}, NARROW["narrow_basic"], shapes)
+        >>> state, notes = adopt_state({"module.fc.bias": np.zeros(10)}, find_model("narrow_basic"), shapes)
         >>> list(state), notes[-1]
         (['fc.bias', 'stem.1.num_batches_tracked'], '1 num_batches_tracked missing, taken as 0')
     """
-    reading = Vocabulary(architecture).read(state, rules)
+    reading = Vocabulary(model).read(state, rules)
     found = {reading.names.get(name, name): value for name, value in state.items() if name not in reading.left_out}
     counters = [name for name in shapes if name.endswith(".num_batches_tracked") and name not in found]
     notes = list(reading.assumed)
@@ -251,11 +245,11 @@ def _equal(own: np.ndarray, ours: np.ndarray) -> bool:
 
 def _how_to_export(case: Case) -> str:
     """How somebody gets a file with the case's weights."""
-    model = case.architecture.name
+    model = case.model.name
     if case.weights is not None:
         return f"those in {case.weights}"
     written = f"`lucid-oracle vectors {model}` writes them"
-    if model not in ARCHITECTURES:
+    if model not in PUBLISHED:
         return written
     size = "" if case.size == 224 else f" --image-size {case.size}"  # 224 is lucid-export's default
     return f"`lucid-export {model} --onnx --seed {case.seed}{size}`; {written}"

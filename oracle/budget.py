@@ -2,7 +2,7 @@
 
 The case itself says. The truth is run again, several times, with every operation's result disturbed by errors as large
 as a healthy implementation of that precision makes in the summation order that loses most
-(`oracle.mirror.driven_twin`), and the spread that this causes in each tensor is measured: an error grows or fades on
+(`oracle.driven`), and the spread that this causes in each tensor is measured: an error grows or fades on
 its way as this case makes it.
 
 *Decisions.* A ReLU whose input rounding takes to the other side, and a max pooling whose winner it changes, let the
@@ -24,15 +24,19 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from oracle.case import Case
 from oracle.compare import Budget, Difference, Precision, channels, measure, root_mean_square
 from oracle.errors import UsageError
-from oracle.layer import pooled_layer
+from oracle.operations import decisions
 from oracle.profile import Profile, profile_of
 from oracle.trace import Key, Kind, Trace
+
+if TYPE_CHECKING:
+    from oracle.driven import Decisions
 
 # Healthy implementations round here and there otherwise than the model does. PyTorch in its various guises was measured
 # to use up to 0.81 of the budget without this factor (resnet_50, train, channels_last), lucid 0.4, ONNX Runtime 0.6.
@@ -59,7 +63,7 @@ PATH_FREEDOM = 2.5
 Progress = Callable[[str], None]
 
 
-class _Spread:
+class Spread:
     """A recorder that measures disturbed runs against the truth."""
 
     def __init__(self, truth: Trace, scales: Mapping[Key, float], magnified: float) -> None:
@@ -76,64 +80,32 @@ class _Spread:
 SIDE_NOTE = "judged at the subject's own decisions: {} elements of a ReLU or max pooling went the other way"
 
 
-def decisions_of(case: Case, trace: Trace) -> object:
-    """The `Decisions` of a run of ``case``, from its tensors, whatever their order."""
-    from oracle.mirror.driven_twin import Decisions, pooling_winners
+def decisions_of(case: Case, trace: Trace) -> Decisions:
+    """What a run of ``case`` decided, from its tensors, whatever their order."""
+    from oracle.driven import Decisions, winners_of
 
-    before = trace["activation", pooled_layer(case.architecture)]
-    passed = {name: trace["activation", name] > 0 for name in rectified_layers(case)}
-    return Decisions(passed, pooling_winners(np.asarray(before, order="C")))
+    maker, found = case.graph.maker, decisions(case.graph)
+    passed = {name: trace["activation", name] > 0 for name, how in found.items() if how == "side"}
+    taking = [maker[name] for name, how in found.items() if how == "winner"]
+    return Decisions(passed, {node.name: winners_of(node, trace["activation", node.inputs[0]]) for node in taking})
 
 
-def truth_at(case: Case, truth: Trace, passed: Mapping[str, np.ndarray], winners: np.ndarray | None) -> Trace:
+def truth_at(
+    case: Case, truth: Trace, passed: Mapping[str, np.ndarray], winners: Mapping[str, np.ndarray] | None = None
+) -> Trace:
     """The truth at other decisions: those of ``passed`` and ``winners``, and the truth's own where they say nothing.
 
     Args:
         case: what is run.
         truth: its truth.
-        passed: by layer that ends in a ReLU, where it lets pass.
-        winners: of the max pooling.
+        passed: by operation that decides by the sign, where it lets pass.
+        winners: by operation that takes the largest, which.
     """
-    from oracle.mirror.driven_twin import Decisions, run_driven
+    from oracle.driven import Decisions, run_driven
 
-    own = decisions_of(case, truth)
-    assert isinstance(own, Decisions)
-    moved = Trace()
-    run_driven(case, moved, Decisions({**own.passed, **passed}, own.winners if winners is None else winners))
+    own, moved = decisions_of(case, truth), Trace()
+    run_driven(case, moved, Decisions({**own.passed, **passed}, {**own.winners, **(winners or {})}))
     return moved
-
-
-def rectified_layers(case: Case) -> list[str]:
-    """The layers of the case's model whose output a ReLU makes.
-
-    Example:
-        >>> from oracle.architecture import find_architecture
-        >>> rectified_layers(Case(find_architecture("resnet_18"), "eval", source="seeded"))[:3]
-        ['stem.2', 'layer1.0.relu1', 'layer1.0']
-    """
-    import torch
-
-    from oracle.mirror.driven_twin import rectifiers
-    from oracle.mirror.torch_twin import ResNet
-
-    with torch.device("meta"):
-        names = set(rectifiers(ResNet(case.architecture)))
-        order = execution_names(case)
-    return [name for name in order if name in names]
-
-
-def execution_names(case: Case) -> list[str]:
-    """The layers in the order of their execution, found without computing anything."""
-    import torch
-
-    from oracle.mirror.torch_twin import ResNet, hook_layers
-
-    names: list[str] = []
-    with torch.device("meta"), torch.no_grad():
-        model = ResNet(case.architecture)
-        hook_layers(model, lambda name, _output: names.append(name))
-        model.eval()(torch.empty(1, case.architecture.in_channels, 64, 64))
-    return names
 
 
 def free_budget(
@@ -168,7 +140,9 @@ def free_budget(
         from oracle.subjects import find_subject
 
         truth = find_subject("torch:float64").trace(case)
-    return _from_spread(truth, _disturbed_runs(case, profile, count, truth, progress), profile.format.stored)
+    return from_spread(
+        truth, _disturbed_runs(case, profile, count, truth, progress), profile.format.stored, case.graph.output
+    )
 
 
 # The law takes a variance in one pass, about a channel's first value as the pivot `p`: rounding costs
@@ -194,26 +168,37 @@ def in_float64(key: Key, budget: Budget) -> Budget:
 def _disturbed_runs(
     case: Case, profile: Profile, count: int, truth: Trace, progress: Progress
 ) -> dict[Key, list[Difference]]:
-    from oracle.mirror.driven_twin import Disturbance, roundoff_of, run_driven
+    from oracle.driven import Disturbance, roundoff_of, run_driven
 
     magnified = MAGNIFIED.get(profile.base, 1.0)
     roundoff = roundoff_of(profile).times(magnified)
     scales = {key: root_mean_square(truth[key]) for key in truth}
-    spread = _Spread(truth, scales, magnified)
-    decisions = decisions_of(case, truth)
+    spread = Spread(truth, scales, magnified)
+    decided = decisions_of(case, truth)
     for seed in range(count):
         progress(f"{case.name}: {profile}, disturbed run {seed + 1} of {count}")
-        text = f"{case.architecture.name}/{case.mode}/{case.seed}/{profile}/{seed}"
+        text = f"{case.model.name}/{case.mode}/{case.seed}/{profile}/{seed}"
         key = int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "little")
         disturb = Disturbance(roundoff, np.random.Generator(np.random.SFC64(key)))
-        run_driven(case, spread, decisions, disturb)  # type: ignore[arg-type]
+        run_driven(case, spread, decided, disturb)
     return spread.found
 
 
-def _from_spread(truth: Trace, found: Mapping[Key, Sequence[Difference]], stored: float) -> dict[Key, Budget]:
+def from_spread(
+    truth: Trace, found: Mapping[Key, Sequence[Difference]], stored: float, output: str
+) -> dict[Key, Budget]:
+    """The budgets that the spread of disturbed runs makes, each over its tensor's root mean square.
+
+    Args:
+        truth: what they spread about.
+        found: by tensor, the difference in each of them.
+        stored: the unit roundoff of what is stored.
+        output: the value that the loss takes.
+    """
     from oracle.compare import execution_order
 
     order = execution_order(truth)
+    order += [key for key in truth if key not in set(order)]  # of a piece, gradients of what it begins with
     freedom = _freedom(order, found)
     budgets = {}
     for key in order:
@@ -223,8 +208,8 @@ def _from_spread(truth: Trace, found: Mapping[Key, Sequence[Difference]], stored
         budgets[key] = Budget(
             rms, _largest(key, runs, truth[key], multiple, stored), _channels(key, runs, stored, truth)
         )
-    if ("loss", "loss") in budgets:
-        budgets["loss", "loss"] = _loss(truth, found, stored)
+    if ("loss", "loss") in budgets and ("activation", output) in found:
+        budgets["loss", "loss"] = _loss(truth, found, stored, output)
     return budgets
 
 
@@ -284,9 +269,8 @@ def _channels(key: Key, runs: Sequence[Difference], stored: float, truth: Trace)
     return MARGIN * np.sqrt(shrunk * f_quantile(drawn, known + prior)) + stored
 
 
-def _loss(truth: Trace, found: Mapping[Key, Sequence[Difference]], stored: float) -> Budget:
+def _loss(truth: Trace, found: Mapping[Key, Sequence[Difference]], stored: float, last: str) -> Budget:
     """One number has one degree of freedom, but its error is the sum of those of the logits, times their gradients."""
-    last = truth.names("activation")[-1]
     loss, logits = float(truth["loss", "loss"]), truth["activation", last]
     runs = found["activation", last]
     error = root_mean_square(logits) * math.sqrt(sum(run.error**2 for run in runs) / len(runs))

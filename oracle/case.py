@@ -16,20 +16,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lucid.files import open_regular
 from lucid.models.seeded import seeded_state, seeded_uniform, seeded_words
-from oracle.architecture import NARROW, Architecture
 from oracle.errors import UsageError
+from oracle.graph.graph import INPUT, Graph
+from oracle.graph.model import Mode, Model
+from oracle.graph.state import check_state
+from oracle.operations import shapes_of_values
 from oracle.tensors import FLOATS, open_tensors
 
 if TYPE_CHECKING:
     from oracle.names import Rules
 
-Mode = Literal["eval", "train"]
 State = dict[str, np.ndarray]
 
 PHOTOGRAPH = "photo"
@@ -47,7 +49,7 @@ class Case:
     """What is run.
 
     Args:
-        architecture: the model.
+        model: what makes its graph.
         mode: ``eval`` runs forward with the stored statistics; ``train`` runs forward with batch statistics, takes the
             cross-entropy against seeded labels, and runs backward.
         source: ``"photo"`` (the photograph of Grace Hopper that matplotlib ships), ``"seeded"``, or the path of a
@@ -60,13 +62,13 @@ class Case:
             how to find things, not what is run: two cases that differ in it alone are equal.
 
     Example:
-        >>> from oracle.architecture import find_architecture
-        >>> case = Case(find_architecture("resnet_18"), "train", source="seeded", size=32, batch=2)
+        >>> from oracle.zoo import find_model
+        >>> case = Case(find_model("resnet_18"), "train", source="seeded", size=32, batch=2)
         >>> case.name, case.input.shape, case.input.dtype, case.labels.shape
         ('resnet_18-train', (2, 3, 32, 32), dtype('float32'), (2,))
     """
 
-    architecture: Architecture
+    model: Model
     mode: Mode
     source: str | Path = PHOTOGRAPH
     size: int = 224
@@ -81,10 +83,9 @@ class Case:
         for name, value in (("size", self.size), ("batch", self.batch)):
             if value < 1:
                 raise UsageError(f"{name}: got {value}; must be at least 1")
-        if self.batch * self.architecture.in_channels * self.size**2 > _MOST_ELEMENTS:
+        if math.prod(self.graph.inputs[INPUT]) > _MOST_ELEMENTS:
             raise UsageError(f"size: got {self.size} at batch {self.batch}; no machine has memory for that")
-        smallest = (-(-self.size // 32)) ** 2 * self.batch
-        if self.mode == "train" and smallest < 2:
+        if self.mode == "train" and self._least_values() < 2:
             raise UsageError(
                 f"size: got {self.size} at batch {self.batch}; in training, batch normalisation needs more than one "
                 "value a channel in the last stage: give a larger size or batch"
@@ -93,7 +94,23 @@ class Case:
     @property
     def name(self) -> str:
         """``MODEL-MODE``."""
-        return f"{self.architecture.name}-{self.mode}"
+        return f"{self.model.name}-{self.mode}"
+
+    @property
+    def architecture(self) -> Any:
+        """The model, as subjects that build it themselves know it."""
+        return self.model
+
+    @property
+    def graph(self) -> Graph:
+        """The operations that are run, for the case's number and size of images."""
+        return self.model.graph(self.batch, self.size)
+
+    def _least_values(self) -> int:
+        """How many values a channel has that a normalisation takes, at least."""
+        shapes = shapes_of_values(self.graph)
+        taken = [shapes[node.inputs[0]] for node in self.graph.nodes if node.statistics]
+        return min((math.prod(shape) // shape[1] for shape in taken), default=2)
 
     @cached_property
     def input(self) -> np.ndarray:
@@ -102,20 +119,20 @@ class Case:
         Raises:
             UsageError: the picture cannot be read.
         """
-        shape = (self.batch, self.architecture.in_channels, self.size, self.size)
+        shape = self.graph.inputs[INPUT]
         if self.source == SEEDED:
             return seeded_uniform(self.seed, "input", shape, scale=1.0).astype(np.float32)
-        if self.architecture.in_channels != 3:
+        if shape[1] != 3:
             raise UsageError(
-                f"source: {self.source} is a colour picture; {self.architecture.name} has "
-                f"{self.architecture.in_channels} input channels: use the seeded input"
+                f"source: {self.source} is a colour picture; {self.model.name} has "
+                f"{shape[1]} input channels: use the seeded input"
             )
         return _picture_batch(photograph() if self.source == PHOTOGRAPH else Path(self.source), shape, self.seed)
 
     @cached_property
     def labels(self) -> np.ndarray:
         """The classes that a train step aims at, int64 ``(N,)``, neighbours distinct."""
-        classes = self.architecture.num_classes
+        classes = shapes_of_values(self.graph)[self.graph.output][1]
         start = int(seeded_words(self.seed, "labels", 1)[0] % classes)
         return (start + np.arange(self.batch, dtype=np.int64) * max(1, classes // 3)) % classes
 
@@ -147,15 +164,14 @@ class Case:
     @cached_property
     def _read_state(self) -> tuple[State, tuple[str, ...]]:
         from oracle.adopt import adopt_state
-        from oracle.mirror.torch_twin import check_state, parameter_shapes
 
-        shapes = parameter_shapes(self.architecture)
+        shapes = self.graph.state
         if self.weights is None:
-            return seeded_state(shapes, self.seed), ()
+            return seeded_state(dict(shapes), self.seed), ()
         needed = 8 * sum(math.prod(shape) for shape in shapes.values())  # as float64
         rules, found = self.rules, read_weights(self.weights, needed + _SPARE_BYTES)
         try:
-            state, notes = adopt_state(found, self.architecture, shapes, rules)
+            state, notes = adopt_state(found, self.model, shapes, rules)
             check_state(shapes, state)
         except (ValueError, UsageError) as error:
             raise UsageError(f"weights: {self.weights}: {error}") from None
@@ -165,10 +181,10 @@ class Case:
         """What a report says of the case."""
         return {
             "name": self.name,
-            "model": self.architecture.name,
+            "model": self.model.name,
             "mode": self.mode,
             "input": str(self.source),
-            "shape": [self.batch, self.architecture.in_channels, self.size, self.size],
+            "shape": list(self.graph.inputs[INPUT]),
             "seed": self.seed,
             "weights": "seeded" if self.weights is None else str(self.weights),
             "notes": list(self.notes),
@@ -179,41 +195,18 @@ _SPARE_BYTES = 64 << 20  # what a weights file may hold beside what the model ta
 _MOST_PIXELS = 1 << 28  # of a picture once its shorter side fits
 _MOST_ELEMENTS = 1 << 40  # of an input: no machine has memory for more
 
-# Height and width of a standard case's images, and how many there are. The last stage of a 72x72 image has 3x3 pixels,
-# the fewest that let a channel hold both signs in every image; the stages before it have odd sides, 5 and 9.
-_TRAIN = (72, 3)
-_EVAL = (224, 2)
-# The pre-activation networks have up to 1001 layers: two images of 224x224 would take 5 GB in float64.
-_DEEP_EVAL = (128, 2)
-_NARROW_EVAL = (72, 2)
 
-
-def standard_case(architecture: Architecture, mode: Mode) -> Case:
+def standard_case(model: Model, mode: Mode) -> Case:
     """The case that goldens, vectors and checks mean by ``MODEL-MODE``: seeded weights, seeded input, seed 0.
 
     Example:
-        >>> from oracle.architecture import find_architecture
-        >>> case = standard_case(find_architecture("resnet_50"), "train")
+        >>> from oracle.zoo import find_model
+        >>> case = standard_case(find_model("resnet_50"), "train")
         >>> case.name, case.batch, case.size
         ('resnet_50-train', 3, 72)
     """
-    size, batch = standard_shape(architecture, mode)
-    return Case(architecture, mode, source=SEEDED, size=size, batch=batch)
-
-
-def standard_shape(architecture: Architecture, mode: Mode) -> tuple[int, int]:
-    """The size and batch of a standard case.
-
-    Example:
-        >>> from oracle.architecture import find_architecture
-        >>> [standard_shape(find_architecture(name), "eval") for name in ("resnet_50", "resnet_200", "narrow_basic")]
-        [(224, 2), (128, 2), (72, 2)]
-    """
-    if mode == "train":
-        return _TRAIN
-    if architecture in NARROW.values():
-        return _NARROW_EVAL
-    return _DEEP_EVAL if architecture.block == "preact" else _EVAL
+    size, batch = model.standard_shape(mode)
+    return Case(model, mode, source=SEEDED, size=size, batch=batch)
 
 
 def read_weights(path: Path, most: int | None = None) -> State:

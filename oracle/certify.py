@@ -218,8 +218,8 @@ class _Engine:
                     where.record("activation" if where is recorder else "step", name, value.numpy())
 
                 output = self._plan.observe(self._image, seen)
-                if ("activation", "fc") not in recorder:
-                    recorder.record("activation", "fc", output.numpy())
+                if ("activation", self._case.graph.output) not in recorder:
+                    recorder.record("activation", self._case.graph.output, output.numpy())
                 return
             train = self._case.mode == "train"
             with contextlib.nullcontext() if train else lucid.no_grad():
@@ -242,7 +242,7 @@ class _Engine:
                 self._plan = lucid.compile(model, self._image)
                 return
             self._model = model
-            self._subject.watch(model, self)
+            self._subject.watch(model, self._case.graph, self)
         elif self._model is not None and self._case.mode == "train":
             for parameter in self._model.parameters():
                 parameter.grad = None
@@ -265,7 +265,7 @@ class _Engine:
 def _one(run: Run, golden: Golden, engine: _Engine, number: int) -> None:
     recorder, held = _Hashing(), _Hashing()
     eager = run.configuration.how == "eager"
-    known = dict.fromkeys(_keys(golden))
+    known, output = dict.fromkeys(_keys(golden)), ("activation", golden.case.graph.output)
     start = time.perf_counter()
     try:
         engine.run(recorder, held, known)
@@ -282,7 +282,7 @@ def _one(run: Run, golden: Golden, engine: _Engine, number: int) -> None:
     kinds = {kind for kind, _ in known}
     for key in [key for key in digests if key[0] not in kinds]:  # the golden keeps no digests of the kind
         there[key] = digests.pop(key)
-    expected = dict.fromkeys(key for key in known if eager or key == ("activation", "fc") or key in digests)
+    expected = dict.fromkeys(key for key in known if eager or key == output or key in digests)
     for key in dict.fromkeys((*expected, *digests)):
         found = digests.get(key, "missing")
         if number == 1:

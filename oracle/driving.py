@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from oracle.layer import Layer
+from oracle.graph.graph import Node
 
 Array = np.ndarray[Any, Any]
 
@@ -36,12 +36,12 @@ class LayerRun:
 
 
 @dataclass(frozen=True)
-class BlockRun:
-    """What a residual block's own code made, its layers being replaced by what they should return.
+class CodeRun:
+    """What an operation's own code made, the operations inside of it being replaced by what they should return.
 
     Args:
-        output: of the block.
-        arrivals: by name, the gradient that reached what the block takes and the outputs of its layers.
+        output: of the operation.
+        arrivals: by name, the gradient that reached what the code takes and the outputs of the operations inside of it.
     """
 
     output: Array
@@ -52,27 +52,27 @@ class Layerwise(ABC):
     """A subject's model of one case, taken apart."""
 
     @abstractmethod
-    def run(self, layer: Layer, inputs: Sequence[Array], gradient: Array | None) -> LayerRun:
-        """Run one layer (not a ``sum``) forward, and backward from ``gradient`` if one is given.
+    def run(self, node: Node, inputs: Sequence[Array], gradient: Array | None) -> LayerRun:
+        """Run one operation (none that has code) forward, and backward from ``gradient`` if one is given.
 
         The loss takes the logits; its gradient is 1.
         """
 
     @abstractmethod
-    def run_block(
+    def run_code(
         self,
-        layer: Layer,
+        node: Node,
         source: Array,
         outputs: Mapping[str, Array],
         input_gradients: Mapping[str, Array],
         gradient: Array | None,
-    ) -> BlockRun:
-        """Run the code of a residual block (a ``sum``), not its layers.
+    ) -> CodeRun:
+        """Run an operation's own code (`Node.source`), not the operations inside of it.
 
         Args:
-            layer: the block.
+            node: the operation.
             source: what it takes.
-            outputs: by name, what each of its layers returns when it is called.
-            input_gradients: by name, what each of its layers hands back as its input's gradient, if there are any.
-            gradient: of the block's output; ``None`` runs forward alone.
+            outputs: by name, what each operation inside returns when it is called.
+            input_gradients: by name, what each of them hands back as its input's gradient, if there are any.
+            gradient: of its output; ``None`` runs forward alone.
         """

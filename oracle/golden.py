@@ -14,7 +14,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -23,14 +23,15 @@ import numpy as np
 
 from lucid.files import open_regular
 from lucid.models.seeded import seeded_words
-from oracle.architecture import ARCHITECTURES, NARROW, Architecture
 from oracle.case import Case, standard_case
 from oracle.compare import Budget, Precision, channels
 from oracle.digest import digest
 from oracle.errors import UsageError
+from oracle.operations import rectified
 from oracle.shapes import shapes_of
-from oracle.sides import LEAST_TWO_SIDED, least_two_sided, rectified, two_sided_share
+from oracle.sides import LEAST_TWO_SIDED, least_two_sided, two_sided_share
 from oracle.trace import KINDS, Key, Trace
+from oracle.zoo import STANDARD, model_from
 
 FORMAT = "lucid-oracle golden 2"
 MANIFEST = "manifest.json"
@@ -66,8 +67,7 @@ def golden_cases() -> dict[str, Case]:
         >>> len(golden_cases())
         24
     """
-    architectures = (ARCHITECTURES | NARROW).values()
-    cases = [standard_case(architecture, mode) for architecture in architectures for mode in ("eval", "train")]
+    cases = [standard_case(model, mode) for model in STANDARD.values() for mode in ("eval", "train")]
     return {case.name: case for case in cases}
 
 
@@ -467,7 +467,7 @@ def _require_amplification(golden: Golden, file: Path) -> None:
 def describe_case(case: Case) -> dict[str, Any]:
     """All of a seeded case's fields, as JSON."""
     return {
-        "architecture": asdict(case.architecture),
+        **case.model.record(),
         "mode": case.mode,
         "source": str(case.source),
         "size": case.size,
@@ -477,15 +477,7 @@ def describe_case(case: Case) -> dict[str, Any]:
 
 
 def _case_from(read: Mapping[str, Any]) -> Case:
-    fields: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in read["architecture"].items()
-    }
-    architecture = Architecture(**fields)
-    known = ARCHITECTURES.get(architecture.name, architecture)
-    return Case(
-        known if known == architecture else architecture,
-        read["mode"], read["source"], read["size"], read["batch"], read["seed"],
-    )  # fmt: skip
+    return Case(model_from(read), read["mode"], read["source"], read["size"], read["batch"], read["seed"])
 
 
 def encode_golden(
@@ -523,9 +515,9 @@ def encode_golden(
         "budget": np.array(rows, np.float32),
         "channel": np.concatenate(codes) if codes else np.zeros(0, np.uint8),
     }
-    if case.architecture.name in NARROW:
+    if case.model.stored_whole:
         tables |= {f"full/{'/'.join(key)}": np.asarray(truth[key], order="C") for key in order}
-    sides = {name: two_sided_share(truth["activation", name]) for name in rectified(case.architecture)}
+    sides = {name: two_sided_share(truth["activation", name]) for name in rectified(case.graph)}
     layer, share = least_two_sided(sides)
     _require_two_sided(case.name, layer, share)
     description = {

@@ -18,14 +18,15 @@ tensor, ``<e, t> / <t, t>``, which roundings to nearest leave near zero. How nea
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from lucid.backends import backend_for
-from oracle.exact import Feed
-from oracle.layer import Layer
+from oracle.graph.graph import Node
+from oracle.operations.contraction import conv_geometry
+from oracle.operations.operation import Feed
 from oracle.rounding import REACH, Deviation, Rounding, mean_square
 
 Array = np.ndarray[Any, Any]
@@ -60,16 +61,7 @@ def repeats(taken: Array) -> float:
     return float(np.square(lengths).sum() / lengths.sum())
 
 
-def fan(layer: Layer, role: str, parameters: Mapping[str, Array]) -> float:
-    """How many elements of a result one element of what the operation takes enters (a factor that a channel shares is
-    counted there)."""
-    if layer.op == "linear":
-        return float(parameters["weight"].shape[1 if role == "input" else 0])
-    overlap = (-(-layer.kernel // layer.stride)) ** 2
-    return float(overlap) if layer.op == "max pool" and role == "output" else 1.0
-
-
-def of_factors(layer: Layer, feed: Feed, role: str, exact: Array, rounding: Rounding) -> float:
+def of_factors(node: Node, feed: Feed, role: str, exact: Array, rounding: Rounding) -> float:
     """What one rounding of both factors of a convolution adds to the variance of ``<e, t>``, ``t`` being what it makes.
 
     A convolution and its two gradients are one form, linear in each of three tensors: ``sum of dy * conv(x, w)``. With
@@ -77,7 +69,7 @@ def of_factors(layer: Layer, feed: Feed, role: str, exact: Array, rounding: Roun
     times the form's derivative to it, whatever signs these have.
     """
     be = backend_for("cpu")
-    geometry = (layer.stride,) * 2, (layer.padding,) * 2, (1, 1), layer.groups
+    geometry = conv_geometry(node)
     given = {"input": feed.inputs[0], "weight": feed.parameters["weight"], role: exact}
     if role != "output" and feed.gradient is not None:
         given["output"] = feed.gradient

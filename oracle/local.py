@@ -6,8 +6,9 @@ so nothing accumulates, no earlier fault is seen again, and a single wrong weigh
 amplifies. Every tensor is judged three times: element by element, by each channel's root mean square, and as a whole.
 
 A layer's verdicts are its output; the gradient that it makes for its input; those of its parameters; and of a batch
-normalisation in training also the statistics after the step. A residual block's own code is judged with its layers
-replaced by the truth: its sum and ReLU forward, and backward the gradient that reaches its layers and its input.
+normalisation in training also the statistics after the step. Where an operation has code of its own, which calls
+others, it is judged with those replaced by the truth: forward what it makes of them, and backward the gradient that
+reaches them and what the code takes.
 """
 
 from __future__ import annotations
@@ -32,11 +33,13 @@ from oracle.compare import (
     no_numbers,
     status_of,
 )
-from oracle.driving import BlockRun, LayerRun, Layerwise
+from oracle.driving import CodeRun, LayerRun, Layerwise
 from oracle.errors import UsageError, foreign, name_of
-from oracle.exact import Expected, Feed, expected, expected_arrivals, expected_sum
+from oracle.exact import expected, expected_arrivals
+from oracle.graph.graph import INPUT, Node, Window
 from oracle.kind import describe
-from oracle.layer import IMAGE, Layer, layers_of
+from oracle.operations import is_loss, operation_of
+from oracle.operations.operation import Expected, Feed
 from oracle.pooling import FITTED, TIE_NOTE, pool_gradients
 from oracle.profile import Profile, hint, profile_of
 from oracle.rounding import REACH, Deviation, Rounding, limit, mean_square, round_to, rounding_of
@@ -85,19 +88,19 @@ class Step:
     """One layer: what it is fed, and what it should make of it.
 
     Args:
-        layer: which.
+        node: which.
         feed: what it is fed.
         expected: its output, gradients and statistics.
-        within: of a block, its layers by name.
-        outputs: of a block, what its layers return.
-        input_gradients: of a block, what its layers hand back.
-        source: of a block, what it takes.
+        within: the operations inside of its code, by name.
+        outputs: what they return.
+        input_gradients: what they hand back.
+        source: what its code takes.
     """
 
-    layer: Layer
+    node: Node
     feed: Feed
     expected: Sequence[Expected]
-    within: Mapping[str, Layer]
+    within: Mapping[str, Node]
     outputs: Mapping[str, Array]
     input_gradients: Mapping[str, Array]
     source: Array | None = None
@@ -117,7 +120,7 @@ class LocalTruth:
         self.case, self.truth, self.profile = case, truth, profile_of(precision)
         self.precision = str(self.profile)
         self.rounding = rounding_of(self.profile)
-        self.layers = [layer for layer in layers_of(case.architecture) if layer.op != "loss" or case.mode == "train"]
+        self.nodes = [node for node in case.graph.nodes if not is_loss(node) or case.mode == "train"]
         self._kept: list[Step] | None = None
         self._keep = keep
         self._state = {
@@ -139,57 +142,55 @@ class LocalTruth:
 
     def _make(self) -> Iterator[Step]:
         handed: dict[str, Array] = {}
-        for layer in self.layers:
-            if layer.op == "sum":
-                yield self._block(layer, handed)
+        for node in self.nodes:
+            feed = self._feed(node)
+            made = expected(node, feed, self.rounding)
+            if node.has_code:
+                yield self._code(node, feed, made, handed)
                 handed = {}
                 continue
-            feed = self._feed(layer)
-            made = expected(layer, feed, self.rounding)
-            if layer.block and feed.gradient is not None:
+            if node.scope and feed.gradient is not None:
                 [gradient] = [each.exact for each in made if each.kind == "activation_gradient"]
-                handed[layer.name] = round_to(gradient, self.profile)
-            yield Step(layer, feed, [each for each in made if not self._needless(layer, each)], {}, {}, {})
+                handed[node.name] = round_to(gradient, self.profile)
+            yield Step(node, feed, [each for each in made if not self._needless(node, each)], {}, {}, {})
 
     def expectations(self, step: Step, profile: Profile) -> list[Expected]:
         """What a step should make under another profile of the same base."""
-        if step.layer.op == "sum":
+        if step.node.has_code:
             return list(step.expected)
-        made = expected(step.layer, step.feed, rounding_of(profile))
-        return [each for each in made if not self._needless(step.layer, each)]
+        made = expected(step.node, step.feed, rounding_of(profile))
+        return [each for each in made if not self._needless(step.node, each)]
 
     @staticmethod
-    def _needless(layer: Layer, each: Expected) -> bool:
-        """Nobody asks for the gradient of the image."""
-        return each.kind == "activation_gradient" and IMAGE in layer.inputs
+    def _needless(node: Node, each: Expected) -> bool:
+        """Nobody asks for the gradient of the network's input."""
+        return each.kind == "activation_gradient" and INPUT in node.inputs
 
     def _fed(self, name: str) -> Array:
-        return round_to(self.case.input if name == IMAGE else self.truth["activation", name], self.profile)
+        return round_to(self.case.input if name == INPUT else self.truth["activation", name], self.profile)
 
     def _gradient(self, name: str) -> Array | None:
         key: tuple[Kind, str] = ("activation_gradient", name)
         return round_to(self.truth[key], self.profile) if key in self.truth else None
 
-    def _feed(self, layer: Layer) -> Feed:
-        prefix = f"{layer.name}."
-        parameters = {
-            name.removeprefix(prefix): value
-            for name, value in self._state.items()
-            if name.rpartition(".")[0] == layer.name
-        }
-        inputs = tuple(self._fed(name) for name in layer.inputs)
+    def _feed(self, node: Node) -> Feed:
+        inputs = tuple(self._fed(name) for name in node.inputs)
         training = self.case.mode == "train"
-        return Feed(inputs, self._gradient(layer.name), parameters, self.case.labels, training)
+        return Feed(inputs, self._gradient(node.name), feed_state(node, self._state), self.case.labels, training)
 
-    def _block(self, layer: Layer, handed: dict[str, Array]) -> Step:
-        within = {each.name: each for each in self.layers if each.block == layer.name and each is not layer}
-        feed = self._feed(layer)
-        ends = (feed.inputs[0], feed.inputs[1])
-        made = [expected_sum(layer, ends, self.rounding)]
-        if feed.gradient is not None:
-            made += expected_arrivals(layer, ends, feed.gradient, within, handed, self.rounding)
+    def _code(self, node: Node, feed: Feed, made: list[Expected], handed: dict[str, Array]) -> Step:
+        within = {each.name: each for each in self.nodes if each.scope == node.name and each is not node}
+        own = next((each.exact for each in made if each.kind == "activation_gradient"), None)
+        made = [each for each in made if each.kind != "activation_gradient"]
+        if own is not None:
+            made += expected_arrivals(node, own, within, handed, self.rounding)
         outputs = {name: self._fed(name) for name in within}
-        return Step(layer, feed, made, within, outputs, handed, self._fed(layer.source))
+        return Step(node, feed, made, within, outputs, handed, self._fed(node.source))
+
+
+def feed_state(node: Node, state: Mapping[str, Array]) -> dict[str, Array]:
+    """By role, an operation's parameters and statistics."""
+    return {role: state[name] for role, name in (*node.parameters.items(), *node.statistics.items())}
 
 
 class _Run:
@@ -217,7 +218,7 @@ class _Run:
         except UsageError:
             raise
         except Exception as error:  # a subject is foreign code: whatever it raises is its verdict
-            self._failure = self._failure or f"{step.layer.name}: {name_of(error)}"
+            self._failure = self._failure or f"{step.node.name}: {name_of(error)}"
             made = {}
         verdicts = [_tied(each, step, made, truth) or each for each in _judged(step, made, self._subject.kinds)]
         forward = [each for each in verdicts if each.kind in FORWARD]
@@ -262,12 +263,12 @@ Made = dict[tuple[Kind, str, str], Array | NotNumbersError | None]
 
 def _drive(driven: Layerwise, step: Step) -> Made:
     """Run one layer and sort what it made by kind, name and note, as `Expected` has them."""
-    layer, feed = step.layer, step.feed
-    if layer.op == "sum":
+    node, feed = step.node, step.feed
+    if node.has_code:
         assert step.source is not None
-        block = driven.run_block(layer, step.source, step.outputs, step.input_gradients, feed.gradient)
-        return _numbers(_of_block(layer, block))
-    return _numbers(_of_layer(layer, driven.run(layer, feed.inputs, feed.gradient)))
+        run = driven.run_code(node, step.source, step.outputs, step.input_gradients, feed.gradient)
+        return _numbers(_of_code(node, run))
+    return _numbers(_of_layer(node, driven.run(node, feed.inputs, feed.gradient)))
 
 
 def _numbers(handed: Handed) -> Made:
@@ -281,21 +282,21 @@ def _numbers(handed: Handed) -> Made:
     return made
 
 
-def _of_block(layer: Layer, run: BlockRun) -> Handed:
-    made: Handed = {("activation", layer.name, ""): run.output}
+def _of_code(node: Node, run: CodeRun) -> Handed:
+    made: Handed = {("activation", node.name, ""): run.output}
     for name, gradient in run.arrivals.items():
-        made["activation_gradient", layer.name, f"the gradient that reaches {name}"] = gradient
+        made["activation_gradient", node.name, f"the gradient that reaches {name}"] = gradient
     return made
 
 
-def _of_layer(layer: Layer, run: LayerRun) -> Handed:
-    made: Handed = {("loss" if layer.op == "loss" else "activation", layer.name, ""): run.output}
+def _of_layer(node: Node, run: LayerRun) -> Handed:
+    made: Handed = {("loss" if is_loss(node) else "activation", node.name, ""): run.output}
     for gradient in run.input_gradients[:1]:
-        made["activation_gradient", layer.name, "the gradient of its input"] = gradient
-    for name, gradient in run.parameter_gradients.items():
-        made["parameter_gradient", f"{layer.name}.{name}", ""] = gradient
-    for name, statistic in run.statistics.items():
-        made["statistic", f"{layer.name}.{name}", ""] = statistic
+        made["activation_gradient", node.name, "the gradient of its input"] = gradient
+    for role, gradient in run.parameter_gradients.items():
+        made["parameter_gradient", node.parameters.get(role, f"{node.name}.{role}"), ""] = gradient
+    for role, statistic in run.statistics.items():
+        made["statistic", node.statistics.get(role, f"{node.name}.{role}"), ""] = statistic
     return made
 
 
@@ -354,7 +355,7 @@ def everywhere(wanted: Expected, array: Array) -> bool:
 def _known(step: Step, kind: Kind) -> dict[str, Array]:
     """What a layer is fed, by name, for the words about a difference."""
     if kind == "activation":
-        return dict(zip(step.layer.inputs, step.feed.inputs, strict=False))
+        return dict(zip(step.node.inputs, step.feed.inputs, strict=False))
     if kind == "activation_gradient" and step.feed.gradient is not None:
         handed = {f"what {name} hands back": gradient for name, gradient in step.input_gradients.items()}
         return {"the gradient of its output": step.feed.gradient, **handed}
@@ -362,14 +363,18 @@ def _known(step: Step, kind: Kind) -> dict[str, Array]:
 
 
 def _tied(verdict: LayerVerdict, step: Step, made: Made, truth: LocalTruth) -> LayerVerdict | None:
-    """The verdict on a max pooling's gradient, if it is in line once ties may go to any of equal elements."""
-    if step.layer.op != "max pool" or verdict.kind != "activation_gradient" or verdict.status != "over":
+    """The verdict on the gradient of what takes the largest, if it is in line once ties may go to any of equals."""
+    if (
+        operation_of(step.node).decides(step.node) != "winner"
+        or verdict.kind != "activation_gradient"
+        or verdict.status != "over"
+    ):
         return None
     [wanted] = [each for each in step.expected if each.kind == "activation_gradient"]
     array = made[wanted.kind, wanted.name, wanted.note]
     assert isinstance(array, np.ndarray)
     assert step.feed.gradient is not None
-    return judge_ties(wanted, array, step.feed.inputs[0], step.feed.gradient, truth.rounding)
+    return judge_ties(wanted, array, step.feed.inputs[0], step.feed.gradient, truth.rounding, step.node.window)
 
 
 def _badness(verdict: LayerVerdict) -> tuple[bool, bool, float]:
@@ -383,7 +388,7 @@ def judge_local(
     """One tensor that a layer made, against what it should have made; ``known`` is what it was fed, by name.
 
     Example:
-        >>> from oracle.exact import EXACT
+        >>> from oracle.operations.operation import EXACT
         >>> wanted = Expected("activation", "relu", np.ones((1, 2)), EXACT)
         >>> judge_local(wanted, np.ones((1, 2))).status, judge_local(wanted, np.zeros((1, 2))).status
         ('exact', 'over')
@@ -405,7 +410,7 @@ def judge_local(
 
 
 def judge_ties(
-    wanted: Expected, array: Array, image: Array, gradient: Array, rounding: Rounding
+    wanted: Expected, array: Array, image: Array, gradient: Array, rounding: Rounding, window: Window
 ) -> LayerVerdict | None:
     """A max pooling's gradient that is over, judged at the subject's own choice among equal elements.
 
@@ -415,17 +420,19 @@ def judge_ties(
         image: what the pooling took.
         gradient: of its output.
         rounding: the subject's.
+        window: of the pooling.
 
     Returns:
         The verdict, if it agrees so.
     """
     if array.shape != wanted.exact.shape or not np.isfinite(array).all():
         return None
-    candidates, ties = pool_gradients(image, gradient, array)
-    unit = mean_square(max(rounding.sums, rounding.store))
+    candidates, ties = pool_gradients(image, gradient, array, window)
+    unit = mean_square(rounding.coarsest)
     for placed, reach in candidates:
-        # What windows add up is rounded where it is stored, at most four of them; parts may cancel, errors do not.
-        own = (FITTED**2 + 4 * unit) * np.square(reach) + 4 * unit * np.square(placed) + wanted.deviation.own
+        # What windows add up is rounded where it is stored, as many as overlap; parts may cancel, errors do not.
+        summed = window.overlap * unit
+        own = (FITTED**2 + summed) * np.square(reach) + summed * np.square(placed) + wanted.deviation.own
         again = judge_local(replace(wanted, exact=placed, deviation=Deviation(own)), array)
         if again.agrees:
             return replace(again, note=TIE_NOTE.format(ties))

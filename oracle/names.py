@@ -4,7 +4,7 @@ Four things are recognised without being told, and every one of them is said in 
 
 - wrappers: ``module.`` of DistributedDataParallel, ``_orig_mod.`` of torch.compile and the like, at any depth;
 - one prefix that all names share (``model.``, ``state_dict.``, ``backbone.``); two such prefixes are refused;
-- torchvision's layout: ``conv1``, ``bn1``, ``relu`` for the stem, one ``relu`` module a block that runs several times;
+- the layout of programs that many follow (`oracle.graph.model.Layout`): other names, a module that runs several times;
 - a container (``layer1``) for the last of its layers, whose output it hands on.
 
 Anything else takes a file of rules (`Rules`). Nothing is guessed: where two names would be one tensor, or a name is
@@ -22,20 +22,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from oracle.architecture import Architecture
 from oracle.errors import UsageError
 from oracle.files import read_bytes
-from oracle.layer import layers_of
+from oracle.graph.model import Model
+from oracle.operations import is_loss
 from oracle.trace import KINDS
 
 WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 _KINDS = tuple(f"{kind}/" for kind in KINDS)
 _LISTED = 6  # names that a sentence lists
-_BLOCK_RELU = re.compile(r"(layer\d+\.\d+)\.relu(?:_(\d+))?")
-_STAGE = re.compile(r"layer\d+|stem")
-_BLOCK_SUM = re.compile(r"layer\d+\.\d+\.add")
-# The ReLUs of a block in the order in which one shared module would run them; "" is the one that ends the block.
-_RELUS = {"basic": ("relu1", ""), "bottleneck": ("relu1", "relu2", ""), "preact": ("relu1", "relu2", "relu3")}
 
 
 def listed(names: Iterable[str], limit: int = _LISTED) -> str:
@@ -176,7 +171,7 @@ class Reading:
 
     Attributes:
         names: theirs to ours, of all that were understood.
-        shared: theirs, of a ReLU module that a block runs several times, to the layers that it may be.
+        shared: theirs, of a module that runs several times, to the layers that it may be.
         aliases: theirs, of a container, to the layer whose output it hands on.
         left_out: by a rule, or because no layer is judged there.
         unknown: what could not be understood.
@@ -192,11 +187,11 @@ class Reading:
 
 
 class Vocabulary:
-    """The names of a model, of its layers and of its parameters and statistics, and what torchvision calls them.
+    """The names of a model, of its layers and of its parameters and statistics, and what others call them.
 
     Example:
-        >>> from oracle.architecture import NARROW
-        >>> reading = Vocabulary(NARROW["narrow_basic"]).read(["module.conv1.weight", "module.fc.bias"])
+        >>> from oracle.zoo import find_model
+        >>> reading = Vocabulary(find_model("narrow_basic")).read(["module.conv1.weight", "module.fc.bias"])
         >>> dict(reading.names)
         {'module.conv1.weight': 'stem.0.weight', 'module.fc.bias': 'fc.bias'}
         >>> for sentence in reading.assumed:
@@ -205,25 +200,11 @@ class Vocabulary:
         names read as torchvision's: conv1 is stem.0
     """
 
-    def __init__(self, architecture: Architecture) -> None:
-        layers = layers_of(architecture)
-        self.block = architecture.block
-        self.modules = [layer.name for layer in layers if layer.op != "loss"]
-        parameters: list[str] = []
-        for layer in layers:
-            if layer.op in ("conv", "norm", "linear"):
-                parameters.append(f"{layer.name}.weight")
-            if layer.op in ("norm", "linear"):
-                parameters.append(f"{layer.name}.bias")
-            if layer.op == "norm":
-                parameters += [
-                    f"{layer.name}.{leaf}" for leaf in ("running_mean", "running_var", "num_batches_tracked")
-                ]
-        self.known = {*self.modules, *parameters, "loss"}
+    def __init__(self, model: Model) -> None:
+        graph, self.layout = model.graph(), model.layout
+        self.modules = [node.name for node in graph.nodes if not is_loss(node)]
+        self.known = {*(node.name for node in graph.nodes), *graph.state}
         self.containers = _containers(self.modules)
-        self.stem = dict(zip(("conv1", "bn1", "relu"), ("stem.0", "stem.1", "stem.2"), strict=True))
-        if architecture.stem_type is not None:
-            self.stem = {}
 
     def read(self, theirs: Iterable[str], rules: Rules | None = None) -> Reading:
         """Read names.
@@ -242,16 +223,16 @@ class Vocabulary:
         aliases: dict[str, str] = {}
         nowhere: list[str] = []
         unknown: list[str] = []
-        numbered = {found[1] for found in map(_BLOCK_RELU.fullmatch, short.values()) if found and found[2]}
+        numbered = {found[1] for found in map(self.layout.shared.fullmatch, short.values()) if found and found[2]}
         for name, text in short.items():
             ours = self._ours(text)
-            relu = _BLOCK_RELU.fullmatch(text)
+            shared_run = self.layout.shared.fullmatch(text)
             if ours is not None:
                 names[name] = ours
-            elif relu is not None and self._runs(relu[1]):
-                runs = self._runs(relu[1])
-                run = int(relu[2] or 0)
-                if run < len(runs) and relu[1] in numbered:
+            elif shared_run is not None and shared_run[1] in self.layout.runs:
+                runs = self.layout.runs[shared_run[1]]
+                run = int(shared_run[2] or 0)
+                if run < len(runs) and shared_run[1] in numbered:
                     names[name] = runs[run]
                 elif run == 0:
                     shared[name] = runs
@@ -261,13 +242,15 @@ class Vocabulary:
                 aliases[name] = self.modules[-1]  # the whole network
             elif text in self.containers:
                 aliases[name] = self.containers[text]
-            elif _BLOCK_SUM.fullmatch(text):
+            elif self.layout.unobserved.fullmatch(text):
                 nowhere.append(name)
             else:
                 unknown.append(name)
         self._refuse_doubles(names, aliases)
         assumed = self._assumed(texts, bare, short, prefix, names, rules)
-        relus = [f"{short[name]} is {ours}" for name, ours in names.items() if _BLOCK_RELU.fullmatch(short[name])]
+        relus = [
+            f"{short[name]} is {ours}" for name, ours in names.items() if self.layout.shared.fullmatch(short[name])
+        ]
         if relus:
             numbering = f"the numbered runs of a block's relu read as its ReLUs in their order: {listed(relus, 3)}"
             assumed = (*assumed, numbering)
@@ -277,25 +260,20 @@ class Vocabulary:
     def _ours(self, text: str) -> str | None:
         if text in self.known:
             return text
-        for theirs, ours in self.stem.items():
+        for theirs, ours in self.layout.aliases.items():
             if text == theirs or text.startswith(f"{theirs}."):
                 made = ours + text.removeprefix(theirs)
                 return made if made in self.known else None
         return None
 
-    def _runs(self, block: str) -> tuple[str, ...]:
-        if block not in self.known:
-            return ()
-        return tuple(f"{block}.{leaf}" if leaf else block for leaf in _RELUS[self.block])
-
     def _place(self, text: str) -> bool:
         """Whether a name means something as it is."""
-        relu = _BLOCK_RELU.fullmatch(text)
+        shared_run = self.layout.shared.fullmatch(text)
         return (
             self._ours(text) is not None
             or text in self.containers
-            or _BLOCK_SUM.fullmatch(text) is not None
-            or (relu is not None and bool(self._runs(relu[1])))
+            or self.layout.unobserved.fullmatch(text) is not None
+            or (shared_run is not None and shared_run[1] in self.layout.runs)
         )
 
     def _prefix(self, texts: Sequence[str]) -> str:
@@ -310,7 +288,7 @@ class Vocabulary:
         for text in strange:
             parts = text.split(".")
             for count in range(1, len(parts)):
-                if _STAGE.fullmatch(parts[count - 1]):
+                if self.layout.part.fullmatch(parts[count - 1]):
                     break
                 rest = ".".join(parts[count:])
                 if self._place(rest):
@@ -368,15 +346,15 @@ class Vocabulary:
             told.append(f"names read without {wrapper + '.'!r}")
         if any(short[name] != bare[name] for name in bare):
             told.append(f"names read without {prefix!r}")
-        stem = {
+        others = {
             theirs: ours
             for name, text in short.items()
-            for theirs, ours in self.stem.items()
+            for theirs, ours in self.layout.aliases.items()
             if (text == theirs or text.startswith(f"{theirs}.")) and name in names
         }
-        if stem:
-            pairs = ", ".join(f"{theirs} is {ours}" for theirs, ours in self.stem.items() if theirs in stem)
-            told.append(f"names read as torchvision's: {pairs}")
+        if others:
+            pairs = ", ".join(f"{theirs} is {ours}" for theirs, ours in self.layout.aliases.items() if theirs in others)
+            told.append(f"names read as {self.layout.called}'s: {pairs}")
         return tuple(told)
 
 

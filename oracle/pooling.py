@@ -12,37 +12,36 @@ from typing import Any
 
 import numpy as np
 
+from oracle.graph.graph import Window
+
 Array = np.ndarray[Any, Any]
 
 TIE_NOTE = "{} windows of the max pooling have equal largest elements: judged at the subject's own choice among them"
-_KERNEL, _STRIDE, _PADDING = 3, 2, 1
 _ROUNDS, _SWEEPS = 400, 20
 # The share of a window's gradient to which the fit is trusted.
 FITTED = 1e-3
 
 
-def windows_of(shape: tuple[int, ...]) -> tuple[Array, Array]:
+def windows_of(shape: tuple[int, ...], window: Window) -> tuple[Array, Array]:
     """For each window of an image the flat positions of its elements, and which of them lie inside the image.
 
-    Shapes: ``(..., H, W)`` to twice ``(OH * OW, 9)``.
+    Shapes: ``(..., H, W)`` to twice ``(OH * OW, taps)``.
 
     Example:
-        >>> positions, inside = windows_of((1, 1, 2, 2))
+        >>> positions, inside = windows_of((1, 1, 2, 2), Window((3, 3), (2, 2), (1, 1)))
         >>> positions[inside].tolist()
         [0, 1, 2, 3]
     """
-    height, width = shape[-2:]
-    rows, columns = ((side + 2 * _PADDING - _KERNEL) // _STRIDE + 1 for side in (height, width))
-    step = np.arange(_KERNEL) - _PADDING
-    y = (_STRIDE * np.arange(rows))[:, None, None, None] + step[:, None]
-    x = (_STRIDE * np.arange(columns))[None, :, None, None] + step[None, :]
-    inside = ((y >= 0) & (y < height) & (x >= 0) & (x < width)).reshape(rows * columns, -1)
-    positions = np.clip(y, 0, height - 1) * width + np.clip(x, 0, width - 1)
-    return positions.reshape(rows * columns, -1), inside
+    sides = shape[-len(window.kernel) :]
+    starts = np.indices(window.output(sides)).reshape(len(sides), -1, 1) * np.reshape(window.stride, (-1, 1, 1))
+    steps = np.indices(window.kernel).reshape(len(sides), 1, -1) - np.reshape(window.padding, (-1, 1, 1))
+    places, most = starts + steps, np.reshape(sides, (-1, 1, 1))
+    inside = ((places >= 0) & (places < most)).all(0)
+    return np.ravel_multi_index(tuple(np.clip(places, 0, most - 1)), sides), inside
 
 
 def pool_gradients(
-    image: Array, gradient: Array, found: Array, placed: Array | None = None
+    image: Array, gradient: Array, found: Array, window: Window, placed: Array | None = None
 ) -> tuple[list[tuple[Array, Array]], int]:
     """The gradients of a max pooling's input at the shares among equal elements that may explain ``found``.
 
@@ -53,6 +52,7 @@ def pool_gradients(
         image: what the pooling took, ``(N, C, H, W)``.
         gradient: of its output, ``(N, C, OH, OW)``.
         found: the subject's gradient of its input, ``(N, C, H, W)``.
+        window: of the pooling.
         placed: what goes to those shares, such as the truth's gradient of the output; ``gradient`` by default.
 
     Returns:
@@ -62,14 +62,15 @@ def pool_gradients(
     Example:
         >>> image, gradient = np.ones((1, 1, 2, 2)), np.ones((1, 1, 1, 1))
         >>> found = np.array([[[[0.0, 0.0], [0.0, 1.0]]]])
-        >>> [each.ravel().tolist() for each, _ in pool_gradients(image, gradient, found)[0]][:2]
+        >>> window = Window((3, 3), (2, 2), (1, 1))
+        >>> [each.ravel().tolist() for each, _ in pool_gradients(image, gradient, found, window)[0]][:2]
         [[0.0, 0.0, 0.0, 1.0], [0.25, 0.25, 0.25, 0.25]]
     """
     planes = image.shape[0] * image.shape[1]
     flat = np.asarray(image, np.float64).reshape(planes, -1)
     dy = np.asarray(gradient, np.float64).reshape(planes, -1)
     goes = dy if placed is None else np.asarray(placed, np.float64).reshape(planes, -1)
-    positions, inside = windows_of(image.shape)
+    positions, inside = windows_of(image.shape, window)
     values = np.where(inside, flat[:, positions], -np.inf)
     top = values.max(2)
     largest = values == top[:, :, None]
@@ -86,11 +87,9 @@ def pool_gradients(
 
     legal, places, weight = largest[tied], at[tied], dy[tied]
     left = np.asarray(found, np.float64).reshape(-1) - scattered(first[~tied], dy[~tied])
-    fitted = _shares(left, legal, places, weight, top[tied] == 0)
+    fitted = _shares(left, legal, places, weight, top[tied] == 0, window.overlap)
     last = np.eye(legal.shape[1])[legal.shape[1] - 1 - legal[:, ::-1].argmax(1)]
-    columns = (image.shape[3] + 2 * _PADDING - _KERNEL) // _STRIDE + 1
-    window = np.nonzero(tied)[1]
-    apart = 2 * (window // columns % 2) + window % columns % 2  # windows of one number have no element in common
+    apart = _numbers(window, image.shape)[np.nonzero(tied)[1]]
     tries = [
         _winners(left, legal, places, weight, apart, start)
         for start in (fitted.argmax(1), _one_by_one(left, legal, places, weight))
@@ -100,6 +99,16 @@ def pool_gradients(
     shares = (last, legal / legal.sum(1, keepdims=True), nearest, fitted)
     made = [base + scattered(places, share * goes[tied][:, None]) for share in shares]
     return [(each.reshape(image.shape), reach.reshape(image.shape)) for each in made], int(tied.sum())
+
+
+def _numbers(window: Window, shape: tuple[int, ...]) -> Array:
+    """A number for each window: those of one number have no element in common."""
+    counts = window.output(shape[-len(window.kernel) :])
+    found: Array = np.zeros(1, np.intp)
+    for count, kernel, stride in zip(counts, window.kernel, window.stride, strict=True):
+        reach = -(-kernel // stride)
+        found = np.add.outer(found * reach, np.arange(count) % reach).reshape(-1)
+    return found
 
 
 def _one_by_one(wanted: Array, legal: Array, places: Array, weight: Array) -> Array:
@@ -124,7 +133,7 @@ def _winners(wanted: Array, legal: Array, places: Array, weight: Array, apart: A
     share: Array = one[start]
     for _ in range(_SWEEPS):
         before = share.copy()
-        for number in range(4):
+        for number in range(apart.max() + 1):
             mine = apart == number
             made = np.bincount(places.ravel(), (share * weight[:, None]).ravel(), minlength=wanted.size)
             left = (wanted - made)[places[mine]] + share[mine] * weight[mine, None]
@@ -134,10 +143,10 @@ def _winners(wanted: Array, legal: Array, places: Array, weight: Array, apart: A
     return share
 
 
-def _shares(wanted: Array, legal: Array, places: Array, weight: Array, blocked: Array) -> Array:
+def _shares(wanted: Array, legal: Array, places: Array, weight: Array, blocked: Array, overlap: int) -> Array:
     """Shares, none negative, that sum to one in each window (in a ``blocked`` one to at most one), whose gradients
-    come nearest to ``wanted``: projected gradient descent. At most four windows hold an element, which bounds the
-    step."""
+    come nearest to ``wanted``: projected gradient descent. At most ``overlap`` windows hold an element, which
+    bounds the step."""
     share: Array = legal / legal.sum(1, keepdims=True)
     ahead, momentum = share, 1.0
     for _ in range(_ROUNDS):  # with Nesterov's momentum (Beck and Teboulle, "A fast iterative shrinkage-thresholding")
@@ -145,7 +154,7 @@ def _shares(wanted: Array, legal: Array, places: Array, weight: Array, blocked: 
         apart = (wanted - made)[places] * legal
         if not (np.abs(apart) > 1e-6 * np.abs(weight)[:, None]).any():
             return ahead
-        moved = ahead + apart / (4.0 * weight[:, None])
+        moved = ahead + apart / (float(overlap) * weight[:, None])
         clipped = np.maximum(moved, 0.0) * legal
         free = blocked & (clipped.sum(1) <= 1)
         after = np.where(free[:, None], clipped, _onto_simplex(moved, legal))

@@ -7,7 +7,7 @@ A *profile* is a base precision and options, written with commas between them::
     float32, one-pass variance, winograd 6x6
 
 Capitals do not matter, and hyphens may stand for spaces. It says where numbers are rounded, in one place:
-`oracle.rounding` makes the local view's error model of it and `oracle.mirror.driven_twin` the disturbances of the free
+`oracle.rounding` makes the local view's error model of it and `oracle.driven` the disturbances of the free
 view. What the options grant:
 
 - ``sums in float16``, ``sums in bfloat16``: pieces of a gradient are sums in float32, but each is stored, and added to

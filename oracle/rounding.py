@@ -68,6 +68,11 @@ class Rounding:
     one_pass: bool = False
     winograd: int = 0
 
+    @property
+    def coarsest(self) -> float:
+        """The unit roundoff of gradients that are added up where they are stored."""
+        return max(self.sums, self.store)
+
 
 @lru_cache(64)
 def rounding_of(precision: str | Profile) -> Rounding:

@@ -12,24 +12,12 @@ from collections.abc import Mapping
 import numpy as np
 
 import lucid
-from oracle.architecture import Architecture
 from oracle.case import Case
-from oracle.layer import layers_of
+from oracle.operations import rectified
 from oracle.subjects.lucid_engine import LucidSubject, make_model
 from oracle.trace import Kind
 
 LEAST_TWO_SIDED = 0.25
-
-
-def rectified(architecture: Architecture) -> list[str]:
-    """The layers whose output a ReLU makes.
-
-    Example:
-        >>> from oracle.architecture import find_architecture
-        >>> rectified(find_architecture("resnet_18"))[:3]
-        ['stem.2', 'layer1.0.relu1', 'layer1.0']
-    """
-    return [layer.name for layer in layers_of(architecture) if layer.op == "relu" or layer.relu]
 
 
 def two_sided_share(output: np.ndarray) -> float:
@@ -48,15 +36,15 @@ def two_sided_shares(case: Case) -> dict[str, float]:
     """`two_sided_share` of every layer that a ReLU ends. The case is run forward once, by lucid in float32.
 
     Example:
-        >>> from oracle.architecture import find_architecture
         >>> from oracle.case import standard_case
-        >>> shares = two_sided_shares(standard_case(find_architecture("narrow_basic"), "train"))
+        >>> from oracle.zoo import find_model
+        >>> shares = two_sided_shares(standard_case(find_model("narrow_basic"), "train"))
         >>> min(shares.values()) >= LEAST_TWO_SIDED
         True
     """
-    recorder = _Shares(frozenset(rectified(case.architecture)))
+    recorder = _Shares(frozenset(rectified(case.graph)))
     model = make_model(case).train(case.mode == "train")
-    LucidSubject.watch(model, recorder)
+    LucidSubject.watch(model, case.graph, recorder)
     with lucid.no_grad():
         model(lucid.tensor(case.input))
     return recorder.found

@@ -34,7 +34,6 @@ from oracle.compare import (
 )
 from oracle.digest import digest, digest_later
 from oracle.errors import UsageError
-from oracle.exact import Feed, expected
 from oracle.golden import (
     BUCKETS,
     Golden,
@@ -45,11 +44,11 @@ from oracle.golden import (
     sample,
     sketch,
 )
+from oracle.graph.graph import Node
 from oracle.kind import describe as describe_kind
-from oracle.layer import IMAGE, consumers, layers_of, pooled_layer
+from oracle.operations import consumers_of, decisions
 from oracle.pooling import TIE_NOTE, pool_gradients
 from oracle.profile import Profile, hint, profile_of
-from oracle.rounding import ROUNDINGS
 from oracle.trace import KINDS, Key, Kind, Trace
 
 Progress = Callable[[str], None]
@@ -99,8 +98,7 @@ class Truth:
     @property
     def consumers(self) -> Mapping[str, tuple[str, ...]]:
         """By layer, those that take its output."""
-        takers = consumers(layers_of(self.case.architecture))
-        return {name: tuple(layer.name for layer in found if layer.op != "loss") for name, found in takers.items()}
+        return consumers_of(self.case.graph)
 
     @property
     def loss(self) -> float | None:
@@ -349,7 +347,7 @@ class _Known(Truth):
 class _Free:
     """Judges a whole run, tensor by tensor; gradients after all activations that there are (`Comparison` sees to it).
 
-    Where a ReLU or the max pooling decided otherwise than the truth's, within the forward budget, gradients are judged
+    Where a ReLU or a max pooling decided otherwise than the truth's, within the forward budget, gradients are judged
     against the truth at the subject's decisions, which is computed when the first gradient comes. What a layer decided
     is read from its own output, or else from its input, both found by name. Decisions that a partial subject does not
     show may have been either where rounding can move them: the budget then grants what that does to a gradient.
@@ -358,16 +356,16 @@ class _Free:
     def __init__(self, truth: Truth, precision: str) -> None:
         self._truth, self._precision = truth, precision
         self._signs: dict[str, np.ndarray] = {}
-        self._before: np.ndarray | None = None
-        self._around: dict[str, np.ndarray] = {}  # the gradients on both sides of the max pooling
+        self._before: dict[str, np.ndarray] = {}  # by max pooling, what it takes
+        self._around: dict[str, np.ndarray] = {}  # the gradients on both sides of max poolings
         self._ties = 0
         self._seen: set[str] = set()
 
     @cached_property
     def _rectified(self) -> dict[str, tuple[str, ...]]:
         """By layer that ends in a ReLU, what it takes."""
-        layers = layers_of(self._truth.case.architecture)
-        return {layer.name: layer.inputs for layer in layers if layer.op == "relu" or layer.relu}
+        maker, found = self._truth.case.graph.maker, decisions(self._truth.case.graph)
+        return {name: maker[name].inputs for name, how in found.items() if how == "side"}
 
     @cached_property
     def _watched(self) -> frozenset[str]:
@@ -376,9 +374,14 @@ class _Free:
         return frozenset(relus | set(self._rectified)) if self._truth.case.mode == "train" else frozenset()
 
     @cached_property
-    def _pooled(self) -> str:
-        """The layer whose output the max pooling takes."""
-        return pooled_layer(self._truth.case.architecture)
+    def _pools(self) -> dict[str, Node]:
+        """By value that a max pooling takes, the pooling."""
+        maker, found = self._truth.case.graph.maker, decisions(self._truth.case.graph)
+        return {maker[name].inputs[0]: maker[name] for name, how in found.items() if how == "winner"}
+
+    @cached_property
+    def _beside_pools(self) -> frozenset[str]:
+        return frozenset((*self._pools, *(pool.name for pool in self._pools.values())))
 
     def judge(self, key: Key, array: np.ndarray) -> LayerVerdict:
         """One tensor."""
@@ -394,7 +397,7 @@ class _Free:
         if key[0] == "activation" and self._truth.case.mode == "train":
             # What is within a budget that says nothing has its own decisions too: no fault was shown.
             self._watch(key[1], array, found.status in ("exact", "within", "not judged"))
-        if backward and key[1] in ("maxpool", self._pooled):
+        if backward and key[1] in self._beside_pools:
             self._around[key[1]] = array
         if backward and found.status == "over" and key in self._tied:
             again = judge(key, "free", array, self._tied[key], allowed, explain=explain)
@@ -411,8 +414,8 @@ class _Free:
         self._seen.add(name)
         if agrees and name in self._watched:
             self._signs[name] = array > 0
-        if agrees and name == self._pooled:
-            self._before = array
+        if agrees and name in self._pools:
+            self._before[name] = array
 
     @cached_property
     def _passed(self) -> dict[str, np.ndarray]:
@@ -425,17 +428,21 @@ class _Free:
         return found
 
     @cached_property
-    def _winners(self) -> tuple[np.ndarray | None, int]:
-        """The winners of the subject's max pooling where they are known and not the truth's, and how many those are."""
-        if self._before is None:
-            return None, 0
-        truth = self._truth.trace["activation", self._pooled]
-        exact, winners = _winners_of(truth), _winners_of(self._before)
-        # Among zeros that a ReLU blocked, it does not matter which wins: no gradient passes.
-        flat = np.asarray(self._before).reshape(*self._before.shape[:2], -1)
-        pooled = np.take_along_axis(flat, winners.reshape(*winners.shape[:2], -1), 2).reshape(winners.shape)
-        apart = int(np.count_nonzero((exact != winners) & (pooled > 0)))
-        return (winners, apart) if apart else (None, 0)
+    def _winners(self) -> tuple[dict[str, np.ndarray], int]:
+        """The winners of the subject's max poolings, where they are known and not the truth's, and their number."""
+        from oracle.driven import winners_of
+
+        found, total = {}, 0
+        for name, before in self._before.items():
+            pool = self._pools[name]
+            exact, winners = winners_of(pool, self._truth.trace["activation", name]), winners_of(pool, before)
+            # Among zeros that a ReLU blocked, it does not matter which wins: no gradient passes.
+            flat = np.asarray(before).reshape(*before.shape[:2], -1)
+            pooled = np.take_along_axis(flat, winners.reshape(*winners.shape[:2], -1), 2).reshape(winners.shape)
+            apart = int(np.count_nonzero((exact != winners) & (pooled > 0)))
+            if apart:
+                found[pool.name], total = winners, total + apart
+        return found, total
 
     @cached_property
     def decided_otherwise(self) -> int:
@@ -456,7 +463,7 @@ class _Free:
             for name, inputs in self._rectified.items()
             if name not in self._seen and (len(inputs) > 1 or inputs[0] not in self._seen)
         ]
-        return hidden + ([] if self._pooled in self._seen else ["maxpool"])
+        return hidden + [pool.name for name, pool in self._pools.items() if name not in self._seen]
 
     @cached_property
     def _moved_truth(self) -> Trace:
@@ -466,40 +473,37 @@ class _Free:
 
     @cached_property
     def _tied(self) -> dict[Key, np.ndarray]:
-        """The truth of what lies before the max pooling, at the subject's own choice among equal elements.
+        """The truth of what lies before a max pooling, at the subject's own choice among equal elements.
 
         That choice is read from its gradients on both sides of the pooling; without them there is nothing to read.
         """
-        if self._before is None or not {"maxpool", self._pooled} <= set(self._around):
-            return {}
         truth, case = self._moved_truth if self.decided_otherwise else self._truth.trace, self._truth.case
-        own = (self._around["maxpool"], self._around[self._pooled])
-        of_truth = truth["activation_gradient", "maxpool"]
-        candidates, self._ties = pool_gradients(self._before, *own, of_truth)
-        if not candidates:
-            return {}
-        gradient = min((each for each, _ in candidates), key=lambda each: float(np.square(each - own[1]).sum()))
         found: dict[Key, np.ndarray] = {}
-        layers = layers_of(case.architecture)
-        before = layers[: [layer.op for layer in layers].index("max pool")]
-        for layer in reversed(before):
-            found["activation_gradient", layer.name] = gradient
-            image = case.input if layer.inputs[0] == IMAGE else truth["activation", layer.inputs[0]]
-            if layer.op == "relu":
-                gradient = np.where(truth["activation", layer.name] > 0, gradient, 0.0)
+        for name, before in self._before.items():
+            pool = self._pools[name]
+            if not {pool.name, name} <= set(self._around) or case.graph.consumers[name] != [pool]:
                 continue
-            parameters = {
-                name.rpartition(".")[2]: value
-                for name, value in case.state.items()
-                if name.rpartition(".")[0] == layer.name and value.dtype.kind == "f"
-            }
-            feed = Feed((image,), gradient, parameters, case.labels, training=True)
-            for each in expected(layer, feed, ROUNDINGS["float64"]):
-                if each.kind == "parameter_gradient":
-                    found[each.kind, each.name] = each.exact
-                elif each.kind == "activation_gradient":
-                    gradient = each.exact
+            own = (self._around[pool.name], self._around[name])
+            of_truth = truth["activation_gradient", pool.name]
+            candidates, ties = pool_gradients(before, *own, pool.window, of_truth)
+            self._ties += ties
+            if candidates:
+                gradient = min((each for each, _ in candidates), key=lambda each: float(np.square(each - own[1]).sum()))
+                found |= self._before_pool(name, gradient)
         return found
+
+    def _before_pool(self, name: str, gradient: np.ndarray) -> dict[Key, np.ndarray]:
+        """The gradients of everything that leads to a value, from that of the value."""
+        from oracle.budget import decisions_of
+        from oracle.driven import Piece, run_driven
+
+        case, moved = self._truth.case, Trace()
+        decided = decisions_of(case, self._truth.trace)
+        decided = replace(decided, passed={**decided.passed, **self._passed}) if self.decided_otherwise else decided
+        key: Key = ("activation_gradient", name)
+        run_driven(case, moved, decided, piece=Piece(case.graph.ancestors(name), {key: gradient}, case.state))
+        found = {each: moved[each] for each in moved if each[0] in ("activation_gradient", "parameter_gradient")}
+        return {key: gradient, **found}
 
     def _widened(self, key: Key, allowed: Budget) -> Budget:
         """The budget, and what unseen decisions add to it."""
@@ -517,16 +521,18 @@ class _Free:
     def _spread_of_the_unseen(self) -> dict[Key, list[Difference]]:
         """How far gradients go where the unseen decisions fall as errors as large as the forward budget make them."""
         from oracle.budget import truth_at
+        from oracle.driven import winners_of
 
         case, truth = self._truth.case, self._truth.trace
         base = self._moved_truth if self.decided_otherwise else truth
         found: dict[Key, list[Difference]] = {}
         for seed in range(UNSEEN_RUNS):
             generator = np.random.Generator(np.random.SFC64(seed))
-            passed, winners = dict(self._passed), self._winners[0]
+            passed, winners = dict(self._passed), dict(self._winners[0])
             for name in self._unseen:
-                if name == "maxpool":
-                    winners = _winners_of(self._disturbed(self._pooled, generator))
+                if name not in self._rectified:
+                    pool = case.graph.maker[name]
+                    winners[name] = winners_of(pool, self._disturbed(pool.inputs[0], generator))
                     continue
                 ends = [self._disturbed(each, generator) for each in self._rectified[name]]
                 passed[name] = np.sum(ends, axis=0) > 0
@@ -548,12 +554,6 @@ class _Free:
 UNSEEN_RUNS = 3
 UNSEEN_MARGIN = 2.0
 UNSEEN_NOTE = "the decisions of {} are not in the trace: the budget grants what rounding may have made of them"
-
-
-def _winners_of(image: np.ndarray) -> np.ndarray:
-    from oracle.mirror.driven_twin import pooling_winners
-
-    return pooling_winners(np.asarray(image, np.float64, order="C"))
 
 
 def _explain(key: Key, trace: Trace, array: np.ndarray, truth: np.ndarray, budget: Budget) -> str:

@@ -19,11 +19,12 @@ import numpy as np
 
 from lucid.files import new_directory
 from oracle.case import Case
-from oracle.compare import execution_order
 from oracle.errors import UsageError
 from oracle.files import read_json, write_whole
+from oracle.operations import describe_nodes
+from oracle.shapes import shapes_of
 from oracle.subjects.file import file_name
-from oracle.trace import Key, Kind, Trace
+from oracle.trace import Key, Kind
 
 FORMAT = "lucid-oracle vectors 1"
 INDEX = "tensors.json"
@@ -32,12 +33,6 @@ MODEL = "model.onnx"
 WEIGHTS = "weights.safetensors"
 TEST_DATA = "test_data_set_0"
 Progress = Callable[[str], None]
-
-_BLOCK_OUTPUT = {
-    "basic": "block: relu(main branch + shortcut)",
-    "bottleneck": "block: relu(main branch + shortcut)",
-    "preact": "block: main branch + shortcut",
-}
 
 
 @dataclass(frozen=True)
@@ -50,53 +45,21 @@ class Wanted:
 
 
 def wanted(case: Case) -> list[Wanted]:
-    """Every tensor of the case in the order of execution, found without computing one (on PyTorch's meta device).
+    """Every tensor of the case in the order of execution, found without computing one.
 
     Example:
-        >>> from oracle.architecture import find_architecture
-        >>> first = wanted(Case(find_architecture("resnet_18"), "eval", source="seeded", size=64))[0]
+        >>> from oracle.zoo import find_model
+        >>> first = wanted(Case(find_model("resnet_18"), "eval", source="seeded", size=64))[0]
         >>> first.key, first.shape
         (('activation', 'stem.0'), (1, 64, 32, 32))
     """
-    import torch
+    words, owner = describe_nodes(case.graph), case.graph.owner
+    kept = "what is kept for eval: 0.9 of it and 0.1 of the batch's (the variance unbiased)"
 
-    from oracle.mirror.torch_twin import Residual, ResNet, layers
+    def told(kind: Kind, name: str) -> str:
+        return kept if kind == "statistic" else words[owner[name].name if kind == "parameter_gradient" else name]
 
-    with torch.device("meta"):
-        model = ResNet(case.architecture).train(case.mode == "train")
-        image = torch.empty((case.batch, case.architecture.in_channels, case.size, case.size))
-    shapes, told = Trace(), {"loss": "cross-entropy of fc's output against the labels, mean over the batch"}
-    kinds: tuple[Kind, ...] = ("activation", "activation_gradient") if case.mode == "train" else ("activation",)
-
-    def seen(name: str, output: torch.Tensor) -> None:
-        for kind in kinds:
-            shapes.record(kind, name, _empty(output.shape))
-
-    for name, module in layers(model):
-        told[name] = _BLOCK_OUTPUT[case.architecture.block] if isinstance(module, Residual) else _describe(module)
-        module.register_forward_hook(lambda _module, _inputs, output, name=name: seen(name, output))
-    with torch.no_grad():
-        model(image)
-    if case.mode == "train":
-        shapes.record("loss", "loss", _empty(()))
-        for name, kept in model.named_buffers():
-            if kept.ndim:
-                shapes.record("statistic", name, _empty(kept.shape))
-                told[name] = "what is kept for eval: 0.9 of it and 0.1 of the batch's (the variance unbiased)"
-        for name, parameter in model.named_parameters():
-            shapes.record("parameter_gradient", name, _empty(parameter.shape))
-            told[name] = told[name.rsplit(".", 1)[0]]
-    return [Wanted(key, shapes[key].shape, told[key[1]]) for key in execution_order(shapes)]
-
-
-def _describe(module: Any) -> str:
-    norm = type(module).__name__ == "BatchNorm2d"  # whose full form says nothing more that a reader needs
-    return f"BatchNorm2d({module.num_features})" if norm else repr(module)
-
-
-def _empty(shape: Sequence[int]) -> np.ndarray:
-    """An array of that shape which takes no memory."""
-    return np.broadcast_to(np.float32(0), tuple(shape))
+    return [Wanted(key, shape, told(*key)) for key, shape in shapes_of(case).items()]
 
 
 def write_vectors(
@@ -177,7 +140,7 @@ def _replace(temporary: Path, target: Path) -> None:
 
 
 def _write(cases: Sequence[Case], directory: Path, progress: Progress) -> None:
-    model = cases[0].architecture.name
+    model = cases[0].model.name
     progress(f"{model}: weights")
     _save({name: np.asarray(value, order="C") for name, value in cases[0].state.items()}, directory / WEIGHTS)
     lists = {}
@@ -257,7 +220,7 @@ def page(lists: Mapping[Case, Sequence[Wanted]]) -> str:
     ).get_template("vectors.md.j2")
     names = {case.mode: case.name for case in lists}
     return template.render(
-        model=next(iter(lists)).architecture.name,
+        model=next(iter(lists)).model.name,
         cases=[_page_case(case, tensors) for case, tensors in lists.items()],
         eval_name=names.get("eval"),
         train_name=names.get("train"),

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from oracle.architecture import Architecture, find_architecture
-from oracle.case import SEEDED, Case, Mode, standard_shape
+from oracle.case import SEEDED, Case
 from oracle.compare import Comparison, LayerVerdict, SubjectVerdict, View, no_numbers
 from oracle.errors import UsageError, foreign, name_of
+from oracle.graph.model import Mode, Model
 from oracle.profile import profile_of
 from oracle.subjects import Subject, find_subject, require_sound
 from oracle.trace import Key, Kind, NotNumbersError, Recorder, Trace, require_key, to_numbers
+from oracle.zoo import find_model
 
 if TYPE_CHECKING:
     from oracle.golden import Golden
@@ -87,7 +88,7 @@ class Verdict:
 
 
 def check(
-    model: str | Architecture,
+    model: str | Model,
     subjects: Iterable[str | Subject] = DEFAULT_SUBJECTS,
     *,
     mode: Mode | Literal["both"] = "both",
@@ -104,8 +105,8 @@ def check(
     """Is this model right on these subjects, forward and backward, and if not, which layer goes wrong first?
 
     Args:
-        model: one of the ten names, a name of ``NARROW`` or ``SMALL`` in `oracle.architecture`, or an
-            `Architecture` of your own.
+        model: one of the ten names, a name of ``NARROW`` or ``SMALL`` in `oracle.resnets`, or
+            one of your own.
         subjects: names (``lucid``, ``lucid:reference``, ``lucid:float64``, ``torch:no-onednn``, ``onnxruntime``) or
             objects. A subject takes part in the modes that it can run.
         mode: ``eval``, ``train`` or ``both``.
@@ -127,7 +128,7 @@ def check(
     Raises:
         UsageError: what was asked for cannot be done as asked, or a golden is damaged.
     """
-    architecture = find_architecture(model) if isinstance(model, str) else model
+    found_model = find_model(model) if isinstance(model, str) else model
     found = [find_subject(subject) if isinstance(subject, str) else require_sound(subject) for subject in subjects]
     labels = [subject.label for subject in found]
     if len(set(labels)) < len(labels):
@@ -136,9 +137,9 @@ def check(
     modes: tuple[Mode, ...] = ("eval", "train") if mode == "both" else (mode,)
     cases = []
     for each in modes:
-        usual = standard_shape(architecture, each)
+        usual = found_model.standard_shape(each)
         shape = (usual[0] if size is None else size), (usual[1] if batch is None else batch)
-        case = Case(architecture, each, source, *shape, seed, weights, names)
+        case = Case(found_model, each, source, *shape, seed, weights, names)
         able = [subject for subject in found if each in subject.modes]
         if able:
             cases.append((case, able))

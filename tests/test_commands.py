@@ -327,8 +327,8 @@ class Parts(Layerwise):
             return made
         return LayerRun(self.subject.spoil(made.output), made.input_gradients, made.parameter_gradients)
 
-    def run_block(self, *arguments):
-        return self.healthy.run_block(*arguments)
+    def run_code(self, *arguments):
+        return self.healthy.run_code(*arguments)
 """
 NONE = "the output of fc (no numbers: it is "
 WHOLE = ("free", "own", "stored")  # the views of a whole run
@@ -394,8 +394,8 @@ def test_a_file_for_another_size_says_with_which_options_it_can_be_judged(
 ) -> None:
     import lucid
     from lucid.onnx import export
-    from oracle.architecture import find_architecture
     from oracle.case import standard_case
+    from oracle.resnets import find_architecture
     from oracle.subjects.lucid_engine import make_model
 
     model = make_model(standard_case(find_architecture("narrow_basic"), "eval")).eval()

@@ -131,13 +131,12 @@ def test_the_oracle_agrees_with_an_export_of_default_weights(capsys, monkeypatch
     """One default for both commands: what ``lucid-export`` writes is what ``lucid-oracle check`` expects."""
     pytest.importorskip("onnxruntime")
     pytest.importorskip("torch")
-    from oracle.architecture import NARROW
     from oracle.errors import UsageError
-    from oracle.subjects.lucid_engine import _architecture_model
+    from oracle.resnets import NARROW
     from oracle.verdict import check
 
     name = "narrow_basic"
-    monkeypatch.setitem(models.registry._factories, name, lambda: _architecture_model(NARROW[name]))
+    monkeypatch.setitem(models.registry._factories, name, NARROW[name].lucid_model)
     assert run(capsys, "--onnx", name, "--image-size", "72")[0] == 0
     verdict = check(name, [f"onnxruntime:file={tmp_path / name}.onnx"], mode="eval")
     assert verdict.agrees, verdict.cases[0].subjects[0].sentence()

@@ -103,17 +103,25 @@ def test_what_a_declaration_stores_is_what_the_kernels_take(name: str) -> None:
 
 def test_the_order_of_cuda_arguments_is_the_sources() -> None:
     x, y = arrays(3, 3)
-    file, arguments = _cuda_source.in_order("unary", {"y": y, "n": 3, "op": "sigmoid", "x": x})
+    given = {"y": y, "n": 3, "x": x}
+    file, arguments = _cuda_source.in_order("unary", given)
     assert file == "elementwise.cu"
-    assert arguments[1] == 3
-    assert arguments[2] is x
-    assert arguments[3] is y
+    assert arguments[0] == 3
+    assert arguments[1] is x
+    assert arguments[2] is y
     with pytest.raises(TypeError, match=r"elementwise.cu: kernel 'unary': 'x' is missing"):
-        _cuda_source.in_order("unary", {"y": y, "n": 3, "op": "sigmoid"})
+        _cuda_source.in_order("unary", {"y": y, "n": 3})
     with pytest.raises(TypeError, match=r"elementwise.cu: kernel 'unary' has no parameter z"):
-        _cuda_source.in_order("unary", {"y": y, "n": 3, "op": "sigmoid", "x": x, "z": x})
-    with pytest.raises(TypeError, match="'sigmoidal' is missing"):
-        _cuda_source.in_order("unary", {"y": y, "n": 3, "op": "sigmoidal", "x": x})
+        _cuda_source.in_order("unary", {**given, "z": x})
+
+
+def test_a_value_of_a_cuda_enumeration_has_a_name() -> None:
+    names = _cuda_source.signatures()["nll_loss"].parameters
+    given = {parameter.name: 0 for parameter in names}
+    place = [parameter.name for parameter in names].index("reduction")
+    assert _cuda_source.in_order("nll_loss", {**given, "reduction": "mean"})[1][place] == 2
+    with pytest.raises(TypeError, match="'median' is missing"):
+        _cuda_source.in_order("nll_loss", {**given, "reduction": "median"})
 
 
 def test_a_cuda_structure_is_put_by_name() -> None:
@@ -128,6 +136,15 @@ def test_a_cuda_structure_is_put_by_name() -> None:
     assert len(fields) == 37
 
 
+INSTANCES = {
+    "contract": "contract_FORWARD_SMALL_0_0",
+    "unary": "unary_relu",
+    "binary": "binary_add",
+    "compare": "compare_less",
+}
+"""One of the kernels that a macro makes."""
+
+
 def test_the_emulator_was_compiled_from_the_same_signatures() -> None:
     """As many parameters, of the same kinds, as the text says: pointers, structures of that many bytes, numbers."""
     try:
@@ -135,7 +152,7 @@ def test_the_emulator_was_compiled_from_the_same_signatures() -> None:
     except RuntimeError as error:
         pytest.skip(str(error))
     for name, signature in _cuda_source.signatures().items():
-        instance = "contract_FORWARD_SMALL_0_0" if name == "contract" else name
+        instance = INSTANCES.get(name, name)
         spelled = library.lucid_emulated_signature(f"float {instance}".encode()).decode().split()
         expected = [
             f"s{8 * len(_cuda_source.fields_of(p.structure))}" if p.structure else "p" if p.number is None else "number"

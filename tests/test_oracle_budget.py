@@ -11,7 +11,6 @@ torch = pytest.importorskip("torch")
 
 from scipy import special, stats  # noqa: E402
 
-from oracle.architecture import Architecture  # noqa: E402
 from oracle.budget import (  # noqa: E402
     FALSE_ALARM,
     SEEDS,
@@ -25,8 +24,9 @@ from oracle.budget import (  # noqa: E402
 )
 from oracle.case import Case  # noqa: E402
 from oracle.compare import root_mean_square  # noqa: E402
+from oracle.driven import Decisions, run_driven  # noqa: E402
 from oracle.errors import UsageError  # noqa: E402
-from oracle.mirror.driven_twin import Decisions, run_driven  # noqa: E402
+from oracle.resnets import Architecture  # noqa: E402
 from oracle.subjects import find_subject  # noqa: E402
 from oracle.trace import Trace  # noqa: E402
 from oracle.truth import Truth, prepare  # noqa: E402

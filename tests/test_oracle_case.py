@@ -18,12 +18,13 @@ from safetensors.numpy import save_file
 import lucid
 from lucid import models
 from lucid.models.blocks import BasicBlock
-from oracle.architecture import ARCHITECTURES, NARROW, SMALL, Architecture, find_architecture
 from oracle.case import Case, photograph, read_weights, standard_case
 from oracle.errors import UsageError
 from oracle.files import write_whole
 from oracle.golden import state_digest
-from oracle.sides import LEAST_TWO_SIDED, least_two_sided, rectified, two_sided_shares
+from oracle.operations import rectified
+from oracle.resnets import ARCHITECTURES, NARROW, SMALL, Architecture, find_architecture
+from oracle.sides import LEAST_TWO_SIDED, least_two_sided, two_sided_shares
 from oracle.subjects import find_subject
 from oracle.trace import Trace
 
@@ -120,7 +121,7 @@ def test_every_relu_of_a_standard_case_decides_in_every_image(name: str, mode: A
     """A quarter of the channels hold both signs: where one sign fills a channel, a wrong mask does not show."""
     case = standard_case(find_architecture(name), mode)
     shares = two_sided_shares(case)
-    assert list(shares) == rectified(case.architecture)
+    assert list(shares) == rectified(case.graph)
     assert {layer: share for layer, share in shares.items() if share < LEAST_TWO_SIDED} == {}
     assert case.batch > (2 if mode == "train" else 1)
 

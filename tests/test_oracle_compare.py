@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from oracle.architecture import find_architecture
 from oracle.case import Case
 from oracle.compare import (
     JUDGEABLE,
@@ -27,6 +26,7 @@ from oracle.compare import (
     share,
     worst_channel,
 )
+from oracle.resnets import find_architecture
 from oracle.trace import Key
 from oracle.verdict import CaseVerdict
 

@@ -17,7 +17,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from oracle.architecture import find_architecture  # noqa: E402
 from oracle.case import Case, standard_case  # noqa: E402
 from oracle.cli import run  # noqa: E402
 from oracle.compare import SubjectVerdict  # noqa: E402
@@ -28,8 +27,8 @@ from oracle.faults.inject import faulty, place  # noqa: E402
 from oracle.faults.matrix import Matrix, Outcome, _names, _run, matrix_cases, run_matrix  # noqa: E402
 from oracle.faults.table import misses, print_matrix, rows, summary, to_markdown  # noqa: E402
 from oracle.golden import Golden  # noqa: E402
-from oracle.layer import layers_of  # noqa: E402
 from oracle.local import LocalTruth, local_checks  # noqa: E402
+from oracle.resnets import find_architecture  # noqa: E402
 from oracle.subjects import find_subject  # noqa: E402
 from oracle.subjects.pytorch import TorchSubject  # noqa: E402
 from oracle.trace import Kind, Trace  # noqa: E402
@@ -121,10 +120,10 @@ def test_unknown_fault_suggests_the_nearest() -> None:
 
 def test_fault_at_a_layer_that_it_cannot_strike() -> None:
     case = CASES["basic-eval"]
-    layer = next(layer for layer in layers_of(case.architecture) if layer.op == "relu")
+    layer = next(layer for layer in case.graph.nodes if layer.op == "relu")
     with pytest.raises(UsageError, match=r"'stale tile' cannot strike stem\.2"):
         faulty("torch", find_fault("stale tile"), case, layer, 0)
-    block = next(layer for layer in layers_of(case.architecture) if layer.op == "sum")
+    block = next(layer for layer in case.graph.nodes if layer.op == "sum")
     with pytest.raises(UsageError, match="not into lucid"):
         faulty("lucid", find_fault("shortcut left out"), case, block, 0)
 

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from oracle.architecture import find_architecture
 from oracle.case import Case, read_weights
 from oracle.errors import UsageError
+from oracle.resnets import find_architecture
 from oracle.subjects import find_subject
 from oracle.subjects.file import FileSubject, file_name, parse_name, read_trace
 from oracle.trace import KINDS, Trace

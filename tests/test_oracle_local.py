@@ -10,14 +10,15 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from lucid.backends import backend_for  # noqa: E402
-from oracle.architecture import ARCHITECTURES, SMALL, Architecture  # noqa: E402
 from oracle.case import Case, seeded_uniform  # noqa: E402
 from oracle.compare import LayerVerdict, SubjectVerdict  # noqa: E402
 from oracle.errors import UsageError  # noqa: E402
-from oracle.exact import Feed, expected  # noqa: E402
-from oracle.layer import Layer, layers_of  # noqa: E402
+from oracle.exact import expected  # noqa: E402
+from oracle.graph.graph import Node, Window  # noqa: E402
 from oracle.local import LocalTruth, judge_local, local_check, local_checks  # noqa: E402
-from oracle.mirror.torch_twin import ResNet, layers  # noqa: E402
+from oracle.operations.operation import Feed  # noqa: E402
+from oracle.resnets import ARCHITECTURES, SMALL, Architecture  # noqa: E402
+from oracle.resnets.twin import ResNet, layers  # noqa: E402
 from oracle.rounding import ROUNDINGS, chain, limit, mean_square, plain_chain, round_to  # noqa: E402
 from oracle.subjects import Subject, find_subject  # noqa: E402
 from oracle.trace import KINDS as KINDS_OF_TRACES  # noqa: E402
@@ -52,16 +53,16 @@ def test_layers_are_those_of_the_twin(name: str) -> None:
     with torch.device("meta"):
         twin = ResNet(architecture)
     modules = dict(twin.named_modules())
-    found = [layer for layer in layers_of(architecture) if layer.op != "loss"]
+    found = [layer for layer in architecture.graph().nodes if layer.op != "loss"]
     assert sorted(layer.name for layer in found) == sorted(path for path, _ in layers(twin))
     for layer in found:
         if layer.op == "conv":
             module = modules[layer.name]
             assert (module.kernel_size, module.stride, module.padding, module.groups) == (
-                (layer.kernel,) * 2,
-                (layer.stride,) * 2,
-                (layer.padding,) * 2,
-                layer.groups,
+                layer.window.kernel,
+                layer.window.stride,
+                layer.window.padding,
+                layer.attributes["groups"],
             ), layer.name
 
 
@@ -75,7 +76,7 @@ def test_layers_take_what_the_twin_feeds_them(name: str) -> None:
         module.register_forward_pre_hook(lambda _m, given, path=path: inputs.update({path: given[0].detach().numpy()}))
     with torch.no_grad():
         twin(torch.from_numpy(case.input))
-    for layer in layers_of(case.architecture):
+    for layer in case.graph.nodes:
         if layer.op == "loss":
             continue
         took = layer.source if layer.op == "sum" else layer.inputs[0]
@@ -103,7 +104,7 @@ def test_order_of_the_verdicts_is_that_of_execution() -> None:
     verdict = local_check(find_subject("lucid"), truth_of(case), case, "float32")
     forward = [layer.name for layer in verdict.layers if layer.kind in ("activation", "loss")]
     backward = [layer.name for layer in verdict.layers if layer.kind == "activation_gradient"]
-    names = [layer.name for layer in layers_of(case.architecture)]
+    names = [layer.name for layer in case.graph.nodes]
     assert [name for name in forward if not name.endswith(("_mean", "_var"))] == names
     assert backward == [name for name in reversed(names) if name != "stem.0"]  # nobody asks for the image's gradient
     keys = [(layer.kind, layer.name) for layer in verdict.layers]
@@ -212,7 +213,7 @@ def test_lower_precision_is_over_the_budget_of_a_higher() -> None:
     case = case_of("basic", "train")
     verdict = local_check(find_subject("torch:bfloat16"), truth_of(case), case, "float32")
     over = {layer.name for layer in verdict.layers if not layer.agrees and layer.kind == "activation"}
-    rounding = {layer.name for layer in layers_of(case.architecture) if layer.op in ("conv", "norm", "linear")}
+    rounding = {layer.name for layer in case.graph.nodes if layer.op in ("conv", "norm", "linear")}
     assert rounding <= over
 
 
@@ -227,7 +228,12 @@ def sequential(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return total
 
 
-def verdict_of(layer: Layer, x: np.ndarray, weight: np.ndarray, y: np.ndarray) -> LayerVerdict:
+def conv(kernel: int) -> Node:
+    window = Window((kernel,) * 2, (1, 1), (kernel // 2,) * 2)
+    return Node("conv", "conv", ("input",), {"window": window, "groups": 1}, {"weight": "weight"})
+
+
+def verdict_of(layer: Node, x: np.ndarray, weight: np.ndarray, y: np.ndarray) -> LayerVerdict:
     feed = Feed((x,), None, {"weight": weight}, np.zeros(1, np.int64), training=False)
     [wanted] = expected(layer, feed, ROUNDINGS["float32"])
     return judge_local(wanted, y)
@@ -240,7 +246,7 @@ def verdict_of(layer: Layer, x: np.ndarray, weight: np.ndarray, y: np.ndarray) -
 )
 def test_one_weight_off_by_one_percent_is_over(channels: int, kernel: int, side: int) -> None:
     """The channel of the wrong weight is named, by its root mean square; the healthy convolution is far below."""
-    layer = Layer("conv", "conv", ("input",), kernel, padding=kernel // 2)
+    layer = conv(kernel)
     x = np.maximum(seeded_uniform(0, "x", (2, channels, side, side), spread=2.0), 0).astype(np.float32)
     weight = seeded_uniform(0, "w", (16, channels, kernel, kernel), scale=0.05).astype(np.float32)
     backend = backend_for("cpu")
@@ -262,7 +268,7 @@ def test_one_weight_off_by_one_percent_is_over(channels: int, kernel: int, side:
 
 
 def test_the_worst_healthy_order_is_within() -> None:
-    layer = Layer("conv", "conv", ("input",))
+    layer = conv(1)
     x = np.maximum(seeded_uniform(0, "x", (2, 2048, 4, 4), spread=2.0), 0).astype(np.float32)
     weight = seeded_uniform(0, "w", (32, 2048, 1, 1), scale=0.05).astype(np.float32)
     assert verdict_of(layer, x, weight, sequential(x, weight)).agrees

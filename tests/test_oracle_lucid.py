@@ -17,10 +17,10 @@ pytest.importorskip("torch")
 
 import lucid
 from lucid.ops import elementwise
-from oracle.architecture import ARCHITECTURES, Architecture, find_architecture
 from oracle.case import Case
 from oracle.compare import SubjectVerdict
 from oracle.errors import UsageError
+from oracle.resnets import ARCHITECTURES, Architecture, find_architecture
 from oracle.subjects import Subject, find_subject
 from oracle.subjects.lucid_engine import LucidSubject
 from oracle.trace import Kind, Recorder
@@ -101,7 +101,7 @@ def test_the_twins_have_the_names_of_lucid() -> None:
             continue
         with lucid.nn.init.skip_init():
             state = lucid.models.get_model(name).state_dict()
-        from oracle.mirror.torch_twin import parameter_shapes
+        from oracle.resnets.twin import parameter_shapes
 
         assert {key: tuple(value.shape) for key, value in state.items()} == parameter_shapes(architecture)
 

@@ -19,13 +19,12 @@ from support.torchvision_layout import dump, make_torchvision, torchvision_state
 
 from oracle import cli
 from oracle.adopt import adopt_trace, compare_weights, judge_weights
-from oracle.architecture import NARROW, SMALL, Architecture, find_architecture
 from oracle.case import Case, standard_case
 from oracle.compare import SubjectVerdict
 from oracle.errors import UsageError
 from oracle.golden import Golden
-from oracle.layer import layers_of
 from oracle.names import Rules, Vocabulary
+from oracle.resnets import NARROW, SMALL, Architecture, find_architecture
 from oracle.subjects import Brought, find_subject
 from oracle.testing import OutOfLineError, assert_matches_golden
 from oracle.trace import Trace
@@ -363,7 +362,7 @@ def test_the_parameters_names_and_the_edges_are_enough(tmp_path: Path) -> None:
                 field[place] = name if name in kept else f"val_{abs(hash(name))}"
     found = ForeignGraph(proto, BOTTLENECK)
     trace = find_subject("torch").trace(case)
-    assert list(found.names().values()) == [layer.name for layer in layers_of(BOTTLENECK) if layer.op != "loss"]
+    assert list(found.names().values()) == [node.name for node in BOTTLENECK.graph().nodes if node.op != "loss"]
     assert set(found.names().values()) == set(trace.names("activation"))
     own = own_weights(proto, found.reading.names)
     assert compare_weights(own, case.state).compared == tuple(n for n in case.state if not n.endswith("_tracked"))

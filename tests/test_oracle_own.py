@@ -10,13 +10,16 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from oracle.architecture import find_architecture  # noqa: E402
-from oracle.case import Case, Mode, standard_shape  # noqa: E402
+from oracle.case import Case  # noqa: E402
 from oracle.compare import SubjectVerdict, View, execution_order  # noqa: E402
 from oracle.golden import Golden  # noqa: E402
+from oracle.graph.graph import Window  # noqa: E402
+from oracle.graph.model import Mode  # noqa: E402
 from oracle.lean import lean, repeats  # noqa: E402
 from oracle.own import own_check  # noqa: E402
+from oracle.pieces import NOTE as PIECE  # noqa: E402
 from oracle.pooling import pool_gradients  # noqa: E402
+from oracle.resnets import find_architecture  # noqa: E402
 from oracle.rounding import ROUNDINGS, Deviation, mean_square, round_to  # noqa: E402
 from oracle.subjects import find_subject  # noqa: E402
 from oracle.subjects.file import file_name  # noqa: E402
@@ -29,7 +32,7 @@ from oracle.verdict import compare_trace, run_case  # noqa: E402
 @cache
 def case_of(model: str, mode: Mode, seed: int = 0) -> Case:
     architecture = find_architecture(model)
-    return Case(architecture, mode, "seeded", *standard_shape(architecture, mode), seed, None)
+    return Case(architecture, mode, "seeded", *architecture.standard_shape(mode), seed, None)
 
 
 @cache
@@ -193,31 +196,38 @@ def test_equal_neighbours_and_equal_numbers_are_rounded_alike() -> None:
 # -- parts of a trace --------------------------------------------------------------------------------------------------
 
 
-def test_what_has_no_ancestors_in_the_trace_is_not_judged() -> None:
+def test_what_has_no_ancestors_in_the_trace_is_judged_from_the_nearest_that_are() -> None:
     trace, case = healthy("narrow_basic", "train", "torch"), case_of("narrow_basic", "train")
     kept = {("activation", "layer1.0.conv1"), ("activation", "layer1.0.bn1"), ("activation_gradient", "layer1.0.bn1")}
     part = changed(trace, lambda key, array: array if key in kept else None)
     verdict = judged(part, case, "torch", trace)
-    told = {(layer.kind, layer.name): layer.status for layer in verdict.observed}
+    told = {(layer.kind, layer.name): (layer.status, layer.note) for layer in verdict.observed}
     assert told == {
-        ("activation", "layer1.0.conv1"): "not judged",
-        ("activation", "layer1.0.bn1"): "within",
-        ("activation_gradient", "layer1.0.bn1"): "not judged",
+        ("activation", "layer1.0.conv1"): ("within", PIECE),
+        ("activation", "layer1.0.bn1"): ("within", ""),
+        ("activation_gradient", "layer1.0.bn1"): ("within", PIECE),
     }
-    assert "2 not judged: what it is made from is not in the trace" in verdict.sentence()
 
 
 @pytest.mark.parametrize("absent", ["activation", "activation_gradient"])
-def test_the_gradient_of_an_output_needs_all_that_take_it(absent: str) -> None:
-    """A block's input has two consumers; without the gradient or the input of one it is not judged."""
+def test_the_gradient_of_an_output_is_made_by_all_that_take_it(absent: str) -> None:
+    """A block's input has two consumers; without the gradient or the input of one it is judged over a longer piece, in
+    which both count."""
     trace, case = healthy("narrow_basic", "train", "torch"), case_of("narrow_basic", "train")
     gone: Key = (
         ("activation_gradient", "layer1.0.conv1") if absent == "activation_gradient" else ("activation", "maxpool")
     )
-    verdict = judged(changed(trace, lambda key, array: None if key == gone else array), case, "torch", trace)
-    assert not [layer for layer in verdict.judged if not layer.agrees], verdict.sentence()
-    [found] = [each for each in verdict.layers if (each.kind, each.name) == ("activation_gradient", "maxpool")]
-    assert found.status == "not judged"
+    part, wanted = changed(trace, lambda key, array: None if key == gone else array), ("activation_gradient", "maxpool")
+    verdict = judged(part, case, "torch", trace)
+    assert verdict.agrees, verdict.sentence()
+    [found] = [each for each in verdict.layers if (each.kind, each.name) == wanted]
+    assert (found.status, found.note) == ("within", PIECE)
+    alone = trace["activation_gradient", "layer1.0"] * (
+        trace["activation", "layer1.0"] > 0
+    )  # what one of them hands back
+    broken = changed(part, lambda key, array: alone if key == wanted else array)
+    [found] = [each for each in judged(broken, case, "torch", trace).layers if (each.kind, each.name) == wanted]
+    assert found.status == "over"
 
 
 @pytest.mark.parametrize(
@@ -282,7 +292,7 @@ def test_a_tie_may_go_to_any_of_equal_elements(convention: str) -> None:
     image = generator.integers(1, 4, (2, 3, 9, 8)).astype(np.float64)
     gradient = generator.standard_normal((2, 3, 5, 4))
     found = placed(image, gradient, convention)
-    candidates, ties = pool_gradients(image, gradient, found)
+    candidates, ties = pool_gradients(image, gradient, found, Window((3, 3), (2, 2), (1, 1)))
     assert ties > 10
     met = any((np.abs(each - found) <= 1e-3 * reach + 1e-12).all() for each, reach in candidates)
     assert met == (convention != "twice")

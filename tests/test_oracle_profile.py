@@ -21,18 +21,19 @@ from oracle.algorithms import (  # noqa: E402
     winograd_output,
     winograd_weight_gradient,
 )
-from oracle.architecture import SMALL  # noqa: E402
 from oracle.case import Case  # noqa: E402
 from oracle.compare import SubjectVerdict, execution_order  # noqa: E402
-from oracle.driving import Array, BlockRun, LayerRun, Layerwise  # noqa: E402
+from oracle.driven import Disturbance, roundoff_of  # noqa: E402
+from oracle.driving import Array, CodeRun, LayerRun, Layerwise  # noqa: E402
 from oracle.errors import UsageError  # noqa: E402
-from oracle.exact import Feed, expected  # noqa: E402
+from oracle.exact import expected  # noqa: E402
 from oracle.faults.bench import Bench  # noqa: E402
-from oracle.layer import Layer  # noqa: E402
+from oracle.graph.graph import Node  # noqa: E402
 from oracle.local import judge_local, local_check  # noqa: E402
-from oracle.mirror.driven_twin import Disturbance, roundoff_of  # noqa: E402
+from oracle.operations.operation import Feed  # noqa: E402
 from oracle.own import own_check  # noqa: E402
 from oracle.profile import Profile, options_of, profile_of, take_profile  # noqa: E402
+from oracle.resnets import SMALL  # noqa: E402
 from oracle.rounding import ROUNDINGS, round_to, rounding_of  # noqa: E402
 from oracle.subjects import Subject, find_subject  # noqa: E402
 from oracle.subjects.pytorch import TorchSubject  # noqa: E402
@@ -181,7 +182,7 @@ class EmulatedLayers(Layerwise):
             total = round_to(total + round_to(piece, self._base), self._base)
         return total
 
-    def run(self, layer: Layer, inputs: Sequence[Array], gradient: Array | None) -> LayerRun:
+    def run(self, layer: Node, inputs: Sequence[Array], gradient: Array | None) -> LayerRun:
         made = self._driven.run(layer, inputs, gradient)
         parameters = {name: self._round(each) for name, each in made.parameter_gradients.items()}
         if "images" in self._pieces and layer.op in ("conv", "linear") and gradient is not None:
@@ -197,16 +198,16 @@ class EmulatedLayers(Layerwise):
             {name: self._round(each) for name, each in made.statistics.items()},
         )
 
-    def run_block(
+    def run_code(
         self,
-        layer: Layer,
+        layer: Node,
         source: Array,
         outputs: Mapping[str, Array],
         input_gradients: Mapping[str, Array],
         gradient: Array | None,
-    ) -> BlockRun:
-        made = self._driven.run_block(layer, source, outputs, input_gradients, gradient)
-        return BlockRun(self._round(made.output), {name: self._round(each) for name, each in made.arrivals.items()})
+    ) -> CodeRun:
+        made = self._driven.run_code(layer, source, outputs, input_gradients, gradient)
+        return CodeRun(self._round(made.output), {name: self._round(each) for name, each in made.arrivals.items()})
 
 
 @pytest.mark.parametrize("base", ["float16", "bfloat16"])
@@ -463,8 +464,10 @@ def test_one_pass_variance_is_granted_where_it_is_declared(centre: float, flagge
     ones, zeros = np.ones(16, np.float32), np.zeros(16, np.float32)
     parameters = {"weight": ones, "bias": zeros, "running_mean": zeros, "running_var": ones}
     feed = Feed((x,), None, parameters, np.zeros(1, np.int64), training=True)
+    kept = {role: role for role in ("running_mean", "running_var")}
+    norm = Node("bn", "norm", ("x",), {"eps": 1e-5, "momentum": 0.1}, {}, kept)
     agree = {
-        name: judge_local(expected(Layer("bn", "norm", ("x",)), feed, rounding_of(name))[0], y).agrees
+        name: judge_local(expected(norm, feed, rounding_of(name))[0], y).agrees
         for name in ("float32", "float32, one-pass variance")
     }
     assert agree == {"float32": not flagged, "float32, one-pass variance": True}

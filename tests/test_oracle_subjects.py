@@ -20,9 +20,10 @@ from onnx import numpy_helper
 from support.verdicts import NARROW
 
 import lucid
-from oracle.case import Case, Mode
+from oracle.case import Case
 from oracle.compare import Budget, Comparison, SubjectVerdict, execution_order, judge
 from oracle.errors import UsageError
+from oracle.graph.model import Mode
 from oracle.subjects import Subject, find_subject
 from oracle.subjects.onnx_runtime import OnnxRuntimeSubject
 from oracle.trace import Key, Trace

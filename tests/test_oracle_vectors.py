@@ -20,11 +20,11 @@ import torch
 from safetensors.numpy import load_file
 
 from oracle import cli, vectors
-from oracle.architecture import Architecture
 from oracle.case import Case, standard_case
 from oracle.errors import UsageError
-from oracle.mirror.torch_twin import make_twin
 from oracle.names import Rules
+from oracle.resnets import Architecture
+from oracle.resnets.twin import make_twin
 from oracle.shapes import shapes_of
 from oracle.subjects import find_subject
 from oracle.subjects.file import file_name, read_trace

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -105,7 +106,10 @@ def test_a_run_serves_every_view() -> None:
     assert all(each.first is not None and each.first.name == "stem.0" for each in found)
 
 
-def test_the_own_view_is_left_out_where_it_can_judge_nothing() -> None:
+def test_the_own_view_is_left_out_where_it_can_judge_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without PyTorch a tensor is not judged over a piece of the graph."""
+    monkeypatch.setitem(sys.modules, "oracle.pieces", None)
+
     class Late(Made):
         def run(self, case: Case, recorder: Recorder) -> None:
             recorder.record("activation", "fc", np.zeros(GOLDEN.shape(("activation", "fc")), np.float32))

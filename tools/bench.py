@@ -80,8 +80,8 @@ def lucid_train(model: str, batch: int) -> Callable[[], Any]:
 
 
 def torch_network(model: str) -> Any:
-    from oracle.architecture import ARCHITECTURES
-    from oracle.mirror.torch_twin import ResNet
+    from oracle.resnets import ARCHITECTURES
+    from oracle.resnets.twin import ResNet
 
     return ResNet(ARCHITECTURES[model])
 
@@ -416,8 +416,8 @@ def tracing_row(model: str, rounds: int) -> dict[str, Any]:
     import lucid
     from lucid import optim
     from lucid.nn.functional import cross_entropy
-    from oracle.architecture import find_architecture
     from oracle.case import standard_case
+    from oracle.resnets import find_architecture
     from oracle.subjects.lucid_engine import LucidSubject, make_model
     from oracle.trace import Trace
 
@@ -432,7 +432,7 @@ def tracing_row(model: str, rounds: int) -> dict[str, Any]:
     case, subject, latest = standard_case(find_architecture(model), "train"), LucidSubject(), Latest()
     image, labels = lucid.tensor(case.input), lucid.tensor(case.labels)
     plain, traced = make_model(case).train(), make_model(case).train()
-    subject.watch(traced, latest)
+    subject.watch(traced, case.graph, latest)
     steps = [optim.SGD(network.parameters(), lr=1e-3, momentum=0.9) for network in (plain, traced)]
 
     def run_plain() -> None:

@@ -27,11 +27,12 @@ from typing import Any
 
 import lucid
 from lucid.onnx import export
-from oracle.architecture import ARCHITECTURES, NARROW, SMALL, Architecture, find_architecture
-from oracle.case import SEEDED, Case, Mode, standard_shape
+from oracle.case import SEEDED, Case
 from oracle.compare import SubjectVerdict
 from oracle.faults.bench import Bench
 from oracle.files import record_lines, write_whole
+from oracle.graph.model import Mode
+from oracle.resnets import ARCHITECTURES, NARROW, SMALL, Architecture, find_architecture
 from oracle.subjects import Subject, find_subject
 from oracle.subjects.lucid_engine import make_model
 from oracle.verdict import versions
@@ -121,7 +122,7 @@ def sweep(arguments: argparse.Namespace) -> Iterator[tuple[Case, Sequence[str]]]
 
 def standard(architecture: Architecture, mode: Mode, seed: int, size: int | None = None) -> Case:
     """The standard case with seeded input, or one of another size."""
-    usual, batch = standard_shape(architecture, mode)
+    usual, batch = architecture.standard_shape(mode)
     return Case(architecture, mode, SEEDED, usual if size is None else size, batch, seed)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from lucid.backends._cuda_compile import KERNELS
 from lucid.kernels.declare import Structure
 
-_KERNEL = re.compile(r"\bKERNEL\((\w+), (?:\w+|LIMITS\([^)]*\)), ([^{]*)\) \{")
+_KERNEL = re.compile(r"\bKERNEL\((\w+)(?:_##name)?, (?:\w+|LIMITS\([^)]*\)), ([^{]*)\) \{")
 _STRUCT = re.compile(r"\bstruct (\w+) \{\s*((?:int64_t [\w, ]+;\s*)+)")
 _ENUM = re.compile(r"\benum \w* ?\{([^}]*)\}")
 _NUMBERS = {"int32_t": np.int32, "int64_t": int, "uint64_t": np.uint64, "double": float, "bool": bool}

@@ -91,14 +91,11 @@ class Backend(ABC):
 
     @abstractmethod
     def unary(self, op: str, x: Array) -> Array:
-        """``neg abs sqrt square reciprocal exp log sigmoid relu`` of every element."""
+        """A function of one value, of every element, by its name in ``lucid.kernels.elementwise.functions``."""
 
     @abstractmethod
     def binary(self, op: str, a: Array, b: Array) -> Array:
-        """``add sub mul div maximum minimum relu_grad`` with NumPy broadcasting.
-
-        ``relu_grad(dy, x)`` is +0 where ``x <= 0`` and ``dy`` elsewhere.
-        """
+        """A function of two values, likewise, with NumPy broadcasting."""
 
     @abstractmethod
     def power(self, x: Array, exponent: float) -> Array:

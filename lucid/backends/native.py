@@ -169,15 +169,15 @@ class NativeBackend(CompiledBackend):
     # -- elementwise -------------------------------------------------------------------------------------------------
 
     def unary(self, op: str, x: Array) -> Array:
-        if dense_order(x) is None:
+        if not x.flags.forc and dense_order(x) is None:
             x = np.ascontiguousarray(x)
-        y = _empty_like(x)
+        y = np.empty_like(x) if x.size < _LARGE else _empty_like(x)
         _native.unary(op=op, n=x.size, x=x, y=y)
         return y
 
     def binary(self, op: str, a: Array, b: Array) -> Array:
-        if same_layout(a, b) and dense_order(a) is not None:
-            y = _empty_like(a)
+        if same_layout(a, b) and (a.flags.forc or dense_order(a) is not None):
+            y = np.empty_like(a) if a.size < _LARGE else _empty_like(a)
             _native.binary(op=op, n=a.size, a=a, b=b, y=y)
             return y
         if op in _NUMPY_BINARY:

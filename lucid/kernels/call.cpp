@@ -70,12 +70,14 @@ const std::map<Text, Text>& structures() {
 const std::vector<PyObject*>* values_of(const Text& enumeration) {
     static const std::map<Text, std::vector<PyObject*>> all = [] {
         const std::pair<Text, Text> texts[] = {
-#define ENUM(name, ...) {#name, #__VA_ARGS__},
+#define TEXT(...) #__VA_ARGS__
+#define ENUM(name, ...) {#name, TEXT(__VA_ARGS__)},
 #include "kernels.def"
         };
         std::map<Text, std::vector<PyObject*>> found;
         for (const auto& [name, values] : texts)
-            for (const Text& value : split(values, ',')) found[name].push_back(PyUnicode_InternFromString(value.c_str()));
+            for (const Text& value : split(values, ','))
+                if (!value.empty()) found[name].push_back(PyUnicode_InternFromString(value.c_str()));
         return found;
     }();
     const auto found = all.find(enumeration);

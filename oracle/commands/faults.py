@@ -8,12 +8,13 @@ from typing import Any
 import click
 from rich.console import Console
 
-from oracle.architecture import SMALL, find_architecture
-from oracle.case import SEEDED, Case, Mode
+from oracle.case import SEEDED, Case
 from oracle.commands.options import OutputConsole, require_writable
 from oracle.commands.progress import progress
 from oracle.errors import UsageError
 from oracle.files import record_lines, write_whole
+from oracle.graph.model import Mode
+from oracle.zoo import SMALLEST, find_model
 
 # What has to be caught, and named, of the faults that change any bit.
 CAUGHT, NAMED = 0.99, 0.95
@@ -114,7 +115,7 @@ def _run(
 ) -> Any:
     from oracle.faults.matrix import run_matrix
 
-    found = [find_architecture(name) for name in models or SMALL]
+    found = [find_model(name) for name in models or SMALLEST]
     modes: tuple[Mode, ...] = ("eval", "train") if mode == "both" else (mode,)  # type: ignore[assignment]
     cases = [Case(each, one, SEEDED, image_size, batch) for each in found for one in modes]
     engines: Any = ("torch", "lucid") if engine == "both" else (engine,)

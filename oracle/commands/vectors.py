@@ -8,10 +8,11 @@ from typing import Literal
 import click
 
 from lucid.console import visible
-from oracle.architecture import find_architecture
-from oracle.case import Mode, standard_case
+from oracle.case import standard_case
 from oracle.commands.progress import progress
+from oracle.graph.model import Mode
 from oracle.vectors import PAGE, write_vectors
+from oracle.zoo import find_model
 
 
 @click.command("vectors")
@@ -27,11 +28,11 @@ def command(model: str, output: Path | None, mode: Mode | Literal["both"], force
 
     Whoever dumps tensors under the names on that page has them judged by `lucid-oracle compare`.
     """
-    architecture = find_architecture(model)
+    found = find_model(model)
     directory = Path(f"{model}-vectors") if output is None else output
     modes: tuple[Mode, ...] = ("eval", "train") if mode == "both" else (mode,)
     with progress(quiet) as step:
-        write_vectors([standard_case(architecture, each) for each in modes], directory, force=force, progress=step)
+        write_vectors([standard_case(found, each) for each in modes], directory, force=force, progress=step)
     files = [file for file in directory.rglob("*") if file.is_file()]
     size = sum(file.stat().st_size for file in files)
     told = f"{directory}: {len(files)} files, {size / 1e6:.1f} MB; {directory / PAGE} says what to dump"

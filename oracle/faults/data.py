@@ -8,22 +8,22 @@ import numpy as np
 
 from oracle.case import Case
 from oracle.faults.fault import Array, Context, Injection, Site, changed, fault
-from oracle.layer import IMAGE, Layer, Op
+from oracle.graph.graph import INPUT, Node
 
-WEIGHTED: tuple[Op, ...] = ("conv", "linear")
-EVERY: tuple[Op, ...] = ("conv", "norm", "relu", "max pool", "average pool", "linear")
+WEIGHTED: tuple[str, ...] = ("conv", "linear")
+EVERY: tuple[str, ...] = ("conv", "norm", "relu", "max pool", "average pool", "linear")
 # Bits that a budget can be asked to see: from the sign to an eighth of the fraction. A flip below that is smaller than
 # what rounding leaves, and shows to the digest of an exact subject alone.
 BITS = (31, 30, 29, 28, 27, 26, 25, 24, 23, 22, 21, 20)
 
 
-def _square(layer: Layer, case: Case) -> bool:
-    shape = case.state[f"{layer.name}.weight"].shape
+def _square(layer: Node, case: Case) -> bool:
+    shape = case.graph.state[layer.parameters["weight"]]
     return shape[0] == shape[1]
 
 
-def _channels(layer: Layer, case: Case) -> bool:
-    return IMAGE not in layer.inputs
+def _channels(layer: Node, case: Case) -> bool:
+    return INPUT not in layer.inputs
 
 
 def flip(array: Array, place: int, bit: int) -> Array:

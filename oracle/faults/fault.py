@@ -17,7 +17,8 @@ import numpy as np
 from lucid.backends import backend_for
 from oracle.case import Case
 from oracle.errors import UsageError
-from oracle.layer import Layer, Op
+from oracle.graph.graph import Node
+from oracle.operations.contraction import conv_geometry
 
 Array = np.ndarray[Any, Any]
 Category = Literal["kernel", "normalisation", "gradient", "data", "precision"]
@@ -85,7 +86,7 @@ class Injection:
         attributes: of the module, by name.
         training: whether the module normalises by the batch, if that is what is wrong.
         statistics: what the running statistics are after the layer ran, by their own names.
-        join: of a residual block (PyTorch alone): how branch and shortcut become the output.
+        join: of an operation with code of its own (PyTorch alone): how its inputs become the output.
     """
 
     input: Alter | None = None
@@ -104,13 +105,17 @@ class Injection:
 class Site:
     """Where a fault strikes: one layer of one case, and the random choices that it may make there."""
 
-    layer: Layer
+    layer: Node
     case: Case
     draw: Draw
 
     def parameter(self, name: str) -> Array:
         """A parameter or statistic of the layer."""
-        return self.case.state[f"{self.layer.name}.{name}"]
+        return self.case.state[self.layer.parameters.get(name) or self.layer.statistics[name]]
+
+    def ended(self, total: Any) -> Any:
+        """A sum as the healthy operation ends it."""
+        return total.relu() if self.layer.attributes["relu"] else total
 
     def wrong_conv(self, c: Context, x: Array, weight: Array | None = None, **geometry: Any) -> Array:
         """The output where the layer convolves these operands instead, or with this geometry.
@@ -123,12 +128,9 @@ class Site:
 
     def conv(self, x: Array, weight: Array | None = None, **geometry: Any) -> Array:
         """The layer's convolution in float32, with other operands or another geometry."""
-        layer = self.layer
         weight = self.parameter("weight") if weight is None else weight
-        stride = geometry.get("stride", (layer.stride,) * 2)
-        padding = geometry.get("padding", (layer.padding,) * 2)
-        dilation, groups = geometry.get("dilation", (1, 1)), geometry.get("groups", layer.groups)
-        made = backend_for("cpu").conv2d(x.astype(np.float32), weight, None, stride, padding, dilation, groups)
+        usual = dict(zip(("stride", "padding", "dilation", "groups"), conv_geometry(self.layer), strict=True))
+        made = backend_for("cpu").conv2d(x.astype(np.float32), weight, None, *(usual | geometry).values())
         return np.ascontiguousarray(made)
 
 
@@ -153,22 +155,22 @@ class Fault:
     name: str
     category: Category
     description: str
-    ops: tuple[Op, ...]
+    ops: tuple[str, ...]
     make: Callable[[Site], Injection]
     strikes: Pass = "forward"
-    where: Callable[[Layer, Case], bool] = lambda layer, case: True
+    where: Callable[[Node, Case], bool] = lambda layer, case: True
     modes: tuple[str, ...] = ("eval", "train")
     engines: tuple[Engine, ...] = ("torch", "lucid")
     needs: str = "values that differ where the fault exchanges or changes them"
     no_op: str = ""
 
-    def layers(self, case: Case, layers: Sequence[Layer]) -> list[Layer]:
+    def layers(self, case: Case, layers: Sequence[Node]) -> list[Node]:
         """The layers of ``case`` that it can strike."""
         if case.mode not in self.modes:
             return []
         return [layer for layer in layers if layer.op in self.ops and self.where(layer, case)]
 
-    def hidden_by_the_batch(self, case: Case, layers: Sequence[Layer]) -> bool:
+    def hidden_by_the_batch(self, case: Case, layers: Sequence[Node]) -> bool:
         """Whether it can strike no layer of ``case`` for its batch of one image alone."""
         return case.batch == 1 and not self.layers(case, layers) and bool(self.layers(replace(case, batch=2), layers))
 
@@ -177,7 +179,7 @@ CATALOGUE: dict[str, Fault] = {}
 
 
 def fault(
-    name: str, category: Category, description: str, *ops: Op, **options: Any
+    name: str, category: Category, description: str, *ops: str, **options: Any
 ) -> Callable[[Callable[[Site], Injection]], Callable[[Site], Injection]]:
     """Enter a function of a `Site` into the catalogue.
 

@@ -7,26 +7,28 @@ from typing import Any
 
 import numpy as np
 
+from lucid.backends import backend_for
 from oracle.case import Case
 from oracle.faults.fault import Array, Context, Injection, Site, changed, fault
-from oracle.layer import IMAGE, Layer
+from oracle.graph.graph import INPUT, Node
+from oracle.operations.contraction import conv_geometry
 
 BACK: dict[str, Any] = {"strikes": "backward"}
 MASK: dict[str, Any] = {**BACK, "needs": "channels that hold both signs, differently in each image, at this ReLU"}
 JOIN: dict[str, Any] = {"strikes": "backward", "engines": ("torch",)}
 
 
-def _inner(layer: Layer, case: Case) -> bool:
+def _inner(layer: Node, case: Case) -> bool:
     """A layer whose input has a gradient."""
-    return IMAGE not in layer.inputs
+    return INPUT not in layer.inputs
 
 
-def _many(layer: Layer, case: Case) -> bool:
+def _many(layer: Node, case: Case) -> bool:
     return case.batch > 1 and _inner(layer, case)
 
 
-def _inner_taps(layer: Layer, case: Case) -> bool:
-    return layer.kernel > 1 and _inner(layer, case)
+def _inner_taps(layer: Node, case: Case) -> bool:
+    return layer.window.taps > 1 and _inner(layer, case)
 
 
 @fault("missing mask", "gradient", "The ReLU hands on the gradient of what it blocked.", "relu", **BACK)
@@ -225,29 +227,17 @@ def _as_eval(site: Site) -> Injection:
 
 @fault("shortcut's gradient dropped", "gradient", "The gradient of the shortcut is lost.", "sum", **JOIN)
 def _shortcut(site: Site) -> Injection:
-    def join(main: Any, shortcut: Any) -> Any:
-        total = main + (shortcut.detach() + shortcut * 0)
-        return total.relu() if site.layer.relu else total
-
-    return Injection(join=join)
+    return Injection(join=lambda main, shortcut: site.ended(main + (shortcut.detach() + shortcut * 0)))
 
 
 @fault("branch's gradient dropped", "gradient", "The gradient of the residual branch is lost.", "sum", **JOIN)
 def _branch(site: Site) -> Injection:
-    def join(main: Any, shortcut: Any) -> Any:
-        total = (main.detach() + main * 0) + shortcut
-        return total.relu() if site.layer.relu else total
-
-    return Injection(join=join)
+    return Injection(join=lambda main, shortcut: site.ended((main.detach() + main * 0) + shortcut))
 
 
 @fault("shortcut's gradient doubled", "gradient", "The gradient of the shortcut is added twice.", "sum", **JOIN)
 def _doubled(site: Site) -> Injection:
-    def join(main: Any, shortcut: Any) -> Any:
-        total = main + (shortcut * 2 - shortcut.detach())
-        return total.relu() if site.layer.relu else total
-
-    return Injection(join=join)
+    return Injection(join=lambda main, shortcut: site.ended(main + (shortcut * 2 - shortcut.detach())))
 
 
 @fault(
@@ -255,7 +245,7 @@ def _doubled(site: Site) -> Injection:
     "gradient",
     "The block's ReLU hands on all of the gradient.",
     "sum",
-    where=lambda layer, case: layer.relu,
+    where=lambda layer, case: layer.attributes["relu"],
     **JOIN,
 )
 def _unmasked_sum(site: Site) -> Injection:
@@ -271,7 +261,7 @@ def _unmasked_sum(site: Site) -> Injection:
     "gradient",
     "All images take the first one's mask at the block's ReLU.",
     "sum",
-    where=lambda layer, case: layer.relu and case.batch > 1,
+    where=lambda layer, case: layer.attributes["relu"] and case.batch > 1,
     **{**JOIN, "needs": MASK["needs"]},
 )
 def _first_mask_sum(site: Site) -> Injection:
@@ -303,11 +293,7 @@ def _first_shortcut_gradient(site: Site) -> Injection:
         def backward(node: Any, gradient: Any) -> Any:
             return gradient[:1].expand_as(gradient).clone()
 
-    def join(main: Any, shortcut: Any) -> Any:
-        total = main + First.apply(shortcut)
-        return total.relu() if site.layer.relu else total
-
-    return Injection(join=join)
+    return Injection(join=lambda main, shortcut: site.ended(main + First.apply(shortcut)))
 
 
 @fault("weight gradient's sign", "gradient", "The weight's gradient has the wrong sign.", "conv", "linear", **BACK)
@@ -338,14 +324,8 @@ def _twice(site: Site) -> Injection:
 )
 def _first_image(site: Site) -> Injection:
     def gradient(g: Array, c: Context) -> Array:
-        from lucid.backends import backend_for
-
-        layer = site.layer
-        pairs = (layer.stride,) * 2, (layer.padding,) * 2, (1, 1)
-        made = backend_for("cpu").conv2d_weight_grad(
-            np.ascontiguousarray(c.dy[:1]), np.ascontiguousarray(c.x[:1]), g.shape, *pairs, layer.groups
-        )
-        return np.ascontiguousarray(made)
+        dy, x = np.ascontiguousarray(c.dy[:1]), np.ascontiguousarray(c.x[:1])
+        return np.ascontiguousarray(backend_for("cpu").conv2d_weight_grad(dy, x, g.shape, *conv_geometry(site.layer)))
 
     return Injection(parameter_gradients={"weight": gradient})
 
@@ -371,12 +351,10 @@ def _taps(site: Site) -> Injection:
 )
 def _no_last_row(site: Site) -> Injection:
     def gradient(g: Array, c: Context) -> Array:
-        from lucid.backends import backend_for
-
-        layer, dy = site.layer, changed(c.dy)
+        dy = changed(c.dy)
         dy[:, :, -1:] = 0
-        pairs = (layer.stride,) * 2, (layer.padding,) * 2, (1, 1)
-        return np.ascontiguousarray(backend_for("cpu").conv2d_weight_grad(dy, c.x, g.shape, *pairs, layer.groups))
+        made = backend_for("cpu").conv2d_weight_grad(dy, c.x, g.shape, *conv_geometry(site.layer))
+        return np.ascontiguousarray(made)
 
     return Injection(parameter_gradients={"weight": gradient})
 
@@ -407,12 +385,9 @@ def _clipped(site: Site) -> Injection:
 )
 def _not_turned(site: Site) -> Injection:
     def gradient(c: Context) -> Array:
-        from lucid.backends import backend_for
-
-        layer = site.layer
         weight = np.ascontiguousarray(site.parameter("weight")[..., ::-1, ::-1])
-        pairs = (layer.stride,) * 2, (layer.padding,) * 2, (1, 1)
-        return np.ascontiguousarray(backend_for("cpu").conv2d_input_grad(c.dy, weight, c.x.shape, *pairs, layer.groups))
+        made = backend_for("cpu").conv2d_input_grad(c.dy, weight, c.x.shape, *conv_geometry(site.layer))
+        return np.ascontiguousarray(made)
 
     return Injection(input_gradient=gradient)
 

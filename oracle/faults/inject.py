@@ -14,7 +14,8 @@ import numpy as np
 from oracle.case import Case
 from oracle.errors import UsageError
 from oracle.faults.fault import Array, Context, Draw, Engine, Fault, Injection, Site
-from oracle.layer import Layer, layers_of
+from oracle.graph.graph import Node
+from oracle.operations import is_loss
 from oracle.subjects import Subject
 
 if TYPE_CHECKING:
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
     from oracle.subjects.pytorch import TorchSubject
 
 
-def place(fault: Fault, case: Case, seed: int) -> Layer | None:
+def place(fault: Fault, case: Case, seed: int) -> Node | None:
     """The layer of ``case`` that the fault strikes, drawn at random; ``None`` where it can strike none."""
-    able = fault.layers(case, layers_of(case.architecture))
+    able = fault.layers(case, case.graph.nodes)
     return Draw(seed, f"{fault.name}/{case.name}/layer").pick(able) if able else None
 
 
-def faulty(engine: Engine, fault: Fault, case: Case, layer: Layer, seed: int, *options: str) -> Subject:
+def faulty(engine: Engine, fault: Fault, case: Case, layer: Node, seed: int, *options: str) -> Subject:
     """A subject of ``engine`` that is healthy but for ``fault`` at ``layer``.
 
     Raises:
@@ -36,13 +37,13 @@ def faulty(engine: Engine, fault: Fault, case: Case, layer: Layer, seed: int, *o
     """
     if engine not in fault.engines:
         raise UsageError(f"fault: {fault.name!r} can be put into {', '.join(fault.engines)} alone, not into {engine}")
-    if layer not in fault.layers(case, layers_of(case.architecture)):
+    if layer not in fault.layers(case, case.graph.nodes):
         raise UsageError(f"fault: {fault.name!r} cannot strike {layer.name} of {case.name}")
     injection = fault.make(Site(layer, case, Draw(seed, f"{fault.name}/{case.name}/choices")))
     return _torch_subject(layer, injection, options) if engine == "torch" else _lucid_subject(layer, injection, options)
 
 
-def _changed_state(state: Mapping[str, Array], layer: Layer, injection: Injection) -> dict[str, Array]:
+def _changed_state(state: Mapping[str, Array], layer: Node, injection: Injection) -> dict[str, Array]:
     """By full name, the parameters and statistics of the layer that the injection changes."""
     names = {f"{layer.name}.{name}": change for name, change in injection.parameters.items()}
     return {name: np.asarray(change(state[name]), np.float32) for name, change in names.items()}
@@ -51,7 +52,7 @@ def _changed_state(state: Mapping[str, Array], layer: Layer, injection: Injectio
 # -- PyTorch ----------------------------------------------------------------------------------------------------------
 
 
-def _torch_subject(layer: Layer, injection: Injection, options: tuple[str, ...]) -> TorchSubject:
+def _torch_subject(layer: Node, injection: Injection, options: tuple[str, ...]) -> TorchSubject:
     import torch
 
     from oracle.subjects.pytorch import TorchSubject
@@ -69,14 +70,14 @@ def _torch_subject(layer: Layer, injection: Injection, options: tuple[str, ...])
     return Faulty(*options)
 
 
-def _into_torch(model: Any, case: Case, layer: Layer, injection: Injection) -> None:
+def _into_torch(model: Any, case: Case, layer: Node, injection: Injection) -> None:
     import torch
 
     entries = model.state_dict()
     with torch.no_grad():
         for name, value in _changed_state(case.state, layer, injection).items():
             entries[name].copy_(torch.from_numpy(value))
-    if layer.op == "loss":
+    if is_loss(layer):
         before, after = _torch_nodes(injection)
 
         def loss(logits: Any, labels: Any) -> Any:
@@ -109,11 +110,11 @@ def _acts(injection: Injection) -> bool:
     return any(each is not None for each in around) or others
 
 
-Node = Callable[[Any, Context], Any]
+Hook = Callable[[Any, Context], Any]
 Keep = Callable[[Any, Context], None]
 
 
-def _hook(module: Any, before: Node, after: Node, keep: Keep) -> None:
+def _hook(module: Any, before: Hook, after: Hook, keep: Keep) -> None:
     """Put the nodes around the module, and ``keep`` behind it; one `Context` for each call."""
 
     def enter(owner: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -129,7 +130,7 @@ def _hook(module: Any, before: Node, after: Node, keep: Keep) -> None:
     module.register_forward_hook(leave)
 
 
-def _torch_nodes(injection: Injection) -> tuple[Node, Node]:
+def _torch_nodes(injection: Injection) -> tuple[Hook, Hook]:
     import torch
 
     def numpy(tensor: Any) -> Array:
@@ -198,7 +199,7 @@ def _watch_torch_parameter(module: Any, name: str, change: Callable[[Array, Cont
 # -- lucid ------------------------------------------------------------------------------------------------------------
 
 
-def _lucid_subject(layer: Layer, injection: Injection, options: tuple[str, ...]) -> LucidSubject:
+def _lucid_subject(layer: Node, injection: Injection, options: tuple[str, ...]) -> LucidSubject:
     from oracle.subjects.lucid_engine import LucidSubject
 
     class Faulty(LucidSubject):
@@ -214,14 +215,14 @@ def _lucid_subject(layer: Layer, injection: Injection, options: tuple[str, ...])
     return Faulty(*options)
 
 
-def _into_lucid(model: Any, case: Case, layer: Layer, injection: Injection) -> None:
+def _into_lucid(model: Any, case: Case, layer: Node, injection: Injection) -> None:
     from lucid.nn.functional import cross_entropy
 
     entries = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     for name, value in _changed_state(case.state, layer, injection).items():
         entries[name].data[...] = value
     before, after = _lucid_nodes(injection)
-    if layer.op == "loss":
+    if is_loss(layer):
 
         def loss(logits: Any, labels: Any) -> Any:
             context = Context()
@@ -237,7 +238,7 @@ def _into_lucid(model: Any, case: Case, layer: Layer, injection: Injection) -> N
             _watch_lucid_parameter(module, name, change)
 
 
-def _lucid_nodes(injection: Injection) -> tuple[Node, Node]:
+def _lucid_nodes(injection: Injection) -> tuple[Hook, Hook]:
     from lucid.ops._function import Function, apply
 
     def like(array: Array, other: Array) -> Array:

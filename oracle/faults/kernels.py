@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from oracle.case import Case
 from oracle.faults.fault import Array, Context, Injection, Site, changed, fault
-from oracle.layer import IMAGE, Layer, Op
+from oracle.graph.graph import INPUT, Node
 
-SPATIAL: tuple[Op, ...] = ("conv", "norm", "relu", "max pool")
+SPATIAL: tuple[str, ...] = ("conv", "norm", "relu", "max pool")
 
 
-def _large(layer: Layer, case: Case) -> bool:
+def _large(layer: Node, case: Case) -> bool:
     """Not a 1x1 kernel."""
-    return layer.kernel > 1
+    return layer.window.taps > 1
 
 
-def _same_size(layer: Layer, case: Case) -> bool:
-    return layer.kernel > 1 and layer.stride == 1
+def _same_size(layer: Node, case: Case) -> bool:
+    return layer.window.taps > 1 and not layer.window.strided
 
 
-def _strided(layer: Layer, case: Case) -> bool:
-    return layer.stride == 2 and layer.kernel > 1
+def _strided(layer: Node, case: Case) -> bool:
+    return layer.window.strided and layer.window.taps > 1
 
 
-def _grouped(layer: Layer, case: Case) -> bool:
-    return layer.groups > 1
+def _grouped(layer: Node, case: Case) -> bool:
+    return layer.attributes.get("groups", 1) > 1
 
 
-def _many(layer: Layer, case: Case) -> bool:
+def _many(layer: Node, case: Case) -> bool:
     return case.batch > 1
 
 
-def _taps(layer: Layer, case: Case) -> bool:
-    return layer.op == "conv" and layer.kernel > 1
+def _taps(layer: Node, case: Case) -> bool:
+    return layer.op == "conv" and layer.window.taps > 1
 
 
 @fault("right edge dropped", "kernel", "The last column of the output is never written.", *SPATIAL)
@@ -107,11 +105,7 @@ def _first_for_all(site: Site) -> Injection:
     engines=("torch",),
 )
 def _first_shortcut(site: Site) -> Injection:
-    def join(main: Any, shortcut: Any) -> Any:
-        total = main + shortcut[:1]
-        return total.relu() if site.layer.relu else total
-
-    return Injection(join=join)
+    return Injection(join=lambda main, shortcut: site.ended(main + shortcut[:1]))
 
 
 @fault(
@@ -153,7 +147,7 @@ def _no_stride(site: Site) -> Injection:
 @fault("dilation off by one", "kernel", "Taps are two pixels apart instead of one.", "conv", where=_taps)
 def _dilated(site: Site) -> Injection:
     def output(c: Context) -> Array:
-        reach = 2 * (site.layer.kernel // 2)
+        reach = 2 * (site.layer.window.kernel[0] // 2)
         return site.wrong_conv(c, c.x, dilation=(2, 2), padding=(reach, reach))
 
     return Injection(output=output)
@@ -164,7 +158,7 @@ def _dilated(site: Site) -> Injection:
 )
 def _wrong_side(site: Site) -> Injection:
     def output(c: Context) -> Array:
-        p = site.layer.padding
+        p = site.layer.window.padding[0]
         return site.wrong_conv(c, np.pad(c.x, ((0, 0), (0, 0), (0, 2 * p), (0, 2 * p))), padding=(0, 0))
 
     return Injection(output=output)
@@ -173,7 +167,7 @@ def _wrong_side(site: Site) -> Injection:
 @fault("padding repeats the border", "kernel", "Padding repeats the border instead of zeros.", "conv", where=_large)
 def _edge_padding(site: Site) -> Injection:
     def output(c: Context) -> Array:
-        p = site.layer.padding
+        p = site.layer.window.padding[0]
         return site.wrong_conv(c, np.pad(c.x, ((0, 0), (0, 0), (p, p), (p, p)), mode="edge"), padding=(0, 0))
 
     return Injection(output=output)
@@ -181,15 +175,16 @@ def _edge_padding(site: Site) -> Injection:
 
 @fault("no padding", "kernel", "Padding is forgotten: the output is smaller.", "conv", where=_large)
 def _no_padding(site: Site) -> Injection:
-    return Injection(
-        output=lambda c: site.wrong_conv(c, c.x, padding=(0, 0)) if min(c.x.shape[2:]) >= site.layer.kernel else c.y * 0
-    )
+    def fits(c: Context) -> bool:
+        return min(c.x.shape[2:]) >= site.layer.window.kernel[0]
+
+    return Injection(output=lambda c: site.wrong_conv(c, c.x, padding=(0, 0)) if fits(c) else c.y * 0)
 
 
 @fault("groups swapped", "kernel", "Two groups' outputs change places.", "conv", where=_grouped)
 def _groups_swapped(site: Site) -> Injection:
     def output(c: Context) -> Array:
-        size = c.y.shape[1] // site.layer.groups
+        size = c.y.shape[1] // site.layer.attributes["groups"]
         return np.roll(c.y, size, axis=1)
 
     return Injection(output=output)
@@ -198,8 +193,8 @@ def _groups_swapped(site: Site) -> Injection:
 @fault("groups read alike", "kernel", "Every group reads the first group's input channels.", "conv", where=_grouped)
 def _groups_alike(site: Site) -> Injection:
     def output(c: Context) -> Array:
-        size = c.x.shape[1] // site.layer.groups
-        return site.wrong_conv(c, np.tile(c.x[:, :size], (1, site.layer.groups, 1, 1)))
+        size = c.x.shape[1] // site.layer.attributes["groups"]
+        return site.wrong_conv(c, np.tile(c.x[:, :size], (1, site.layer.attributes["groups"], 1, 1)))
 
     return Injection(output=output)
 
@@ -365,24 +360,18 @@ def _ceiling(site: Site) -> Injection:
     return Injection(output=lambda c: np.minimum(c.y, np.float32(6)))
 
 
-def _relu_at_end(layer: Layer, case: Case) -> bool:
-    return layer.relu
+def _relu_at_end(layer: Node, case: Case) -> bool:
+    return layer.attributes["relu"]
 
 
 @fault("shortcut left out", "kernel", "The shortcut is not added.", "sum", engines=("torch",))
 def _no_shortcut(site: Site) -> Injection:
-    return Injection(
-        join=lambda main, shortcut: (main + shortcut * 0).relu() if site.layer.relu else main + shortcut * 0
-    )
+    return Injection(join=lambda main, shortcut: site.ended(main + shortcut * 0))
 
 
 @fault("shortcut added twice", "kernel", "An in-place sum runs twice.", "sum", engines=("torch",))
 def _twice(site: Site) -> Injection:
-    def join(main: Any, shortcut: Any) -> Any:
-        total = main + shortcut + shortcut
-        return total.relu() if site.layer.relu else total
-
-    return Injection(join=join)
+    return Injection(join=lambda main, shortcut: site.ended(main + shortcut + shortcut))
 
 
 @fault(
@@ -410,7 +399,7 @@ def _no_end(site: Site) -> Injection:
     "A pre-activation block ends in a ReLU.",
     "sum",
     engines=("torch",),
-    where=lambda layer, case: not layer.relu,
+    where=lambda layer, case: not layer.attributes["relu"],
 )
 def _extra_end(site: Site) -> Injection:
     return Injection(join=lambda main, shortcut: (main + shortcut).relu())
@@ -421,7 +410,7 @@ def _extra_end(site: Site) -> Injection:
     "kernel",
     "The first layer takes BGR for RGB.",
     "conv",
-    where=lambda layer, case: IMAGE in layer.inputs,
+    where=lambda layer, case: INPUT in layer.inputs,
 )
 def _bgr(site: Site) -> Injection:
     return Injection(input=lambda c: np.ascontiguousarray(c.x[:, ::-1]))

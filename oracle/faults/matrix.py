@@ -22,16 +22,17 @@ from typing import Any
 
 import numpy as np
 
-from oracle.architecture import SMALL
-from oracle.case import SEEDED, Case, Mode
+from oracle.case import SEEDED, Case
 from oracle.compare import SubjectVerdict
 from oracle.errors import UsageError
 from oracle.faults.bench import Bench, same_bits
 from oracle.faults.fault import CATALOGUE, Engine, Fault, find_fault
 from oracle.faults.inject import faulty, place
-from oracle.layer import Layer, layers_of
+from oracle.graph.graph import Node
+from oracle.graph.model import Mode
 from oracle.subjects import Subject, find_subject
 from oracle.trace import Trace
+from oracle.zoo import SMALLEST
 
 Progress = Callable[[str], None]
 
@@ -101,7 +102,7 @@ class _Proving:
             if not verdict.agrees:
                 raise UsageError(f"{case.name}: the healthy subject is flagged: {verdict.sentence()}")
 
-    def try_fault(self, engine: Engine, fault: Fault, layer: Layer, seed: int) -> Outcome:
+    def try_fault(self, engine: Engine, fault: Fault, layer: Node, seed: int) -> Outcome:
         """Put one fault into one subject and look at it in every view that applies."""
         subject = faulty(engine, fault, self.case, layer, seed)
         run = _run(subject, self.case)
@@ -170,7 +171,7 @@ def _run(subject: Any, case: Case) -> _Ran:
     return _Ran(trace, statistics, failure)
 
 
-def _names(verdict: SubjectVerdict, layer: Layer) -> bool:
+def _names(verdict: SubjectVerdict, layer: Node) -> bool:
     """Whether the first tensor that is over is one that the faulty layer makes: its output, its statistics, the
     gradients of its parameters, or that of its input, which the free view has under the name of what the layer takes.
 
@@ -270,7 +271,7 @@ def matrix_cases(
     modes: Iterable[Mode] = ("eval", "train"), size: int = 72, batch: int = 3, seed: int = 0
 ) -> list[Case]:
     """The small networks' cases, of the shape of a standard train step."""
-    return [Case(architecture, mode, SEEDED, size, batch, seed) for architecture in SMALL.values() for mode in modes]
+    return [Case(model, mode, SEEDED, size, batch, seed) for model in SMALLEST.values() for mode in modes]
 
 
 def run_matrix(
@@ -305,7 +306,7 @@ def _outcomes(
 ) -> Iterator[Outcome]:
     for case in cases:
         proving: _Proving | None = None
-        layers = layers_of(case.architecture)
+        layers = case.graph.nodes
         for fault in faults:
             if fault.hidden_by_the_batch(case, layers):
                 lacking = "it needs more than one image"

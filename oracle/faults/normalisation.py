@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from oracle.exact import EPS, MOMENTUM
 from oracle.faults.fault import Array, Context, Injection, Site, fault
-from oracle.layer import Op
 
-NORM: Op = "norm"
+NORM: str = "norm"
 AXES = (0, 2, 3)
 BATCH = ("train",)
 STORED = ("eval",)
@@ -24,8 +22,10 @@ def _columns(values: Any) -> Array:
 def _normalised(site: Site, change: Callable[[Array, Array, Array], tuple[Array, Array]]) -> Injection:
     """The layer with other statistics: ``change`` takes the input, its mean and its biased variance."""
 
+    eps = site.layer.attributes["eps"]
+
     def normal(x: Array, mean: Array, var: Array) -> Array:
-        y = (x - mean) / np.sqrt(var + EPS) * _columns(site.parameter("weight")) + _columns(site.parameter("bias"))
+        y = (x - mean) / np.sqrt(var + eps) * _columns(site.parameter("weight")) + _columns(site.parameter("bias"))
         return y.astype(np.float32)
 
     def output(c: Context) -> Array:
@@ -52,7 +52,8 @@ def _tiny(site: Site) -> Injection:
 
 @fault("eps outside the root", "normalisation", "eps is added to the standard deviation.", NORM)
 def _outside(site: Site) -> Injection:
-    return _normalised(site, lambda x, mean, var: (mean, np.square(np.sqrt(var) + EPS) - EPS))
+    eps = site.layer.attributes["eps"]
+    return _normalised(site, lambda x, mean, var: (mean, np.square(np.sqrt(var) + eps) - eps))
 
 
 @fault("unbiased variance", "normalisation", "The batch is normalised by its unbiased variance.", NORM, modes=BATCH)
@@ -120,7 +121,8 @@ def _stale(site: Site) -> Injection:
 
 @fault("variance for its root", "normalisation", "The division is by the variance.", NORM)
 def _no_root(site: Site) -> Injection:
-    return _normalised(site, lambda x, mean, var: (mean, np.square(var + EPS) - EPS))
+    eps = site.layer.attributes["eps"]
+    return _normalised(site, lambda x, mean, var: (mean, np.square(var + eps) - eps))
 
 
 @fault("no affine part", "normalisation", "Scale and shift are left out.", NORM)
@@ -146,7 +148,7 @@ def _squared(site: Site) -> Injection:
     strikes="statistics",
 )
 def _momentum(site: Site) -> Injection:
-    return Injection(attributes={"momentum": 1 - MOMENTUM})
+    return Injection(attributes={"momentum": 1 - site.layer.attributes["momentum"]})
 
 
 @fault(
@@ -167,7 +169,8 @@ def _running(site: Site, mean: Callable[[Array], Array], var: Callable[[Array], 
         x = c.x.astype(np.float64)
         kept = {name: site.parameter(name).astype(np.float64) for name in ("running_mean", "running_var")}
         taken = {"running_mean": mean(x), "running_var": var(x)}
-        return {name: (kept[name] + MOMENTUM * (taken[name] - kept[name])).astype(np.float32) for name in kept}
+        momentum = site.layer.attributes["momentum"]
+        return {name: (kept[name] + momentum * (taken[name] - kept[name])).astype(np.float32) for name in kept}
 
     return Injection(statistics=statistics)
 

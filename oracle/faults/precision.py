@@ -8,10 +8,9 @@ import numpy as np
 
 from oracle.compare import Precision
 from oracle.faults.fault import Array, Context, Injection, Site, fault
-from oracle.layer import Op
 from oracle.rounding import round_to
 
-CONTRACTIONS: tuple[Op, ...] = ("conv", "linear")
+CONTRACTIONS: tuple[str, ...] = ("conv", "linear")
 # A sum in half precision is rounded after each of so many blocks of input channels, at most.
 BLOCKS = 64
 

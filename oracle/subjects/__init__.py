@@ -22,13 +22,15 @@ from typing import Any, get_args
 import numpy as np
 
 from lucid.files import open_regular
-from oracle.case import Case, Mode
+from oracle.case import Case
 from oracle.driving import Layerwise
 from oracle.errors import UsageError, name_of
+from oracle.graph.graph import Graph
+from oracle.graph.model import Mode
 from oracle.profile import profile_of
 from oracle.trace import KINDS, Kind, Recorder, Trace
 
-__all__ = ["Brought", "Subject", "choose", "find_subject", "positive", "subject_names", "take"]
+__all__ = ["Brought", "Subject", "choose", "find_subject", "observed", "positive", "subject_names", "take"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,11 @@ class Brought:
     notes: tuple[str, ...] = ()
     origin: str = field(default="", kw_only=True)
     takes: tuple[int, ...] | None = field(default=None, kw_only=True)
+
+
+def observed(model: Any, graph: Graph) -> list[tuple[str, Any]]:
+    """The modules of an engine's model whose outputs a trace names, by their path."""
+    return [(name, module) for name, module in model.named_modules() if name in graph.maker]
 
 
 class Subject(ABC):

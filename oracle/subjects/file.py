@@ -26,9 +26,10 @@ from pathlib import Path
 import numpy as np
 
 from oracle.adopt import Adopted, adopt_trace
-from oracle.case import Case, Mode
+from oracle.case import Case
 from oracle.compare import PRECISIONS
 from oracle.errors import UsageError
+from oracle.graph.model import Mode
 from oracle.names import Rules
 from oracle.profile import take_profile
 from oracle.shapes import Shape, shapes_of

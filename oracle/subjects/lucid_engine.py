@@ -6,23 +6,19 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 import lucid
-from lucid import Tensor, models, nn
+from lucid import Tensor, nn
 from lucid.backends import device_of, known_backends
 from lucid.device import MOST_THREADS, THREADS
-from lucid.models.blocks import BasicBlock, Bottleneck, PreActBottleneck
-from oracle.architecture import ARCHITECTURES, Architecture
 from oracle.case import Case
 from oracle.driving import Layerwise
 from oracle.errors import UsageError
-from oracle.subjects import Subject, choose, positive, take
+from oracle.graph.graph import Graph
+from oracle.subjects import Subject, choose, observed, positive, take
 from oracle.trace import Recorder
-
-_BLOCKS: dict[str, type[nn.Module]] = {"basic": BasicBlock, "bottleneck": Bottleneck, "preact": PreActBottleneck}
-_BLOCK_CLASSES = tuple(_BLOCKS.values())
 
 
 class LucidSubject(Subject):
-    """The case's model as `lucid.models` makes it.
+    """The case's model as lucid has it.
 
     Options: a backend, ``native``, ``reference``, ``cuda`` or ``emulated`` (default: the one that serves the CPU now),
     or ``gpu`` for whichever serves the GPU now; ``float32`` (default) or ``float64``; ``plan``: the inference plan
@@ -74,18 +70,18 @@ class LucidSubject(Subject):
             model = self.build(case)
             image = lucid.tensor(case.input.astype(self.precision), device=self.device)
             if self._plan:
-                recorder.record("activation", "fc", lucid.compile(model, image)(image).numpy())
+                recorder.record("activation", case.graph.output, lucid.compile(model, image)(image).numpy())
                 return
-            self.watch(model, recorder)
+            self.watch(model, case.graph, recorder)
             with contextlib.nullcontext() if case.mode == "train" else lucid.no_grad():
                 logits = model(image)
                 if case.mode == "train":
                     self.backward(case, model, logits, recorder)
 
     @staticmethod
-    def watch(model: nn.Module, recorder: Recorder) -> None:
+    def watch(model: nn.Module, graph: Graph, recorder: Recorder) -> None:
         """Record every layer's output, and its gradient when that is complete."""
-        for name, module in layers(model):
+        for name, module in observed(model, graph):
             module.register_forward_hook(_layer_hook(recorder, name))
 
     def backward(self, case: Case, model: nn.Module, logits: Tensor, recorder: Recorder) -> None:
@@ -128,32 +124,9 @@ class LucidSubject(Subject):
 def make_model(case: Case, precision: str = "float32") -> nn.Module:
     """``lucid``'s model of the case, with the case's weights (``load_state_dict`` refuses any other set)."""
     with nn.init.skip_init():  # the weights come from the case
-        model = _architecture_model(case.architecture)
+        model: nn.Module = case.model.lucid_model()
     model.load_state_dict({name: lucid.tensor(value) for name, value in case.state.items()})
     return model.to(precision)
-
-
-def _architecture_model(architecture: Architecture) -> nn.Module:
-    if ARCHITECTURES.get(architecture.name) == architecture:
-        return models.get_model(architecture.name)
-    width = {"base_width": architecture.base_width, "cardinality": architecture.cardinality}
-    return models.ResNet(
-        _BLOCKS[architecture.block],
-        list(architecture.layers),
-        architecture.num_classes,
-        in_channels=architecture.in_channels,
-        stem_width=architecture.stem_width,
-        stem_type=architecture.stem_type,
-        channels=architecture.channels,
-        block_args={} if architecture.block == "basic" else width,
-    )
-
-
-def layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The modules whose outputs a trace names: leaves and residual blocks, by path."""
-    for name, module in model.named_modules():
-        if isinstance(module, _BLOCK_CLASSES) or next(module.children(), None) is None:
-            yield name, module
 
 
 def _layer_hook(recorder: Recorder, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:

@@ -12,8 +12,9 @@ import lucid
 from lucid import Tensor, nn
 from lucid.ops._function import Function, apply
 from oracle.case import Case
-from oracle.driving import Array, BlockRun, LayerRun, Layerwise
-from oracle.layer import IMAGE, Layer
+from oracle.driving import Array, CodeRun, LayerRun, Layerwise
+from oracle.graph.graph import INPUT, Node
+from oracle.operations import is_loss
 
 if TYPE_CHECKING:
     from oracle.subjects.lucid_engine import LucidSubject
@@ -28,16 +29,16 @@ class LucidLayers(Layerwise):
             self._model = subject.build(case)
         self._modules = dict(self._model.named_modules())
 
-    def run(self, layer: Layer, inputs: Sequence[Array], gradient: Array | None) -> LayerRun:
+    def run(self, node: Node, inputs: Sequence[Array], gradient: Array | None) -> LayerRun:
         """Call the module (the loss: the function that the subject minimises)."""
-        backward = gradient is not None or (layer.op == "loss" and self._case.mode == "train")
+        backward = gradient is not None or (is_loss(node) and self._case.mode == "train")
         with self._subject.settings(), contextlib.nullcontext() if backward else lucid.no_grad():
-            given = [self._tensor(each, backward and IMAGE not in layer.inputs) for each in inputs]
-            if layer.op == "loss":
+            given = [self._tensor(each, backward and INPUT not in node.inputs) for each in inputs]
+            if is_loss(node):
                 labels = lucid.tensor(self._case.labels, device=self._subject.device)
                 output = self._subject.loss_of(self._model)(given[0], labels)
                 return self._finish(given, output, None, backward, None)
-            module = self._modules[layer.name]
+            module = self._modules[node.name]
             output = module(*given)
             return self._finish(given, output, gradient, backward, module)
 
@@ -57,15 +58,15 @@ class LucidLayers(Layerwise):
         gradients = [None if each.grad is None else each.grad.numpy() for each in given]
         return LayerRun(output.numpy(), gradients, parameters, statistics)
 
-    def run_block(
+    def run_code(
         self,
-        layer: Layer,
+        node: Node,
         source: Array,
         outputs: Mapping[str, Array],
         input_gradients: Mapping[str, Array],
         gradient: Array | None,
-    ) -> BlockRun:
-        """Call the block with its layers replaced."""
+    ) -> CodeRun:
+        """Call the module with the modules inside of it replaced."""
         arrivals: dict[str, Array] = {}
 
         def stub(name: str) -> Callable[[Tensor], Tensor]:
@@ -80,12 +81,12 @@ class LucidLayers(Layerwise):
             self._replaced(outputs, stub),
         ):
             x = self._tensor(source, backward)
-            output = self._modules[layer.name](x)
+            output = self._modules[node.name](x)
             if gradient is not None and output.requires_grad:
                 output.backward(self._tensor(gradient, False))
                 if x.grad is not None:
-                    arrivals[layer.source] = x.grad.numpy()
-        return BlockRun(output.numpy(), arrivals)
+                    arrivals[node.source] = x.grad.numpy()
+        return CodeRun(output.numpy(), arrivals)
 
     @contextlib.contextmanager
     def _replaced(self, names: Mapping[str, Array], stub: Callable[[str], Any]) -> Iterator[None]:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import onnx
 
 from oracle.case import Case
-from oracle.driving import Array, BlockRun, LayerRun, Layerwise
+from oracle.driving import Array, CodeRun, LayerRun, Layerwise
 from oracle.errors import UsageError
-from oracle.layer import IMAGE, Layer
+from oracle.graph.graph import INPUT, Node
 
 if TYPE_CHECKING:
     from oracle.subjects.onnx_runtime import OnnxRuntimeSubject
@@ -26,24 +26,24 @@ class OnnxLayers(Layerwise):
         self._tensors = {layer: tensor for tensor, layer in names.items()}
         self._parts = _Parts(proto)
 
-    def run(self, layer: Layer, inputs: Sequence[Array], gradient: Array | None) -> LayerRun:
+    def run(self, node: Node, inputs: Sequence[Array], gradient: Array | None) -> LayerRun:
         """Run the part of the model between the layer's inputs and its output."""
-        return LayerRun(self._run(layer, inputs))
+        return LayerRun(self._run(node, inputs))
 
-    def run_block(
+    def run_code(
         self,
-        layer: Layer,
+        node: Node,
         source: Array,
         outputs: Mapping[str, Array],
         input_gradients: Mapping[str, Array],
         gradient: Array | None,
-    ) -> BlockRun:
-        """Run the part of the model between the ends of the block's branches and its output."""
-        return BlockRun(self._run(layer, [outputs.get(name, source) for name in layer.inputs]))
+    ) -> CodeRun:
+        """Run the part of the model between the operation's inputs and its output."""
+        return CodeRun(self._run(node, [outputs.get(name, source) for name in node.inputs]))
 
-    def _run(self, layer: Layer, inputs: Sequence[Array]) -> Array:
-        given = [self._image if name == IMAGE else self._tensors[name] for name in layer.inputs]
-        session = self._subject.load(self._parts.between(given, self._tensors[layer.name]))
+    def _run(self, node: Node, inputs: Sequence[Array]) -> Array:
+        given = [self._image if name == INPUT else self._tensors[name] for name in node.inputs]
+        session = self._subject.load(self._parts.between(given, self._tensors[node.name]))
         feeds = dict(zip(given, inputs, strict=True))
         result: Array = session.run(None, feeds)[0]
         return result

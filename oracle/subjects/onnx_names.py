@@ -14,9 +14,9 @@ import numpy as np
 import onnx
 import onnx.numpy_helper
 
-from oracle.architecture import Architecture
 from oracle.errors import UsageError
-from oracle.layer import Layer, layers_of
+from oracle.graph.graph import Node
+from oracle.graph.model import Model
 from oracle.names import Reading, Rules, Vocabulary
 
 _ANCHORS = {"Conv": "conv", "BatchNormalization": "norm", "Gemm": "linear", "MatMul": "linear"}
@@ -55,7 +55,7 @@ def module_path(tensor: str) -> str:
     return ".".join(path)
 
 
-def read_parameters(proto: onnx.ModelProto, architecture: Architecture, rules: Rules | None = None) -> Reading:
+def read_parameters(proto: onnx.ModelProto, model: Model, rules: Rules | None = None) -> Reading:
     """What the names of a model's parameters and the paths of its tensors are."""
     names = [tensor.name for tensor in proto.graph.initializer]
     for node in proto.graph.node:
@@ -63,25 +63,25 @@ def read_parameters(proto: onnx.ModelProto, architecture: Architecture, rules: R
             names += node.output
         if node.op_type in _ANCHORS:
             names += filter(None, (module_path(output) for output in node.output))
-    return Vocabulary(architecture).read(names, rules)
+    return Vocabulary(model).read(names, rules)
 
 
 class ForeignGraph:
-    """A foreign model's graph, matched with the layers of an architecture.
+    """A foreign model's graph, matched with that of a model.
 
     Args:
         proto: the model.
-        architecture: what it should be.
+        model: what it should be.
         rules: of ``--names``.
 
     Raises:
         UsageError: a convolution has another geometry than its layer.
     """
 
-    def __init__(self, proto: onnx.ModelProto, architecture: Architecture, rules: Rules | None = None) -> None:
-        self.reading = read_parameters(proto, architecture, rules)
-        self._architecture = architecture
-        self._layers = {layer.name: layer for layer in layers_of(architecture)}
+    def __init__(self, proto: onnx.ModelProto, model: Model, rules: Rules | None = None) -> None:
+        self.reading = read_parameters(proto, model, rules)
+        self._model = model
+        self._layers = {node.name: node for node in model.graph().nodes}
         self._weights = {tensor.name: list(tensor.dims) for tensor in proto.graph.initializer}
         self._takers: dict[str, list[onnx.NodeProto]] = {}
         for node in proto.graph.node:
@@ -99,7 +99,7 @@ class ForeignGraph:
     def _rule(self, nodes: Iterable[onnx.NodeProto], rules: Rules) -> None:
         """Take the tensors that rules say are layers."""
         given = [output for node in nodes for output in node.output if output and rules.fits(output)]
-        for theirs, ours in Vocabulary(self._architecture).read(given, rules).names.items():
+        for theirs, ours in Vocabulary(self._model).read(given, rules).names.items():
             if ours in self._layers:
                 self.tensors[ours] = theirs
 
@@ -124,7 +124,7 @@ class ForeignGraph:
             if name is not None:
                 self.tensors.setdefault(name, node.output[0])
 
-    def _layer_of(self, node: onnx.NodeProto) -> Layer | None:
+    def _layer_of(self, node: onnx.NodeProto) -> Node | None:
         op = _ANCHORS.get(node.op_type)
         if op is None:
             return None
@@ -135,27 +135,22 @@ class ForeignGraph:
     def _is(self, name: str, op: str) -> bool:
         return name in self._layers and self._layers[name].op == op
 
-    def _require_geometry(self, node: onnx.NodeProto, layer: Layer) -> None:
+    def _require_geometry(self, node: onnx.NodeProto, layer: Node) -> None:
         """Raise UsageError where a convolution strides, reaches or divides otherwise than its layer."""
         if layer.op != "conv":
             return
         given: dict[str, Any] = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
-        kernel = given.get("kernel_shape") or self._weights.get(node.input[1], [layer.kernel] * 4)[2:]
+        kernel = given.get("kernel_shape") or self._weights.get(node.input[1], [0, 0, *layer.window.kernel])[2:]
         for what, found, wanted in (
-            ("stride", given.get("strides", [1, 1]), [layer.stride] * 2),
-            ("kernel", kernel, [layer.kernel] * 2),
-            ("groups", [given.get("group", 1)], [layer.groups]),
+            ("stride", given.get("strides", [1, 1]), list(layer.window.stride)),
+            ("kernel", kernel, list(layer.window.kernel)),
+            ("groups", [given.get("group", 1)], [layer.attributes["groups"]]),
         ):
             if list(found) != wanted:
-                name = self._architecture.name
+                name = self._model.name
                 told = f"{what} {found[0]} at {layer.name}, where {name} has {wanted[0]}"
-                v1 = what == "stride" and layer.name.endswith(".0.conv1") and self._architecture.block != "basic"
-                why = (
-                    f"it is the original bottleneck (ResNet v1); {name} strides in its 3x3 convolution (v1.5)"
-                    if v1
-                    else "it is another network"
-                )
-                raise UsageError(f"names: the file has {told}: {why}")
+                like = self._model.likeness([layer.name]) if what == "stride" else ""
+                raise UsageError(f"names: the file has {told}: it is {like or 'another network'}")
 
     def _follow(self) -> None:
         """Find what has no parameters, from what it takes."""
@@ -163,7 +158,7 @@ class ForeignGraph:
             given = [self.tensors.get(name) for name in layer.inputs]
             if layer.name in self.tensors or None in given:
                 continue
-            output = self._sum(given, layer.relu) if layer.op == "sum" else self._next(given[0], layer.op)
+            output = self._sum(given, layer.attributes["relu"]) if layer.op == "sum" else self._next(given[0], layer.op)
             if output is not None:
                 self.tensors[layer.name] = output
 

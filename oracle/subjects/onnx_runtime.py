@@ -11,12 +11,14 @@ import onnx
 import lucid
 from lucid.files import open_regular
 from lucid.onnx._need import need
-from oracle.case import Case, Mode
+from oracle.case import Case
 from oracle.driving import Layerwise
 from oracle.errors import UsageError
+from oracle.graph.model import Mode
+from oracle.operations import is_loss
 from oracle.profile import profile_of, take_profile
 from oracle.subjects import Brought, Subject, choose, positive, take
-from oracle.subjects.lucid_engine import layers, make_model
+from oracle.subjects.lucid_engine import make_model
 from oracle.subjects.onnx_names import ForeignGraph, own_weights, read_parameters
 from oracle.trace import Kind, Recorder
 
@@ -102,7 +104,7 @@ class OnnxRuntimeSubject(Subject):
             return None
         proto = _load(self._file)
         _, _, notes = _changed(proto, case, self._file)
-        reading = read_parameters(proto, case.architecture, case.rules)
+        reading = read_parameters(proto, case.model, case.rules)
         told = {each.key: each.value for each in proto.metadata_props}
         origin = f"lucid-export: {told['lucid.weights']}" if "lucid.weights" in told else ""
         return Brought(own_weights(proto, reading.names), notes, origin=origin, takes=_takes(proto))
@@ -127,7 +129,7 @@ class OnnxRuntimeSubject(Subject):
         from lucid.onnx import to_onnx
 
         model = make_model(case).eval()
-        names = [name for name, _ in layers(model)]
+        names = [node.name for node in case.graph.nodes]
         graph = trace(model, lucid.tensor(case.input), dynamic_batch=True)
         made = {node.output for node in graph.nodes}
         found = [name for name in names if name in made]
@@ -214,23 +216,24 @@ def _changed(proto: onnx.ModelProto, case: Case, path: Path) -> tuple[onnx.Model
     Raises:
         UsageError: no tensor of it is a layer of the case.
     """
-    expected = [name for name, _ in layers(make_model(case))]
+    nodes = [node for node in case.graph.nodes if not is_loss(node)]
     makers = {output: node for node in proto.graph.node for output in node.output if output}
     names: dict[str, str] = {}
-    for before, name in zip(["", *expected], expected, strict=False):
-        if name in makers and not _folded(makers[name], case, name):
-            names[name] = name
+    for node in nodes:
+        before = node.inputs[0] if node.statistics else ""
+        if node.name in makers and not _folded(makers[node.name], case, node.name):
+            names[node.name] = node.name
         elif before in makers and _folded(makers[before], case, before):
-            names[before] = name
+            names[before] = node.name
     notes: tuple[str, ...] = ()
     if len(names) <= 1 or case.rules.rules:  # an output that happens to have a layer's name proves nothing
-        foreign = ForeignGraph(proto, case.architecture, case.rules)
+        foreign = ForeignGraph(proto, case.model, case.rules)
         found = foreign.names()
         names = found | {tensor: name for tensor, name in names.items() if name not in found.values()}
         notes = foreign.assumed
     [*outputs] = (output.name for output in proto.graph.output)
-    if len(outputs) == 1 and expected[-1] not in names.values():
-        names = {**names, outputs[0]: expected[-1]}
+    if len(outputs) == 1 and case.graph.output not in names.values():
+        names = {**names, outputs[0]: case.graph.output}
     if not names:
         raise UsageError(f"subject: {path} has no tensor that is named as a layer of {case.name}")
     return proto, names, notes

@@ -13,9 +13,10 @@ from oracle.case import Case
 from oracle.compare import Precision
 from oracle.driving import Layerwise
 from oracle.errors import UsageError
-from oracle.mirror.torch_twin import Residual, layers, make_twin
+from oracle.graph.graph import Graph
+from oracle.operations import consumers_of
 from oracle.profile import take_profile
-from oracle.subjects import Subject, choose, positive, take
+from oracle.subjects import Subject, choose, observed, positive, take
 from oracle.trace import Recorder, Trace
 
 _DTYPES = {
@@ -87,7 +88,7 @@ class TorchSubject(Subject):
 
     def build(self, case: Case) -> nn.Module:
         """The twin with the case's weights, in the case's mode."""
-        twin: nn.Module = make_twin(case.architecture, case.state, self.dtype).to(self.device)
+        twin: nn.Module = case.model.torch_model(case.state, self.dtype).to(self.device)
         for parameter in twin.parameters():
             if parameter.ndim == 4:
                 parameter.data = parameter.data.contiguous(memory_format=self.layout)
@@ -100,9 +101,9 @@ class TorchSubject(Subject):
             image = torch.from_numpy(case.input).to(self.device, self.dtype, memory_format=self.layout)
             labels = torch.from_numpy(case.labels).to(self.device) if case.mode == "train" else None
             if self._compile:
-                _run_compiled(model, image, labels, recorder)
+                _run_compiled(model, case.graph, image, labels, recorder)
             else:
-                _run_eager(model, image, labels, recorder)
+                _run_eager(model, case.graph, image, labels, recorder)
 
     def layerwise(self, case: Case) -> Layerwise | None:
         """The twin taken apart; ``None`` where it is compiled whole."""
@@ -149,16 +150,15 @@ def to_numpy(tensor: Tensor) -> np.ndarray:
     return array
 
 
-def _run_eager(model: nn.Module, image: Tensor, labels: Tensor | None, recorder: Recorder) -> None:
-    for name, module in layers(model):
+def _run_eager(model: nn.Module, graph: Graph, image: Tensor, labels: Tensor | None, recorder: Recorder) -> None:
+    for name, module in observed(model, graph):
         module.register_forward_hook(lambda _module, _inputs, output, name=name: _seen(recorder, name, output))
-    consumers = _watch_consumers(model) if isinstance(recorder, Trace) else None
     with torch.set_grad_enabled(labels is not None):
         logits = model(image)
         if labels is not None:
             _backward(model, logits, labels, recorder)
-    if consumers is not None and isinstance(recorder, Trace):
-        recorder.consumers = {name: tuple(takers) for name, takers in consumers.items()}
+    if isinstance(recorder, Trace):
+        recorder.consumers = consumers_of(graph)
 
 
 def _backward(model: nn.Module, logits: Tensor, labels: Tensor, recorder: Recorder) -> None:
@@ -173,14 +173,14 @@ def _backward(model: nn.Module, logits: Tensor, labels: Tensor, recorder: Record
             recorder.record("parameter_gradient", name, to_numpy(parameter.grad))
 
 
-def _run_compiled(model: nn.Module, image: Tensor, labels: Tensor | None, recorder: Recorder) -> None:
+def _run_compiled(model: nn.Module, graph: Graph, image: Tensor, labels: Tensor | None, recorder: Recorder) -> None:
     """As `_run_eager`, in one graph that returns every layer's output beside the logits.
 
     A hook that leaves the graph would cut it into single layers, and nothing would be left to fuse. For the same reason
     the gradients of the outputs are not asked for: what takes them changes what the compiler does to the backward pass.
     """
     outputs: dict[str, Tensor] = {}
-    for name, module in layers(model):
+    for name, module in observed(model, graph):
         module.register_forward_hook(lambda _module, _inputs, output, name=name: outputs.update({name: output}))
     with torch.set_grad_enabled(labels is not None):
         logits = torch.compile(model)(image)
@@ -204,33 +204,3 @@ def _onednn(enabled: bool) -> Iterator[None]:
         yield
     finally:
         torch._C._set_mkldnn_enabled(before)
-
-
-def _watch_consumers(model: nn.Module) -> dict[str, list[str]]:
-    """Which layers take each layer's output, filled in while the model runs.
-
-    A module that is called with it takes it; a block also takes what its own code adds: its input, where no projection
-    stands on the shortcut, and the ends of its branches.
-    """
-    producers: dict[int, str] = {}
-    alive: list[Tensor] = []  # an id names a tensor only while it lives
-    consumers: dict[str, list[str]] = {}
-
-    def before(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        producer = producers.get(id(inputs[0]))
-        if producer is not None and (not isinstance(module, Residual) or module.downsample is None):
-            consumers[producer].append(name)
-
-    def after(name: str, module: nn.Module, output: Tensor) -> None:
-        alive.append(output)
-        producers[id(output)] = name
-        consumers[name] = []
-        if isinstance(module, Residual):
-            for inner, takers in consumers.items():
-                if inner.startswith(f"{name}.") and not takers:
-                    takers.append(name)
-
-    for name, module in layers(model):
-        module.register_forward_pre_hook(lambda module, inputs, name=name: before(name, module, inputs))
-        module.register_forward_hook(lambda module, _inputs, output, name=name: after(name, module, output))
-    return consumers

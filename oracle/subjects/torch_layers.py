@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from oracle.case import Case
-from oracle.driving import Array, BlockRun, LayerRun, Layerwise
-from oracle.layer import IMAGE, Layer
+from oracle.driving import Array, CodeRun, LayerRun, Layerwise
+from oracle.graph.graph import INPUT, Node
+from oracle.operations import is_loss
 
 if TYPE_CHECKING:
     from oracle.subjects.pytorch import TorchSubject
@@ -26,16 +27,16 @@ class TorchLayers(Layerwise):
             self._model = subject.build(case)
         self._modules = dict(self._model.named_modules())
 
-    def run(self, layer: Layer, inputs: Sequence[Array], gradient: Array | None) -> LayerRun:
+    def run(self, node: Node, inputs: Sequence[Array], gradient: Array | None) -> LayerRun:
         """Call the module (the loss: the function that the subject minimises)."""
-        backward = gradient is not None or (layer.op == "loss" and self._case.mode == "train")
+        backward = gradient is not None or (is_loss(node) and self._case.mode == "train")
         with self._subject.settings(), torch.set_grad_enabled(backward):
-            given = [self._tensor(each).requires_grad_(backward and IMAGE not in layer.inputs) for each in inputs]
-            if layer.op == "loss":
+            given = [self._tensor(each).requires_grad_(backward and INPUT not in node.inputs) for each in inputs]
+            if is_loss(node):
                 labels = torch.from_numpy(self._case.labels).to(self._subject.device)
                 output = self._subject.loss_of(self._model)(given[0], labels)
                 return self._finish(given, output, None, backward, nn.Module())
-            module = self._modules[layer.name]
+            module = self._modules[node.name]
             output = module(*given)
             return self._finish(given, output, gradient, backward, module)
 
@@ -58,15 +59,15 @@ class TorchLayers(Layerwise):
             statistics,
         )
 
-    def run_block(
+    def run_code(
         self,
-        layer: Layer,
+        node: Node,
         source: Array,
         outputs: Mapping[str, Array],
         input_gradients: Mapping[str, Array],
         gradient: Array | None,
-    ) -> BlockRun:
-        """Call the block with its layers replaced."""
+    ) -> CodeRun:
+        """Call the module with the modules inside of it replaced."""
         arrivals: dict[str, Array] = {}
 
         def stub(name: str) -> nn.Module:
@@ -79,12 +80,12 @@ class TorchLayers(Layerwise):
         backward = gradient is not None
         with self._subject.settings(), torch.set_grad_enabled(backward), self._replaced(outputs, stub):
             x = self._tensor(source).requires_grad_(backward)
-            output = self._modules[layer.name](x)
+            output = self._modules[node.name](x)
             if gradient is not None and output.requires_grad:
                 output.backward(self._tensor(gradient))
                 if x.grad is not None:
-                    arrivals[layer.source] = self._numpy(x.grad)
-        return BlockRun(self._numpy(output), arrivals)
+                    arrivals[node.source] = self._numpy(x.grad)
+        return CodeRun(self._numpy(output), arrivals)
 
     @contextlib.contextmanager
     def _replaced(self, names: Mapping[str, Array], stub: Callable[[str], nn.Module]) -> Iterator[None]:

@@ -16,8 +16,9 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
 
-from oracle.architecture import ARCHITECTURES, find_architecture
-from oracle.case import Mode, standard_case
+from oracle.case import standard_case
+from oracle.graph.model import Mode
+from oracle.resnets import ARCHITECTURES, find_architecture
 from oracle.subjects import find_subject
 from oracle.testing import assert_agrees
 from oracle.truth import Truth, prepare

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from oracle.architecture import Architecture
-from oracle.case import Mode, standard_case
+from oracle.case import standard_case
 from oracle.compare import LayerVerdict, SubjectVerdict, View
+from oracle.graph.model import Mode
+from oracle.resnets import Architecture
 from oracle.trace import Key
 from oracle.verdict import CaseVerdict, Verdict
 

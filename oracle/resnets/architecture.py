@@ -7,10 +7,17 @@ shows up as a divergence here instead of being repeated.
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 from oracle.errors import UsageError
+from oracle.graph.graph import Graph
+from oracle.graph.model import Layout, Mode
+from oracle.resnets.engine import lucid_model
+from oracle.resnets.graph import graph_of
+from oracle.resnets.layout import V1, layout_of
 
 BlockKind = Literal["basic", "bottleneck", "preact"]
 
@@ -55,6 +62,71 @@ class Architecture:
             raise ValueError(f"block: got {self.block!r}; may be one of basic, bottleneck, preact")
         if len(self.layers) != len(self.channels):
             raise ValueError(f"layers: got {len(self.layers)} stages; channels has {len(self.channels)}")
+
+    @property
+    def stored_whole(self) -> bool:
+        """Whether a golden holds every tensor of it whole: of the two narrow networks."""
+        return self.name in NARROW
+
+    @property
+    def layout(self) -> Layout:
+        """What torchvision calls its layers."""
+        return layout_of(self)
+
+    def graph(self, batch: int = 1, size: int = 224) -> Graph:
+        """Its operations for so many images of that height and width."""
+        return _graph(self, batch, size)
+
+    def standard_shape(self, mode: Mode) -> tuple[int, int]:
+        """Size and batch of a standard case.
+
+        Example:
+            >>> [find_architecture(name).standard_shape("eval") for name in ("resnet_50", "resnet_200", "narrow_basic")]
+            [(224, 2), (128, 2), (72, 2)]
+        """
+        if mode == "train":
+            return _TRAIN
+        if self in NARROW.values():
+            return _NARROW_EVAL
+        return _DEEP_EVAL if self.block == "preact" else _EVAL
+
+    def record(self) -> dict[str, Any]:
+        """It as JSON."""
+        return {"architecture": asdict(self)}
+
+    def torch_model(self, state: Mapping[str, Any], dtype: Any) -> Any:
+        """The PyTorch twin."""
+        from oracle.resnets.twin import make_twin
+
+        return make_twin(self, state, dtype)
+
+    def lucid_model(self) -> Any:
+        """What `lucid.models` makes of it."""
+        return lucid_model(self, published=ARCHITECTURES.get(self.name) == self)
+
+    def likeness(self, names: Iterable[str]) -> str:
+        """Whether another network is the original bottleneck."""
+        first = all(V1.fullmatch(name) for name in names)
+        if self.block == "basic" or not first:
+            return ""
+        return (
+            "the original bottleneck (ResNet v1), whose first 1x1 convolution strides; "
+            f"{self.name} strides in its 3x3 convolution (v1.5)"
+        )
+
+
+@lru_cache(maxsize=64)
+def _graph(architecture: Architecture, batch: int, size: int) -> Graph:
+    return graph_of(architecture, batch, size)
+
+
+# Height and width of a standard case's images, and how many there are. The last stage of a 72x72 image has 3x3 pixels,
+# the fewest that let a channel hold both signs in every image; the stages before it have odd sides, 5 and 9.
+_TRAIN = (72, 3)
+_EVAL = (224, 2)
+# The pre-activation networks have up to 1001 layers: two images of 224x224 would take 5 GB in float64.
+_DEEP_EVAL = (128, 2)
+_NARROW_EVAL = (72, 2)
 
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -113,3 +185,13 @@ def find_architecture(name: str) -> Architecture:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise UsageError(f"model: got {name!r}; {hint}There are {', '.join(known)}")
+
+
+def from_record(read: Mapping[str, Any]) -> Architecture:
+    """What `Architecture.record` wrote; one of the ten models as itself."""
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in read["architecture"].items()
+    }
+    architecture = Architecture(**fields)
+    known = ARCHITECTURES.get(architecture.name, architecture)
+    return known if known == architecture else architecture

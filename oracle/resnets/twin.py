@@ -11,13 +11,14 @@ deep stem. A bottleneck strides in its 3x3 convolution, as every published imple
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from oracle.architecture import Architecture
+from oracle.graph.state import check_state
+from oracle.resnets.architecture import Architecture
 
 
 class Residual(nn.Module):
@@ -147,7 +148,7 @@ class ResNet(nn.Module):
     Shapes: ``(N, in_channels, H, W) -> (N, num_classes)``.
 
     Example:
-        >>> from oracle.architecture import find_architecture
+        >>> from oracle.resnets import find_architecture
         >>> with torch.device("meta"):
         ...     twin = ResNet(find_architecture("resnet_18"))
         >>> sum(parameter.numel() for parameter in twin.parameters())
@@ -201,48 +202,8 @@ def make_twin(architecture: Architecture, state: Mapping[str, np.ndarray], dtype
     return twin.requires_grad_(True)
 
 
-def check_state(shapes: Mapping[str, tuple[int, ...]], state: Mapping[str, np.ndarray]) -> None:
-    """Compare the names and shapes of ``state`` with the model's.
-
-    Raises:
-        ValueError: they differ.
-
-    Example:
-        >>> check_state({"fc.bias": (10,)}, {"fc.bais": np.zeros(10)})
-        Traceback (most recent call last):
-        ...
-        ValueError: the weights do not fit the model: missing fc.bias; unexpected fc.bais
-    """
-    problems = {
-        "missing": [name for name in shapes if name not in state],
-        "unexpected": [name for name in state if name not in shapes],
-        "of another shape": [
-            f"{name} {tuple(state[name].shape)} where the model has {shape}"
-            for name, shape in shapes.items()
-            if name in state and tuple(state[name].shape) != tuple(shape)
-        ],
-    }
-    told = [f"{kind} {_shortened(names)}" for kind, names in problems.items() if names]
-    if told:
-        raise ValueError(f"the weights do not fit the model: {'; '.join(told)}")
-
-
-def _shortened(names: list[str], limit: int = 5) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
-
-
 def layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """The modules whose outputs a trace names: leaves and residual blocks, by path."""
     for name, module in model.named_modules():
         if isinstance(module, Residual) or next(module.children(), None) is None:
             yield name, module
-
-
-Hook = Callable[[str, Tensor], None]
-
-
-def hook_layers(model: nn.Module, seen: Hook) -> None:
-    """Call ``seen(name, output)`` whenever a layer of ``model`` returns."""
-    for name, module in layers(model):
-        module.register_forward_hook(lambda _module, _inputs, output, name=name: seen(name, output))

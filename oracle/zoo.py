@@ -1,0 +1,27 @@
+"""The models that have names, whatever kind they are of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from oracle.graph.model import Model
+from oracle.resnets import ARCHITECTURES, NARROW, SMALL, find_architecture, from_record
+
+PUBLISHED: Mapping[str, Model] = ARCHITECTURES  # those that ``lucid-export`` knows
+STANDARD: Mapping[str, Model] = ARCHITECTURES | NARROW  # those of which there are goldens
+SMALLEST: Mapping[str, Model] = SMALL  # those that faults are put into
+
+
+def find_model(name: str) -> Model:
+    """The model called ``name``.
+
+    Raises:
+        UsageError: no model has that name; the sentence suggests the nearest.
+    """
+    return find_architecture(name)
+
+
+def model_from(read: Mapping[str, Any]) -> Model:
+    """What a model's ``record`` wrote."""
+    return from_record(read)
