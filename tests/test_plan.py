@@ -142,10 +142,17 @@ class Of(nn.Module):
         super().__init__()
         self.function = function
         self.weight = nn.Parameter(np.linspace(-1, 1, 6, dtype=np.float32).reshape(6, 1, 1))
+        self.kernel = nn.Parameter(np.linspace(-1, 2, 36, dtype=np.float32).reshape(6, 6, 1, 1))
         self.norm = nn.BatchNorm2d(6)
 
     def forward(self, x: lucid.Tensor) -> lucid.Tensor:
         return self.function(self, x)
+
+    def late(self, x: lucid.Tensor) -> lucid.Tensor:
+        """A normalisation whose scale is computed after the convolution before it."""
+        y = nn.functional.conv2d(x, self.kernel)
+        gamma = x.mean(axis=(0, 2, 3))
+        return nn.functional.batch_norm(y, self.norm.running_mean, self.norm.running_var, gamma, None)
 
 
 ANYTHING: dict[str, Callable[..., lucid.Tensor]] = {
@@ -169,6 +176,8 @@ ANYTHING: dict[str, Callable[..., lucid.Tensor]] = {
     "powers": lambda m, x: x**3 + lucid.abs(x) ** 0.3,
     "a norm alone": lambda m, x: m.norm(x) + m.norm(lucid.exp(x)),
     "a computed weight": lambda m, x: nn.functional.conv2d(x, x[:, :, :3, :3]),
+    "a norm of what comes later": lambda m, x: m.late(x),
+    "the input added": lambda m, x: lucid.relu(nn.functional.conv2d(x, m.kernel) + x),
     "pools": lambda m, x: nn.functional.avg_pool2d(x, 3, padding=1) + nn.functional.adaptive_avg_pool2d(x, (2, 3)),
     "a composed operation": lambda m, x: nn.functional.layer_norm(x, (4, 7)) * m.weight,
     "no elements": lambda m, x: lucid.relu(x[:, :0]) * 2,

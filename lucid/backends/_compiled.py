@@ -7,7 +7,7 @@ copied into it first. Structures and enumerations cross by the names of their fi
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from math import prod
 from typing import Any
@@ -32,7 +32,7 @@ def rows_of(images: Array) -> tuple[int, int]:
     return n * h * w, c
 
 
-class CompiledBackend(FusedBackend):
+class CompiledBackend(FusedBackend, ABC):
     """See above; a subclass has the memory (``empty``) and runs kernels (``launch``)."""
 
     @abstractmethod

@@ -86,8 +86,7 @@ class CudaRecorder:
 
 def arrays_of(launch: Launch) -> list[tuple[Parameter, Array]]:
     """The arrays of a launch, in order."""
-    kernel = launch.kernel if launch.kernel in signatures() else "contract"
-    pairs = zip(signatures()[kernel].parameters, launch.arguments, strict=True)
+    pairs = zip(signatures()[launch.declared].parameters, launch.arguments, strict=True)
     return [(parameter, x) for parameter, x in pairs if parameter.pointer and x is not None]
 
 

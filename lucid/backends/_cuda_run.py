@@ -28,7 +28,8 @@ TYPE_NAMES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 class Launch(NamedTuple):
     """A kernel of a file, compiled for a dtype and with ``defines``; how many blocks of how many threads; and what for.
 
-    A kernel's name alone says what its defines are.
+    A kernel's name alone says what its defines are. ``declared`` is the name under which the source has its parameters,
+    where many kernels are made of one text.
     """
 
     file: str
@@ -38,6 +39,7 @@ class Launch(NamedTuple):
     block: int
     arguments: tuple[Any, ...]
     defines: tuple[str, ...] = ()
+    declared: str = ""
 
 
 def options_for(launch: Launch) -> tuple[str, ...]:

@@ -18,7 +18,6 @@ Requirements that this file states and every backend meets:
 from __future__ import annotations
 
 import importlib
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -47,7 +46,7 @@ def index_dtype(shape: tuple[int, ...]) -> Any:
     return np.dtype(np.int32 if shape[2] * shape[3] < 2**31 else np.int64)
 
 
-class Backend(ABC):
+class Backend:
     """The short list of kernels. ``float`` below means float32 or float64; images are ``(N, C, H, W)``."""
 
     name: str
@@ -86,20 +85,6 @@ class Backend(ABC):
         operation rounds in float64, the result once more to the dtype of ``running`` (section 7)."""
         old = running.astype("float64")
         running[...] = old + momentum * ((statistic * factor if factor != 1 else statistic) - old)
-
-    # -- elementwise: sections 5 and 6 -------------------------------------------------------------------------------
-
-    @abstractmethod
-    def unary(self, op: str, x: Array) -> Array:
-        """A function of one value, of every element, by its name in ``lucid.kernels.elementwise.functions``."""
-
-    @abstractmethod
-    def binary(self, op: str, a: Array, b: Array) -> Array:
-        """A function of two values, likewise, with NumPy broadcasting."""
-
-    @abstractmethod
-    def power(self, x: Array, exponent: float) -> Array:
-        """``x ** exponent`` for one Python number."""
 
     # -- the kernels that lucid/kernels/<family>/reference.py declares ------------------------------------------------
 

@@ -76,18 +76,26 @@ class CudaBackend(CudaContractions):
         return self.xp.empty(shape, dtype)
 
     def _run(
-        self, file: str, kernel: str, dtype: Any, grid: Size, *arguments: Any, block: int = THREADS, defines: Any = ()
+        self,
+        file: str,
+        kernel: str,
+        dtype: Any,
+        grid: Size,
+        *arguments: Any,
+        block: int = THREADS,
+        defines: tuple[str, ...] = (),
+        declared: str = "",
     ) -> None:
         if grid[0] > MOST_BLOCKS or max(grid[1:]) > MOST_GRID:
             raise ValueError(f"{kernel}: so large a problem takes a grid of {grid} blocks; a GPU takes at most {_GRID}")
-        self._executor.run(Launch(file, kernel, dtype, grid, block, arguments, defines))
+        self._executor.run(Launch(file, kernel, dtype, grid, block, arguments, defines, declared))
 
     def call(
         self, kernel: str, dtype: Any, grid: Size, threads: int = THREADS, instance: Any = None, /, **named: Any
     ) -> None:
         file, arguments = in_order(kernel, named)
         name, defines = instance or (kernel, ())
-        self._run(file, name, dtype, grid, *arguments, block=threads, defines=defines)
+        self._run(file, name, dtype, grid, *arguments, block=threads, defines=defines, declared=kernel)
 
     def each(self, kernel: str, y: Array, instance: Any = None, /, **named: Any) -> None:
         """Start a kernel that has a thread for every element of ``y``, if there are any."""

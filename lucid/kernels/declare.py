@@ -24,7 +24,7 @@ Pair = tuple[int, int]
 Returns = dict[str, tuple[tuple[int, ...], Any]]
 Order = tuple[int, ...]
 
-FAMILIES = "reduce", "contraction", "normalize", "pool", "loss", "optimizer", "random"
+FAMILIES = "elementwise", "reduce", "contraction", "normalize", "pool", "loss", "optimizer", "random"
 KERNELS: dict[str, Kernel] = {}
 
 
