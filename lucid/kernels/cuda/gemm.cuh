@@ -396,7 +396,8 @@ DEVICE int64_t first_slot(int64_t segment, int64_t chunk) {
 }
 
 // What a block computes: a tile of C over a chunk of k. Each thread has its own copy, of which all is inlined, so that
-// it stays in registers.
+// it stays in registers. (What is indexed in loops are variables of `compute`: the compiler would keep all members in
+// memory until it has unrolled the loops.)
 template <SourceName SOURCE, TileName TILE, bool PACK_A, bool PACK_BC>
 struct MacroKernel {
     using Shape = Tile<TILE>;
@@ -412,6 +413,52 @@ struct MacroKernel {
         Pack a[2][BK * PITCH_A / L], b[2][BK * PITCH_B / L];
     };
 
+    // An operand on its way from device memory to shared memory.
+    template <class Loader>
+    struct Stage {
+        Loader loader;
+        typename Loader::Values values;
+
+        DEVICE void load() { loader.load(values); }
+        DEVICE void store(Pack* shared) const { loader.store(values, shared[0].v); }
+    };
+
+    // The factors of one k.
+    struct Factors {
+        Pack a[TM / L], b[TN / L];
+    };
+
+    // A sum of each of the thread's elements of C.
+    struct Sums {
+        T value[TM][TN];
+
+        DEVICE void fill(T start) {
+#pragma unroll
+            for (int i = 0; i < TM; ++i)
+#pragma unroll
+                for (int j = 0; j < TN; ++j) value[i][j] = start;
+        }
+
+        DEVICE void add(const Sums& terms) {
+#pragma unroll
+            for (int i = 0; i < TM; ++i)
+#pragma unroll
+                for (int j = 0; j < TN; ++j) value[i][j] = value[i][j] + terms.value[i][j];
+        }
+
+        // To and fro, so that each fma shares a factor with the one before: registers are read in two banks, and of
+        // three operands that do not come from the fma before, two are in one bank.
+        DEVICE void multiply(const Factors& factors) {
+#pragma unroll
+            for (int i = 0; i < TM; ++i)
+#pragma unroll
+                for (int step = 0; step < TN; ++step) {
+                    const int j = i % 2 ? TN - 1 - step : step;
+                    value[i][j] = fma(factors.a[i / L].v[i % L], factors.b[j / L].v[j % L], value[i][j]);
+                }
+        }
+    };
+
     const Contraction& c;
     const Epilogue& epilogue;
     Shared& shared;
@@ -420,13 +467,7 @@ struct MacroKernel {
     int thread_m, thread_n;
     int segments, s0, k_begin, k_end;
     bool one_chunk, accumulates;  // all of k is one chunk; segments are added up where the chunk's first one lies
-    LoaderA load_a;
-    LoaderB load_b;
-    typename LoaderA::Values values_a;
-    typename LoaderB::Values values_b;
-    T run[TM][TN], sum[TM][TN];
-    Pack pa[2][TM / L], pb[2][TN / L];  // the factors of one k and of the next
-    int half;
+    int half;                     // of shared memory: which is read
 
     DEVICE MacroKernel(const Contraction& contraction, T* y_, T* slots_, const Epilogue& e, Shared& memory)
         : c(contraction), epilogue(e), shared(memory), y(y_), slots(slots_) {
@@ -448,59 +489,17 @@ struct MacroKernel {
         accumulates = one_chunk || s0 % GROUP == 0;
     }
 
-    // The next BK of k, from device memory to registers.
-    DEVICE void load() {
-        load_a.load(values_a);
-        load_b.load(values_b);
-    }
-
-    // The same, from registers to a half of shared memory.
-    DEVICE void store(int to) {
-        load_a.store(values_a, shared.a[to][0].v);
-        load_b.store(values_b, shared.b[to][0].v);
-    }
-
-    // The factors of one k, from shared memory to registers.
-    DEVICE void load_factors(int to, int kk) {
+    DEVICE void load_factors(Factors& to, int kk) const {
         const Pack* from_a = shared.a[half] + thread_m + kk * (PITCH_A / L);
         const Pack* from_b = shared.b[half] + thread_n + kk * (PITCH_B / L);
 #pragma unroll
-        for (int i = 0; i < TM / L; ++i) pa[to][i] = from_a[i * (BM / TM)];
+        for (int i = 0; i < TM / L; ++i) to.a[i] = from_a[i * (BM / TM)];
 #pragma unroll
-        for (int j = 0; j < TN / L; ++j) pb[to][j] = from_b[j * (BN / TN)];
-    }
-
-    // To and fro, so that each fma shares a factor with the one before: registers are read in two banks, and of three
-    // operands that do not come from the fma before, two are in one bank.
-    DEVICE void multiply(int from) {
-#pragma unroll
-        for (int i = 0; i < TM; ++i)
-#pragma unroll
-            for (int step = 0; step < TN; ++step) {
-                const int j = i % 2 ? TN - 1 - step : step;
-                run[i][j] = fma(pa[from][i / L].v[i % L], pb[from][j / L].v[j % L], run[i][j]);
-            }
-    }
-
-    DEVICE void begin_run() { fill(run, T(0)); }
-    DEVICE void begin_segment() { fill(sum, T(-0.0)); }  // -0 + r is r, so that the first run needs no case of its own
-
-    DEVICE static void fill(T (&values)[TM][TN], T value) {
-#pragma unroll
-        for (int i = 0; i < TM; ++i)
-#pragma unroll
-            for (int j = 0; j < TN; ++j) values[i][j] = value;
-    }
-
-    DEVICE void end_run() {
-#pragma unroll
-        for (int i = 0; i < TM; ++i)
-#pragma unroll
-            for (int j = 0; j < TN; ++j) sum[i][j] = sum[i][j] + run[i][j];
+        for (int j = 0; j < TN / L; ++j) to.b[j] = from_b[j * (BN / TN)];
     }
 
     // The sums of segment s go to where the group adds up, or to their own slot.
-    DEVICE void end_segment(int s) {
+    DEVICE void end_segment(int s, const Sums& sum) const {
         const bool last = one_chunk && s >= segments - 1;
         const bool first = s == s0 || !accumulates;
         int64_t m_here = m0 + thread_m * L, n_here = n0 + thread_n * L;
@@ -516,7 +515,7 @@ struct MacroKernel {
 #pragma unroll
             for (int j = 0; j < TN; j += L) {
                 const int64_t n = n_here + j / L * (BN * L / TN);
-                if (n < c.n) store_sums(&sum[i][j], to, row + n, n, first, last);
+                if (n < c.n) store_sums(&sum.value[i][j], to, row + n, n, first, last);
             }
         }
     }
@@ -546,62 +545,74 @@ struct MacroKernel {
 
     // BK terms; meanwhile the factors of the next k come from shared memory. Before the last, the next BK, if there are
     // `more`, go to its other half.
-    DEVICE void multiply_all(bool more) {
+    DEVICE void multiply_all(bool more, const Stage<LoaderA>& a, const Stage<LoaderB>& b, Factors (&factors)[2],
+                             Sums& run) {
 #pragma unroll 1
         for (int kk = 0; kk < BK; kk += UNROLL)
 #pragma unroll
             for (int u = 0; u < UNROLL; ++u) {
+                Factors& next = factors[(u + 1) % 2];
                 if (u + 1 < UNROLL || kk + UNROLL < BK) {
-                    load_factors((u + 1) % 2, kk + u + 1);
+                    load_factors(next, kk + u + 1);
                 } else if (more) {
                     half ^= 1;
-                    store(half);
+                    a.store(shared.a[half]);
+                    b.store(shared.b[half]);
                     __syncthreads();
-                    load_factors((u + 1) % 2, 0);
+                    load_factors(next, 0);
                 }
-                multiply(u % 2);
+                run.multiply(factors[u % 2]);
             }
     }
 
     // The last terms of a chunk, fewer than BK.
-    DEVICE void multiply_some(int terms) {
+    DEVICE void multiply_some(int terms, Factors& factors, Sums& run) const {
 #pragma unroll 1
         for (int kk = 0; kk < terms; ++kk) {
-            load_factors(0, kk);
-            multiply(0);
+            load_factors(factors, kk);
+            run.multiply(factors);
         }
     }
 
     // One batch.
-    DEVICE void compute(const T* a, const T* b, int64_t batch) {
+    DEVICE void compute(const T* from_a, const T* from_b, int64_t batch) {
+        Stage<LoaderA> a;
+        Stage<LoaderB> b;
+        Factors factors[2];  // of one k and of the next
+        Sums run, sum;
         z = batch;
-        load_a.start_a(c, a + z * c.a_step, m0, k_begin, k_end);
-        load_b.start_b(c, b + z * c.b_step, n0, k_begin, k_end);
+        a.loader.start_a(c, from_a + z * c.a_step, m0, k_begin, k_end);
+        b.loader.start_b(c, from_b + z * c.b_step, n0, k_begin, k_end);
         half = 0;
-        begin_segment();
-        begin_run();
+        sum.fill(T(-0.0));  // -0 + r is r, so that the first run needs no case of its own
+        run.fill(T(0));
         __syncthreads();  // of the batch before, all have read what is now overwritten
         if (k_begin < k_end) {
-            load();
-            store(0);
+            a.load();
+            b.load();
+            a.store(shared.a[0]);
+            b.store(shared.b[0]);
         }
         __syncthreads();
-        load_factors(0, 0);
+        load_factors(factors[0], 0);
         int k = k_begin;
         do {  // once even for a sum of no terms
             const bool more = k + BK < k_end;
-            if (more) load();
+            if (more) {
+                a.load();
+                b.load();
+            }
             if (k + BK <= k_end)
-                multiply_all(more);
+                multiply_all(more, a, b, factors, run);
             else
-                multiply_some(k_end - k);
+                multiply_some(k_end - k, factors[0], run);
             k += BK;
             if (k % RUN == 0 || !more) {
-                end_run();
-                begin_run();
+                sum.add(run);
+                run.fill(T(0));
                 if (k % SEGMENT == 0 || !more) {
-                    end_segment((k - BK) / SEGMENT);
-                    begin_segment();
+                    end_segment((k - BK) / SEGMENT, sum);
+                    sum.fill(T(-0.0));
                 }
             }
         } while (k < k_end);
