@@ -10,20 +10,19 @@ import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 from oracle.errors import UsageError
 from oracle.graph.graph import Graph
 from oracle.graph.model import Layout, Mode
+from oracle.resnets.description import BlockKind, Description
 from oracle.resnets.engine import lucid_model
 from oracle.resnets.graph import graph_of
 from oracle.resnets.layout import V1, layout_of
 
-BlockKind = Literal["basic", "bottleneck", "preact"]
-
 
 @dataclass(frozen=True)
-class Architecture:
+class Architecture(Description):
     """A residual network: stem, four stages of blocks, global average pooling, one linear layer.
 
     Args:
@@ -44,24 +43,6 @@ class Architecture:
         >>> find_architecture("resnet_50").layers
         (3, 4, 6, 3)
     """
-
-    name: str
-    block: BlockKind
-    layers: tuple[int, ...]
-    num_classes: int = 1000
-    in_channels: int = 3
-    stem_width: int = 64
-    stem_type: Literal["deep"] | None = None
-    channels: tuple[int, ...] = (64, 128, 256, 512)
-    base_width: int = 64
-    cardinality: int = 1
-    parameters: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.block not in ("basic", "bottleneck", "preact"):
-            raise ValueError(f"block: got {self.block!r}; may be one of basic, bottleneck, preact")
-        if len(self.layers) != len(self.channels):
-            raise ValueError(f"layers: got {len(self.layers)} stages; channels has {len(self.channels)}")
 
     @property
     def stored_whole(self) -> bool:

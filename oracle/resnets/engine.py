@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from lucid import models, nn
 from lucid.models.blocks import BasicBlock, Bottleneck, PreActBottleneck
-
-if TYPE_CHECKING:
-    from oracle.resnets.architecture import Architecture
+from oracle.resnets.description import Description
 
 _BLOCKS: dict[str, type[nn.Module]] = {"basic": BasicBlock, "bottleneck": Bottleneck, "preact": PreActBottleneck}
 
 
-def lucid_model(architecture: Architecture, published: bool) -> nn.Module:
+def lucid_model(architecture: Description, published: bool) -> nn.Module:
     """The model of that name where it is published, and otherwise one of that shape."""
     if published:
         return models.get_model(architecture.name)

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from oracle.graph.graph import INPUT, Graph, Node, Shape, Window
-
-if TYPE_CHECKING:
-    from oracle.resnets.architecture import Architecture
+from oracle.resnets.description import Description
 
 EPS, MOMENTUM = 1e-5, 0.1  # of the normalisations: PyTorch's defaults, which the papers' implementations share
 
@@ -54,7 +52,7 @@ class _Builder:
         return self.add(Node(name, "linear", (before,), {}, parameters), classes)
 
 
-def graph_of(architecture: Architecture, batch: int = 1, size: int = 224) -> Graph:
+def graph_of(architecture: Description, batch: int = 1, size: int = 224) -> Graph:
     """The operations in the order in which they run forward; the loss is last.
 
     Example:
@@ -76,7 +74,7 @@ def graph_of(architecture: Architecture, batch: int = 1, size: int = 224) -> Gra
     return Graph(tuple(build.nodes), inputs, build.state, output)
 
 
-def _stem(build: _Builder, architecture: Architecture) -> str:
+def _stem(build: _Builder, architecture: Description) -> str:
     width = architecture.stem_width
     steps = (
         [(7, 2, width)] if architecture.stem_type is None else [(3, 2, width // 2), (3, 1, width // 2), (3, 1, width)]
@@ -88,7 +86,7 @@ def _stem(build: _Builder, architecture: Architecture) -> str:
     return before
 
 
-def _block(build: _Builder, name: str, source: str, width: int, stride: int, architecture: Architecture) -> str:
+def _block(build: _Builder, name: str, source: str, width: int, stride: int, architecture: Description) -> str:
     """Branch, shortcut, sum: the block's own code calls the others."""
     start = len(build.nodes)
     main, projected, out = _BRANCHES[architecture.block](build, name, source, width, stride, architecture)
@@ -100,17 +98,17 @@ def _block(build: _Builder, name: str, source: str, width: int, stride: int, arc
     return build.add(Node(name, "sum", (main, shortcut), {"relu": relu}, scope=name, source=source), out)
 
 
-Branch = Callable[["_Builder", str, str, int, int, "Architecture"], tuple[str, str, int]]
+Branch = Callable[["_Builder", str, str, int, int, "Description"], tuple[str, str, int]]
 
 
-def _basic(build: _Builder, name: str, x: str, width: int, stride: int, _: Architecture) -> tuple[str, str, int]:
+def _basic(build: _Builder, name: str, x: str, width: int, stride: int, _: Description) -> tuple[str, str, int]:
     y = build.norm(f"{name}.bn1", build.conv(f"{name}.conv1", x, width, 3, stride))
     y = build.conv(f"{name}.conv2", build.plain(f"{name}.relu1", "relu", y), width, 3)
     return build.norm(f"{name}.bn2", y), x, width
 
 
 def _bottleneck(
-    build: _Builder, name: str, x: str, width: int, stride: int, architecture: Architecture
+    build: _Builder, name: str, x: str, width: int, stride: int, architecture: Description
 ) -> tuple[str, str, int]:
     inner = width * architecture.base_width // 64 * architecture.cardinality
     y = build.norm(f"{name}.bn1", build.conv(f"{name}.conv1", x, inner, 1))
@@ -121,7 +119,7 @@ def _bottleneck(
 
 
 def _preact(
-    build: _Builder, name: str, x: str, width: int, stride: int, architecture: Architecture
+    build: _Builder, name: str, x: str, width: int, stride: int, architecture: Description
 ) -> tuple[str, str, int]:
     inner = width * architecture.base_width // 64 * architecture.cardinality
     activated = build.plain(f"{name}.relu1", "relu", build.norm(f"{name}.bn1", x))

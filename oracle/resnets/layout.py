@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from oracle.graph.model import Layout
-
-if TYPE_CHECKING:
-    from oracle.resnets.architecture import Architecture
+from oracle.resnets.description import Description
 
 # The ReLUs of a block in the order in which one shared module would run them; "" is the one that ends the block.
 _RELUS = {"basic": ("relu1", ""), "bottleneck": ("relu1", "relu2", ""), "preact": ("relu1", "relu2", "relu3")}
@@ -18,7 +15,7 @@ _STEM = {"conv1": "stem.0", "bn1": "stem.1", "relu": "stem.2"}
 V1 = re.compile(r"layer[2-8]\.0\.(conv1|bn1|relu1)")
 
 
-def layout_of(architecture: Architecture) -> Layout:
+def layout_of(architecture: Description) -> Layout:
     """torchvision's names: ``conv1``, ``bn1``, ``relu`` for the stem, one ``relu`` module a block."""
     blocks = [
         f"layer{stage + 1}.{position}" for stage, count in enumerate(architecture.layers) for position in range(count)

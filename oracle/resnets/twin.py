@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from oracle.graph.state import check_state
-from oracle.resnets.architecture import Architecture
+from oracle.resnets.description import Description
 
 
 class Residual(nn.Module):
@@ -46,7 +46,7 @@ def _projection(cin: int, cout: int, stride: int) -> nn.Module | None:
 class Basic(Residual):
     """``relu(bn(conv3x3(relu(bn(conv3x3(x))))) + shortcut(x))`` (He et al. 2015, figure 5 left)."""
 
-    def __init__(self, cin: int, width: int, stride: int, architecture: Architecture) -> None:
+    def __init__(self, cin: int, width: int, stride: int, architecture: Description) -> None:
         super().__init__()
         self.conv1 = _conv(cin, width, 3, stride)
         self.bn1 = nn.BatchNorm2d(width)
@@ -65,7 +65,7 @@ class Basic(Residual):
 class Bottleneck(Residual):
     """``relu(main(x) + shortcut(x))``, main being 1x1, 3x3, 1x1, each normalised (He et al. 2015, figure 5 right)."""
 
-    def __init__(self, cin: int, width: int, stride: int, architecture: Architecture) -> None:
+    def __init__(self, cin: int, width: int, stride: int, architecture: Description) -> None:
         super().__init__()
         inner, groups = _inner_width(width, architecture), architecture.cardinality
         self.conv1 = _conv(cin, inner, 1)
@@ -93,7 +93,7 @@ class PreActBottleneck(Residual):
     totals of the pre-activation models hold only if that projection is normalised over its output channels.
     """
 
-    def __init__(self, cin: int, width: int, stride: int, architecture: Architecture) -> None:
+    def __init__(self, cin: int, width: int, stride: int, architecture: Description) -> None:
         super().__init__()
         inner, groups = _inner_width(width, architecture), architecture.cardinality
         self.bn1 = nn.BatchNorm2d(cin)
@@ -120,7 +120,7 @@ class PreActBottleneck(Residual):
         return self.join(y, x if self.downsample is None else self.downsample(a))
 
 
-def _inner_width(width: int, architecture: Architecture) -> int:
+def _inner_width(width: int, architecture: Description) -> int:
     return width * architecture.base_width // 64 * architecture.cardinality
 
 
@@ -131,7 +131,7 @@ _BLOCKS: dict[str, type[Basic] | type[Bottleneck] | type[PreActBottleneck]] = {
 }
 
 
-def _stem(architecture: Architecture) -> nn.Sequential:
+def _stem(architecture: Description) -> nn.Sequential:
     cin, width = architecture.in_channels, architecture.stem_width
     if architecture.stem_type is None:
         return nn.Sequential(nn.Conv2d(cin, width, 7, 2, padding=3, bias=False), nn.BatchNorm2d(width), nn.ReLU())
@@ -155,7 +155,7 @@ class ResNet(nn.Module):
         11689512
     """
 
-    def __init__(self, architecture: Architecture) -> None:
+    def __init__(self, architecture: Description) -> None:
         super().__init__()
         block = _BLOCKS[architecture.block]
         self.stem = _stem(architecture)
@@ -181,13 +181,13 @@ class ResNet(nn.Module):
         return self.fc(self.flatten(self.avgpool(x)))
 
 
-def parameter_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
+def parameter_shapes(architecture: Description) -> dict[str, tuple[int, ...]]:
     """Name and shape of every entry of the model's ``state_dict``, without allocating any of them."""
     with torch.device("meta"):
         return {name: tuple(value.shape) for name, value in ResNet(architecture).state_dict().items()}
 
 
-def make_twin(architecture: Architecture, state: Mapping[str, np.ndarray], dtype: torch.dtype) -> ResNet:
+def make_twin(architecture: Description, state: Mapping[str, np.ndarray], dtype: torch.dtype) -> ResNet:
     """The twin with the weights ``state``, widened to ``dtype``.
 
     Raises:
