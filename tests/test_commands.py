@@ -413,6 +413,8 @@ def test_a_trace_of_which_nothing_can_be_judged_is_no_wrong_number(options: list
     """Of a bfloat16 run, tensors whose budget exceeds what they hold: whatever is in them, nothing was shown."""
     golden = Golden.load(GOLDEN)
     vague = [key for key in golden if golden.budget(key, "bfloat16").rms > 10]
+    # A statistic is judged from the image, over a piece whose budget more runs make sharper than the golden's.
+    vague = [key for key in vague if key[0] != "statistic"]
     assert vague
     save_file({"/".join(key): np.zeros(golden.shape(key), np.float32) for key in vague}, tmp_path / "x.safetensors")
     given = ["compare", str(tmp_path / "x.safetensors"), "--golden", GOLDEN, "--precision", "bfloat16", *options, "-q"]

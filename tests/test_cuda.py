@@ -31,6 +31,7 @@ from lucid.backends import _cuda_compile, _cuda_contraction, _cuda_cut, _cuda_ru
 from lucid.backends._cuda_compile import KERNELS, source
 from lucid.backends._cuda_cut import SOURCES
 from lucid.backends._cuda_run import Launch, options_for
+from lucid.kernels.elementwise.functions import FUNCTIONS
 from lucid.models import ResNet
 from lucid.models.blocks import PreActBottleneck
 
@@ -195,7 +196,9 @@ STATIC_SHARED, LEAST_SHARED = 48 << 10, 96 << 10  # bytes of a block, and what t
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("file", [file for file in FILES if file != "gemm.cu"])
 def test_every_kernel_compiles(file: str, architecture: int) -> None:
-    declared = set(re.findall(r"^KERNEL\((\w+),", (KERNELS / file).read_text(), re.MULTILINE))
+    declared = set(re.findall(r"^(?:KERNEL|COMPARE)\((\w+),", (KERNELS / file).read_text(), re.MULTILINE))
+    if file == "elementwise.cu":  # it has one for every function of printed_names.h, too
+        declared |= {f"{('unary', 'binary')[f.__code__.co_argcount - 1]}_{name}" for name, f in FUNCTIONS.items()}
     for dtype in DTYPES:
         kernels = compiler_for(architecture).resources(source(file), options_for(the_launch(file, dtype)), architecture)
         assert set(kernels) == declared
@@ -287,14 +290,14 @@ def test_a_wrong_option_is_a_breach(compiler: nvrtc.Nvrtc, option: str) -> None:
 
 
 def test_a_kernel_that_does_not_compile_names_its_file_and_line(compiler: nvrtc.Nvrtc) -> None:
-    broken = source("norm.cu").replace("return 1.0 / (1.0 + exp64(-x));", "return 1.0 / (1.0 + exp46(-x));")
-    assert broken != source("norm.cu")
+    broken = source("elementwise.cu").replace("+ exp64(-x));", "+ exp46(-x));")
+    assert broken != source("elementwise.cu")
     with pytest.raises(nvrtc.CompileError) as error:
-        compiler.compile(broken, options_for(the_launch("norm.cu", DTYPES[0])), 80)
-    text = (KERNELS.parent / "functions.h").read_text().splitlines()
-    line = 1 + next(number for number, line in enumerate(text) if "double sigmoid64" in line)
-    said = str(_cuda_compile.compile_error("norm.cu", str(error.value)))
-    assert said == f'a CUDA kernel does not compile: functions.h, line {line}: identifier "exp46" is undefined'
+        compiler.compile(broken, options_for(the_launch("elementwise.cu", DTYPES[0])), 80)
+    text = (KERNELS.parent / "elementwise" / "printed.h").read_text().splitlines()
+    line = 1 + next(number for number, line in enumerate(text) if "+ exp64(-x));" in line)
+    said = str(_cuda_compile.compile_error("elementwise.cu", str(error.value)))
+    assert said == f'a CUDA kernel does not compile: printed.h, line {line}: identifier "exp46" is undefined'
 
 
 # -- faults ----------------------------------------------------------------------------------------------------------
@@ -303,9 +306,9 @@ def test_a_kernel_that_does_not_compile_names_its_file_and_line(compiler: nvrtc.
 def test_arguments_are_checked_against_the_kernel(emulated: Any) -> None:
     x = np.ones(4, np.float32)
     with pytest.raises(
-        _cuda_run.KernelError, match=r"elementwise.cu: 'float unary' takes i4 i8 pf4 pf4; it was given i4 i8 pf8"
+        _cuda_run.KernelError, match=r"elementwise.cu: 'float unary_neg' takes i8 pf4 pf4; it was given i8 pf8"
     ):
-        emulated._run("elementwise.cu", "unary", x.dtype, (1, 1, 1), np.int32(0), 4, x.astype(float), x)
+        emulated._run("elementwise.cu", "unary_neg", x.dtype, (1, 1, 1), 4, x.astype(float), x)
 
 
 class FakeNvrtc:
@@ -492,18 +495,24 @@ def test_a_step_that_found_no_room_is_run_again(on_strict_arrays: str, monkeypat
         )
 
 
-def test_a_plan_that_found_no_room_is_run_again(on_strict_arrays: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_that_found_no_room_is_made_again(on_strict_arrays: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a plan needs it takes when it is made: then it runs, however full the GPU is."""
     room = Room(monkeypatch)
     model = ResNet(PreActBottleneck, [1, 1], 5, stem_width=4, channels=(3, 4)).to("gpu").eval()
     x = lucid.random.randn(2, 3, 32, 32).to("gpu")
-    expected, plan = model(x).numpy(), lucid.compile(model, x)
-    for left in (0, 1, 2):
+    expected = model(x).numpy()
+    room.made = 0
+    lucid.compile(model, x)
+    needed = room.made
+    for left in (0, 1, 2, needed // 2, needed - 1):
         room.left = left
         with pytest.raises(_cuda_run.DeviceMemoryError):
-            plan(x)
-    room.left = None
-    for _ in range(2):
-        assert bits(plan(x).numpy()) == bits(expected)
+            lucid.compile(model, x)
+        room.left = None
+        plan = lucid.compile(model, x)
+        room.left = 0
+        for _ in range(2):
+            assert bits(plan(x).numpy()) == bits(expected)
 
 
 def test_a_driver_that_fails_names_the_kernels(a_gpu: Callable[..., FakeCupy]) -> None:

@@ -44,7 +44,7 @@ class Left(NamedTuple):
     local: int = 0
 
 
-LEFT = {"lucid": Left(), "lucid.backends": Left(circles=1), "oracle": Left(circles=6, local=112)}
+LEFT = {"lucid": Left(), "lucid.backends": Left(), "oracle": Left(circles=6, local=112)}
 
 
 class Import(NamedTuple):

@@ -12,7 +12,7 @@ import pytest
 import lucid
 from lucid.backends import _compiled, _cuda_source, get_backend
 from lucid.backends.shapes import hollow
-from lucid.kernels.declare import DENSE, KERNELS, kernel, kernels
+from lucid.kernels.declare import DENSE, kernel, kernels
 
 DEF = (Path(lucid.__file__).parent / "kernels" / "kernels.def").read_text()
 COMPILED = dict(re.findall(r"^KERNEL\(\w+, (\w+), ([^)]*(?:\n[^)]*)?)\)", DEF, re.MULTILINE))
@@ -103,17 +103,25 @@ def test_what_a_declaration_stores_is_what_the_kernels_take(name: str) -> None:
 
 def test_the_order_of_cuda_arguments_is_the_sources() -> None:
     x, y = arrays(3, 3)
-    file, arguments = _cuda_source.in_order("unary", {"y": y, "n": 3, "op": "sigmoid", "x": x})
+    given = {"y": y, "n": 3, "x": x}
+    file, arguments = _cuda_source.in_order("unary", given)
     assert file == "elementwise.cu"
-    assert arguments[1] == 3
-    assert arguments[2] is x
-    assert arguments[3] is y
+    assert arguments[0] == 3
+    assert arguments[1] is x
+    assert arguments[2] is y
     with pytest.raises(TypeError, match=r"elementwise.cu: kernel 'unary': 'x' is missing"):
-        _cuda_source.in_order("unary", {"y": y, "n": 3, "op": "sigmoid"})
+        _cuda_source.in_order("unary", {"y": y, "n": 3})
     with pytest.raises(TypeError, match=r"elementwise.cu: kernel 'unary' has no parameter z"):
-        _cuda_source.in_order("unary", {"y": y, "n": 3, "op": "sigmoid", "x": x, "z": x})
-    with pytest.raises(TypeError, match="'sigmoidal' is missing"):
-        _cuda_source.in_order("unary", {"y": y, "n": 3, "op": "sigmoidal", "x": x})
+        _cuda_source.in_order("unary", {**given, "z": x})
+
+
+def test_a_value_of_a_cuda_enumeration_has_a_name() -> None:
+    names = _cuda_source.signatures()["nll_loss"].parameters
+    given = {parameter.name: 0 for parameter in names}
+    place = [parameter.name for parameter in names].index("reduction")
+    assert _cuda_source.in_order("nll_loss", {**given, "reduction": "mean"})[1][place] == 2
+    with pytest.raises(TypeError, match="'median' is missing"):
+        _cuda_source.in_order("nll_loss", {**given, "reduction": "median"})
 
 
 def test_a_cuda_structure_is_put_by_name() -> None:
@@ -128,6 +136,15 @@ def test_a_cuda_structure_is_put_by_name() -> None:
     assert len(fields) == 37
 
 
+INSTANCES = {
+    "contract": "contract_FORWARD_SMALL_0_0",
+    "unary": "unary_relu",
+    "binary": "binary_add",
+    "compare": "compare_less",
+}
+"""One of the kernels that a macro makes."""
+
+
 def test_the_emulator_was_compiled_from_the_same_signatures() -> None:
     """As many parameters, of the same kinds, as the text says: pointers, structures of that many bytes, numbers."""
     try:
@@ -135,7 +152,7 @@ def test_the_emulator_was_compiled_from_the_same_signatures() -> None:
     except RuntimeError as error:
         pytest.skip(str(error))
     for name, signature in _cuda_source.signatures().items():
-        instance = "contract_FORWARD_SMALL_0_0" if name == "contract" else name
+        instance = INSTANCES.get(name, name)
         spelled = library.lucid_emulated_signature(f"float {instance}".encode()).decode().split()
         expected = [
             f"s{8 * len(_cuda_source.fields_of(p.structure))}" if p.structure else "p" if p.number is None else "number"
@@ -148,7 +165,7 @@ def test_every_backend_has_every_kernel() -> None:
     for name in lucid.backends.available_backends():
         assert [k for k in DECLARED if not callable(getattr(get_backend(name), k, None))] == []
     with pytest.raises(AttributeError, match="ReferenceBackend has no kernel 'convolve'"):
-        get_backend("reference").convolve
+        get_backend("reference").convolve()
 
 
 def test_a_declaration_without_sizes_is_refused_by_a_compiled_backend() -> None:
@@ -157,17 +174,16 @@ def test_a_declaration_without_sizes_is_refused_by_a_compiled_backend() -> None:
 
 
 def test_a_new_kernel_is_a_declaration(native: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Declared for a test: the body is the reference, the shape rule a dry run, the launch a compiled kernel by name."""
-    monkeypatch.setattr("lucid.kernels.declare.KERNELS", dict(KERNELS))
+    """Declared for a test: the body is the reference, the shape rule a dry run, the launch calls a kernel by name."""
+    found: dict[str, Any] = {}
+    monkeypatch.setattr("lucid.kernels.declare.KERNELS", found)
 
     @kernel("4", returns=lambda x: {"y": ((), x.dtype)}, layout={"x": DENSE, "y": DENSE}, launch="reduce",
             sizes=lambda x: {"op": "max", "outer": 1, "terms": x.size, "inner": 1})  # fmt: skip
     def largest(x: Any) -> Any:
         return np.asarray(x.max())
 
-    from lucid.kernels.declare import KERNELS as declared
-
-    made = declared["largest"]
+    made = found["largest"]
     x = np.arange(12, dtype=np.float32).reshape(3, 4).T
     assert largest(x) == _compiled.launched(made)(get_backend("native"), x) == 11
     assert made.returns(hollow((3, 4), np.float64)) == {"y": ((), np.dtype(np.float64))}

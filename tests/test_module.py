@@ -591,6 +591,8 @@ LAYERS: dict[str, tuple[Callable[[Any], Any], tuple[int, ...]]] = {
     "adaptive average, one side": (lambda m: m.AdaptiveAvgPool2d((None, 4)), (2, 3, 5, 6)),
     "rectifier": (lambda m: m.ReLU(), (3, 4)),
     "sigmoid": (lambda m: m.Sigmoid(), (3, 4)),
+    "gelu": (lambda m: m.GELU(), (3, 4)),
+    "gelu tanh": (lambda m: m.GELU("tanh"), (3, 4)),
     "flatten": (lambda m: m.Flatten(), (2, 3, 4)),
     "identity": (lambda m: m.Identity(1, two=2), (2, 3)),
     "sequence": (lambda m: m.Sequential(m.Conv2d(2, 3, 3), m.BatchNorm2d(3), m.ReLU(), m.Flatten(), m.Linear(12, 2)),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.tables import elementwise
 
 import lucid
 import lucid.nn.functional as F
@@ -169,6 +170,15 @@ OPERATIONS = {
     "isnan": (lambda m, x: lucid.isnan(x), VECTORS[:1]),
     "the same twice": (lambda m, x: [x + 1] * 2, VECTORS[:1]),
 }
+
+
+# Every function of one value that the table of operations has.
+for row in elementwise.ROWS:
+    if row.name.endswith("-4x1x5") and len(row.inputs) == 1:
+        OPERATIONS[row.name] = (
+            lambda m, x, f=row.ours: f(x),
+            [lucid.tensor(x) for x in row.arrays(np.float32, "dense", 0)],
+        )
 
 
 @pytest.mark.parametrize("opset", [OLDEST_OPSET, DEFAULT_OPSET, 18, NEWEST_OPSET])

@@ -29,7 +29,7 @@ from support.operations import (
 
 import lucid
 import lucid.nn.functional
-from lucid.ops import comparison, creation, elementwise, product, reduction, shape
+from lucid.ops import _window, comparison, creation, elementwise, product, reduction, shape
 
 SEED = 0
 MORE_SEEDS = range(1, 6)
@@ -287,6 +287,34 @@ def windows_along(size: int, kernel: int, stride: int, padding: int, dilation: i
     if ceil_mode and (count - 1) * stride >= size + padding:
         count -= 1  # a window that would begin behind the image is dropped
     return count
+
+
+@pytest.mark.parametrize("sides", [1, 2, 3])
+@pytest.mark.parametrize("ceil_mode", [False, True])
+def test_windows_are_counted_along_every_side(sides: int, ceil_mode: bool) -> None:
+    rng = np.random.default_rng(sides)
+    seen = set()
+    for _ in range(300):
+        kernel, stride, padding, dilation = (
+            _window.per_side(what, [int(n) for n in rng.integers(low, 5, sides)], low, sides)
+            for what, low in [("kernel_size", 1), ("stride", 1), ("padding", 0), ("dilation", 1)]
+        )
+        shape = (2, 3, *map(int, rng.integers(0, 12, sides)))
+        expected = tuple(
+            windows_along(*side, ceil_mode) for side in zip(shape[2:], kernel, stride, padding, dilation, strict=True)
+        )
+        seen.add(min(expected) < 1)
+        if min(expected) < 1:
+            with pytest.raises(ValueError, match="larger than the input"):
+                _window.output_size("pool", shape, kernel, stride, padding, dilation, ceil_mode)
+        else:
+            assert _window.output_size("pool", shape, kernel, stride, padding, dilation, ceil_mode) == expected
+    assert seen == {False, True}
+    assert _window.per_side("stride", 2, 1, sides) == _window.per_side("stride", [2], 1, sides) == (2,) * sides
+    with pytest.raises(ValueError, match=r"stride: got .*; may be an integer or"):
+        _window.per_side("stride", (1,) * 4, 1, sides)
+    with pytest.raises(ValueError, match=rf"must have {sides + 2} axes"):
+        _window.require_image("pool", (1,) * (sides + 1), sides)
 
 
 def pooled_by_loops(x: Any, dy: Any, side: Any, average: bool, include_pad: bool) -> tuple[Any, Any, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from support.bits import bits
@@ -133,15 +135,80 @@ def test_another_input_is_refused(x: lucid.Tensor, message: str) -> None:
         plan(x)
 
 
-def test_an_operation_without_a_plan_is_named() -> None:
-    class Cumbersome(nn.Module):
-        def forward(self, x: lucid.Tensor) -> lucid.Tensor:
-            return x.sum(axis=1)
+class Of(nn.Module):
+    """A module of one function, with a parameter, and with statistics, to use."""
 
-    if "native" not in lucid.available_backends():
-        pytest.skip("the reference backend has no plans: it runs the model")
-    with lucid.use_backend("native"), pytest.raises(NotImplementedError, match="sum"):
-        compile(Cumbersome(), images(1, 3, 4, 4))
+    def __init__(self, function: Callable[..., lucid.Tensor]) -> None:
+        super().__init__()
+        self.function = function
+        self.weight = nn.Parameter(np.linspace(-1, 1, 6, dtype=np.float32).reshape(6, 1, 1))
+        self.norm = nn.BatchNorm2d(6)
+
+    def forward(self, x: lucid.Tensor) -> lucid.Tensor:
+        return self.function(self, x)
+
+
+ANYTHING: dict[str, Callable[..., lucid.Tensor]] = {
+    "a reduction": lambda m, x: x.sum(axis=1),
+    "reductions and what they meet": lambda m, x: (x - x.mean(axis=(2, 3), keepdims=True)) / (x.max() + 2),
+    "a product": lambda m, x: lucid.matmul(x, x.transpose(0, 1, 3, 2)),
+    "softmax": lambda m, x: nn.functional.log_softmax(x.reshape(2, -1), 1),
+    "images from rows": lambda m, x: nn.functional.max_pool2d(lucid.relu(x.reshape(2, 3, 8, 7)), 2),
+    "rows of images": lambda m, x: lucid.relu(nn.functional.max_pool2d(x, 2)).reshape(2, -1) * 2,
+    "a constant": lambda m, x: x * m.weight + lucid.ones((4, 7)),
+    "a constant first": lambda m, x: lucid.relu(m.weight) - x,
+    "a broadcast maximum": lambda m, x: lucid.maximum(x, m.weight),
+    "a choice": lambda m, x: lucid.where(x > 0, x, m.weight),
+    "a comparison": lambda m, x: x >= m.weight,
+    "float64 on the way": lambda m, x: lucid.exp(x.astype(lucid.float64)).astype(lucid.float32) + x,
+    "parts": lambda m, x: lucid.concatenate([x[:, 1:3], lucid.relu(x[:, :2]), x[:, ::2]], 1),
+    "the input again": lambda m, x: x,
+    "a view": lambda m, x: x.transpose(0, 2, 3, 1),
+    "a view of a result": lambda m, x: lucid.exp(x).transpose(0, 2, 3, 1).reshape(-1),
+    "a view and its base": lambda m, x: (lambda y: y.reshape(-1).sum() + lucid.exp(y))(lucid.relu(x)),
+    "powers": lambda m, x: x**3 + lucid.abs(x) ** 0.3,
+    "a norm alone": lambda m, x: m.norm(x) + m.norm(lucid.exp(x)),
+    "a computed weight": lambda m, x: nn.functional.conv2d(x, x[:, :, :3, :3]),
+    "pools": lambda m, x: nn.functional.avg_pool2d(x, 3, padding=1) + nn.functional.adaptive_avg_pool2d(x, (2, 3)),
+    "a composed operation": lambda m, x: nn.functional.layer_norm(x, (4, 7)) * m.weight,
+    "no elements": lambda m, x: lucid.relu(x[:, :0]) * 2,
+}
+
+
+@pytest.mark.parametrize("name", ANYTHING)
+def test_what_can_be_run_can_be_compiled(backend: str, name: str) -> None:
+    assert_plan_is_eager(Of(ANYTHING[name]).eval(), images(2, 6, 4, 7))
+
+
+def test_an_input_without_axes(backend: str) -> None:
+    assert_plan_is_eager(Of(lambda m, x: lucid.exp(x) * x).eval(), images())
+
+
+@pytest.mark.parametrize("name", ["a view and its base", "parts", "a norm alone", "a broadcast maximum"])
+def test_every_input_has_its_own_result(backend: str, name: str) -> None:
+    """Nothing of the run that was recorded is in the plan: not its input, nor what it made."""
+    model, x = Of(ANYTHING[name]).eval(), images(2, 6, 4, 7)
+    plan = compile(model, lucid.zeros_like(x))
+    with lucid.no_grad():
+        for scale in (1.0, -3.0, float("nan")):
+            assert bits(plan(x * scale).numpy()) == bits(model(x * scale).numpy())
+
+
+def test_a_plan_makes_what_is_read_alone() -> None:
+    """Max pooling is asked for no indices, and statistics are prepared once."""
+    pytest.importorskip("_lucid_native")
+    model = nn.Sequential(nn.MaxPool2d(2), nn.BatchNorm2d(64), nn.Conv2d(64, 8, 1)).eval()
+    with lucid.use_backend("native"):
+        plan = compile(model, images(1, 64, 32, 32))
+        assert plan.arena_bytes < 4 * (64 * 32 * 32 + 2 * 64 * 16 * 16)
+        assert not any(array.dtype == np.float64 for array in plan.constants().values())
+
+
+def test_a_wrong_number_of_results_is_refused() -> None:
+    with pytest.raises(NotImplementedError, match="returns 2 tensors"):
+        compile(Of(lambda m, x: (x, x)), images(1, 6, 2, 2))
+    with pytest.raises(NotImplementedError, match="returns the constant 'weight'"):
+        compile(Of(lambda m, x: m.weight), images(1, 6, 2, 2))
 
 
 class Every(nn.Module):

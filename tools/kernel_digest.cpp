@@ -191,14 +191,16 @@ void pointwise(const Kernels<T>& k, Digest& digest) {
     const int64_t n = 5000;
     const auto a = values<T>(random, n), b = values<T>(random, n);
     auto y = zeros<T>(n);
-    for (int op = 0; op <= int(Unary::relu); ++op) {
-        k.unary(Unary(op), n, a.data(), y.data());
-        digest.add(y);
-    }
-    for (int op = 0; op <= int(Binary::relu_grad); ++op) {
-        k.binary(Binary(op), n, a.data(), b.data(), y.data());
-        digest.add(y);
-    }
+#define DIGEST(name, wide)                      \
+    k.unary(Unary::name, n, a.data(), y.data()); \
+    digest.add(y);
+    LUCID_UNARY(DIGEST)
+#undef DIGEST
+#define DIGEST(name, wide)                                 \
+    k.binary(Binary::name, n, a.data(), b.data(), y.data()); \
+    digest.add(y);
+    LUCID_BINARY(DIGEST)
+#undef DIGEST
     for (double exponent : {3.0, -2.0, 0.5, 1.7}) {
         k.power(n, a.data(), exponent, y.data());
         digest.add(y);

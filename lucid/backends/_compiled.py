@@ -13,7 +13,7 @@ from math import prod
 from typing import Any
 
 from lucid.backends.base import Array, FusedBackend, dense_order
-from lucid.kernels.declare import IMAGES, Kernel, Layout
+from lucid.kernels.declare import IMAGES, WEIGHT, Kernel, Layout
 from lucid.kernels.optimizer.reference import sgd_sizes
 
 
@@ -56,6 +56,10 @@ class CompiledBackend(FusedBackend):
     def images_or_none(self, x: Array | None) -> Array | None:
         """``images``, where there is one."""
         return None if x is None else self.images(x)
+
+    def weight(self, weight: Array) -> Array:
+        """A convolution's weight as it is stored."""
+        return self.dense(weight.transpose(WEIGHT.order))
 
     def new_images(self, shape: tuple[int, ...], dtype: Any) -> tuple[Array, Array]:
         """A new dense (N, H, W, C) array, and the same memory shaped (N, C, H, W)."""

@@ -24,7 +24,7 @@ from lucid.backends._cuda_cut import (
     residue_class,
 )
 from lucid.backends._cuda_source import structure
-from lucid.backends.base import Array, Pair
+from lucid.backends.base import Array, Geometry, Norm, Pair
 from lucid.kernels.contraction.reference import conv_shape
 from lucid.kernels.declare import WEIGHT
 
@@ -32,7 +32,6 @@ MOST_GRID = 65535  # of a grid's second and third size
 THREADS = 256  # of a block, where a kernel does not say otherwise
 
 Size = tuple[int, int, int]
-Geometry = tuple[Pair, Pair, Pair, int]
 
 
 @lru_cache(4096)
@@ -183,12 +182,13 @@ class CudaContractions(CompiledBackend):
         weight: Array,
         bias: Array | None,
         geometry: Geometry,
-        norm: tuple[Array | None, Array | None, Array, Array, float],
+        norm: Norm | None,
         residual: Array | None,
         relu: bool,
         stamp: int | None = None,
     ) -> Array:
-        return self._conv2d(x, weight, bias, geometry, self.coefficients(x.dtype, *norm), residual, relu)
+        coefficients = (None, None, None) if norm is None else self.coefficients(x.dtype, *norm)
+        return self._conv2d(x, weight, bias, geometry, coefficients, residual, relu)
 
     def _conv2d(
         self,
@@ -202,7 +202,7 @@ class CudaContractions(CompiledBackend):
     ) -> Array:
         stored, y = self.new_images(conv_shape(x.shape, weight.shape, *geometry), x.dtype)
         if y.size:
-            weight = self.xp.ascontiguousarray(weight.transpose(WEIGHT.order))
+            weight = self.weight(weight)
             added = None if residual is None else self.images(residual)
             mean, scale, shift = norm
             epilogue = Epilogue(self.dense(bias), mean, scale, shift, added, relu)
@@ -284,7 +284,7 @@ class CudaContractions(CompiledBackend):
             return dx
         stride, padding, dilation, groups = geometry
         images = self.images(dy)
-        weight = self.xp.ascontiguousarray(weight.transpose(WEIGHT.order))
+        weight = self.weight(weight)
         (n, h, w, c), (_, oh, ow, o), (kh, kw, cg, _) = stored.shape, images.shape, weight.shape
         og = o // groups
         # Pixels whose coordinates leave the same remainders by the stride see the same taps: a contraction each.

@@ -1,29 +1,26 @@
-"""Inference plans on CUDA kernels: the first run launches them one by one and writes down how; later runs repeat that.
+"""Plans of the CUDA kernels: recorded launches over one arena; on a GPU, each stretch of them is one CUDA graph.
 
-On a GPU the repetition is one CUDA graph. What a plan needs is allocated at its first run and stays where it is.
+The first run launches one by one, later runs repeat that. What a plan needs is allocated before and stays where it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from copy import copy
-from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
-import numpy as np
-
-from lucid.backends._cuda_cut import Epilogue
 from lucid.backends._cuda_run import Executor, Launch
-from lucid.backends.base import NORM_PARTS, Array, Pair
-from lucid.kernels.pool.reference import pool_problem
+from lucid.backends._cuda_source import Parameter, signatures
+from lucid.backends._plan import INPUT, Call, Place, Plan, Step, Touch, in_memory, row_major, size_of
+from lucid.backends.base import Array
+from lucid.backends.cuda import CudaBackend
+from lucid.kernels.declare import IMAGES
 
-if TYPE_CHECKING:
-    from lucid.backends.cuda import CudaBackend
-
-Norm = tuple[Array, Array, Array]
+CONSTANTS = {"b": "weight", "m": "mean", "k": "scale"}
+"""What a constant is, by the parameter that reads it, where its name does not say it."""
 
 
-class Recorder(Executor):
+class RecordingExecutor(Executor):
     """Runs what it is told and remembers it."""
 
     def __init__(self, inner: Executor) -> None:
@@ -38,169 +35,173 @@ class Recorder(Executor):
         return self.inner.address(x)
 
 
-class CudaPlan:
-    """See ``Backend.plan``: the methods tell steps, ``run`` runs them. Images lie channels-last in the arena."""
+class CudaRecorder:
+    """A backend as ``backend``, but it notes its launches, and moves values by kernels."""
 
-    NOWHERE, INPUT, OUTPUT = -1, -2, -3
+    def __init__(self, backend: CudaBackend) -> None:
+        self.executor = RecordingExecutor(backend._executor)
+        self.derived: list[tuple[Array, Array]] = []
+        self.kernels = copy(backend)
+        self.kernels._executor = self.executor
+        self.kernels.dense = self._dense  # type: ignore[method-assign]
+        self.kernels.images = self._images  # type: ignore[method-assign]
+        self._contiguous = backend.xp.ascontiguousarray
 
-    def __init__(self, backend: CudaBackend, elements: int, dtype: Any) -> None:
-        self._recorder = Recorder(backend._executor)
-        self._kernels = copy(backend)  # as the backend, but what it launches is written down
-        self._kernels._executor = self._recorder
-        self._xp = backend.xp
-        self.dtype = np.dtype(dtype)
-        self._elements = elements
-        self._steps: list[Callable[[], None]] = []
-        self._memory: dict[int, Array] = {}
-        self._again: Callable[[], None] | None = None
-        self.constants: list[tuple[str, Array]] = []
-        """What it was made of, by what it is: copies of its own, which it reads at every run."""
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.kernels, name)
 
-    @property
-    def steps(self) -> int:
-        """How many there are."""
-        return len(self._steps)
+    def start(self) -> None:
+        self.derived = []
+        self.executor.launches.clear()
 
-    def _at(self, place: int, shape: tuple[int, ...]) -> Array:
-        """The value that lies at ``place`` when the plan runs."""
-        if place < 0:
-            return self._memory[place].reshape(shape)
-        return self._memory[0][place : place + prod(shape)].reshape(shape)
+    def finish(self) -> list[Call]:
+        return [Call(launch.kernel, launch, tuple(self._touched(launch))) for launch in self.executor.launches]
 
-    def _kept(self, name: str, array: Any) -> Array | None:
-        """A constant, on the device: a copy of the plan's own, which is made of what the parameters are now."""
-        if array is None:
+    def _touched(self, launch: Launch) -> list[Touch]:
+        """Its arrays; what is no array in a launch is no memory."""
+        return [
+            Touch(parameter.name, self.address(x), x.size * x.itemsize, parameter.written, parameter.optional)
+            for parameter, x in arrays_of(launch)
+        ]
+
+    def address(self, x: Array) -> int:
+        return self.executor.address(x)
+
+    def _dense(self, x: Array | None, dtype: Any = None) -> Array | None:
+        if x is None:
             return None
-        kept = self._xp.asarray(np.array(array, order="C"))
-        self.constants.append((name, kept))
-        return kept
+        made = self._contiguous(x, dtype)
+        if made is not x:
+            self.derived.append((x, made))
+        return made
 
-    def to_channels_last(self, n: int, channels: int, pixels: int, x: int, y: int) -> None:
-        shapes = (n, channels, pixels), (n, pixels, channels)
-        self._steps.append(lambda: self._kernels._swap_axes(self._at(x, shapes[0]), self._at(y, shapes[1])))
+    def _images(self, x: Array) -> Array:
+        n, c, h, w = x.shape
+        if x.transpose(IMAGES.order).flags.c_contiguous or not x.flags.c_contiguous:
+            return self._contiguous(x.transpose(IMAGES.order))
+        images = self.kernels.empty((n, h, w, c), x.dtype)
+        self.kernels._swap_axes(x.reshape(n, c, h * w), images.reshape(n, h * w, c))
+        return images
 
-    def conv(
-        self,
-        input_shape: tuple[int, ...],
-        output_shape: tuple[int, ...],
-        geometry: tuple[Pair, Pair, Pair, int],
-        x: int,
-        weight: Array,
-        bias: Array | None,
-        norm: Norm | None,
-        residual: int,
-        relu: bool,
-        y: int,
-    ) -> None:
-        stored = self._kept("weight", weight.transpose(2, 3, 1, 0))
-        mean, scale, shift = (self._kept(*part) for part in zip(NORM_PARTS, norm or (None,) * 3, strict=True))
-        epilogue = Epilogue(self._kept("bias", bias), mean, scale, shift, None, relu)
-        images = _last(input_shape), _last(output_shape)
 
-        def step() -> None:
-            added = None if residual == self.NOWHERE else self._at(residual, images[1])
-            to, after = self._at(y, images[1]), epilogue._replace(residual=added)
-            self._kernels._conv(self._at(x, images[0]), stored, to, geometry, after)
+def arrays_of(launch: Launch) -> list[tuple[Parameter, Array]]:
+    """The arrays of a launch, in order."""
+    kernel = launch.kernel if launch.kernel in signatures() else "contract"
+    pairs = zip(signatures()[kernel].parameters, launch.arguments, strict=True)
+    return [(parameter, x) for parameter, x in pairs if parameter.pointer and x is not None]
 
-        self._steps.append(step)
 
-    def linear(self, rows: int, k: int, x: int, weight: Array, bias: Array | None, y: int) -> None:
-        n, b = weight.shape[0], self._kept("weight", weight.T)
-        epilogue = Epilogue(self._kept("bias", bias))
+class Part(NamedTuple):
+    """What stands in a launch for an array that lies in the plan: so many values of a dtype."""
 
-        def step() -> None:
-            a, to = self._at(x, (rows, k)), self._at(y, (rows, n))
-            self._kernels._matmul((a, False, 0), (b, False, 0), to, epilogue)
+    size: int
+    itemsize: int
 
-        self._steps.append(step)
 
-    def norm(self, rows: int, channels: int, x: int, norm: Norm, relu: bool, y: int) -> None:
-        parts, shape = tuple(map(self._kept, NORM_PARTS, norm)), (rows, channels)
-        self._steps.append(
-            lambda: self._kernels._normalize_to(
-                {"rows": rows, "channels": channels}, self._at(x, shape), parts, None, relu, self._at(y, shape)
-            )
-        )
+class CudaPlan(Plan):
+    """See ``Plan``."""
 
-    def max_pool(
-        self,
-        input_shape: tuple[int, ...],
-        output_shape: tuple[int, ...],
-        geometry: tuple[Pair, Pair, Pair, Pair],
-        x: int,
-        y: int,
-    ) -> None:
-        sizes = pool_problem(input_shape, output_shape[2:], *geometry)
-        self._pooling("max_pool", {"pool": sizes, "index": None}, input_shape, output_shape, x, y)
+    def __init__(self, backend: CudaBackend, dtype: Any) -> None:
+        super().__init__(backend, dtype, CudaRecorder(backend))
+        self._executor = backend._executor
+        self._parts: list[list[Launch] | Callable[[Array], None]] = []
+        self._repeat: list[Callable[[Array], Any]] | None = None
+        self._input: Array | None = None
 
-    def avg_pool(
-        self,
-        input_shape: tuple[int, ...],
-        output_shape: tuple[int, ...],
-        geometry: tuple[Pair, Pair, Pair, Pair],
-        include_pad: bool,
-        adaptive: bool,
-        x: int,
-        y: int,
-    ) -> None:
-        sizes = pool_problem(input_shape, output_shape[2:], *geometry, include_pad, adaptive)
-        self._pooling("avg_pool", {"pool": sizes}, input_shape, output_shape, x, y)
+    def keep_constant(self, step: Step, call: Call, touch: Touch) -> Any:
+        x = next(x for _, x in arrays_of(call.made) if self.recorder.address(x) == touch.address)
+        self.constants.append((f"{step.name}: {CONSTANTS.get(touch.keyword, touch.keyword)}", x))
+        return x
 
-    def _pooling(
-        self, kernel: str, sizes: dict[str, Any], source: tuple[int, ...], result: tuple[int, ...], x: int, y: int
-    ) -> None:
-        def step() -> None:
-            to = self._at(y, result)
-            self._kernels.launch(kernel, to, "elements", {**sizes, "x": self._at(x, source), "y": to})
+    def release(self, call: Call, places: tuple[Place, ...]) -> Any:
+        """Constants, and what is made on the way, stay where they are."""
+        left, arguments = iter(places), []
+        kept = {id(x) for _, x in arrays_of(call.made)}
+        for x in call.made.arguments:
+            if id(x) in kept and next(left).kind not in ("constant", "way"):
+                x = Part(x.size, x.itemsize)
+            arguments.append(x)
+        return call.made._replace(arguments=tuple(arguments))
 
-        self._steps.append(step)
+    def lay_out(self, arena_bytes: int, places: dict[str, int], temporaries: list[int]) -> None:
+        self._arena = self.xp.empty(arena_bytes // self.dtype.itemsize, self.dtype)
+        flat: dict[str, Array] = {}
+        for step in self.steps:
+            start, size = places[step.name] // self.dtype.itemsize, size_of(step) // step.dtype.itemsize
+            own = step.dtype != self.dtype  # the arena holds values of one dtype
+            flat[step.name] = self.xp.empty(size, step.dtype) if own else self._arena[start : start + size]
+            self._views[step.name] = in_memory(flat[step.name], step)
+            self._parts.append(self.whole(step) if step.calls is None else self._launches(step, flat))
+            self._ends[step.name] = len(self._parts)
+            step.calls = None
 
-    def unary(self, op: str, n: int, x: int, y: int) -> None:
-        self._steps.append(lambda: self._kernels._unary_to(op, self._at(x, (n,)), self._at(y, (n,))))
+    def _launches(self, step: Step, flat: dict[str, Array]) -> list[Launch]:
+        """The launches of a step, with its arrays where they lie in the plan."""
+        launches = []
+        for made, places in step.calls or ():
+            left, arguments = iter([place for place in places if place.kind not in ("constant", "way")]), []
+            for x in made.arguments:
+                arguments.append(self._at(step, next(left), x, flat) if isinstance(x, Part) else x)
+            launches.append(made._replace(arguments=tuple(arguments)))
+        return launches
 
-    def binary(self, op: str, n: int, a: int, b: int, y: int) -> None:
-        self._steps.append(
-            lambda: self._kernels._binary_to(op, self._at(a, (n,)), self._at(b, (n,)), self._at(y, (n,)))
-        )
-
-    def scale_channels(self, n: int, pixels: int, channels: int, a: int, b: int, y: int) -> None:
-        def step() -> None:
-            to = self._at(y, (n, pixels, channels))
-            given = {"a": self._at(a, to.shape), "b": self._at(b, (n, channels)), "y": to}
-            self._kernels.each("scale_channels", to, n=n, pixels=pixels, channels=channels, **given)
-
-        self._steps.append(step)
-
-    def run(self, x: Array, output_shape: tuple[int, ...]) -> Array:
-        self._take_in(x, output_shape)
-        if self._again is None:
-            self._recorder.launches.clear()
-            for step in self._steps:
-                step()
-            self._again = self._recorder.inner.capture(self._recorder.launches)
+    def _at(self, step: Step, place: Place, part: Part, flat: dict[str, Array]) -> Array | None:
+        if place.kind == "nothing":
+            return None
+        if place.kind == "value" and place.where == INPUT:
+            if self._input is None:
+                self._input = self.xp.empty(self.input_size, self.dtype)
+            memory = self._input
         else:
-            self._again()
-        return self._memory[self.OUTPUT].reshape(output_shape).copy()
+            memory = flat[step.name if place.kind == "result" else place.where]
+        first = place.behind // part.itemsize
+        return memory[first : first + part.size]
 
-    def _take_in(self, x: Array, output_shape: tuple[int, ...]) -> None:
-        """Have memory for a run, and the input in it."""
-        if not self._memory:
-            places = (0, self._elements), (self.INPUT, x.size), (self.OUTPUT, prod(output_shape))
-            self._memory = {place: self._xp.empty(size, self.dtype) for place, size in places}
-        self._memory[self.INPUT].reshape(x.shape)[...] = x
+    # -- running -----------------------------------------------------------------------------------------------------
 
-    def observe(self, x: Array, output_shape: tuple[int, ...], cuts: Iterable[tuple[int, int, int]]) -> Iterator[Array]:
-        """As that of ``NativePlan``: kernel by kernel, as the first run was."""
-        self._take_in(x, output_shape)
-        first = 0
-        for end, place, count in cuts:
-            for step in self._steps[first:end]:
-                step()
-            self._recorder.launches.clear()  # nothing here is to be repeated
-            yield self._at(place, (count,)).copy()
-            first = end
+    def run(self, x: Array, result: str) -> Array:
+        x = self._take_in(x)
+        if self._repeat is None:
+            self._run_part(x, 0, len(self._parts))
+            self._repeat = self._captured()
+        else:
+            for repeat in self._repeat:
+                repeat(x)
+        return self._copy(x, result)
 
+    def _take_in(self, x: Array) -> Array:
+        x = row_major(x, self.xp)
+        if self._input is not None:
+            self._input[...] = x.reshape(-1)
+        return x
 
-def _last(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of images as they are stored."""
-    return shape[0], *shape[2:], shape[1]
+    def observe(self, x: Array, names: Any) -> Any:
+        return super().observe(self._take_in(x), names)
+
+    def _run_part(self, x: Array, first: int, end: int) -> None:
+        for part in self._parts[first:end]:
+            if callable(part):
+                part(x)
+            else:
+                for launch in part:
+                    self._executor.run(launch)
+
+    def _captured(self) -> list[Callable[[Array], Any]]:
+        """Stretches of launches as one each, and what is run again as a whole between them."""
+        found: list[Callable[[Array], Any]] = []
+        stretch: list[Launch] = []
+
+        def close() -> None:
+            if stretch:
+                again = self._executor.capture(list(stretch))
+                found.append(lambda _, again=again: again())  # type: ignore[misc]
+                stretch.clear()
+
+        for part in self._parts:
+            if callable(part):
+                close()
+                found.append(part)
+            else:
+                stretch.extend(part)
+        close()
+        return found

@@ -14,7 +14,7 @@ import numpy as np
 from lucid.backends._cuda_compile import KERNELS
 from lucid.kernels.declare import Structure
 
-_KERNEL = re.compile(r"\bKERNEL\((\w+), (?:\w+|LIMITS\([^)]*\)), ([^{]*)\) \{")
+_KERNEL = re.compile(r"\bKERNEL\((\w+)(?:_##name)?, (?:\w+|LIMITS\([^)]*\)), ([^{]*)\) \{")
 _STRUCT = re.compile(r"\bstruct (\w+) \{\s*((?:int64_t [\w, ]+;\s*)+)")
 _ENUM = re.compile(r"\benum \w* ?\{([^}]*)\}")
 _NUMBERS = {"int32_t": np.int32, "int64_t": int, "uint64_t": np.uint64, "double": float, "bool": bool}
@@ -24,8 +24,14 @@ class Parameter(NamedTuple):
     """``number`` makes a scalar of what is given; of ``structure`` it may be the fields; a pointer has neither."""
 
     name: str
-    structure: str | None
-    number: Any
+    structure: str | None = None
+    number: Any = None
+    written: bool = False
+    optional: bool = False
+
+    @property
+    def pointer(self) -> bool:
+        return self.structure is None and self.number is None
 
 
 class Signature(NamedTuple):
@@ -69,13 +75,13 @@ def signatures() -> dict[str, Signature]:
 
 
 def _parameter(declared: str) -> Parameter:
-    words = declared.replace("const ", "").split()
-    kind, name = words
-    if kind.endswith("*"):
-        return Parameter(name, None, None)
+    kind, _, name = declared.strip().rpartition(" ")
+    constant, kind = kind.startswith("const "), kind.removeprefix("const ")
+    if kind.startswith("Maybe<") or kind.endswith("*"):
+        return Parameter(name, written=not (constant or "const " in kind), optional=kind.startswith("Maybe<"))
     if kind in _NUMBERS:
-        return Parameter(name, None, _NUMBERS[kind])
-    return Parameter(kind.lower(), kind, None)
+        return Parameter(name, number=_NUMBERS[kind])
+    return Parameter(kind.lower(), structure=kind)
 
 
 def structure(name: str, numbers: dict[str, int]) -> Any:
@@ -97,7 +103,7 @@ def in_order(kernel: str, named: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
     file, parameters, values = signatures()[kernel]
     arguments: list[Any] = []
     try:
-        for name, struct, number in parameters:
+        for name, struct, number, *_ in parameters:
             value = named[name]
             if struct is not None and isinstance(value, Structure):
                 packed = value.packed.get("cuda")

@@ -17,6 +17,7 @@ Requirements that this file states and every backend meets:
 
 from __future__ import annotations
 
+import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from types import ModuleType
@@ -26,8 +27,10 @@ import numpy as np
 
 from lucid.kernels.declare import Array, Pair
 
-NORM_PARTS = "mean", "scale", "shift"
-"""The coefficients of a normalisation whose statistics are known (section 7), as plans keep them."""
+Geometry = tuple[Pair, Pair, Pair, int]
+"""Stride, padding and dilation of a convolution, and its groups."""
+Norm = tuple[Array | None, Array | None, Array, Array, float]
+"""gamma, beta, mean, var and eps of a normalisation with stored statistics."""
 
 
 def dense_order(x: Array) -> tuple[int, ...] | None:
@@ -88,14 +91,11 @@ class Backend(ABC):
 
     @abstractmethod
     def unary(self, op: str, x: Array) -> Array:
-        """``neg abs sqrt square reciprocal exp log sigmoid relu`` of every element."""
+        """A function of one value, of every element, by its name in ``lucid.kernels.elementwise.functions``."""
 
     @abstractmethod
     def binary(self, op: str, a: Array, b: Array) -> Array:
-        """``add sub mul div maximum minimum relu_grad`` with NumPy broadcasting.
-
-        ``relu_grad(dy, x)`` is +0 where ``x <= 0`` and ``dy`` elsewhere.
-        """
+        """A function of two values, likewise, with NumPy broadcasting."""
 
     @abstractmethod
     def power(self, x: Array, exponent: float) -> Array:
@@ -113,7 +113,7 @@ class Backend(ABC):
         x: Array,
         weight: Array,
         bias: Array | None,
-        geometry: tuple[Pair, Pair, Pair, int],
+        geometry: Geometry,
         residual: Array,
     ) -> Array:
         """``conv2d(x, weight, bias, *geometry) + residual``."""
@@ -124,16 +124,17 @@ class Backend(ABC):
         x: Array,
         weight: Array,
         bias: Array | None,
-        geometry: tuple[Pair, Pair, Pair, int],
-        norm: tuple[Array | None, Array | None, Array, Array, float],
+        geometry: Geometry,
+        norm: Norm | None,
         residual: Array | None,
         relu: bool,
         stamp: int | None = None,
     ) -> Array:
-        """``conv2d``, then ``batch_norm_eval`` with ``norm = (gamma, beta, mean, var, eps)``, sum and ReLU.
+        """``conv2d``, then ``batch_norm_eval`` with ``norm`` where there is one, sum and ReLU.
 
         ``stamp`` is a number that the weight's array has had since its values last changed, where that is known."""
-        return self.norm_act_eval(self.conv2d(x, weight, bias, *geometry), *norm, residual, relu)
+        y = self.conv2d(x, weight, bias, *geometry)
+        return self._then(y, residual, relu) if norm is None else self.norm_act_eval(y, *norm, residual, relu)
 
     def norm_act_eval(
         self,
@@ -189,7 +190,7 @@ class Backend(ABC):
         accumulate_into: Array,
         dy: Array,
         weight: Array,
-        geometry: tuple[Pair, Pair, Pair, int],
+        geometry: Geometry,
     ) -> Array:
         """``accumulate_into + conv2d_input_grad(dy, weight, accumulate_into.shape, *geometry)``."""
         dx = self.conv2d_input_grad(dy, weight, accumulate_into.shape, *geometry)
@@ -200,12 +201,13 @@ class Backend(ABC):
     terms_in_place: int = 0
     """The longest contraction in a plan whose result may lie where its residual does, if nobody reads that again."""
 
-    def plan(self, elements: int, dtype: Any) -> Any:
-        """A new plan over an arena of ``elements`` values, to be told its steps by ``lucid.graph.compile``; or None.
+    plans: tuple[str, str] = "lucid.backends._plan", "WholePlan"
+    """The module and the class of its plans, found by name when one is asked for, as backends are."""
 
-        Its methods are those of ``lucid.backends.native.NativePlan``. A backend without plans runs the model instead.
-        """
-        return None
+    def plan(self, dtype: Any) -> Any:
+        """A new ``Plan`` of steps whose values have ``dtype``."""
+        module, name = self.plans
+        return getattr(importlib.import_module(module), name)(self, dtype)
 
 
 class FusedBackend(Backend):

@@ -17,7 +17,6 @@ from lucid.backends._compiled import launched, rows_of, same_layout
 from lucid.backends._cuda_compile import KERNELS
 from lucid.backends._cuda_contraction import MOST_GRID, THREADS, CudaContractions, Size, variant
 from lucid.backends._cuda_cut import GROUP, SEGMENT, SOURCES, TILES, ceil_div
-from lucid.backends._cuda_plan import CudaPlan
 from lucid.backends._cuda_run import TYPE_NAMES, CupyExecutor, EmulatedExecutor, Executor, Launch, options_for
 from lucid.backends._cuda_source import in_order
 from lucid.backends.base import Array, Pair, dense_order, index_dtype
@@ -62,6 +61,7 @@ class CudaBackend(CudaContractions):
 
     name = "cuda"
     asynchronous = True
+    plans = "lucid.backends._cuda_plan", "CudaPlan"
 
     def __init__(self) -> None:
         self._executor = self._make_executor()
@@ -89,10 +89,10 @@ class CudaBackend(CudaContractions):
         name, defines = instance or (kernel, ())
         self._run(file, name, dtype, grid, *arguments, block=threads, defines=defines)
 
-    def each(self, kernel: str, y: Array, /, **named: Any) -> None:
+    def each(self, kernel: str, y: Array, instance: Any = None, /, **named: Any) -> None:
         """Start a kernel that has a thread for every element of ``y``, if there are any."""
         if y.size:
-            self.call(kernel, y.dtype, self.blocks(y.size), **named)
+            self.call(kernel, y.dtype, self.blocks(y.size), THREADS, instance, **named)
 
     def launch(self, kernel: str, y: Array, tasks: str, named: dict[str, Any]) -> None:
         if "pool" in named:
@@ -121,7 +121,7 @@ class CudaBackend(CudaContractions):
         a, b = self._broadcast(a, b)
         y = self.xp.empty_like(a, np.bool_)
         if y.size:
-            self.call("compare", a.dtype, self.blocks(y.size), op=op, n=y.size, a=a, b=b, y=y)
+            self.call("compare", a.dtype, self.blocks(y.size), THREADS, (f"compare_{op}", ()), n=y.size, a=a, b=b, y=y)
         return y
 
     def sign(self, x: Array) -> Array:
@@ -148,7 +148,7 @@ class CudaBackend(CudaContractions):
         return y
 
     def _unary_to(self, op: str, x: Array, y: Array) -> None:
-        self.each("unary", y, op=op, n=y.size, x=x, y=y)
+        self.each("unary", y, (f"unary_{op}", ()), n=y.size, x=x, y=y)
 
     def binary(self, op: str, a: Array, b: Array) -> Array:
         a, b = self._broadcast(a, b)
@@ -169,7 +169,7 @@ class CudaBackend(CudaContractions):
         return self.like(a, like), self.like(b, like)
 
     def _binary_to(self, op: str, a: Array, b: Array, y: Array) -> None:
-        self.each("binary", y, op=op, n=y.size, a=a, b=b, y=y)
+        self.each("binary", y, (f"binary_{op}", ()), n=y.size, a=a, b=b, y=y)
 
     def power(self, x: Array, exponent: float) -> Array:
         if exponent == 0.5:
@@ -440,11 +440,6 @@ class CudaBackend(CudaContractions):
         if y.size:
             grid = self.blocks(n * ceil_div(a, 32) * ceil_div(b, 32) * THREADS)
             self.call("swap_axes", y.dtype, grid, n=n, channels=a, pixels=b, x=x, y=y)
-
-    # -- inference plans ---------------------------------------------------------------------------------------------
-
-    def plan(self, elements: int, dtype: Any) -> CudaPlan:
-        return CudaPlan(self, elements, dtype)
 
 
 bind(CudaBackend, launched)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 from math import prod
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 
 from lucid.backends._compiled import CompiledBackend, launched, rows_of, same_layout
 from lucid.backends._settings import choice, extension
-from lucid.backends.base import NORM_PARTS, Array, Pair, dense_order, index_dtype
+from lucid.backends.base import Array, Geometry, Norm, Pair, dense_order, index_dtype
 from lucid.kernels.contraction.reference import conv_problem, conv_shape
 from lucid.kernels.declare import IMAGES, WEIGHT, Structure, bind
 from lucid.kernels.pool.reference import pool_problem
@@ -31,13 +31,6 @@ except ImportError as error:
 _NUMPY_BINARY = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide}
 
 _LARGE = 1 << 14  # elements from which an array is worth memory of the extension's store
-_UNARY = {
-    name: code
-    for code, name in enumerate(("neg", "abs", "sqrt", "square", "reciprocal", "exp", "log", "sigmoid", "relu"))
-}
-_BINARY = {name: code for code, name in enumerate(("add", "sub", "mul", "div", "maximum", "minimum", "relu_grad"))}
-
-Geometry = tuple[Pair, Pair, Pair, int]
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> Array:
@@ -92,108 +85,6 @@ def _matrix(x: Array) -> Array:
     return matrix
 
 
-def _weight(weight: Array) -> Array:
-    """A convolution's weight as it is stored."""
-    return np.ascontiguousarray(weight.transpose(WEIGHT.order))
-
-
-class NativePlan:
-    """A plan of the C++ kernels (``lucid/kernels/plan.h``): sizes are put in order here, and arrays kept alive."""
-
-    NOWHERE, INPUT, OUTPUT = -1, -2, -3
-
-    def __init__(self, elements: int, dtype: Any) -> None:
-        self.dtype = np.dtype(dtype)
-        self._plan = (_native.PlanFloat32 if self.dtype == np.float32 else _native.PlanFloat64)(elements)
-        self.constants: list[tuple[str, Array]] = []
-        """What it was made of, by what it is: copies of its own, which it reads at every run."""
-        self.to_channels_last = self._plan.to_channels_last
-        self.scale_channels = self._plan.scale_channels
-
-    @property
-    def steps(self) -> int:
-        """How many there are."""
-        return int(self._plan.steps)
-
-    def _kept(self, name: str, array: Array | None) -> Array | None:
-        """A copy of the plan's own: a plan is made of what the parameters are now."""
-        if array is not None:
-            array = np.array(array, order="C")
-            self.constants.append((name, array))
-        return array
-
-    def _kept_norm(self, norm: tuple[Array, Array, Array] | None) -> tuple[Array | None, ...]:
-        return tuple(self._kept(name, part) for name, part in zip(NORM_PARTS, norm or (None,) * 3, strict=True))
-
-    def conv(
-        self,
-        input_shape: tuple[int, ...],
-        output_shape: tuple[int, ...],
-        geometry: tuple[Pair, Pair, Pair, int],
-        x: int,
-        weight: Array,
-        bias: Array | None,
-        norm: tuple[Array, Array, Array] | None,
-        residual: int,
-        relu: bool,
-        y: int,
-    ) -> None:
-        sizes = list(conv_problem(input_shape, output_shape, weight.shape, *geometry).values())
-        weight = np.ascontiguousarray(weight.transpose(WEIGHT.order))  # the plan packs a copy
-        parts = self._kept("bias", bias), *self._kept_norm(norm)
-        self.constants.append(("packed weight", self._plan.conv(sizes, x, weight, *parts, residual, relu, y)))
-
-    def linear(self, rows: int, k: int, x: int, weight: Array, bias: Array | None, y: int) -> None:
-        stored, kept = np.ascontiguousarray(weight.T), self._kept("bias", bias)
-        self.constants.append(("packed weight", self._plan.linear(rows, weight.shape[0], k, x, stored, kept, y)))
-
-    def norm(self, rows: int, channels: int, x: int, norm: tuple[Array, Array, Array], relu: bool, y: int) -> None:
-        self._plan.norm(rows, channels, x, *self._kept_norm(norm), relu, y)
-
-    def max_pool(
-        self,
-        input_shape: tuple[int, ...],
-        output_shape: tuple[int, ...],
-        geometry: tuple[Pair, Pair, Pair, Pair],
-        x: int,
-        y: int,
-    ) -> None:
-        self._plan.max_pool(list(pool_problem(input_shape, output_shape[2:], *geometry).values())[:14], x, y)
-
-    def avg_pool(
-        self,
-        input_shape: tuple[int, ...],
-        output_shape: tuple[int, ...],
-        geometry: tuple[Pair, Pair, Pair, Pair],
-        include_pad: bool,
-        adaptive: bool,
-        x: int,
-        y: int,
-    ) -> None:
-        sizes = list(pool_problem(input_shape, output_shape[2:], *geometry).values())[:14]
-        self._plan.avg_pool(sizes, include_pad, adaptive, x, y)
-
-    def unary(self, op: str, n: int, x: int, y: int) -> None:
-        self._plan.unary(_UNARY[op], n, x, y)
-
-    def binary(self, op: str, n: int, a: int, b: int, y: int) -> None:
-        self._plan.binary(_BINARY[op], n, a, b, y)
-
-    def run(self, x: Array, output_shape: tuple[int, ...]) -> Array:
-        y = np.empty(output_shape, self.dtype)
-        self._plan.run(np.ascontiguousarray(x), y, 0, self.steps)
-        return y
-
-    def observe(self, x: Array, output_shape: tuple[int, ...], cuts: Iterable[tuple[int, int, int]]) -> Iterator[Array]:
-        """Run from cut to cut (the end of a step, and where it left how many values), and give those values."""
-        x, y, first = np.ascontiguousarray(x), np.empty(output_shape, self.dtype), 0
-        for end, place, count in cuts:
-            self._plan.run(x, y, first, end)
-            made = y.reshape(-1) if place == self.OUTPUT else self._plan.arena()[place : place + count]
-            yield made.copy()
-            first = end
-
-
 class _Panels:
     """Weights as the micro-kernel reads them, kept as long as the array that they were made of lives.
 
@@ -238,7 +129,7 @@ class NativeBackend(CompiledBackend):
     empty = staticmethod(empty)
 
     def __init__(self) -> None:
-        self._panels = _Panels()
+        self.panels = _Panels().of
         chosen = choice("LUCID_ISA", _native.isa_names(), ", which this processor can run")
         if chosen is not None:
             _native.set_isa(chosen)
@@ -278,15 +169,15 @@ class NativeBackend(CompiledBackend):
     # -- elementwise -------------------------------------------------------------------------------------------------
 
     def unary(self, op: str, x: Array) -> Array:
-        if dense_order(x) is None:
+        if not x.flags.forc and dense_order(x) is None:
             x = np.ascontiguousarray(x)
-        y = _empty_like(x)
+        y = np.empty_like(x) if x.size < _LARGE else _empty_like(x)
         _native.unary(op=op, n=x.size, x=x, y=y)
         return y
 
     def binary(self, op: str, a: Array, b: Array) -> Array:
-        if same_layout(a, b) and dense_order(a) is not None:
-            y = _empty_like(a)
+        if same_layout(a, b) and (a.flags.forc or dense_order(a) is not None):
+            y = np.empty_like(a) if a.size < _LARGE else _empty_like(a)
             _native.binary(op=op, n=a.size, a=a, b=b, y=y)
             return y
         if op in _NUMPY_BINARY:
@@ -359,7 +250,7 @@ class NativeBackend(CompiledBackend):
         _native.conv(
             conv=conv,
             x=self.images(x),
-            weight=_weight(weight),
+            weight=self.weight(weight),
             packed=False,
             bias=self.dense(bias),
             residual=self.images_or_none(residual),
@@ -373,15 +264,15 @@ class NativeBackend(CompiledBackend):
         weight: Array,
         bias: Array | None,
         geometry: Geometry,
-        norm: tuple[Array | None, Array | None, Array, Array, float],
+        norm: Norm | None,
         residual: Array | None,
         relu: bool,
         stamp: int | None = None,
     ) -> Array:
         shape, conv = _convolution(x.shape, weight.shape, geometry)
         y = empty(shape, x.dtype)
-        panels, packed = self._panels.of(weight, conv, geometry[3], stamp)
-        mean, scale, shift = self._coefficients(x.dtype, *norm)
+        panels, packed = self.panels(weight, conv, geometry[3], stamp)
+        mean, scale, shift = (None, None, None) if norm is None else self.coefficients(x.dtype, *norm)
         _native.conv(
             conv=conv,
             x=self.images(x),
@@ -401,7 +292,7 @@ class NativeBackend(CompiledBackend):
         stored, dx = self.new_images(accumulate_into.shape, dy.dtype)
         conv, before = _conv(dx.shape, dy.shape, weight.shape, *geometry), self.images(accumulate_into)
         _native.conv_input_grad(
-            conv=conv, dy=self.images(dy), weight=_weight(weight), accumulate_into=before, dx=stored
+            conv=conv, dy=self.images(dy), weight=self.weight(weight), accumulate_into=before, dx=stored
         )
         return dx
 
@@ -446,7 +337,7 @@ class NativeBackend(CompiledBackend):
         )
         return y.transpose(IMAGES.restored)
 
-    def _coefficients(
+    def coefficients(
         self, dtype: Any, gamma: Array | None, beta: Array | None, mean: Array, var: Array, eps: float
     ) -> Array:
         """Mean, scale and shift of stored statistics, in the operand's dtype."""
@@ -524,9 +415,7 @@ class NativeBackend(CompiledBackend):
     # -- inference plans ---------------------------------------------------------------------------------------------
 
     terms_in_place = _native.SEGMENT  # a longer one keeps its sum so far in the result
-
-    def plan(self, elements: int, dtype: Any) -> NativePlan:
-        return NativePlan(elements, dtype)
+    plans = "lucid.backends._native_plan", "NativePlan"
 
 
 bind(NativeBackend, launched)

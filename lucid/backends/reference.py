@@ -6,15 +6,14 @@ are the functions of each element alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from lucid.backends.base import Array, Backend
-from lucid.kernels import _functions as functions
 from lucid.kernels.declare import Kernel, bind
-from lucid.kernels.sums import wide
+from lucid.kernels.elementwise import functions
+from lucid.kernels.elementwise.functions import FUNCTIONS
 
 quiet = np.errstate  # @quiet(all="ignore"): infinities and NaN are results here, not accidents
 
@@ -27,58 +26,25 @@ class ReferenceBackend(Backend):
 
     # -- elementwise: §5, §6 -------------------------------------------------------------------------------------------
 
-    _unary: ClassVar[dict[str, Callable[[Array], Array]]] = {
-        "neg": np.negative,
-        "abs": np.abs,
-        "sqrt": np.sqrt,
-        "square": lambda x: x * x,
-        "reciprocal": lambda x: 1 / x,
-        "relu": lambda x: np.where(x <= 0, x.dtype.type(0), x),
-        "exp": lambda x: functions.exp64(wide(x)).astype(x.dtype),
-        "log": lambda x: functions.log64(wide(x)).astype(x.dtype),
-        "sigmoid": lambda x: functions.sigmoid64(wide(x)).astype(x.dtype),
-    }
-    _binary: ClassVar[dict[str, Callable[[Array, Array], Array]]] = {
-        "add": np.add,
-        "sub": np.subtract,
-        "mul": np.multiply,
-        "div": np.divide,
-        "maximum": lambda a, b: np.where(np.isnan(a) | (a >= b), a, b),
-        "minimum": lambda a, b: np.where(np.isnan(a) | (a <= b), a, b),
-        "relu_grad": lambda dy, x: np.where(x <= 0, dy.dtype.type(0), dy),
-    }
-
     @quiet(all="ignore")
     def unary(self, op: str, x: Array) -> Array:
-        return np.asarray(self._unary[op](x))
+        return np.asarray(FUNCTIONS[op](np.atleast_1d(x)).reshape(x.shape))
 
     @quiet(all="ignore")
     def binary(self, op: str, a: Array, b: Array) -> Array:
-        return np.asarray(self._binary[op](a, b))
+        y = FUNCTIONS[op](np.atleast_1d(a), np.atleast_1d(b))
+        return np.asarray(y.reshape(np.broadcast_shapes(a.shape, b.shape)))
 
     @quiet(all="ignore")
     def power(self, x: Array, exponent: float) -> Array:
-        if abs(exponent) < 2**30 and float(exponent).is_integer():
-            return np.asarray(_integer_power(x, int(exponent)))
         if exponent == 0.5:
-            return np.asarray(np.sqrt(x))
-        y = functions.exp64(exponent * functions.log64(wide(x)))
-        return np.asarray(y.astype(x.dtype))
-
-
-def _integer_power(x: Array, n: int) -> Array:
-    """Square and multiply from the lowest bit of ``|n|``."""
-    if n == 0:
-        return np.ones_like(x)
-    result, p, bits = None, x, abs(n)
-    while bits:
-        if bits & 1:
-            result = p if result is None else result * p
-        bits >>= 1
-        if bits:
-            p = p * p
-    assert result is not None
-    return 1 / result if n < 0 else result.copy()
+            return self.unary("sqrt", x)
+        values = np.atleast_1d(x)
+        if abs(exponent) < 2**30 and float(exponent).is_integer():
+            y = functions.power_whole(values, int(exponent))
+        else:
+            y = functions.power_real(values, exponent)
+        return np.array(y.reshape(x.shape))  # x itself to the power 1
 
 
 def _method(k: Kernel) -> Any:

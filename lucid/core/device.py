@@ -124,7 +124,7 @@ def to_numpy(array: Any) -> np.ndarray[Any, Any]:
                 copy = xp.asnumpy(array)
             else:
                 copy = xp.asnumpy(array.transpose(order)).transpose(np.argsort(order).tolist())
-            _settle()
+            _raise_pending()
             return copy
     return np.asarray(array)
 
@@ -154,10 +154,10 @@ def refuse_where(be: Backend, bad: Any, values: Any, error: Callable[[int, float
     found = [xp.any(bad), place, xp.take(values, place)]
     _pending.append((be, xp.stack([part.astype(np.float64) for part in found]), error))
     if len(_pending) >= _MOST_PENDING:
-        _settle()
+        _raise_pending()
 
 
-def _settle() -> None:
+def _raise_pending() -> None:
     """Raise the first error that was put off, if there is one."""
     waiting, _pending[:] = list(_pending), []
     for be, record, error in waiting:

@@ -12,7 +12,7 @@ from heapq import heappop, heappush
 from typing import Any
 
 from lucid.backends import backend_for
-from lucid.core.grad_mode import no_grad
+from lucid.core.grad_mode import recording
 from lucid.core.node import GradNode, Holder
 
 __all__ = ["backward", "walk_notes"]
@@ -46,14 +46,13 @@ def backward(root: GradNode, gradient: Any, retain_graph: bool) -> None:
 
     Gradients are handed to their holders after the whole walk and all hooks, so a pass that fails changes none.
     """
-    before, _pass.notes = _pass.notes, {}
+    before = recording.enabled, _pass.notes
+    recording.enabled, _pass.notes = False, {}
     try:
-        with no_grad():
-            kept = _walk(root, gradient, retain_graph)
-        for holder, grad in kept:
+        for holder, grad in _walk(root, gradient, retain_graph):
             holder._grad = grad
     finally:
-        _pass.notes = before
+        recording.enabled, _pass.notes = before
 
 
 def _walk(root: GradNode, gradient: Any, retain_graph: bool) -> list[tuple[Holder, Any]]:
@@ -80,15 +79,15 @@ def _walk(root: GradNode, gradient: Any, retain_graph: bool) -> list[tuple[Holde
         for i, (edge, grad) in enumerate(zip(edges, grads, strict=False)):  # type: ignore[arg-type]
             if edge is None or grad is None or (i == 0 and first is not None):
                 continue
-            there = pending.get(edge)
-            if there is None:
+            known = pending.get(edge)
+            if known is None:
                 pending[edge] = _Pending(grad, i not in may_alias)
                 heappush(heap, (-edge.seq, edge))
             else:
-                there.array = backend_for(edge.device).binary("add", there.array, grad)
-                there.owned = True
+                known.array = backend_for(edge.device).binary("add", known.array, grad)
+                known.owned = True
         del edges, grads
-        first = edge = grad = there = None
+        first = edge = grad = known = None
     return kept
 
 

@@ -38,6 +38,7 @@ class Node:
         inputs: names of values; None for an optional operand that is not there.
         output: the name of the value that it makes.
         body: of what it consists, if it is composed of other operations; the last node makes ``output``.
+        function: the operation itself, if it is not composed; its ``forward`` computes the value from its inputs.
     """
 
     op: str
@@ -46,6 +47,7 @@ class Node:
     inputs: tuple[str | None, ...]
     output: str
     body: tuple[Node, ...] = ()
+    function: Any = field(default=None, compare=False, repr=False)
 
 
 @dataclass(slots=True)

@@ -1,15 +1,15 @@
-"""Inference plans: a traced model, fused and laid out in one arena, run with almost no Python.
+"""Inference plans: a traced model, fused, run once and recorded, and run again over one arena with almost no Python.
 
 ``compile`` traces the model, folds into each convolution the normalisation, the sum and the activation that follow it,
-and gives every value that remains a place in one arena for the time it lives. Fusion changes no bit: the epilogue of a
-convolution applies the roundings that the single operations would apply, in their order.
+records the kernels of one eager run of these steps (``lucid/backends/_plan.py``), and gives every value that remains
+a place in one arena for the time it lives. Fusion changes no bit: the epilogue of a convolution applies the roundings
+that the single operations would apply, in their order.
 """
 
 from __future__ import annotations
 
-import copy
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -18,14 +18,14 @@ import numpy as np
 
 from lucid.autograd import no_grad
 from lucid.backends import Backend, backend_for
+from lucid.backends._plan import ALIGNMENT, INPUT, Operand, row_major
+from lucid.backends.base import Norm
 from lucid.graph._graph import Graph, Node
 from lucid.graph._trace import trace
 from lucid.nn import Module
 from lucid.tensor import Tensor, as_tensor, wrap
 
 __all__ = ["InferencePlan", "compile"]
-
-ALIGNMENT = 16  # elements: a value starts on a cache line
 
 
 def compile(model: Module, example: Tensor) -> InferencePlan:
@@ -40,7 +40,7 @@ def compile(model: Module, example: Tensor) -> InferencePlan:
 
     Raises:
         RuntimeError: the model cannot be traced (see ``lucid.graph.trace``).
-        NotImplementedError: it uses an operation that plans do not have; the sentence names it.
+        NotImplementedError: it returns several tensors.
 
     Example:
         >>> import lucid
@@ -68,6 +68,8 @@ class InferencePlan:
         graph = trace(model, example)
         if len(graph.outputs) != 1:
             raise NotImplementedError(f"compile: the model returns {len(graph.outputs)} tensors; a plan returns one")
+        if graph.outputs[0] in graph.initializers:
+            raise NotImplementedError(f"compile: the model returns the constant {graph.outputs[0]!r}")
         backend = backend_for(example.device)
         self.input_shape, self.dtype = tuple(example.shape), example.dtype
         self.output_shape: tuple[int, ...] = _shape(graph, graph.outputs[0])
@@ -75,39 +77,25 @@ class InferencePlan:
         self._lock = threading.Lock()
         steps = fuse(graph)
         self.steps = [str(step) for step in steps]
-        layout = _Layout(graph, steps, backend.terms_in_place)
-        self.arena_bytes = layout.elements * self.dtype.itemsize
-        self._output = graph.outputs[0]
-        self._plan = backend.plan(layout.elements, self.dtype)
-        self._model = None
-        if self._plan is None:  # this backend has no plans: a copy of the model computes the same bits
-            self._model = _frozen(model)
-            return
-        builder = _Builder(graph, self._plan, layout, backend)
-        self._constants: dict[str, Any] = {}
-        self._cuts: list[tuple[str, tuple[int, ...], int, int]] = []  # name, shape, the plan's step behind, place
-        for step in steps:
-            known = len(self._plan.constants)
-            builder.add(step)
-            self._constants |= {f"{step.output}: {name}": array for name, array in self._plan.constants[known:]}
-            place = builder.places[step.output] if step.output != builder.result else self._plan.OUTPUT
-            self._cuts.append((step.output, _shape(graph, step.output), self._plan.steps, place))
+        self._names = [step.output for step in steps]
+        self._output = INPUT if graph.outputs[0] == graph.inputs[0] else graph.outputs[0]
+        self._plan = backend.plan(self.dtype)
+        with no_grad():
+            _record(self._plan, graph, steps, example._array)
+        layout = _Layout(graph, steps, backend.terms_in_place, self._plan.temporaries())
+        self.arena_bytes = layout.bytes
+        self._plan.lay_out(layout.bytes, layout.places, layout.temporaries)
 
     def __call__(self, x: Any) -> Tensor:
         """The model's output for ``x``, a tensor (or array) of ``input_shape``."""
         x = self._input(x)
         with self._lock:
-            if self._model is not None:
-                with no_grad():
-                    output: Tensor = self._model(x)
-                return output
-            return wrap(self._plan.run(x._array, self.output_shape), self._device)
+            return wrap(self._plan.run(x._array, self._output), self._device)
 
     def observe(self, x: Any, seen: Callable[[str, Tensor], None]) -> Tensor:
         """Run as a call does, and show the result of every step: ``seen(name, value)``; returns the model's output.
 
-        Each is a copy, since the arena holds nothing longer than it is needed. ``seen`` must not run the plan. Where
-        the backend has no plans, the output alone is shown.
+        Each is a copy, since the arena holds nothing longer than it is needed. ``seen`` must not run the plan.
 
         Example:
             >>> import lucid
@@ -121,27 +109,17 @@ class InferencePlan:
             (1, 144)
         """
         x = self._input(x)
-        if self._model is not None:
-            output = self(x)
-            seen(self._output, output)
-            return output
+        output = x
         with self._lock:
-            cuts = [(end, place, prod(shape)) for _, shape, end, place in self._cuts]
-            made = self._plan.observe(x._array, self.output_shape, cuts)
-            for (name, shape, _, place), values in zip(self._cuts, made, strict=True):
-                if len(shape) == 4 and place != self._plan.OUTPUT:  # images lie channels-last
-                    n, c, h, w = shape
-                    output = wrap(values.reshape(n, h, w, c).transpose(0, 3, 1, 2), self._device)
-                else:
-                    output = wrap(values.reshape(shape), self._device)
-                seen(name, output)
+            for name, values in zip(self._names, self._plan.observe(x._array, self._names), strict=True):
+                seen(name, output := wrap(values, self._device))
         return output
 
     def constants(self) -> dict[str, Any]:
         """The arrays that the plan has made of the parameters and reads at every run, by step and what they are.
 
         They are the plan's own memory, in the order in which its kernels read them (a packed weight differs from one
-        instruction set to another). Where the backend has no plans they are the copied model's state.
+        instruction set to another).
 
         Example:
             >>> import lucid
@@ -150,9 +128,7 @@ class InferencePlan:
             >>> len(plan.constants())
             2
         """
-        if self._model is not None:
-            return {name: tensor._array for name, tensor in self._model.state_dict(keep_vars=True).items()}
-        return dict(self._constants)
+        return dict(self._plan.constants)
 
     def _input(self, x: Any) -> Tensor:
         x = as_tensor(x, device=None if isinstance(x, Tensor) else self._device)
@@ -171,14 +147,6 @@ class InferencePlan:
         )
 
 
-def _frozen(model: Module) -> Module:
-    """A copy of ``model`` as it is now, in eval mode, without hooks, which a plan does not call."""
-    frozen = copy.deepcopy(model).eval()
-    for part in frozen.modules():
-        part._forward_pre_hooks = part._forward_hooks = part._backward_hooks = None
-    return frozen
-
-
 # -- fusion ----------------------------------------------------------------------------------------------------------
 
 
@@ -193,9 +161,9 @@ class Step:
     relu: bool = False
 
     def inputs(self) -> list[str]:
-        """The values that it reads, without parameters."""
-        operands = self.node.inputs if self.node.op in _BOTH_OPERANDS else self.node.inputs[:1]
-        return [name for name in (*operands, self.residual) if name is not None]
+        """The values that it reads, parameters among them."""
+        statistics = () if self.norm is None else self.norm.inputs[1:]
+        return [name for name in (*self.node.inputs, *statistics, self.residual) if name is not None]
 
     def __str__(self) -> str:
         folded = [
@@ -206,13 +174,11 @@ class Step:
         return f"{self.output} = {' + '.join([self.node.op, *folded])}({self.node.inputs[0]})"
 
 
-_BOTH_OPERANDS = ("add", "mul", "sub", "div", "maximum", "minimum")
-
-
 def fuse(graph: Graph) -> list[Step]:
     """The graph's nodes as steps, in order; those that can go into the step before them are folded into it."""
+    nodes = _leaves(graph.nodes)
     uses: dict[str, int] = dict.fromkeys(graph.outputs, 1)
-    for node in graph.nodes:
+    for node in nodes:
         for name in node.inputs:
             if name is not None:
                 uses[name] = uses.get(name, 0) + 1
@@ -223,13 +189,16 @@ def fuse(graph: Graph) -> list[Step]:
         """The step that makes ``name``, if nobody else reads it."""
         return steps[maker[name]] if name in maker and uses[name] == 1 else None
 
+    def constant(names: tuple[str | None, ...]) -> bool:
+        return all(name is None or name in graph.initializers for name in names)
+
     def fold(step: Step, node: Node) -> None:
         maker[node.output] = maker[step.output]
         step.output = node.output
 
-    for node in graph.nodes:
+    for node in nodes:
         first = own(node.inputs[0])
-        if node.op == "batch_norm" and first is not None and _takes_norm(first):
+        if node.op == "batch_norm" and first is not None and _takes_norm(first) and constant(node.inputs[1:]):
             first.norm = node
             fold(first, node)
         elif node.op == "relu" and first is not None and first.node.op in ("conv2d", "batch_norm") and not first.relu:
@@ -243,6 +212,11 @@ def fuse(graph: Graph) -> list[Step]:
             maker[node.output] = len(steps)
             steps.append(Step(node, node.output))
     return steps
+
+
+def _leaves(nodes: Sequence[Node]) -> list[Node]:
+    """The nodes, those of a composed operation in its place."""
+    return [leaf for node in nodes for leaf in (_leaves(node.body) if node.body else (node,))]
 
 
 def _takes_norm(step: Step) -> bool:
@@ -263,48 +237,109 @@ def _takes_residual(graph: Graph, node: Node, maker: dict[str, int], own: Any) -
     return None
 
 
+# -- recording -------------------------------------------------------------------------------------------------------
+
+
+def _record(plan: Any, graph: Graph, steps: list[Step], x: Any) -> None:
+    """Run the steps one after the other, on ``x``, for the plan to note how."""
+    last_use = {name: index for index, step in enumerate(steps) for name in step.inputs()}
+    values = {INPUT: row_major(x, plan.xp)}
+    for index, step in enumerate(steps):
+        run, names = _eager(step)
+        operands = [_operand(graph, name) for name in names]
+        values[step.output] = plan.record(step.output, run, operands, values)
+        for name in step.inputs():
+            if last_use[name] == index and name not in graph.outputs:
+                values.pop(name, None)
+
+
+def _operand(graph: Graph, name: str | None) -> Operand:
+    if name is None:
+        return Operand()
+    if name in graph.initializers:
+        return Operand(None, graph.initializers[name], name.rpartition(".")[2])
+    return Operand(INPUT if name == graph.inputs[0] else name)
+
+
+def _eager(step: Step) -> tuple[Callable[..., Any], list[str | None]]:
+    """What computes a step from a backend and arrays, and the names of the arrays."""
+    node, norm = step.node, step.norm
+    a, relu = node.attrs, step.relu
+    if node.op == "conv2d":
+        geometry = a["stride"], a["padding"], a["dilation"], a["groups"]
+
+        def conv(be: Backend, x: Any, weight: Any, bias: Any, residual: Any, *stored: Any) -> Any:
+            statistics = None if norm is None else _statistics(be, norm, *stored)
+            return be.conv2d_norm(x, weight, bias, geometry, statistics, residual, relu)
+
+        return conv, [*node.inputs, step.residual, *(() if norm is None else norm.inputs[1:5])]
+    if node.op == "batch_norm":
+
+        def normalize(be: Backend, x: Any, *stored: Any) -> Any:
+            return be.norm_act_eval(x, *_statistics(be, node, *stored), None, relu)
+
+        return normalize, list(node.inputs[:5])
+    function = node.function
+
+    def forward(be: Backend, *arrays: Any) -> Any:
+        result = function.forward(be, *arrays)
+        function.release()
+        return be.xp.asarray(result)
+
+    return forward, list(node.inputs)
+
+
+def _statistics(be: Backend, norm: Node, gamma: Any, beta: Any, mean: Any, var: Any) -> Norm:
+    return gamma, beta, be.convert(mean, np.float64), be.convert(var, np.float64), norm.attrs["eps"]
+
+
 # -- places in the arena ---------------------------------------------------------------------------------------------
 
 
 class _Layout:
-    """The offset of every value: values that live at the same time do not overlap.
+    """The place of every step's result in the arena, in bytes: values that live at the same time do not overlap.
 
     But for a residual that nobody reads again: the sum takes its place, where the contraction has at most
-    ``terms_in_place`` terms, so that no element is written before the residual's is read.
+    ``terms_in_place`` terms, so that no element is written before the residual's is read. ``temporaries`` are the bytes
+    that each step needs on its way; where they lie is in an attribute of that name.
     """
 
-    def __init__(self, graph: Graph, steps: list[Step], terms_in_place: int) -> None:
+    def __init__(
+        self, graph: Graph, steps: list[Step], terms_in_place: int, temporaries: Sequence[int] | None = None
+    ) -> None:
         self.places: dict[str, int] = {}
-        self.elements = 0
+        self.temporaries: list[int] = []
+        self.bytes = 0
         last_use = {name: index for index, step in enumerate(steps) for name in step.inputs()}
-        live: list[tuple[int, int, str]] = []  # (offset, end, name)
-        self.staged = graph.inputs[0] + ":channels_last"
-        self._place(live, self.staged, prod(_shape(graph, graph.inputs[0])))
-        last_use[self.staged] = last_use.get(graph.inputs[0], 0)
+        last_use |= dict.fromkeys(graph.outputs, len(steps))
+        live: list[tuple[int, int, str]] = []  # (start, end, name)
         for index, step in enumerate(steps):
             over = step.residual
             if (
                 over in self.places
                 and last_use[over] == index
-                and over not in (step.node.inputs[0], *graph.outputs)
+                and over not in step.node.inputs
+                and _bytes(graph, over) == _bytes(graph, step.output)
                 and _terms(graph, step) <= terms_in_place
             ):
                 self.places[step.output] = self.places[over]
-                live[:] = [(offset, end, step.output if name == over else name) for offset, end, name in live]
+                live[:] = [(start, end, step.output if name == over else name) for start, end, name in live]
             else:
-                self._place(live, step.output, prod(_shape(graph, step.output)))
-            live[:] = [entry for entry in live if last_use.get(entry[2], index) > index or entry[2] == step.output]
+                self.places[step.output] = self._place(live, step.output, _bytes(graph, step.output))
+            on_the_way = temporaries[index] if temporaries is not None else 0
+            self.temporaries.append(self._place(live, "", on_the_way) if on_the_way else 0)
+            live[:] = [entry for entry in live if last_use.get(entry[2], -1) > index]
 
-    def _place(self, live: list[tuple[int, int, str]], name: str, size: int) -> None:
+    def _place(self, live: list[tuple[int, int, str]], name: str, size: int) -> int:
         size = -(-size // ALIGNMENT) * ALIGNMENT
-        start = 0
-        for offset, end, _ in sorted(live):
-            if offset - start >= size:
+        place = 0
+        for start, end, _ in sorted(live):
+            if start - place >= size:
                 break
-            start = max(start, end)
-        self.places[name] = start
-        live.append((start, start + size, name))
-        self.elements = max(self.elements, start + size)
+            place = max(place, end)
+        live.append((place, place + size, name))
+        self.bytes = max(self.bytes, place + size)
+        return place
 
 
 def _terms(graph: Graph, step: Step) -> int:
@@ -314,139 +349,9 @@ def _terms(graph: Graph, step: Step) -> int:
     return prod(_shape(graph, weight)[1:])
 
 
+def _bytes(graph: Graph, name: str) -> int:
+    return prod(_shape(graph, name)) * graph.values[name].dtype.itemsize
+
+
 def _shape(graph: Graph, name: str) -> tuple[int, ...]:
     return tuple(graph.values[name].shape)  # type: ignore[arg-type]
-
-
-# -- from steps to a backend's plan ----------------------------------------------------------------------------------
-
-
-class _Builder:
-    """Tells a backend's plan each step. Images lie channels-last in the arena, everything else in row-major order."""
-
-    def __init__(self, graph: Graph, plan: Any, layout: _Layout, backend: Backend) -> None:
-        self.graph, self.plan, self.backend = graph, plan, backend
-        self.places = dict(layout.places)
-        source = graph.inputs[0]
-        shape = _shape(graph, source)
-        if len(shape) == 4:
-            self.places[source] = self.places[layout.staged]
-            plan.to_channels_last(shape[0], shape[1], shape[2] * shape[3], plan.INPUT, self.places[source])
-        else:
-            self.places[source] = plan.INPUT
-        self.result = graph.outputs[0]
-
-    def add(self, step: Step) -> None:
-        method = getattr(self, f"_{step.node.op}", None)
-        if method is None:
-            raise NotImplementedError(f"compile: a plan has no {step.node.op!r} (at {step.node.name!r})")
-        if step.output == self.result:
-            shape = self._shape(step.output)
-            if len(shape) == 4 and prod(shape[2:]) > 1:  # results are handed out in row-major order
-                method(step, self.places[step.output])
-                place = self.places[step.output]
-                self.plan.to_channels_last(shape[0], shape[2] * shape[3], shape[1], place, self.plan.OUTPUT)
-                return
-            self.places[step.output] = self.plan.OUTPUT
-        method(step, self.places[step.output])
-
-    def _shape(self, name: str | None) -> tuple[int, ...]:
-        assert name is not None
-        return _shape(self.graph, name)
-
-    def _place(self, name: str | None) -> int:
-        if name in self.graph.initializers:
-            raise NotImplementedError(f"compile: a plan has no operation on the constant {name!r}")
-        return self.plan.NOWHERE if name is None else self.places[name]
-
-    def _array(self, name: str | None) -> Any:
-        return None if name is None else self.graph.initializers[name]
-
-    def _norm(self, node: Node | None) -> Any:
-        """The coefficients of section 7: mean, scale and shift in the operand's dtype."""
-        if node is None:
-            return None
-        gamma, beta, mean, var = (self._array(name) for name in node.inputs[1:5])
-        dtype = mean.dtype
-        mean64, var64 = mean.astype(np.float64), var.astype(np.float64)
-        with np.errstate(all="ignore"):
-            rstd = 1.0 / np.sqrt(var64 + node.attrs["eps"])
-            scale = rstd if gamma is None else gamma.astype(np.float64) * rstd
-            m, k = mean64.astype(dtype), scale.astype(dtype)
-            shift = (0.0 if beta is None else beta.astype(np.float64)) - (mean64 - m) * k.astype(np.float64)
-        return m, k, shift.astype(dtype)
-
-    def _conv2d(self, step: Step, place: int) -> None:
-        x, weight, bias = step.node.inputs
-        a = step.node.attrs
-        self.plan.conv(
-            self._shape(x),
-            self._shape(step.output),
-            (a["stride"], a["padding"], a["dilation"], a["groups"]),
-            self._place(x),
-            self._array(weight),
-            self._array(bias),
-            self._norm(step.norm),
-            self._place(step.residual),
-            step.relu,
-            place,
-        )
-
-    def _batch_norm(self, step: Step, place: int) -> None:
-        n, c, h, w = self._shape(step.output)
-        self.plan.norm(n * h * w, c, self._place(step.node.inputs[0]), self._norm(step.node), step.relu, place)
-
-    def _linear(self, step: Step, place: int) -> None:
-        x, weight, bias = step.node.inputs
-        *leading, k = self._shape(x)
-        self.plan.linear(prod(leading), k, self._place(x), self._array(weight), self._array(bias), place)
-
-    def _max_pool2d(self, step: Step, place: int) -> None:
-        a = step.node.attrs
-        geometry = a["kernel_size"], a["stride"], a["padding"], a["dilation"]
-        x = step.node.inputs[0]
-        self.plan.max_pool(self._shape(x), self._shape(step.output), geometry, self._place(x), place)
-
-    def _avg_pool2d(self, step: Step, place: int) -> None:
-        a = step.node.attrs
-        geometry = a["kernel_size"], a["stride"], a["padding"], (1, 1)
-        x = step.node.inputs[0]
-        self.plan.avg_pool(
-            self._shape(x), self._shape(step.output), geometry, a["count_include_pad"], False, self._place(x), place
-        )
-
-    def _adaptive_avg_pool2d(self, step: Step, place: int) -> None:
-        x = step.node.inputs[0]
-        geometry = (1, 1), (1, 1), (0, 0), (1, 1)
-        self.plan.avg_pool(self._shape(x), self._shape(step.output), geometry, False, True, self._place(x), place)
-
-    def _reshape(self, step: Step, place: int) -> None:
-        x = step.node.inputs[0]
-        source, shape = self._shape(x), self._shape(step.output)
-        if len(shape) == 4 and source != shape:
-            raise NotImplementedError(f"compile: a plan has no reshape to images (at {step.node.name!r})")
-        pixels = prod(source[2:]) if len(source) == 4 else 1
-        channels = source[1] if len(source) == 4 else prod(source)
-        batch = source[0] if len(source) == 4 else 1
-        self.plan.to_channels_last(batch, pixels, channels, self._place(x), place)
-
-    def _unary(self, step: Step, place: int) -> None:
-        self.plan.unary(step.node.op, prod(self._shape(step.output)), self._place(step.node.inputs[0]), place)
-
-    _relu = _sigmoid = _neg = _abs = _sqrt = _square = _reciprocal = _exp = _log = _unary
-
-    def _binary(self, step: Step, place: int) -> None:
-        a, b = step.node.inputs
-        shapes = self._shape(a), self._shape(b)
-        if shapes[0] == shapes[1]:
-            self.plan.binary(step.node.op, prod(shapes[0]), self._place(a), self._place(b), place)
-            return
-        if step.node.op == "mul" and len(shapes[0]) == len(shapes[1]) == 4:
-            (a, b), (full, small) = ((a, b), shapes) if prod(shapes[0]) > prod(shapes[1]) else ((b, a), shapes[::-1])
-            n, c, h, w = full
-            if small == (n, c, 1, 1):
-                self.plan.scale_channels(n, h * w, c, self._place(a), self._place(b), place)
-                return
-        raise NotImplementedError(f"compile: a plan has no {step.node.op!r} of shapes {shapes[0]} and {shapes[1]}")
-
-    _add = _sub = _mul = _div = _maximum = _minimum = _binary

@@ -78,7 +78,7 @@ class _Traced:
     """A tensor that the tracer has met. It holds the tensor, so that its ``id`` stays its own."""
 
     tensor: Tensor
-    name: str  # a wish until the graph is made
+    name: str  # preferred; made unique when the graph is made
     claimed: bool  # whether the name is the path of a module (or of a parameter, or an input's)
 
 
@@ -173,7 +173,7 @@ class _GraphTracer:
     def graph(self, outputs: list[Tensor]) -> Graph:
         """The graph that ends in ``outputs``."""
         returned = [self._operand(tensor) for tensor in outputs]
-        self._settle_names()
+        self._make_names_unique()
         graph = Graph(
             inputs=[traced.name for traced in self._inputs],
             outputs=[traced.name for traced in returned],
@@ -184,7 +184,7 @@ class _GraphTracer:
         graph.nodes.extend(map(_node, self._steps))
         return graph
 
-    def _settle_names(self) -> None:
+    def _make_names_unique(self) -> None:
         """Make names unique; those that are somebody's path come first."""
         everything = [*self._inputs, *self._initializers, *_made(self._steps)]
         taken: set[str] = set()
@@ -205,7 +205,8 @@ def _made(steps: list[_Step]) -> list[_Traced]:
 def _node(step: _Step) -> Node:
     names = tuple(None if operand is None else operand.name for operand in step.operands)
     body = tuple(map(_node, step.body))
-    return Node(step.function.name, step.made.name, step.function.attrs(), names, step.made.name, body)
+    function = step.function if isinstance(step.function, Function) else None
+    return Node(step.function.name, step.made.name, step.function.attrs(), names, step.made.name, body, function)
 
 
 def _state(model: Module) -> list[tuple[str, Tensor]]:

@@ -14,6 +14,7 @@
 namespace lucid {
 
 const Isa* isa_in_use = supported_isas()[0];
+thread_local std::vector<Recorded>* recording = nullptr;
 
 namespace {
 
@@ -69,12 +70,14 @@ const std::map<Text, Text>& structures() {
 const std::vector<PyObject*>* values_of(const Text& enumeration) {
     static const std::map<Text, std::vector<PyObject*>> all = [] {
         const std::pair<Text, Text> texts[] = {
-#define ENUM(name, ...) {#name, #__VA_ARGS__},
+#define TEXT(...) #__VA_ARGS__
+#define ENUM(name, ...) {#name, TEXT(__VA_ARGS__)},
 #include "kernels.def"
         };
         std::map<Text, std::vector<PyObject*>> found;
         for (const auto& [name, values] : texts)
-            for (const Text& value : split(values, ',')) found[name].push_back(PyUnicode_InternFromString(value.c_str()));
+            for (const Text& value : split(values, ','))
+                if (!value.empty()) found[name].push_back(PyUnicode_InternFromString(value.c_str()));
         return found;
     }();
     const auto found = all.find(enumeration);
@@ -234,6 +237,7 @@ struct Call {
     const Binding& binding;
     alignas(16) unsigned char block[MOST_BYTES];
     Py_buffer views[MOST_KEYWORDS];
+    const Keyword* viewed_by[MOST_KEYWORDS];
     size_t viewed = 0;
     char dtype = 0;  // of T, where an array has told it
 
@@ -293,7 +297,7 @@ struct Call {
         if (value == Py_None && k.optional) return true;
         Py_buffer& view = views[viewed];
         if (PyObject_GetBuffer(value, &view, PyBUF_STRIDES | PyBUF_FORMAT | (k.written ? PyBUF_WRITABLE : 0)) != 0) return false;
-        ++viewed;
+        viewed_by[viewed++] = &k;
         char format = view.format[1] ? 0 : view.format[0];
         if (format == 'q' && view.itemsize == 8) format = 'l';
         const bool fits = k.format != 'T' ? format == k.format
@@ -366,6 +370,20 @@ struct Call {
     }
 };
 
+void record(const Call& c) {
+    Recorded& made = recording->emplace_back();
+    made.kernel = c.binding.name;
+    made.run = c.binding.run;
+    made.wide = c.dtype == 'd';
+    made.block.assign(c.block, c.block + c.binding.initial.size());
+    for (size_t i = 0; i < c.viewed; ++i) {
+        const Keyword& k = *c.viewed_by[i];
+        const Py_buffer& view = c.views[i];
+        made.touched.push_back({PyUnicode_AsUTF8(k.key), k.offset, uintptr_t(view.buf), view.len, k.written, k.optional});
+        made.owners.push_back(Py_NewRef(view.obj));
+    }
+}
+
 PyObject* call(PyObject* self, PyObject* const* values, Py_ssize_t positional, PyObject* names) {
     Call c(*static_cast<const Binding*>(PyCapsule_GetPointer(self, nullptr)));
     if (!c.take(values, positional, names)) return nullptr;
@@ -380,6 +398,7 @@ PyObject* call(PyObject* self, PyObject* const* values, Py_ssize_t positional, P
     }
     PyEval_RestoreThread(thread);
     if (no_memory) return PyErr_NoMemory();
+    if (recording) record(c);
     return PyLong_FromLongLong(result);
 }
 

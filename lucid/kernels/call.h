@@ -11,6 +11,8 @@
 #include <Python.h>
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "kernels.h"
 
@@ -18,6 +20,37 @@ namespace lucid {
 
 // The instruction set whose kernels are called.
 extern const Isa* isa_in_use;
+
+// An array of a call: the keyword it was given by, where its address stands in the block, and the memory that it spans.
+struct Touched {
+    std::string keyword;
+    size_t offset;
+    uintptr_t address;
+    int64_t bytes;
+    bool written, optional;
+};
+
+// A call that was made, to be made again on other memory. It keeps the arrays of the first call alive.
+struct Recorded {
+    std::string kernel;
+    int64_t (*run)(const Isa&, bool wide, const void* block);
+    bool wide;
+    std::vector<unsigned char> block;
+    std::vector<Touched> touched;
+    std::vector<PyObject*> owners;
+
+    Recorded() = default;
+    Recorded(const Recorded&) = delete;
+    Recorded(Recorded&&) = default;
+    ~Recorded() { release(); }
+    void release() {
+        for (PyObject* owner : owners) Py_DECREF(owner);
+        owners.clear();
+    }
+};
+
+// Where this thread writes down the calls that it makes, or null.
+extern thread_local std::vector<Recorded>* recording;
 
 // Every kernel and structure of kernels.def as a function of `module`; false, and a Python error, if that fails.
 bool bind_kernels(PyObject* module);

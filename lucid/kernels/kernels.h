@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "elementwise/printed_names.h"
+
 namespace lucid {
 
 template <class V>

@@ -7,13 +7,14 @@
 
 #include <new>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "call.h"
 #include "kernels.h"
 #include "memory.h"
 #include "order.h"
-#include "plan.h"
+#include "program.h"
 #include "threads.h"
 
 namespace nb = nanobind;
@@ -22,7 +23,6 @@ namespace lucid {
 namespace {
 
 using In = nb::ndarray<nb::ro, nb::device::cpu>;
-using Out = nb::ndarray<nb::device::cpu>;
 
 std::vector<std::string> isa_names() {
     std::vector<std::string> names;
@@ -42,93 +42,44 @@ void set_isa(const std::string& name) {
     throw nb::value_error(("isa: got '" + name + "'; this processor can run " + known).c_str());
 }
 
-template <class T>
-const T* in(const In& a) {
-    return static_cast<const T*>(a.data());
-}
-template <class T>
-T* out(const Out& a) {
-    return static_cast<T*>(a.data());
+// Memory of a program as an array, which keeps the program alive.
+nb::ndarray<nb::numpy, uint8_t, nb::ndim<1>> view_of(nb::handle program, unsigned char* memory, size_t bytes) {
+    const size_t shape[1] = {bytes};
+    return nb::ndarray<nb::numpy, uint8_t, nb::ndim<1>>(memory, 1, shape, program);
 }
 
-// A Python None stands for an operand that is absent.
-struct Optional {
-    In array;
-    bool present = false;
-    explicit Optional(nb::handle object) {
-        if (!object.is_none()) {
-            array = nb::cast<In>(object);
-            present = true;
-        }
-    }
-    template <class T>
-    const T* get() const {
-        return present ? in<T>(array) : nullptr;
-    }
-};
-
-using Sizes = std::vector<int64_t>;
-
-Conv conv_of(const Sizes& v) {
-    return {v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], v[8], v[9], v[10], v[11], v[12], v[13], v[14], v[15]};
-}
-Pool pool_of(const Sizes& v, bool include_pad, bool adaptive) {
-    return {v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], v[8], v[9], v[10], v[11], v[12], v[13], include_pad, adaptive};
-}
-
-template <class T>
-typename Plan<T>::Norm norm_of(nb::handle mean, nb::handle scale, nb::handle shift) {
-    return {Optional(mean).get<T>(), Optional(scale).get<T>(), Optional(shift).get<T>()};
-}
-
-// Memory of a plan as an array, which keeps the plan alive.
-template <class T>
-nb::ndarray<nb::numpy, T, nb::ndim<1>> view_of(nb::handle plan, T* memory, int64_t elements) {
-    const size_t shape[1] = {size_t(elements)};
-    return nb::ndarray<nb::numpy, T, nb::ndim<1>>(memory, 1, shape, plan);
-}
-
-// The caller keeps every array that a plan was given alive.
-template <class T>
-void define_plan(nb::module_& m, const char* name) {
-    using P = Plan<T>;
-    nb::class_<P>(m, name)
-        .def("__init__", [](P* self, int64_t elements) { new (self) P(isa_in_use->of<T>(), elements); })
-        .def("to_channels_last", &P::to_channels_last)
-        .def("conv", [](nb::handle plan, const Sizes& sizes, int64_t x, In weight, nb::handle bias, nb::handle mean,
-                        nb::handle scale, nb::handle shift, int64_t residual, bool relu, int64_t y) {
-            P& self = nb::cast<P&>(plan);
-            const Conv s = conv_of(sizes);
-            T* const panels = self.conv(s, x, in<T>(weight), Optional(bias).get<T>(), norm_of<T>(mean, scale, shift),
-                                        residual, relu, y);
-            return view_of(plan, panels, self.packed_size(s));
-        }, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg().none(), nb::arg().none(),
-           nb::arg(), nb::arg(), nb::arg())
-        .def("linear", [](nb::handle plan, int64_t rows, int64_t columns, int64_t k, int64_t x, In weight, nb::handle bias,
-                          int64_t y) {
-            P& self = nb::cast<P&>(plan);
-            T* const panels = self.linear(rows, columns, k, x, in<T>(weight), Optional(bias).get<T>(), y);
-            return view_of(plan, panels, self.packed_size(P::conv_of_linear(rows, columns, k)));
-        }, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg())
-        .def("norm", [](P& self, int64_t rows, int64_t channels, int64_t x, In mean, In scale, In shift, bool relu, int64_t y) {
-            self.norm(rows, channels, x, {in<T>(mean), in<T>(scale), in<T>(shift)}, relu, y);
+void define_program(nb::module_& m) {
+    nb::class_<Recorded>(m, "Recorded")
+        .def_ro("kernel", &Recorded::kernel)
+        .def("release", &Recorded::release, "Keep no array alive any more.")
+        .def_prop_ro("touched", [](const Recorded& self) {
+            nb::list found;
+            for (const Touched& t : self.touched)
+                found.append(nb::make_tuple(t.keyword, t.address, t.bytes, t.written, t.optional));
+            return found;
+        }, "What each array was: keyword, address, bytes, whether it is written, whether it may be left out.");
+    m.def("start_recording", [] { delete std::exchange(recording, new std::vector<Recorded>()); },
+          "From now on this thread writes down its calls of kernels.");
+    m.def("recorded", [] {
+        nb::list calls;
+        if (!recording) return calls;
+        for (Recorded& call : *recording) calls.append(nb::cast(std::move(call)));
+        recording->clear();
+        return calls;
+    }, "The calls since the last time.");
+    m.def("stop_recording", [] { delete std::exchange(recording, nullptr); });
+    nb::class_<Program>(m, "Program")
+        .def(nb::init<>())
+        .def("reserve", [](nb::handle self, size_t bytes) {
+            return view_of(self, nb::cast<Program&>(self).reserve(bytes), bytes);
         })
-        .def("max_pool", [](P& self, const Sizes& sizes, int64_t x, int64_t y) {
-            self.max_pool(pool_of(sizes, false, false), x, y);
+        .def("room", [](nb::handle self, size_t bytes) {
+            return view_of(self, nb::cast<Program&>(self).room(bytes), bytes);
         })
-        .def("avg_pool", [](P& self, const Sizes& sizes, bool include_pad, bool adaptive, int64_t x, int64_t y) {
-            self.avg_pool(pool_of(sizes, include_pad, adaptive), x, y);
-        })
-        .def("unary", [](P& self, int op, int64_t n, int64_t x, int64_t y) { self.unary(Unary(op), n, x, y); })
-        .def("binary", [](P& self, int op, int64_t n, int64_t a, int64_t b, int64_t y) { self.binary(Binary(op), n, a, b, y); })
-        .def("scale_channels", &P::scale_channels)
-        .def_prop_ro("steps", &P::steps)
-        .def("arena", [](nb::handle plan) {
-            const P& self = nb::cast<const P&>(plan);
-            return view_of(plan, self.arena(), self.arena_elements());
-        })
-        .def("run", [](P& self, In x, Out y, int64_t first, int64_t end) { self.run(in<T>(x), out<T>(y), first, end); },
-             nb::call_guard<nb::gil_scoped_release>());
+        .def("add", &Program::add)
+        .def_prop_ro("calls", &Program::calls)
+        .def("run", [](Program& self, In input, size_t first, size_t end) { self.run(input.data(), first, end); },
+             nb::arg("input"), nb::arg("first"), nb::arg("end"), nb::call_guard<nb::gil_scoped_release>());
 }
 
 }  // namespace
@@ -181,6 +132,5 @@ NB_MODULE(_lucid_native, m) {
     if (!bind_kernels(m.ptr())) nb::raise_python_error();
 
     m.attr("SEGMENT") = SEGMENT;
-    define_plan<float>(m, "PlanFloat32");
-    define_plan<double>(m, "PlanFloat64");
+    define_program(m);
 }

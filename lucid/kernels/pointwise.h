@@ -2,7 +2,9 @@
 // the optimiser (10), random numbers (11), indexed accumulation (12).
 #pragma once
 
-#include "functions.h"
+#include <type_traits>
+
+#include "normal.h"
 #include "reduce.h"
 
 namespace lucid {
@@ -10,88 +12,103 @@ namespace LUCID_ISA {
 
 constexpr int64_t GRAIN = Tuning::GRAIN, SLOW_GRAIN = Tuning::SLOW_GRAIN;
 
-template <class T, class F>
-inline void map1(int64_t n, int64_t grain, const T* x, T* y, const F& f) {
-    parallel_range(n, grain, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) y[i] = f(x[i]);
-    });
+using scalar::exp64;
+using scalar::log64;
+
+// The vector in which a function that computes in float64 (or does not) takes values of T.
+template <class T, bool WIDE>
+using Lanes = std::conditional_t<WIDE, Part<T>, Vec<T>>;
+
+// `count` values as a vector, zeros after them; as many as it has, if that is not said.
+template <class V, class T>
+inline V taken(const T* p, int64_t count = sizeof(V) / sizeof(T)) {
+    V v = {};
+    __builtin_memcpy(&v, p, size_t(count) * sizeof(T));
+    return v;
 }
 
-template <class T, class F>
-inline void map2(int64_t n, const T* a, const T* b, T* y, const F& f) {
-    parallel_range(n, GRAIN, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) y[i] = f(a[i], b[i]);
-    });
+// y[i] = f(x[i]...) for i from begin to end, in vectors; the last one is filled up. (By value: a store through y may not be
+// taken for one into them.)
+template <bool WIDE, class T, class F, class... X>
+static void map_range(int64_t begin, int64_t end, T* y, F f, const X*... x) {
+    using V = Lanes<T, WIDE>;
+    constexpr int64_t STEP = sizeof(V) / sizeof(T), AT_ONCE = WIDE ? 1 : 4;  // vectors
+    const auto put = [&](int64_t i) {
+        const V v = f(taken<V>(x + i)...);
+        __builtin_memcpy(y + i, &v, sizeof(V));
+    };
+    int64_t i = begin;
+    for (; i + AT_ONCE * STEP <= end; i += AT_ONCE * STEP)
+        for (int j = 0; j < AT_ONCE; ++j) put(i + j * STEP);
+    for (; i + STEP <= end; i += STEP) put(i);
+    if (i == end) return;
+    const V v = f(taken<V>(x + i, end - i)...);
+    __builtin_memcpy(y + i, &v, size_t(end - i) * sizeof(T));
 }
 
-inline float square_root(float x) { return __builtin_sqrtf(x); }
-inline double square_root(double x) { return __builtin_sqrt(x); }
-inline float magnitude(float x) { return __builtin_fabsf(x); }
-inline double magnitude(double x) { return __builtin_fabs(x); }
+template <bool WIDE, class T, class F, class... X>
+inline void map(int64_t n, T* y, const F& f, const X*... x) {
+    parallel_range(n, WIDE ? SLOW_GRAIN : GRAIN,
+                   [&](int64_t begin, int64_t end) { map_range<WIDE>(begin, end, y, f, x...); });
+}
 
 template <class T>
 static void unary(Unary op, int64_t n, const T* x, T* y) {
     switch (op) {
-        case Unary::neg: return map1(n, GRAIN, x, y, [](T v) { return -v; });
-        case Unary::abs: return map1(n, GRAIN, x, y, [](T v) { return magnitude(v); });
-        case Unary::sqrt: return map1(n, GRAIN, x, y, [](T v) { return square_root(v); });
-        case Unary::square: return map1(n, GRAIN, x, y, [](T v) { return v * v; });
-        case Unary::reciprocal: return map1(n, GRAIN, x, y, [](T v) { return T(1) / v; });
-        case Unary::exp: return map1(n, SLOW_GRAIN, x, y, [](T v) { return T(exp64(double(v))); });
-        case Unary::log: return map1(n, SLOW_GRAIN, x, y, [](T v) { return T(log64(double(v))); });
-        case Unary::sigmoid: return map1(n, SLOW_GRAIN, x, y, [](T v) { return T(sigmoid64(double(v))); });
-        case Unary::relu: return map1(n, GRAIN, x, y, [](T v) { return v <= T(0) ? T(0) : v; });
+#define LUCID_CASE(name, wide) \
+    case Unary::name: return map<wide>(n, y, [](auto v) { return scalar::name(v); }, x);
+        LUCID_UNARY(LUCID_CASE)
+#undef LUCID_CASE
     }
 }
 
 template <class T>
 static void binary(Binary op, int64_t n, const T* a, const T* b, T* y) {
     switch (op) {
-        case Binary::add: return map2(n, a, b, y, [](T u, T v) { return u + v; });
-        case Binary::sub: return map2(n, a, b, y, [](T u, T v) { return u - v; });
-        case Binary::mul: return map2(n, a, b, y, [](T u, T v) { return u * v; });
-        case Binary::div: return map2(n, a, b, y, [](T u, T v) { return u / v; });
-        case Binary::maximum: return map2(n, a, b, y, [](T u, T v) { return u != u ? u : (u >= v ? u : v); });
-        case Binary::minimum: return map2(n, a, b, y, [](T u, T v) { return u != u ? u : (u <= v ? u : v); });
-        case Binary::relu_grad: return map2(n, a, b, y, [](T dy, T x) { return x <= T(0) ? T(0) : dy; });
+#define LUCID_CASE(name, wide) \
+    case Binary::name: return map<wide>(n, y, [](auto u, auto v) { return scalar::name(u, v); }, a, b);
+        LUCID_BINARY(LUCID_CASE)
+#undef LUCID_CASE
     }
 }
 
 template <class T>
 static void power(int64_t n, const T* x, double exponent, T* y) {
-    const double rounded = round_to_integer(exponent);
     if (exponent == 0.5) return unary(Unary::sqrt, n, x, y);
-    if (!(magnitude(exponent) < 1073741824.0) || rounded != exponent)
-        return map1(n, SLOW_GRAIN, x, y, [&](T v) { return T(exp64(exponent * log64(double(v)))); });
-    const int64_t e = int64_t(exponent);
-    map1(n, SLOW_GRAIN, x, y, [&](T v) {
-        T r = T(1), p = v;
-        bool none = true;
-        for (int64_t bits = e < 0 ? -e : e; bits; bits >>= 1) {
-            if (bits & 1) {
-                r = none ? p : r * p;
-                none = false;
-            }
-            if (bits > 1) p = p * p;
-        }
-        return e < 0 ? T(1) / r : r;
-    });
+    if (!(magnitude(exponent) < 1073741824.0) || __builtin_rint(exponent) != exponent)
+        return map<true>(n, y, [=](auto v) { return scalar::power_real(v, exponent); }, x);
+    const int64_t whole = int64_t(exponent);
+    map<false>(n, y, [=](auto v) { return scalar::power_whole(v, whole); }, x);
 }
 
 // -- softmax and loss -------------------------------------------------------------------------------------------------
 
+// y[c] = exp64(wide(x[c]) - m)
+template <class T>
+static void exponentials(const T* x, double m, int64_t n, double* y) {
+    constexpr int64_t STEP = LANES<double>;
+    for (int64_t c = 0; c < n; c += STEP) {
+        const int64_t count = n - c < STEP ? n - c : STEP;
+        const Vec<double> v = exp64(wide(count == STEP ? taken<Part<T>>(x + c) : taken<Part<T>>(x + c, count)) - m);
+        __builtin_memcpy(y + c, &v, size_t(count) * sizeof(double));
+    }
+}
+
 template <class T>
 static void log_softmax(int64_t rows, int64_t classes, const T* x, T* y) {
     parallel_range(rows, 1, [&](int64_t begin, int64_t end) {
+        double* powers = static_cast<double*>(std::malloc(size_t(classes) * sizeof(double)));
         for (int64_t r = begin; r < end; ++r) {
             const T* from = x + r * classes;
             T top = from[0];
             for (int64_t c = 1; c < classes; ++c) top = extreme<T, true>(top, from[c]);
             const double m = double(top);
-            const double total = ordered_sum(classes, [&](int64_t c) { return exp64(double(from[c]) - m); });
+            exponentials(from, m, classes, powers);
+            const double total = ordered_sum(classes, [&](int64_t c) { return powers[c]; });
             const double logarithm = log64(total);
             for (int64_t c = 0; c < classes; ++c) y[r * classes + c] = T((double(from[c]) - m) - logarithm);
         }
+        std::free(powers);
     });
 }
 

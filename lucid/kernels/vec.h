@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#if defined(__AVX512F__) || defined(__AVX2__)
+#if defined(__SSE2__)
 #include <immintrin.h>
 #elif defined(__ARM_NEON)
 #include <arm_neon.h>
@@ -24,11 +24,15 @@ template <class T>
 struct VecOf {
     typedef T aligned __attribute__((vector_size(VECTOR_BYTES)));
     typedef T unaligned __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(T)), may_alias));
+    typedef T part __attribute__((vector_size(VECTOR_BYTES / 8 * int(sizeof(T)))));
 };
 template <class T>
 using Vec = typename VecOf<T>::aligned;
 template <class T>
 constexpr int LANES = VECTOR_BYTES / int(sizeof(T));
+// As many values as a vector has doubles.
+template <class T>
+using Part = typename VecOf<T>::part;
 
 template <class T>
 inline Vec<T> load(const T* p) {
@@ -77,6 +81,42 @@ inline V load_wide(const T* p) {
         return __builtin_convertvector(*reinterpret_cast<const half*>(p), V);
     }
 }
+
+// A part of float32 as float64, and the nearest float32. (GCC 12 takes the plain intrinsics' don't-care operand for an
+// uninitialised variable; with a full mask the instruction is the same.)
+#if defined(__AVX512F__)
+inline Vec<double> wide(Part<float> x) { return (Vec<double>)_mm512_maskz_cvtps_pd(0xFF, (__m256)x); }
+inline Part<float> made(Vec<double> x, Part<float>*) { return (Part<float>)_mm512_maskz_cvtpd_ps(0xFF, (__m512d)x); }
+#elif defined(__AVX2__)
+inline Vec<double> wide(Part<float> x) { return (Vec<double>)_mm256_cvtps_pd((__m128)x); }
+inline Part<float> made(Vec<double> x, Part<float>*) { return (Part<float>)_mm256_cvtpd_ps((__m256d)x); }
+#elif defined(__SSE2__)  // the compiler would convert one by one
+inline Vec<double> wide(Part<float> x) {
+    return (Vec<double>)_mm_cvtps_pd((__m128)_mm_loadl_epi64(reinterpret_cast<const __m128i*>(&x)));
+}
+inline Part<float> made(Vec<double> x, Part<float>*) {
+    Part<float> y;
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(&y), (__m128i)_mm_cvtpd_ps((__m128d)x));
+    return y;
+}
+#else
+inline Vec<double> wide(Part<float> x) { return __builtin_convertvector(x, Vec<double>); }
+inline Part<float> made(Vec<double> x, Part<float>*) { return __builtin_convertvector(x, Part<float>); }
+#endif
+
+#if defined(__AVX512F__)
+inline Vec<float> square_root(Vec<float> x) { return (Vec<float>)_mm512_maskz_sqrt_ps(0xFFFF, (__m512)x); }
+inline Vec<double> square_root(Vec<double> x) { return (Vec<double>)_mm512_maskz_sqrt_pd(0xFF, (__m512d)x); }
+#elif defined(__AVX2__)
+inline Vec<float> square_root(Vec<float> x) { return (Vec<float>)_mm256_sqrt_ps((__m256)x); }
+inline Vec<double> square_root(Vec<double> x) { return (Vec<double>)_mm256_sqrt_pd((__m256d)x); }
+#else
+template <class V>
+inline V square_root(V x) {
+    for (unsigned i = 0; i < sizeof(V) / sizeof(x[0]); ++i) x[i] = sizeof(x[0]) == 4 ? __builtin_sqrtf(x[i]) : __builtin_sqrt(x[i]);
+    return x;
+}
+#endif
 
 // One rounding, on every machine.
 inline double fma1(double a, double b, double c) { return __builtin_fma(a, b, c); }

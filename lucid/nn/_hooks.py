@@ -1,8 +1,8 @@
 """Backward hooks of modules: seeing all gradients of a module's inputs and outputs at once.
 
-An operation of the graph has one result, a module may have several inputs and outputs. So each passes through an
-``_Arm``, which hands its gradient to a common ``_Joint``; the walk reaches the joint after all arms, because it was
-created first.
+An operation of the graph has one result, a module may have several inputs and outputs. So each passes through a
+``_PassOn``, which hands its gradient to a common ``_Gather``. The walk reaches that one last, because it was created
+first.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lucid.ops._function import EVERY_INPUT, Function
 Gradients = tuple[Tensor | None, ...]
 
 
-class _Joint(Function):
+class _Gather(Function):
     """Collects the gradients of ``tensors`` and shows them to ``observe``, which may return others."""
 
     name = "module_hook"
@@ -40,34 +40,34 @@ class _Joint(Function):
         return tuple(None if g is None else g._array for g in shown)
 
 
-class _Arm(Function):
-    """Passes a tensor on unchanged, and its gradient to the joint."""
+class _PassOn(Function):
+    """Passes a tensor on unchanged, and its gradient to ``gather``."""
 
     name = "module_hook"
 
-    def __init__(self, joint: _Joint, slot: int) -> None:
-        self.joint = joint
+    def __init__(self, gather: _Gather, slot: int) -> None:
+        self.gather = gather
         self.slot = slot
-        self.device = joint.device
-        self.edges = (joint,)
+        self.device = gather.device
+        self.edges = (gather,)
         self.seq = next(creation)
 
     def backward(self, be: Any, dy: Any) -> tuple[Any, ...]:
-        slots = walk_notes().setdefault(self.joint, [None] * self.joint.count)
+        slots = walk_notes().setdefault(self.gather, [None] * self.gather.count)
         slots[self.slot] = dy
-        return (be.number(0.0, "float64"),)  # what tells the walk to visit the joint; it has no other meaning
+        return (be.number(0.0, "float64"),)  # what tells the walk to visit ``gather``; it has no other meaning
 
 
 def _through(tensors: list[Tensor], observe: Callable[[Gradients], Gradients]) -> list[Tensor]:
     """``tensors`` as the same values whose gradients go through ``observe``."""
-    joint = _Joint(tensors, observe)
+    gather = _Gather(tensors, observe)
     passed = []
     for slot, tensor in enumerate(tensors):
         out = wrap(tensor._array, tensor.device)
         out._version = tensor._version_cell()
         out._version[SHARED] = True
         out._requires_grad = True
-        out._node = _Arm(joint, slot)
+        out._node = _PassOn(gather, slot)
         passed.append(out)
     return passed
 
@@ -87,7 +87,7 @@ class BackwardHooks:
         self.arity = 0
 
     def wrap_inputs(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """``args`` with the tensors that need gradients passed through a joint."""
+        """``args`` with the tensors that need gradients passed through a ``_Gather``."""
         self.arity = len(args)
         self.inputs = [i for i, a in enumerate(args) if isinstance(a, Tensor) and a.requires_grad]
         if not self.inputs or not grad_enabled():
@@ -99,7 +99,7 @@ class BackwardHooks:
         return tuple(passed)
 
     def wrap_outputs(self, output: Any) -> Any:
-        """The module's output (a tensor, or tuples, lists, dicts and dataclasses of them), passed through a joint."""
+        """The module's output (a tensor, or tuples, lists, dicts and dataclasses of them), likewise."""
         if not grad_enabled():
             return output
         outputs = leaves(output)

@@ -9,9 +9,9 @@ from lucid.nn.conv import Conv2d
 from lucid.nn.functional import dropout
 from lucid.nn.module import Module
 from lucid.nn.pooling import AdaptiveAvgPool2d
-from lucid.ops import relu, sigmoid
+from lucid.ops import gelu, relu, sigmoid
 
-__all__ = ["Dropout", "ReLU", "SEModule", "Sigmoid"]
+__all__ = ["GELU", "Dropout", "ReLU", "SEModule", "Sigmoid"]
 
 
 class ReLU(Module):
@@ -51,6 +51,31 @@ class Sigmoid(Module):
     def forward(self, input: Tensor) -> Tensor:
         """A tensor of the input's shape."""
         return sigmoid(input)
+
+
+class GELU(Module):
+    """``x * cdf(x)``, where ``cdf`` is the normal distribution's.
+
+    Args:
+        approximate: ``"none"``, or ``"tanh"`` (``lucid.nn.functional.gelu`` says for what).
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.GELU()(lucid.tensor([-1.0, 2.0]))
+        tensor([-0.15865526,  1.9544997 ])
+    """
+
+    def __init__(self, approximate: str = "none") -> None:
+        super().__init__()
+        self.approximate = approximate
+
+    def forward(self, input: Tensor) -> Tensor:
+        """A tensor of the input's shape."""
+        return gelu(input, self.approximate)
+
+    def extra_repr(self) -> str:
+        """As PyTorch shows it."""
+        return f"approximate={self.approximate!r}"
 
 
 class Dropout(Module):

@@ -11,7 +11,7 @@ from lucid.nn import init
 from lucid.nn.module import Module
 from lucid.nn.parameter import Parameter, empty_weight
 from lucid.ops import conv2d
-from lucid.ops._window import Pair, PairLike, pair
+from lucid.ops._window import Pair, PairLike, per_side
 from lucid.ops.creation import empty
 
 __all__ = ["Conv2d"]
@@ -75,13 +75,13 @@ class Conv2d(Module):
             raise ValueError(f"padding: got {padding!r}; may be 'same', 'valid', a number or a pair")
         self.in_channels = in_channels
         self.out_channels = out_channels
-        self.kernel_size: Pair = pair("kernel_size", kernel_size, 1)
-        self.stride: Pair = pair("stride", stride, 1)
-        self.padding: Pair | str = padding if isinstance(padding, str) else pair("padding", padding, 0)
-        self.dilation: Pair = pair("dilation", dilation, 1)
+        self.kernel_size: Pair = per_side("kernel_size", kernel_size, 1)
+        self.stride: Pair = per_side("stride", stride, 1)
+        self.padding: Pair | str = padding if isinstance(padding, str) else per_side("padding", padding, 0)
+        self.dilation: Pair = per_side("dilation", dilation, 1)
         self.groups = groups
         self.padding_mode = padding_mode
-        if padding == "same" and self.stride != (1, 1):
+        if padding == "same" and max(self.stride) > 1:
             raise ValueError(f"padding: 'same' needs stride 1, got {self.stride}")
         kind = dtype or get_default_dtype()
         self.weight = empty_weight(out_channels, in_channels // groups, *self.kernel_size, dtype=kind, device=device)
@@ -102,9 +102,9 @@ class Conv2d(Module):
     def extra_repr(self) -> str:
         """As PyTorch shows it: what is not the default."""
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
-        if self.padding != (0, 0):
+        if isinstance(self.padding, str) or any(self.padding):
             text += f", padding={self.padding}"
-        if self.dilation != (1, 1):
+        if max(self.dilation) > 1:
             text += f", dilation={self.dilation}"
         if self.groups != 1:
             text += f", groups={self.groups}"

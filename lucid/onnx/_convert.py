@@ -1,7 +1,8 @@
 """From lucid's graph to ONNX: one table from operations to the nodes that stand for them.
 
 Nodes and tensors keep the names of the graph, which are module paths; what one operation needs besides is named
-``<name>/<what>``. To export a new operation, add it to ``_SAME`` or write one ``_translate`` function.
+``<name>/<what>``. A new operation says itself how it is exported (``Function.export``); of the others ``_SAME`` and
+``_TABLE`` say it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from onnx import helper, numpy_helper
 from lucid._version import __version__
 from lucid.core import ARITHMETIC_VERSION
 from lucid.graph import Graph, Node
+from lucid.ops._function import Function
 
 __all__ = ["DEFAULT_OPSET", "NEWEST_OPSET", "OLDEST_OPSET", "to_onnx"]
 
@@ -494,4 +496,5 @@ _TABLE: dict[str, Translate] = {
     "square": _square,
     "sum": _reduce,
     "transpose": _transpose,
+    **{operation.name: operation.export for operation in Function.__subclasses__() if operation.export is not None},
 }

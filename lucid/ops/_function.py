@@ -82,10 +82,13 @@ class Function(GradNode):
     """Whether it only moves or converts data, so that inputs need not be of one dtype that lucid computes with."""
     floats: ClassVar[bool] = False
     """Whether it computes with floats alone."""
-    apart: ClassVar[tuple[int, ...]] = ()
+    any_dtype_inputs: ClassVar[tuple[int, ...]] = ()
     """The inputs that need not have the dtype of the others: a condition, classes."""
     view: ClassVar[bool] = False
     """Whether the result may share memory with the first input."""
+    export: ClassVar[Any] = None
+    """``export(builder, node)`` emits the ONNX nodes that stand for a node of this operation (``lucid.onnx``)."""
+
     forward: Callable[..., Any]
     backward: Callable[..., Any]
 
@@ -150,9 +153,13 @@ def apply(function: Function, *inputs: Any) -> Tensor:
     if len(inputs) == 1 and _tracer is None and isinstance(inputs[0], Tensor):
         tensor = inputs[0]
         array = tensor._array
-        if _FLOAT32 <= array.dtype.num < _FLOAT16 and not (tensor._requires_grad and recording.enabled):
-            be = backend_for(tensor.device)  # the usual case, in a few steps
-            out = wrap(function.forward(be, array), tensor.device)
+        if _FLOAT32 <= array.dtype.num < _FLOAT16:  # the usual case, in a few steps
+            device: Any = tensor.device
+            be = backend_for(device)
+            if tensor._requires_grad and recording.enabled and function.differentiable:
+                out = _run_recorded(function, be, inputs, [array], device)
+            else:
+                out = wrap(function.forward(be, array), device)
             if function.view:
                 out._share_version(tensor, array, be.xp)
             return out
@@ -175,18 +182,13 @@ def apply(function: Function, *inputs: Any) -> Tensor:
         if tensor._requires_grad:
             record = True
     if _tracer is None:
-        be = backend_for(device)  # type: ignore[arg-type]
+        be = backend_for(device)
     else:
-        be, arrays = _tracer.backend(device), _tracer.arrays(arrays)  # type: ignore[arg-type]
+        be, arrays = _tracer.backend(device), _tracer.arrays(arrays)
     if record and recording.enabled and function.differentiable:
-        if function.__dict__:
-            _own_arguments(function, be)
-        function.needs = (True,) if len(inputs) == 1 else tuple([t is not None and t._requires_grad for t in inputs])
-        out = wrap(function.forward(be, *arrays), device)  # type: ignore[arg-type]
-        _guard(function, be.xp, inputs, arrays, out)
-        _record(function, inputs, out)
+        out = _run_recorded(function, be, inputs, arrays, device)
     else:
-        out = wrap(function.forward(be, *arrays), device)  # type: ignore[arg-type]
+        out = wrap(function.forward(be, *arrays), device)
     if function.view:
         out._share_version(inputs[0], arrays[0], be.xp)
     if _tracer is not None:
@@ -194,17 +196,29 @@ def apply(function: Function, *inputs: Any) -> Tensor:
     return out
 
 
-def _record(function: Function, inputs: tuple[Any, ...], out: Tensor) -> None:
-    """Make ``function`` the node of ``out``."""
+def _run_recorded(function: Function, be: Backend, inputs: tuple[Any, ...], arrays: list[Any], device: str) -> Tensor:
+    """Run ``function`` and make it the node of its result."""
+    if function.__dict__:
+        _own_arguments(function, be)
+    if len(inputs) == 1:
+        source = inputs[0]
+        needs: tuple[bool, ...] = (True,)
+        edges: tuple[GradNode | None, ...] = (source._node or source._leaf or source._edge(),)
+    else:
+        needs = tuple([t is not None and t._requires_grad for t in inputs])
+        edges = tuple(
+            [(t._node or t._leaf or t._edge()) if need else None for t, need in zip(inputs, needs, strict=True)]
+        )
+    function.needs = needs
+    out = wrap(function.forward(be, *arrays), device)
+    _guard(function, be.xp, inputs, arrays, out)
+    function.edges = edges
+    function.seq = next(creation)
+    if device != "cpu":
+        function.device = device
     out._requires_grad = True
     out._node = function
-    if out.device != "cpu":
-        function.device = out.device
-    if len(inputs) == 1:
-        function.edges = (inputs[0]._node or inputs[0]._edge(),)
-    else:
-        function.edges = tuple([(t._node or t._edge()) if t is not None and t._requires_grad else None for t in inputs])
-    function.seq = next(creation)
+    return out
 
 
 # What an attribute may be without holding an array.
@@ -233,14 +247,19 @@ def _guard(function: Function, xp: Any, inputs: tuple[Any, ...], arrays: list[An
     """Copy or watch every array that ``function`` holds and that somebody else can change."""
     versions = []
     owners: set[int] | None = None
+    needs = function.needs
     held = [value for value in function.__dict__.values() if type(value) not in _ATOMS]
     for value in held:  # the usual case, in a few steps: operands that are watched, and arrays of its own
         if type(value) is tuple:
-            if not _ATOMS.issuperset(map(type, value)):
-                held.extend([part for part in value if type(part) not in _ATOMS])
+            if value is not needs:
+                for part in value:
+                    if type(part) not in _ATOMS:
+                        held.append(part)
             continue
         if value is out._array:
             tensor = out
+        elif value is arrays[0]:
+            tensor = inputs[0]
         else:
             tensor = None
             for array, operand in zip(arrays, inputs, strict=True):
@@ -346,7 +365,7 @@ def _check(function: Function, inputs: tuple[Any, ...]) -> None:
     check_devices(function.name, *tensors)
     if function.any_dtype:
         return
-    dtypes = [t._array.dtype for i, t in enumerate(inputs) if t is not None and i not in function.apart]
+    dtypes = [t._array.dtype for i, t in enumerate(inputs) if t is not None and i not in function.any_dtype_inputs]
     for dtype in dtypes:
         if dtype.num >= _FLOAT16 or (function.floats and dtype.kind != "f"):
             raise TypeError(f"{function.name}: got a {dtype} tensor; may be float32 or float64 (convert with .astype)")

@@ -1,15 +1,19 @@
-"""What convolution and pooling share: pairs of numbers, and the size of what windows leave."""
+"""What convolution and pooling share: a number for each side of an image, and the size of what windows leave."""
 
 from __future__ import annotations
 
 import contextlib
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar, overload
+
+from lucid.kernels import windows
 
 Pair = tuple[int, int]
+Sides = tuple[int, ...]
 PairLike: TypeAlias = "int | Sequence[int]"
 _Result = TypeVar("_Result")
+_Sides = TypeVar("_Sides", bound=Sides)
 
 
 MOST = 2**31 - 1
@@ -33,67 +37,70 @@ def cached(function: Callable[..., _Result], *arguments: Any) -> _Result:
     return result
 
 
-def pair(name: str, value: Any, least: int) -> Pair:
-    """``value``, a number or two, as (vertical, horizontal).
+@overload
+def per_side(name: str, value: Any, least: int, sides: Literal[2] = 2) -> Pair: ...
+
+
+@overload
+def per_side(name: str, value: Any, least: int, sides: int) -> Sides: ...
+
+
+def per_side(name: str, value: Any, least: int, sides: int = 2) -> Sides:
+    """``value``, a number or one for each of the ``sides``, as one for each.
 
     Raises:
-        ValueError: not one or two integers of at least ``least`` and at most ``MOST``.
+        ValueError: not integers of at least ``least`` and at most ``MOST``, or another number of them.
     """
-    if type(value) is tuple and len(value) == 2 and type(value[0]) is int and type(value[1]) is int:
-        both = value
+    if type(value) is tuple and len(value) == sides and all(type(n) is int for n in value):
+        numbers: Sides = value
     else:
         try:
-            numbers = [operator.index(n) for n in value] if isinstance(value, Sequence) else [operator.index(value)] * 2
+            numbers = tuple(map(operator.index, value if isinstance(value, Sequence) else (value,)))
         except TypeError:
-            numbers = []
+            numbers = ()
         if len(numbers) == 1:
-            numbers = numbers * 2
-        if len(numbers) != 2:
-            raise ValueError(f"{name}: got {value!r}; may be an integer or a pair of integers")
-        both = (numbers[0], numbers[1])
-    if both[0] < least or both[1] < least:
+            numbers = numbers * sides
+        if len(numbers) != sides:
+            raise ValueError(f"{name}: got {value!r}; may be an integer or {_SEVERAL[sides]}")
+    if min(numbers) < least:
         raise ValueError(f"{name}: got {value!r}; may be {least} or more")
-    if both[0] > MOST or both[1] > MOST:
+    if max(numbers) > MOST:
         raise ValueError(f"{name}: got {value!r}; may be at most {MOST}")
-    return both
+    return numbers
 
 
-def require_image(name: str, shape: tuple[int, ...]) -> None:
-    """Raise ValueError unless ``shape`` is that of a batch of images."""
-    if len(shape) != 4:
-        raise ValueError(f"{name}: input has shape {shape}; must have 4 axes, (N, C, H, W)")
+_SEVERAL = {1: "a sequence of one", 2: "a pair of integers", 3: "three integers"}
+_AXES = {1: "(N, C, L)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}
+
+
+def require_image(name: str, shape: Sides, sides: int = 2) -> None:
+    """Raise ValueError unless ``shape`` is that of a batch of images with so many sides."""
+    if len(shape) != sides + 2:
+        raise ValueError(f"{name}: input has shape {shape}; must have {sides + 2} axes, {_AXES[sides]}")
 
 
 def output_size(
-    name: str,
-    shape: tuple[int, ...],
-    kernel: tuple[int, ...],
-    stride: Pair,
-    padding: Pair,
-    dilation: Pair = (1, 1),
-    ceil_mode: bool = False,
-) -> Pair:
-    """How many windows fit on images of ``shape``, down and across.
-
-    With ``ceil_mode`` a last window may reach beyond the padded image, also the first one; one that would begin behind
-    the image, in the padding or after it, is dropped, as in PyTorch.
+    name: str, shape: Sides, kernel: Sides, stride: _Sides, padding: Sides, dilation: Sides, ceil_mode: bool = False
+) -> _Sides:
+    """How many windows fit on images of ``shape``, along each side; ``lucid.kernels.windows`` counts them.
 
     Raises:
         ValueError: not one fits.
     """
-    height = _along(shape[2], kernel[0], stride[0], padding[0], dilation[0], ceil_mode)
-    width = _along(shape[3], kernel[1], stride[1], padding[1], dilation[1], ceil_mode)
-    if height < 1 or width < 1:
+    counts = tuple(
+        [
+            windows.output_size(*side, ceil_mode)
+            for side in zip(shape[2:], kernel, stride, padding, dilation, strict=True)
+        ]
+    )
+    if min(counts) < 1:
         raise ValueError(
-            f"{name}: a kernel of {kernel[0]}x{kernel[1]} with dilation {dilation} is larger than the input "
-            f"{shape[2]}x{shape[3]} with padding {padding}"
+            f"{name}: a kernel of {times(kernel)} with dilation {dilation} is larger than the input "
+            f"{times(shape[2:])} with padding {padding}"
         )
-    return height, width
+    return counts  # type: ignore[return-value]  # (as many as there are strides)
 
 
-def _along(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> int:
-    room = size + 2 * padding - dilation * (kernel - 1) - 1
-    count = -(-room // stride) + 1 if ceil_mode else room // stride + 1  # may be less than 1
-    if ceil_mode and (count - 1) * stride >= size + padding:
-        count -= 1  # the last window would begin in the padding behind
-    return count
+def times(sides: Sides) -> str:
+    """``3x3``, for messages."""
+    return "x".join(map(str, sides))

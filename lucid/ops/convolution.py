@@ -7,7 +7,7 @@ from typing import Any
 from lucid.backends import Backend
 from lucid.core.tensor import Tensor
 from lucid.ops._function import Function, apply
-from lucid.ops._window import Pair, PairLike, cached, output_size, pair, require_image
+from lucid.ops._window import Pair, PairLike, cached, output_size, per_side, require_image
 from lucid.ops.shape import pad
 
 __all__ = ["conv2d"]
@@ -48,7 +48,7 @@ class Conv2d(Function):
         return (
             dx,
             be.conv2d_weight_grad(dy, x, weight_shape, *geometry) if needs_weight else None,
-            be.reduce("sum", dy, (0, 2, 3), False) if needs_bias else None,
+            be.reduce("sum", dy, (0, *range(2, dy.ndim)), False) if needs_bias else None,
         )
 
 
@@ -90,11 +90,11 @@ def conv2d(
         >>> y.tolist()
         [[[[4.0, 4.0], [4.0, 4.0]]]]
     """
-    input, geometry = settle(input, weight, bias, stride, padding, dilation, groups)
+    input, geometry = resolve_geometry(input, weight, bias, stride, padding, dilation, groups)
     return apply(Conv2d(*geometry), input, weight, bias)
 
 
-def settle(
+def resolve_geometry(
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -106,7 +106,7 @@ def settle(
     """The input, widened where a named padding is uneven, and stride, padding, dilation and groups, checked."""
     if isinstance(padding, str):
         input, padding = _named_padding(
-            input, weight, padding, pair("stride", stride, 1), pair("dilation", dilation, 1)
+            input, weight, padding, per_side("stride", stride, 1), per_side("dilation", dilation, 1)
         )
     shapes = input._array.shape, weight._array.shape, None if bias is None else bias._array.shape
     return input, cached(_geometry, *shapes, stride, padding, dilation, groups)
@@ -122,7 +122,7 @@ def _geometry(
     groups: int,
 ) -> tuple[Pair, Pair, Pair, int]:
     """Stride, padding and dilation as pairs, and groups, after checking all of them and the shapes."""
-    pairs = pair("stride", stride, 1), pair("padding", padding, 0), pair("dilation", dilation, 1)
+    pairs = per_side("stride", stride, 1), per_side("padding", padding, 0), per_side("dilation", dilation, 1)
     if len(w) != 4 or 0 in w:
         raise ValueError(f"conv2d: weight has shape {w}; must be (O, C/groups, KH, KW) without empty axes")
     require_image("conv2d", x)
@@ -144,10 +144,10 @@ def _named_padding(input: Tensor, weight: Tensor, padding: str, stride: Pair, di
         return input, (0, 0)
     if padding != "same":
         raise ValueError(f"padding: got {padding!r}; may be 'same', 'valid', a number or a pair")
-    if stride != (1, 1):
+    if max(stride) > 1:
         raise ValueError(f"padding: 'same' needs stride 1, got {stride}")
     total = [step * (kernel - 1) for step, kernel in zip(dilation, weight.shape[2:], strict=True)]
     if any(n % 2 for n in total):
         require_image("conv2d", input.shape)
-        input = pad(input, ((0, 0), (0, 0), (0, total[0] % 2), (0, total[1] % 2)))
-    return input, (total[0] // 2, total[1] // 2)
+        input = pad(input, ((0, 0), (0, 0), *[(0, n % 2) for n in total]))
+    return input, per_side("padding", [n // 2 for n in total], 0)

@@ -6,6 +6,7 @@ order in which it is written here. Integers and booleans are computed exactly, b
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ __all__ = [
     "divide",
     "exp",
     "floor_divide",
+    "gelu",
     "log",
     "masked_fill",
     "maximum",
@@ -773,6 +775,69 @@ def relu(x: Operand) -> Tensor:
     return apply(Relu(), x)
 
 
+class Gelu(Function):
+    name = "gelu"
+    params = ("approximate",)
+    floats = True
+
+    def __init__(self, approximate: str) -> None:
+        self.approximate = approximate
+        self.kernel = {"none": "gelu", "tanh": "gelu_tanh"}[approximate]
+
+    def forward(self, be: Backend, x: Any) -> Any:
+        self.saved = (x,)
+        return be.unary(self.kernel, x)
+
+    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        (x,) = self.saved  # type: ignore[misc]
+        return (be.binary(f"{self.kernel}_grad", dy, x),)
+
+    @staticmethod
+    def export(b: Any, node: Any) -> None:
+        """ONNX has it from version 20 on; before, the steps of its definition."""
+        (x,), approximate = node.inputs, node.attrs["approximate"]
+        if b.opset >= 20:
+            b.emit("Gelu", node, [x], approximate=approximate)
+            return
+
+        def step(op: str, what: str, a: str, number: float) -> str:
+            return str(b.emit(op, node, [a, b.constant(node, f"{what}_by", number, b.dtype(x))], what))
+
+        if approximate == "tanh":
+            cube = b.emit("Mul", node, [x, b.emit("Mul", node, [x, x], "square")], "cube")
+            both = b.emit("Add", node, [x, step("Mul", "small", cube, 0.044715)], "sum")
+            share = b.emit("Tanh", node, [step("Mul", "scaled", both, math.sqrt(2 / math.pi))], "share")
+        else:
+            share = b.emit("Erf", node, [step("Mul", "scaled", x, math.sqrt(0.5))], "share")
+        b.emit("Mul", node, [step("Mul", "half", x, 0.5), step("Add", "whole", share, 1.0)])
+
+
+def gelu(input: Operand, approximate: str = "none") -> Tensor:
+    """The Gaussian error linear unit, ``x * cdf(x)``, where ``cdf`` is the normal distribution's.
+
+    Args:
+        input: a tensor; integers are converted to the default dtype.
+        approximate: ``"none"``, or ``"tanh"`` for ``x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x ** 3)))``.
+
+    Returns:
+        A tensor of the input's shape, 0 at minus infinity. Gradient: ``dy * (cdf(x) + x * cdf'(x))``, or ``dy`` times
+        the derivative of the other formula; each is computed in float64 and rounded once.
+
+    Raises:
+        ValueError: another ``approximate``.
+
+    Source: ONNX operator Gelu; Hendrycks and Gimpel, arXiv 1606.08415.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.functional.gelu(lucid.tensor([-1.0, 0.0, 1.0]))
+        tensor([-0.15865526,  0.        ,  0.8413447 ])
+    """
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f"approximate: got {approximate!r}; may be 'none' or 'tanh'")
+    return apply(Gelu(approximate), floating(input))
+
+
 class Clip(Function):
     name = "clip"
     params = ("min_value", "max_value")
@@ -890,7 +955,7 @@ def _bounds_within(x: Tensor, low: Any, high: Any) -> list[Any]:
 
 class Where(Function):
     name = "where"
-    apart = (0,)
+    any_dtype_inputs = (0,)
 
     def forward(self, be: Backend, condition: Any, a: Any, b: Any) -> Any:
         self.saved = (condition, a.shape, b.shape)

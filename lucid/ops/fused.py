@@ -13,7 +13,7 @@ from lucid.core.dtypes import float64
 from lucid.core.tensor import Tensor
 from lucid.ops._function import Function, apply
 from lucid.ops._window import output_size
-from lucid.ops.convolution import Conv2d, settle
+from lucid.ops.convolution import Conv2d, resolve_geometry
 from lucid.ops.normalization import BatchNorm, check_channels, run, statistics_of, stored
 
 __all__ = ["conv2d_add", "conv2d_norm_act", "norm_act"]
@@ -122,7 +122,7 @@ def conv2d_add(
     Raises:
         ValueError: as ``conv2d``; a residual of another shape.
     """
-    input, geometry, out = _settle(input, weight, bias, stride, padding, dilation, groups)
+    input, geometry, out = _resolve(input, weight, bias, stride, padding, dilation, groups)
     _check_residual(residual, out)
     return apply(Conv2dAdd(*geometry), input, weight, bias, residual)
 
@@ -148,18 +148,18 @@ def conv2d_norm_act(
     Raises:
         ValueError: as ``conv2d`` and ``norm_act``.
     """
-    input, geometry, out = _settle(input, weight, bias, stride, padding, dilation, groups)
+    input, geometry, out = _resolve(input, weight, bias, stride, padding, dilation, groups)
     check_channels(out, running_mean, running_var, gamma, beta)
     _check_residual(residual, out)
     function = Conv2dNormAct(geometry, eps, relu, weight._stamp())
     return apply(function, input, weight, bias, gamma, beta, running_mean, running_var, residual)
 
 
-def _settle(
+def _resolve(
     input: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int
 ) -> tuple[Tensor, Any, tuple[int, ...]]:
-    """Input and geometry as `settle` says, and the shape of the result."""
-    input, geometry = settle(input, weight, bias, stride, padding, dilation, groups)
+    """Input and geometry as ``resolve_geometry`` says, and the shape of the result."""
+    input, geometry = resolve_geometry(input, weight, bias, stride, padding, dilation, groups)
     x, w = input._array.shape, weight._array.shape
     return input, geometry, (x[0], w[0], *output_size("conv2d", x, w[2:], *geometry[:3]))
 

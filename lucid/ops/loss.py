@@ -81,7 +81,7 @@ class NllLoss(Function):
 
     name = "nll_loss"
     floats = True
-    apart = (1,)
+    any_dtype_inputs = (1,)
     params = ("ignore_index", "reduction")
 
     def __init__(self, ignore_index: int, reduction: str) -> None:

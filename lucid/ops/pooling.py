@@ -7,7 +7,7 @@ from typing import Any, Literal, overload
 from lucid.backends import Backend
 from lucid.core.tensor import Tensor, wrap
 from lucid.ops._function import Function, apply
-from lucid.ops._window import MOST, Pair, PairLike, cached, output_size, pair, require_image
+from lucid.ops._window import MOST, Pair, PairLike, cached, output_size, per_side, require_image, times
 
 __all__ = ["adaptive_avg_pool2d", "avg_pool2d", "max_pool2d"]
 
@@ -98,8 +98,7 @@ def max_pool2d(
         [[[[5.0, 7.0], [13.0, 15.0]]]]
     """
     geometry = cached(_windows, "max_pool2d", input._array.shape, kernel_size, stride, padding, dilation, ceil_mode)
-    kernel, step, around, apart, output = geometry
-    function = MaxPool2d(kernel, step, around, apart, ceil_mode, output)
+    function = MaxPool2d(*geometry[:4], ceil_mode, geometry[4])
     y = apply(function, input)
     if not return_indices:
         return y
@@ -117,13 +116,13 @@ def _windows(
 ) -> tuple[Pair, Pair, Pair, Pair, Pair]:
     """Window, stride, padding and dilation as pairs, and how many windows there are, after checking them."""
     require_image(name, shape)
-    kernel = pair("kernel_size", kernel_size, 1)
-    step = kernel if stride is None else pair("stride", stride, 1)
-    around, apart = pair("padding", padding, 0), pair("dilation", dilation, 1)
-    spans = [gap * (size - 1) + 1 for size, gap in zip(kernel, apart, strict=True)]
-    if 2 * around[0] > spans[0] or 2 * around[1] > spans[1]:
-        raise ValueError(f"padding: got {around}; may be at most half of the window {spans[0]}x{spans[1]}")
-    return kernel, step, around, apart, output_size(name, shape, kernel, step, around, apart, ceil_mode)
+    kernel = per_side("kernel_size", kernel_size, 1)
+    strides = kernel if stride is None else per_side("stride", stride, 1)
+    pads, dilations = per_side("padding", padding, 0), per_side("dilation", dilation, 1)
+    spans = [step * (size - 1) + 1 for size, step in zip(kernel, dilations, strict=True)]
+    if any(2 * width > span for width, span in zip(pads, spans, strict=True)):
+        raise ValueError(f"padding: got {pads}; may be at most half of the window {times(tuple(spans))}")
+    return kernel, strides, pads, dilations, output_size(name, shape, kernel, strides, pads, dilations, ceil_mode)
 
 
 class AvgPool2d(Function):
@@ -189,8 +188,8 @@ def avg_pool2d(
         [[[[2.5, 4.5], [10.5, 12.5]]]]
     """
     geometry = cached(_windows, "avg_pool2d", input._array.shape, kernel_size, stride, padding, 1, ceil_mode)
-    kernel, step, around, _, output = geometry
-    return apply(AvgPool2d(kernel, step, around, ceil_mode, count_include_pad, output), input)
+    kernel, strides, pads, _, output = geometry
+    return apply(AvgPool2d(kernel, strides, pads, ceil_mode, count_include_pad, output), input)
 
 
 class AdaptiveAvgPool2d(Function):
@@ -235,10 +234,11 @@ def adaptive_avg_pool2d(input: Tensor, output_size: int | tuple[int | None, int 
     shape = input._array.shape
     require_image("adaptive_avg_pool2d", shape)
     if isinstance(output_size, tuple | list):
-        sides = tuple(n if o is None else o for n, o in zip(shape[2:], output_size, strict=False))
-        size = pair("output_size", sides if len(output_size) == 2 else output_size, 1)
+        kept = len(output_size) == len(shape) - 2
+        sides = [n if o is None else o for n, o in zip(shape[2:], output_size, strict=True)] if kept else output_size
+        size = per_side("output_size", sides, 1)
     else:
-        size = pair("output_size", output_size, 1)
+        size = per_side("output_size", output_size, 1)
     if 0 in shape[2:]:
         raise ValueError(f"adaptive_avg_pool2d: input has shape {shape}; images must have at least one pixel")
     if max(shape[2:]) > MOST:

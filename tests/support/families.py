@@ -12,6 +12,7 @@ import numpy as np
 
 from lucid.backends.base import Array, Backend
 from lucid.device import place, to_numpy
+from lucid.kernels.elementwise.functions import FUNCTIONS
 
 Call = Callable[[Backend], Any]
 Draw = Callable[[np.random.Generator], Call]
@@ -254,13 +255,17 @@ def adaptive_avg_pool2d(rng: np.random.Generator) -> Call:
     return lambda be: (be.adaptive_avg_pool2d(x, out), be.adaptive_avg_pool2d_grad(dy, shape))
 
 
+def taking(values: int) -> list[str]:
+    """The names of the functions of each element that take so many values."""
+    return [name for name, f in FUNCTIONS.items() if f.__code__.co_argcount == values]
+
+
 @family
 def unary(rng: np.random.Generator) -> Call:
     dtype, shape = dtype_of(rng), tuple(int(v) for v in rng.integers(0, 12, int(rng.integers(0, 5))))
     x = values(rng, shape, dtype, 0.3)
-    ops = ("neg", "abs", "sqrt", "square", "reciprocal", "exp", "log", "sigmoid", "relu")
     exponents = (0, 1, 2, 3, -1, -2, 7, 0.5, 1.7, -0.3)
-    return lambda be: ([be.unary(op, x) for op in ops], [be.power(x, e) for e in exponents])
+    return lambda be: ([be.unary(op, x) for op in taking(1)], [be.power(x, e) for e in exponents])
 
 
 @family
@@ -272,8 +277,7 @@ def binary(rng: np.random.Generator) -> Call:
     b = values(rng, other[int(rng.integers(0, len(shape) + 1)) :] if rng.random() < 0.3 else other, dtype, 0.3)
     if rng.random() < 0.5:
         b = values(rng, shape, dtype, 0.3)
-    ops = ("add", "sub", "mul", "div", "maximum", "minimum", "relu_grad")
-    return lambda be: [be.binary(op, a, b) for op in ops]
+    return lambda be: [be.binary(op, a, b) for op in taking(2)]
 
 
 @family

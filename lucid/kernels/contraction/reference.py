@@ -26,6 +26,7 @@ from lucid.kernels.sums import (
     reach,
     ungrouped,
 )
+from lucid.kernels.windows import output_size
 
 BLOCK = 1 << 15  # partial sums worked on at once: their buffers fit a core's cache
 WIDTH = 256  # outputs in a block's row, at most
@@ -62,16 +63,12 @@ def conv_problem(
     )
 
 
-def conv_output(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
-    return (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
-
-
 @lru_cache(1024)
 def conv_shape(
     x: tuple[int, ...], weight: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair, groups: int = 1
 ) -> tuple[int, ...]:
     """The shape of ``conv2d``'s result, from those of its operands."""
-    sides = (conv_output(x[i + 2], weight[i + 2], stride[i], padding[i], dilation[i]) for i in (0, 1))
+    sides = (output_size(x[i + 2], weight[i + 2], stride[i], padding[i], dilation[i]) for i in (0, 1))
     return x[0], weight[0], *sides
 
 
@@ -137,7 +134,7 @@ def conv2d(
 ) -> Array:
     """``(N, C, H, W) * (O, C/groups, KH, KW) -> (N, O, OH, OW)``."""
     (n, _, *size), (out, per_group, *kernel) = x.shape, weight.shape
-    oh, ow = (conv_output(size[i], kernel[i], stride[i], padding[i], dilation[i]) for i in (0, 1))
+    oh, ow = (output_size(size[i], kernel[i], stride[i], padding[i], dilation[i]) for i in (0, 1))
     taps = list(product(range(kernel[0]), range(kernel[1])))
     w = weight.reshape(groups, out // groups, per_group, *kernel).transpose(3, 4, 2, 0, 1)
     w = np.concatenate([w[tap] for tap in taps])

@@ -3,7 +3,7 @@
 // compilers' options (lucid/backends/_cuda_run.py, CMakeLists.txt); a kernel says `fma` where the law says fma.
 #pragma once
 
-#include "../functions.h"
+#include "../normal.h"
 #include "../order.h"
 
 #ifdef __CUDACC__
@@ -18,16 +18,20 @@
 #endif
 
 namespace lucid {
+using namespace LUCID_ISA;
+
 namespace {
 
 using T = LUCID_T;
+using scalar::exp64;
+using scalar::log64;
+
+// A pointer that may be null, to a result that is not always wanted.
+template <class V>
+using Maybe = V*;
 
 DEVICE float fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 DEVICE double fma(double a, double b, double c) { return __fma_rn(a, b, c); }
-DEVICE float square_root(float x) { return __fsqrt_rn(x); }
-DEVICE double square_root(double x) { return __dsqrt_rn(x); }
-DEVICE float magnitude(float x) { return fabsf(x); }
-DEVICE double magnitude(double x) { return fabs(x); }
 
 template <class I>
 DEVICE I smaller(I a, I b) {

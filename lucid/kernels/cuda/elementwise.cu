@@ -1,5 +1,6 @@
 // What treats each value on its own: sections 5 and 6 of ARITHMETIC.md, the running statistics of 7, the optimiser (10),
 // and indexed accumulation (12).
+#include "../elementwise/printed_names.h"
 #include "device.cuh"
 
 namespace lucid {
@@ -36,54 +37,34 @@ DEVICE void map2(int64_t n, const T* a, const T* b, T* y, const F& f) {
     for (int64_t i = whole * Pack::LANES + first_index(); i < n; i += index_step()) y[i] = f(a[i], b[i]);
 }
 
-// The codes are those of lucid/backends/cuda.py.
-enum Unary { NEG, ABS, SQRT, SQUARE, RECIPROCAL, EXP, LOG, SIGMOID, RELU, SIGN };
-enum Binary { ADD, SUB, MUL, DIV, MAXIMUM, MINIMUM, RELU_GRAD };
-enum Comparison { EQUAL, NOT_EQUAL, LESS, LESS_EQUAL, GREATER, GREATER_EQUAL };
-
 using Other = decltype(other_float(T()));  // the float dtype that T is not
 
 }  // namespace
 
-KERNEL(unary, THREADS, int32_t op, int64_t n, const T* x, T* y) {
-    switch (op) {
-        case NEG: return map1(n, x, y, [](T v) { return -v; });
-        case ABS: return map1(n, x, y, [](T v) { return magnitude(v); });
-        case SQRT: return map1(n, x, y, [](T v) { return square_root(v); });
-        case SQUARE: return map1(n, x, y, [](T v) { return v * v; });
-        case RECIPROCAL: return map1(n, x, y, [](T v) { return T(1) / v; });
-        case EXP: return map1(n, x, y, [](T v) { return T(exp64(double(v))); });
-        case LOG: return map1(n, x, y, [](T v) { return T(log64(double(v))); });
-        case SIGMOID: return map1(n, x, y, [](T v) { return T(sigmoid64(double(v))); });
-        case RELU: return map1(n, x, y, [](T v) { return v <= T(0) ? T(0) : v; });
-        case SIGN: return map1(n, x, y, [](T v) { return v > T(0) ? T(1) : v < T(0) ? T(-1) : v == T(0) ? T(0) : v; });
+// A kernel for each function, unary_NAME and binary_NAME.
+#define UNARY(name, wide)                                                    \
+    KERNEL(unary_##name, THREADS, int64_t n, const T* x, T* y) {             \
+        map1(n, x, y, [](T v) { return scalar::name(v); });                  \
     }
-}
+LUCID_UNARY(UNARY)
 
-KERNEL(binary, THREADS, int32_t op, int64_t n, const T* a, const T* b, T* y) {
-    switch (op) {
-        case ADD: return map2(n, a, b, y, [](T u, T v) { return u + v; });
-        case SUB: return map2(n, a, b, y, [](T u, T v) { return u - v; });
-        case MUL: return map2(n, a, b, y, [](T u, T v) { return u * v; });
-        case DIV: return map2(n, a, b, y, [](T u, T v) { return u / v; });
-        case MAXIMUM: return map2(n, a, b, y, [](T u, T v) { return u != u ? u : (u >= v ? u : v); });
-        case MINIMUM: return map2(n, a, b, y, [](T u, T v) { return u != u ? u : (u <= v ? u : v); });
-        case RELU_GRAD: return map2(n, a, b, y, [](T dy, T x) { return x <= T(0) ? T(0) : dy; });
+#define BINARY(name, wide)                                                   \
+    KERNEL(binary_##name, THREADS, int64_t n, const T* a, const T* b, T* y) { \
+        map2(n, a, b, y, [](T u, T v) { return scalar::name(u, v); });       \
     }
-}
+LUCID_BINARY(BINARY)
 
 // What moves no bits of floats but looks at them, or narrows them, is here because CuPy's own kernels take a subnormal for zero.
-KERNEL(compare, THREADS, int32_t op, int64_t n, const T* a, const T* b, bool* y) {
-    for (int64_t i = first_index(); i < n; i += index_step()) {
-        const T u = a[i], v = b[i];
-        y[i] = op == EQUAL        ? u == v
-               : op == NOT_EQUAL  ? u != v
-               : op == LESS       ? u < v
-               : op == LESS_EQUAL ? u <= v
-               : op == GREATER    ? u > v
-                                  : u >= v;
+#define COMPARE(name, operation)                                             \
+    KERNEL(compare_##name, THREADS, int64_t n, const T* a, const T* b, bool* y) { \
+        for (int64_t i = first_index(); i < n; i += index_step()) y[i] = a[i] operation b[i]; \
     }
-}
+COMPARE(equal, ==)
+COMPARE(not_equal, !=)
+COMPARE(less, <)
+COMPARE(less_equal, <=)
+COMPARE(greater, >)
+COMPARE(greater_equal, >=)
 
 KERNEL(convert, THREADS, int64_t n, const T* x, Other* y) {
     for (int64_t i = first_index(); i < n; i += index_step()) y[i] = Other(x[i]);
@@ -95,19 +76,8 @@ KERNEL(fill, THREADS, int64_t n, double value, T* y) {
 
 // `exponent` is an integer below 2^30, given as `whole`, unless `real` says otherwise; 0.5 is the caller's (it is a root).
 KERNEL(power, THREADS, int64_t n, const T* x, bool real, double exponent, int64_t whole, T* y) {
-    if (real) return map1(n, x, y, [=](T v) { return T(exp64(exponent * log64(double(v)))); });
-    map1(n, x, y, [=](T v) {
-        T r = T(1), p = v;
-        bool none = true;
-        for (int64_t bits = whole < 0 ? -whole : whole; bits; bits >>= 1) {
-            if (bits & 1) {
-                r = none ? p : r * p;
-                none = false;
-            }
-            if (bits > 1) p = p * p;
-        }
-        return whole < 0 ? T(1) / r : r;
-    });
+    if (real) return map1(n, x, y, [=](T v) { return scalar::power_real(v, exponent); });
+    map1(n, x, y, [=](T v) { return scalar::power_whole(v, whole); });
 }
 
 // y[n, pixel, c] = a[n, pixel, c] * b[n, c]

@@ -2,11 +2,6 @@
 #include "gemm.cuh"
 
 namespace lucid {
-namespace {
-
-constexpr int COMBINE_THREADS = 256, GROUP_LANES = 8;
-
-}  // namespace
 
 #define LIMITS(threads, resident) threads, resident  // one argument of KERNEL
 #define CONTRACT(name, SOURCE, TILE, PACK_A, PACK_BC)                                                               \
@@ -37,8 +32,8 @@ FOR_TILES(MATMUL_TT)
 #endif
 
 #if !defined(LUCID_CONTRACT)
-// C from the slots that the chunks of k have filled: segments to groups, groups to the total, then the epilogue. Where there
-// are several groups, GROUP_LANES threads add them side by side, and the first of these adds their sums.
+// C from the slots that the chunks of k have filled: segments to groups, groups to the total, then the epilogue. Where
+// there are several groups, GROUP_LANES threads add them side by side, and the first of these adds their sums.
 KERNEL(combine_chunks, COMBINE_THREADS, const Contraction c, const T* slots, T* y, const T* bias, const T* mean,
        const T* scale, const T* shift, const T* residual, bool relu) {
     __shared__ T group_sum[COMBINE_THREADS];
@@ -56,7 +51,7 @@ KERNEL(combine_chunks, COMBINE_THREADS, const Contraction c, const T* slots, T* 
                 const T* slot = slots + (z * c.slots + g * group_slots(c.chunk)) * plane + at % plane;
                 const int members = 1 + int(larger<int64_t>(0, smaller<int64_t>(GROUP, segments - g * GROUP) - c.chunk));
                 T group = slot[0];
-                in_batches<8, T>(
+                in_batches<SLOTS_AT_ONCE, T>(
                     members - 1, [&](int64_t i) { return slot[(i + 1) * plane]; }, [&](T s) { group = group + s; });
                 group_sum[threadIdx.x] = group;
             }

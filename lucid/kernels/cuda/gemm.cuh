@@ -1,21 +1,24 @@
-// Contractions (ARITHMETIC.md, sections 2 and 3) on a GPU: one kernel for the convolution, its two gradients and the matrix product.
+// Contractions (ARITHMETIC.md, sections 2 and 3) on a GPU: one kernel for the convolution, its two gradients and the
+// matrix product.
 //
-// C[m, n] is a sum over k of A[m, k] * B[k, n]. A block owns a tile of C and a chunk of k, which is a number of segments; a thread owns
-// TM by TN elements of the tile, and holds two sums of each in registers: the run's and the segment's.
+// C[m, n] is a sum over k of A[m, k] * B[k, n]. A block owns a tile of C and a chunk of k, which is a number of
+// segments; a thread owns TM by TN elements of the tile, and holds two sums of each in registers: the run's and the
+// segment's.
 //
-//     for each BK of k:                     the next BK are brought from device memory to registers meanwhile
-//         for each k of them:               fma into the run's sums, while the next k's factors come from shared memory;
-//                                           before the last, the next BK go to its other half, and a barrier
-//         at the end of a run:              segment += run
-//         at the end of a segment:          group += segment, in device memory (it stays in the cache)
+//     for each BK of k:               the next BK are loaded from device memory to registers meanwhile
+//         for each k of them:         fma into the run's sums, while the next k's factors come from shared memory;
+//                                     before the last, the next BK are stored to its other half, and a barrier
+//         at the end of a run:        segment += run
+//         at the end of a segment:    group += segment, in device memory (it stays in the cache)
 //
-// Where all of k is one chunk, the group's sum is the result, and the last segment's end applies the epilogue. Else each group
-// of segments has its slots: one for its first chunk, which adds up as above, and one for each segment of its other chunks;
-// `combine_chunks` adds the slots in the law's order. So a long contraction gets as many blocks as the GPU has room for,
-// and no sum depends on how many that are.
+// Where all of k is one chunk, the group's sum is the result, and the last segment's end applies the epilogue. Else
+// each group of segments has its slots: one for its first chunk, which adds up as above, and one for each segment of
+// its other chunks; `combine_chunks` adds the slots in the law's order. So a long contraction gets as many blocks as
+// the GPU has room for, and no sum depends on how many that are.
 #pragma once
 
 #include "device.cuh"
+#include "tuning.cuh"
 
 namespace lucid {
 namespace {
@@ -25,7 +28,8 @@ struct Contraction {
     int64_t m, n, k, batch;
     int64_t chunk, chunks, slots;            // segments in a chunk, chunks, slots a batch
     int64_t a_step, b_step, y_step;          // from one batch (or group of channels) to the next
-    // Rows of A are places (row_h, row_w) of an image, k is (tap_h, tap_w, channel); or, where k is the place, columns are taps.
+    // Rows of A are places (row_h, row_w) of an image, k is (tap_h, tap_w, channel); or, where k is the place, columns
+    // are taps.
     int64_t rows_h, rows_w;
     int64_t stride_h, stride_w, start_h, start_w;  // a place meets the image at place * stride + start ..
     int64_t step_h, step_w;                        // .. + tap * step
@@ -92,21 +96,13 @@ DEVICE int64_t row_offset(const Contraction& c, int64_t m) {
 
 // -- tiles ------------------------------------------------------------------------------------------------------------
 
-enum TileName { LARGE, NARROW, SMALL };
-
-constexpr int BK = 16;     // divides a run
-constexpr int UNROLL = 8;  // of BK; even, and not so many that the loop outgrows the cache of instructions
-
 template <TileName NAME>
-struct Tile {
-    static constexpr bool WIDE = sizeof(T) == 8;  // a float64 takes two registers: one tile serves all
-    static constexpr int BM = WIDE || NAME == SMALL ? 64 : 128, BN = WIDE || NAME != LARGE ? 64 : 128;
-    static constexpr int TM = WIDE ? 4 : 8, TN = WIDE || NAME == SMALL ? 4 : 8;
-    static constexpr int ACROSS = BN / TN, THREADS = BM / TM * ACROSS;
-    static constexpr int RESIDENT = WIDE || NAME == LARGE ? 1 : NAME == NARROW ? 2 : 3;  // blocks of a multiprocessor
+struct Tile : TileOf<T, NAME> {
+    using Shape = TileOf<T, NAME>;
+    static constexpr int ACROSS = Shape::BN / Shape::TN, THREADS = Shape::BM / Shape::TM * ACROSS;
 };
 
-// -- operands: how a thread brings its share of a tile of A or B ------------------------------------------------------
+// -- operands: how a thread loads its share of a tile of A or B -------------------------------------------------------
 // A loader holds what does not change from tile to tile. `load` reads the next BK of k into registers, +0 for what is
 // outside; `store` puts them into shared memory, k by k.
 
@@ -186,7 +182,7 @@ struct AlongK {
         start(k0);
 #pragma unroll
         for (int i = 0; i < Values::COUNT; ++i) {
-            const unsigned x = unsigned(x0) + x_lane + i * ROW_STEP;  // m is below 2^31: a division of 64 bits is a long one
+            const unsigned x = unsigned(x0) + x_lane + i * ROW_STEP;  // m is below 2^31: dividing 64 bits takes long
             const unsigned line = x / unsigned(c.rows_w), image = line / unsigned(c.rows_h);
             h0[i] = x < unsigned(c.m) ? int(line % unsigned(c.rows_h) * c.stride_h + c.start_h) : -(1 << 30);
             w0[i] = int(x % unsigned(c.rows_w) * c.stride_w + c.start_w);
@@ -348,7 +344,8 @@ enum SourceName { FORWARD, INPUT_GRAD, WEIGHT_GRAD, MATMUL_NN, MATMUL_NT, MATMUL
 template <SourceName SOURCE>
 struct Operands {
     static constexpr bool IMAGE = SOURCE == FORWARD || SOURCE == INPUT_GRAD || SOURCE == WEIGHT_GRAD;
-    static constexpr bool A_ALONG = SOURCE == FORWARD || SOURCE == INPUT_GRAD || SOURCE == MATMUL_NN || SOURCE == MATMUL_NT;
+    static constexpr bool A_ALONG =
+        SOURCE == FORWARD || SOURCE == INPUT_GRAD || SOURCE == MATMUL_NN || SOURCE == MATMUL_NT;
     static constexpr bool B_ALONG = SOURCE == INPUT_GRAD || SOURCE == MATMUL_NT || SOURCE == MATMUL_TT;
 };
 
@@ -398,173 +395,225 @@ DEVICE int64_t first_slot(int64_t segment, int64_t chunk) {
     return group * group_slots(chunk) + (inside == 0 ? 0 : 1 + inside - chunk);
 }
 
+// What a block computes: a tile of C over a chunk of k. Each thread has its own copy, of which all is inlined, so that
+// it stays in registers.
 template <SourceName SOURCE, TileName TILE, bool PACK_A, bool PACK_BC>
-DEVICE void contract(const Contraction& c, const T* a, const T* b, T* y, T* slots, const Epilogue& epilogue) {
+struct MacroKernel {
     using Shape = Tile<TILE>;
     using Kind = Operands<SOURCE>;
-    constexpr int L = Pack::LANES, THREADS = Shape::THREADS, BM = Shape::BM, BN = Shape::BN, TM = Shape::TM, TN = Shape::TN;
+    static constexpr int L = Pack::LANES, THREADS = Shape::THREADS;
+    static constexpr int BM = Shape::BM, BN = Shape::BN, TM = Shape::TM, TN = Shape::TN;
     using LoaderA = Loader<Kind::A_ALONG, Kind::IMAGE, BM, THREADS, PACK_A ? L : 1>;
     using LoaderB = Loader<Kind::B_ALONG, false, BN, THREADS, PACK_BC ? L : 1>;
-    constexpr int PITCH_A = LoaderA::Values::PITCH, PITCH_B = LoaderB::Values::PITCH;
-    __shared__ Pack shared_a[2][BK * PITCH_A / L], shared_b[2][BK * PITCH_B / L];
+    static constexpr int PITCH_A = LoaderA::Values::PITCH, PITCH_B = LoaderB::Values::PITCH;
 
-    const unsigned tiles_n = unsigned(c.n + BN - 1) / BN, tiles_m = unsigned(c.m + BM - 1) / BM;
-    const unsigned tile = blockIdx.x % (tiles_n * tiles_m), chunk = blockIdx.x / (tiles_n * tiles_m);
-    const int64_t m0 = int64_t(tile / tiles_n) * BM, n0 = int64_t(tile % tiles_n) * BN;
+    // BK values of k of A and B, twice: one half is read while the other is written.
+    struct Shared {
+        Pack a[2][BK * PITCH_A / L], b[2][BK * PITCH_B / L];
+    };
 
-    // A warp has 4 by 8 threads; a thread has rows and columns in packs. Neighbouring threads share a row or a column, in
-    // this arrangement, so that half a warp's packs are read from shared memory at once.
-    const int lane = int(threadIdx.x) % 32, warp = int(threadIdx.x) / 32;
-    const int thread_n = warp % (Shape::ACROSS / 8) * 8 + lane / 2 % 8;
-    const int thread_m = warp / (Shape::ACROSS / 8) * 4 + lane / 16 * 2 + lane % 2;
+    const Contraction& c;
+    const Epilogue& epilogue;
+    Shared& shared;
+    T *const y, *const slots;
+    int64_t z, m0, n0;
+    int thread_m, thread_n;
+    int segments, s0, k_begin, k_end;
+    bool one_chunk, accumulates;  // all of k is one chunk; segments are added up where the chunk's first one lies
+    LoaderA load_a;
+    LoaderB load_b;
+    typename LoaderA::Values values_a;
+    typename LoaderB::Values values_b;
+    T run[TM][TN], sum[TM][TN];
+    Pack pa[2][TM / L], pb[2][TN / L];  // the factors of one k and of the next
+    int half;
 
-    const int segments = int((c.k + SEGMENT - 1) / SEGMENT);
-    const int s0 = int(chunk * c.chunk), s1 = smaller(segments, int(s0 + c.chunk));
-    const int k_begin = s0 * SEGMENT, k_end = int(smaller<int64_t>(c.k, int64_t(s1) * SEGMENT));
-    const bool alone = slots == nullptr;
-    const bool adds_up = alone || s0 % GROUP == 0;
+    DEVICE MacroKernel(const Contraction& contraction, T* y_, T* slots_, const Epilogue& e, Shared& memory)
+        : c(contraction), epilogue(e), shared(memory), y(y_), slots(slots_) {
+        const unsigned tiles_n = unsigned(c.n + BN - 1) / BN, tiles_m = unsigned(c.m + BM - 1) / BM;
+        const unsigned tile = blockIdx.x % (tiles_n * tiles_m), chunk = blockIdx.x / (tiles_n * tiles_m);
+        m0 = int64_t(tile / tiles_n) * BM;
+        n0 = int64_t(tile % tiles_n) * BN;
+        // A warp has 4 by 8 threads; a thread has rows and columns in packs. Neighbouring threads share a row or a
+        // column, in this arrangement, so that half a warp's packs are read from shared memory at once.
+        const int lane = int(threadIdx.x) % 32, warp = int(threadIdx.x) / 32;
+        thread_n = warp % (Shape::ACROSS / 8) * 8 + lane / 2 % 8;
+        thread_m = warp / (Shape::ACROSS / 8) * 4 + lane / 16 * 2 + lane % 2;
+        segments = int((c.k + SEGMENT - 1) / SEGMENT);
+        s0 = int(chunk * c.chunk);
+        const int s1 = smaller(segments, int(s0 + c.chunk));
+        k_begin = s0 * SEGMENT;
+        k_end = int(smaller<int64_t>(c.k, int64_t(s1) * SEGMENT));
+        one_chunk = slots == nullptr;
+        accumulates = one_chunk || s0 % GROUP == 0;
+    }
 
-    for (int64_t z = blockIdx.z; z < c.batch; z += gridDim.z) {
-        LoaderA load_a;
-        LoaderB load_b;
+    // The next BK of k, from device memory to registers.
+    DEVICE void load() {
+        load_a.load(values_a);
+        load_b.load(values_b);
+    }
+
+    // The same, from registers to a half of shared memory.
+    DEVICE void store(int to) {
+        load_a.store(values_a, shared.a[to][0].v);
+        load_b.store(values_b, shared.b[to][0].v);
+    }
+
+    // The factors of one k, from shared memory to registers.
+    DEVICE void load_factors(int to, int kk) {
+        const Pack* from_a = shared.a[half] + thread_m + kk * (PITCH_A / L);
+        const Pack* from_b = shared.b[half] + thread_n + kk * (PITCH_B / L);
+#pragma unroll
+        for (int i = 0; i < TM / L; ++i) pa[to][i] = from_a[i * (BM / TM)];
+#pragma unroll
+        for (int j = 0; j < TN / L; ++j) pb[to][j] = from_b[j * (BN / TN)];
+    }
+
+    // To and fro, so that each fma shares a factor with the one before: registers are read in two banks, and of three
+    // operands that do not come from the fma before, two are in one bank.
+    DEVICE void multiply(int from) {
+#pragma unroll
+        for (int i = 0; i < TM; ++i)
+#pragma unroll
+            for (int step = 0; step < TN; ++step) {
+                const int j = i % 2 ? TN - 1 - step : step;
+                run[i][j] = fma(pa[from][i / L].v[i % L], pb[from][j / L].v[j % L], run[i][j]);
+            }
+    }
+
+    DEVICE void begin_run() { fill(run, T(0)); }
+    DEVICE void begin_segment() { fill(sum, T(-0.0)); }  // -0 + r is r, so that the first run needs no case of its own
+
+    DEVICE static void fill(T (&values)[TM][TN], T value) {
+#pragma unroll
+        for (int i = 0; i < TM; ++i)
+#pragma unroll
+            for (int j = 0; j < TN; ++j) values[i][j] = value;
+    }
+
+    DEVICE void end_run() {
+#pragma unroll
+        for (int i = 0; i < TM; ++i)
+#pragma unroll
+            for (int j = 0; j < TN; ++j) sum[i][j] = sum[i][j] + run[i][j];
+    }
+
+    // The sums of segment s go to where the group adds up, or to their own slot.
+    DEVICE void end_segment(int s) {
+        const bool last = one_chunk && s >= segments - 1;
+        const bool first = s == s0 || !accumulates;
+        int64_t m_here = m0 + thread_m * L, n_here = n0 + thread_n * L;
+        MADE_HERE(m_here);
+        MADE_HERE(n_here);
+        T* to = one_chunk ? y + z * c.y_step
+                          : slots + (z * c.slots + first_slot(s0, c.chunk) + (accumulates ? 0 : s - s0)) * c.m * c.n;
+#pragma unroll
+        for (int i = 0; i < TM; ++i) {
+            const int64_t m = m_here + (i / L * (BM * L / TM) + i % L);
+            if (m >= c.m) continue;
+            const int64_t row = !one_chunk ? m * c.n : SOURCE == INPUT_GRAD ? row_offset(c, m) : m * c.y_pitch;
+#pragma unroll
+            for (int j = 0; j < TN; j += L) {
+                const int64_t n = n_here + j / L * (BN * L / TN);
+                if (n < c.n) store_sums(&sum[i][j], to, row + n, n, first, last);
+            }
+        }
+    }
+
+    // A pack of sums, to place `at` of `to`: added unless it is the first, with the epilogue if it is the last.
+    DEVICE void store_sums(const T* sums, T* to, int64_t at, int64_t n, bool first, bool last) const {
+        const int count = PACK_BC ? L : int(smaller<int64_t>(L, c.n - n));
+        Pack p;
+#pragma unroll
+        for (int l = 0; l < L; ++l) p.v[l] = sums[l];
+        if (!first) {
+            Pack before;
+            if (PACK_BC) before = *reinterpret_cast<const Pack*>(to + at);
+#pragma unroll
+            for (int l = 0; l < L; ++l)
+                if (l < count) p.v[l] = (PACK_BC ? before.v[l] : to[at + l]) + p.v[l];
+        }
+        if (last) epilogue.apply<L, PACK_BC>(p.v, count, z * c.n + n, z * c.y_step + at);
+        if (PACK_BC) {
+            *reinterpret_cast<Pack*>(to + at) = p;
+        } else {
+#pragma unroll
+            for (int l = 0; l < L; ++l)
+                if (l < count) to[at + l] = p.v[l];
+        }
+    }
+
+    // BK terms; meanwhile the factors of the next k come from shared memory. Before the last, the next BK, if there are
+    // `more`, go to its other half.
+    DEVICE void multiply_all(bool more) {
+#pragma unroll 1
+        for (int kk = 0; kk < BK; kk += UNROLL)
+#pragma unroll
+            for (int u = 0; u < UNROLL; ++u) {
+                if (u + 1 < UNROLL || kk + UNROLL < BK) {
+                    load_factors((u + 1) % 2, kk + u + 1);
+                } else if (more) {
+                    half ^= 1;
+                    store(half);
+                    __syncthreads();
+                    load_factors((u + 1) % 2, 0);
+                }
+                multiply(u % 2);
+            }
+    }
+
+    // The last terms of a chunk, fewer than BK.
+    DEVICE void multiply_some(int terms) {
+#pragma unroll 1
+        for (int kk = 0; kk < terms; ++kk) {
+            load_factors(0, kk);
+            multiply(0);
+        }
+    }
+
+    // One batch.
+    DEVICE void compute(const T* a, const T* b, int64_t batch) {
+        z = batch;
         load_a.start_a(c, a + z * c.a_step, m0, k_begin, k_end);
         load_b.start_b(c, b + z * c.b_step, n0, k_begin, k_end);
-        typename LoaderA::Values values_a;
-        typename LoaderB::Values values_b;
-        T run[TM][TN], sum[TM][TN];
-        int half = 0;
-
-        const auto bring = [&] {
-            load_a.load(values_a);
-            load_b.load(values_b);
-        };
-        const auto put = [&](int to) {
-            load_a.store(values_a, shared_a[to][0].v);
-            load_b.store(values_b, shared_b[to][0].v);
-        };
-        Pack pa[2][TM / L], pb[2][TN / L];  // the factors of one k and of the next
-        const auto fetch = [&](int to, int kk) {
-            const Pack* from_a = shared_a[half] + thread_m + kk * (PITCH_A / L);
-            const Pack* from_b = shared_b[half] + thread_n + kk * (PITCH_B / L);
-#pragma unroll
-            for (int i = 0; i < TM / L; ++i) pa[to][i] = from_a[i * (BM / TM)];
-#pragma unroll
-            for (int j = 0; j < TN / L; ++j) pb[to][j] = from_b[j * (BN / TN)];
-        };
-        // To and fro, so that each fma shares a factor with the one before: registers are read in two banks, and of three
-        // operands that do not come from the fma before, two are in one bank.
-        const auto multiply = [&](int from) {
-#pragma unroll
-            for (int i = 0; i < TM; ++i)
-#pragma unroll
-                for (int step = 0; step < TN; ++step) {
-                    const int j = i % 2 ? TN - 1 - step : step;
-                    run[i][j] = fma(pa[from][i / L].v[i % L], pb[from][j / L].v[j % L], run[i][j]);
-                }
-        };
-        const auto begin_run = [&] {
-#pragma unroll
-            for (int i = 0; i < TM; ++i)
-#pragma unroll
-                for (int j = 0; j < TN; ++j) run[i][j] = T(0);
-        };
-        // -0 + r is r, so that the first run needs no case of its own.
-        const auto begin_segment = [&] {
-#pragma unroll
-            for (int i = 0; i < TM; ++i)
-#pragma unroll
-                for (int j = 0; j < TN; ++j) sum[i][j] = T(-0.0);
-        };
-        // The sums of a segment go to where the group adds up, or to their own slot.
-        const auto segment_ends = [&](int s) {
-            const bool last = alone && s >= segments - 1;
-            const bool first = s == s0 || !adds_up;
-            int64_t m_here = m0 + thread_m * L, n_here = n0 + thread_n * L;
-            MADE_HERE(m_here);
-            MADE_HERE(n_here);
-            T* to = alone ? y + z * c.y_step
-                          : slots + (z * c.slots + first_slot(s0, c.chunk) + (adds_up ? 0 : s - s0)) * c.m * c.n;
-#pragma unroll
-            for (int i = 0; i < TM; ++i) {
-                const int64_t m = m_here + (i / L * (BM * L / TM) + i % L);
-                if (m >= c.m) continue;
-                const int64_t row = !alone ? m * c.n : SOURCE == INPUT_GRAD ? row_offset(c, m) : m * c.y_pitch;
-#pragma unroll
-                for (int j = 0; j < TN; j += L) {
-                    const int64_t n = n_here + j / L * (BN * L / TN), at = row + n;
-                    if (n >= c.n) continue;
-                    const int count = PACK_BC ? L : int(smaller<int64_t>(L, c.n - n));
-                    Pack p;
-#pragma unroll
-                    for (int l = 0; l < L; ++l) p.v[l] = sum[i][j + l];
-                    if (!first) {
-                        Pack before;
-                        if (PACK_BC) before = *reinterpret_cast<const Pack*>(to + at);
-#pragma unroll
-                        for (int l = 0; l < L; ++l)
-                            if (l < count) p.v[l] = (PACK_BC ? before.v[l] : to[at + l]) + p.v[l];
-                    }
-                    if (last) epilogue.apply<L, PACK_BC>(p.v, count, z * c.n + n, z * c.y_step + at);
-                    if (PACK_BC) {
-                        *reinterpret_cast<Pack*>(to + at) = p;
-                    } else {
-#pragma unroll
-                        for (int l = 0; l < L; ++l)
-                            if (l < count) to[at + l] = p.v[l];
-                    }
-                }
-            }
-        };
-
+        half = 0;
         begin_segment();
         begin_run();
         __syncthreads();  // of the batch before, all have read what is now overwritten
         if (k_begin < k_end) {
-            bring();
-            put(0);
+            load();
+            store(0);
         }
         __syncthreads();
-        fetch(0, 0);
+        load_factors(0, 0);
         int k = k_begin;
         do {  // once even for a sum of no terms
             const bool more = k + BK < k_end;
-            if (more) bring();
-            if (k + BK <= k_end) {
-#pragma unroll 1
-                for (int kk = 0; kk < BK; kk += UNROLL)
-#pragma unroll
-                    for (int u = 0; u < UNROLL; ++u) {
-                        if (u + 1 < UNROLL || kk + UNROLL < BK) {
-                            fetch((u + 1) % 2, kk + u + 1);
-                        } else if (more) {
-                            half ^= 1;
-                            put(half);
-                            __syncthreads();
-                            fetch((u + 1) % 2, 0);
-                        }
-                        multiply(u % 2);
-                    }
-            } else {
-#pragma unroll 1
-                for (int kk = 0; kk < k_end - k; ++kk) {
-                    fetch(0, kk);
-                    multiply(0);
-                }
-            }
+            if (more) load();
+            if (k + BK <= k_end)
+                multiply_all(more);
+            else
+                multiply_some(k_end - k);
             k += BK;
             if (k % RUN == 0 || !more) {
-#pragma unroll
-                for (int i = 0; i < TM; ++i)
-#pragma unroll
-                    for (int j = 0; j < TN; ++j) sum[i][j] = sum[i][j] + run[i][j];
+                end_run();
                 begin_run();
                 if (k % SEGMENT == 0 || !more) {
-                    segment_ends((k - BK) / SEGMENT);
+                    end_segment((k - BK) / SEGMENT);
                     begin_segment();
                 }
             }
         } while (k < k_end);
     }
+};
+
+template <SourceName SOURCE, TileName TILE, bool PACK_A, bool PACK_BC>
+DEVICE void contract(const Contraction& c, const T* a, const T* b, T* y, T* slots, const Epilogue& epilogue) {
+    using Kernel = MacroKernel<SOURCE, TILE, PACK_A, PACK_BC>;
+    __shared__ typename Kernel::Shared shared;
+    Kernel kernel(c, y, slots, epilogue, shared);
+    for (int64_t z = blockIdx.z; z < c.batch; z += gridDim.z) kernel.compute(a, b, z);
 }
 
 }  // namespace

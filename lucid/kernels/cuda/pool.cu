@@ -43,7 +43,7 @@ struct Place {
 
 }  // namespace
 
-KERNEL(max_pool, POOL_THREADS, const Pool s, const T* x, T* y, int32_t* index) {
+KERNEL(max_pool, POOL_THREADS, const Pool s, const T* x, T* y, Maybe<int32_t> index) {
     for (int64_t at = first_index(); at < s.n * s.oh * s.ow * s.c; at += index_step()) {
         const Place o(at, s.oh, s.ow, s.c);
         T best = from_bits(0xFFF0000000000000ull);

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from lucid.kernels import _functions as functions
 from lucid.kernels.declare import AXIS_LAST, DENSE, INDEX, Array, Returns, kernel
+from lucid.kernels.elementwise import functions
 from lucid.kernels.sums import sum_of, wide
 
 

@@ -280,6 +280,28 @@ def masks() -> list[Row]:
     return rows
 
 
+def gelu(approximate: str) -> list[Row]:
+    """PyTorch in float64, from functions that keep their digits where the result is small: its own lose them there."""
+
+    def ours(x: lucid.Tensor) -> lucid.Tensor:
+        return F.gelu(x, approximate)
+
+    def exact(x: torch.Tensor) -> torch.Tensor:
+        return x * 0.5 * torch.erfc(-x * math.sqrt(0.5))
+
+    def tanh(x: torch.Tensor) -> torch.Tensor:
+        return x * torch.sigmoid(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))
+
+    function = {"none": exact, "tanh": tanh}[approximate]
+    rows = unary(f"gelu-{approximate}", ours, wide(function), operation=F.gelu, sums=True)
+    own = torch.nn.functional.gelu
+    usual = Row(f"gelu-{approximate}-own", F.gelu, ours, lambda x: own(x, approximate=approximate), (Given((4, 9)),))
+    far = Given(fixed=[-math.inf, -1e30, -65.0, -30.0, -9.0, -0.0, 0.0, 9.0, 1e30, math.inf, math.nan], grad=False)
+    limited = lambda x: torch.where(x < -64, -0.0, wide(function)(x))  # noqa: E731
+    limits = Row(f"gelu-{approximate}-limits", F.gelu, ours, limited, (far,), smooth=False, dtypes=(np.float32,))
+    return [*[row for row in rows if not row.name.endswith("special")], dataclasses.replace(usual, sums=True), limits]
+
+
 def numbers() -> list[Row]:
     """A Python number beside a tensor takes the tensor's dtype: 0.1 is narrowed before the operation."""
     cases: dict[str, tuple[Function, Function]] = {
@@ -337,6 +359,8 @@ ROWS = [
     *unary("log", lucid.log, torch.log, kind="positive"),
     *unary("sigmoid", lucid.sigmoid, torch.sigmoid, sums=True),  # where y is nearly 1, 1 - y knows few digits
     *unary("relu", F.relu, torch.relu, kind="apart"),
+    *gelu("none"),
+    *gelu("tanh"),
     Row("relu-ties", F.relu, F.relu, torch.relu, (Given((9, 9), "ties"),), smooth=False),
     Row("abs-ties", lucid.abs, lucid.abs, torch.abs, (Given((9, 9), "ties"),), smooth=False),
     Row(

@@ -1,0 +1,167 @@
+"""Plans of the C++ kernels: recorded calls as a program (``lucid/kernels/program.h``), run without the interpreter."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from functools import partial
+from itertools import accumulate
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from lucid.backends._plan import INPUT, Call, Place, Plan, Step, Touch, in_memory, rounded, row_major, size_of
+from lucid.backends.base import Array, Pair
+from lucid.backends.native import NativeBackend, empty
+from lucid.backends.native import _native as native
+from lucid.kernels.declare import IMAGES
+
+CONSTANTS = {("conv", "weight"): "packed weight"}
+"""By kernel and keyword, what a constant is, where the keyword does not say it."""
+
+
+class NativeRecorder(NativeBackend):
+    """The backend, but it notes its calls, moves values by kernels, and packs every weight."""
+
+    def __init__(self) -> None:  # it has no state of the backend's
+        self.derived: list[tuple[Array, Array]] = []
+
+    def start(self) -> None:
+        self.derived = []
+        native.start_recording()
+
+    def finish(self) -> list[Call]:
+        calls = [
+            Call(made.kernel, made, tuple([Touch(*touch) for touch in made.touched])) for made in native.recorded()
+        ]
+        native.stop_recording()
+        return calls
+
+    def address(self, x: Array) -> int:
+        return int(x.__array_interface__["data"][0])
+
+    def _moved(self, x: Array, copy: Array) -> Array:
+        if copy is not x:
+            self.derived.append((x, copy))
+        return copy
+
+    def dense(self, x: Array | None, dtype: Any = None) -> Array | None:
+        return None if x is None else self._moved(x, np.ascontiguousarray(x, dtype))
+
+    def convert(self, x: Array, dtype: Any) -> Array:
+        return self._moved(x, super().convert(x, dtype))
+
+    def images(self, x: Array) -> Array:
+        images = x.transpose(IMAGES.order)
+        if images.flags.c_contiguous or not x.flags.c_contiguous:
+            return super().images(x)
+        n, c, h, w = x.shape
+        images = empty((n, h, w, c), x.dtype)
+        native.swap_axes(n=n, rows=c, columns=h * w, x=x, y=images)
+        return images
+
+    def panels(self, weight: Array, conv: bytes, groups: int, stamp: int | None) -> tuple[Array, bool]:
+        stored = self.weight(weight)
+        panels = np.empty(native.packed_weight_size(conv=conv, weight=stored), weight.dtype)
+        native.pack_weight(conv=conv, weight=stored, packed=panels)
+        return panels, True
+
+    def linear(self, x: Array, weight: Array, bias: Array | None) -> Array:
+        """A convolution of images of one pixel, whose weight is packed once."""
+        one: Pair = (1, 1)
+        images, taps = x.reshape(*x.shape, 1, 1), weight.reshape(*weight.shape, 1, 1)
+        y = self.conv2d_norm(images, taps, bias, (one, (0, 0), one, 1), None, None, False)
+        return y.reshape(y.shape[:2])
+
+    def norm_act_eval(
+        self,
+        x: Array,
+        gamma: Array | None,
+        beta: Array | None,
+        mean: Array,
+        var: Array,
+        eps: float,
+        residual: Array | None,
+        relu: bool,
+    ) -> Array:
+        images = self.images(x)
+        y = empty(images.shape, images.dtype)
+        mean, scale, shift = self.coefficients(x.dtype, gamma, beta, mean, var, eps)
+        given = {"mean": mean, "scale": scale, "shift": shift, "residual": self.images_or_none(residual)}
+        *_, channels = images.shape
+        native.normalize(rows=prod(images.shape[:3]), channels=channels, x=images, **given, relu=relu, y=y)
+        return y.transpose(IMAGES.restored)
+
+
+class NativePlan(Plan):
+    """See ``Plan``."""
+
+    def __init__(self, backend: NativeBackend, dtype: Any) -> None:
+        super().__init__(backend, dtype, NativeRecorder())
+        self._program = native.Program()
+
+    def keep_constant(self, step: Step, call: Call, touch: Touch) -> Any:
+        room = self._program.room(touch.bytes)
+        room[:] = np.ctypeslib.as_array((ctypes.c_uint8 * touch.bytes).from_address(touch.address))
+        name = CONSTANTS.get((call.kernel, touch.keyword), touch.keyword)
+        self.constants.append((f"{step.name}: {name}", room.view(self.dtype)))
+        return self.recorder.address(room)
+
+    def release(self, call: Call, places: tuple[Place, ...]) -> Any:
+        call.made.release()
+        return call.made
+
+    def temporaries(self) -> list[int]:
+        return [sum(map(rounded, step.way)) for step in self.steps]
+
+    def lay_out(self, arena_bytes: int, places: dict[str, int], temporaries: list[int]) -> None:
+        arena = self._program.reserve(arena_bytes)
+        base = self.recorder.address(arena)
+        for step, scratch in zip(self.steps, temporaries, strict=True):
+            flat = arena[places[step.name] : places[step.name] + size_of(step)].view(step.dtype)
+            self._views[step.name] = in_memory(flat, step)
+            if step.calls is None:
+                self._again.append(self.whole(step))
+            else:
+                first = self._program.calls
+                starts = {name: base + place for name, place in places.items()}
+                self._add(step, starts, base + scratch)
+                self._again.append(partial(self._program.run, first=first, end=self._program.calls))
+            self._ends[step.name] = len(self._again)
+        self._join()
+
+    def _add(self, step: Step, starts: dict[str, int], scratch: int) -> None:
+        """The calls of a step, with its arrays where they lie in the plan."""
+        way = [scratch + before for before in accumulate(map(rounded, step.way), initial=0)]
+        for made, places in step.calls or ():
+            addresses, of_input = [], []
+            for kind, where, behind in places:
+                input = kind == "value" and where == INPUT
+                of_input.append(behind if input else -1)
+                if kind == "nothing" or input:
+                    addresses.append(0)
+                elif kind == "constant":
+                    addresses.append(where)
+                elif kind == "way":
+                    addresses.append(way[where] + behind)
+                else:
+                    addresses.append(starts[step.name if kind == "result" else where] + behind)
+            self._program.add(made, addresses, of_input)
+        step.calls = None
+
+    def _join(self) -> None:
+        """Stretches of calls, which run without the interpreter."""
+        self._whole: list[Callable[[Array], None]] = []
+        for again in self._again:
+            last = self._whole[-1] if self._whole else None
+            if isinstance(again, partial) and isinstance(last, partial):
+                self._whole[-1] = partial(self._program.run, first=last.keywords["first"], end=again.keywords["end"])
+            else:
+                self._whole.append(again)
+
+    def run(self, x: Array, result: str) -> Array:
+        x = row_major(x, np)
+        for again in self._whole:
+            again(x)
+        return self._copy(x, result)

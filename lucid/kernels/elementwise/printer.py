@@ -1,0 +1,278 @@
+"""Prints the scalar functions of ``functions.py`` from their text: as C++ and as the law's formulas.
+
+``python -m lucid.kernels.elementwise.printer`` writes what it prints; a test holds that it is what stands in the tree.
+A statement becomes a statement and an operation an operation, so the order of rounding is the text's. The C++ is a
+template: ``V`` is a number or a vector of them, and ``terms.h`` has the terms for either.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+
+from lucid.kernels.elementwise import functions
+
+ROOM = Path(__file__).parent
+LAW = ROOM.parent.parent / "ARITHMETIC.md"
+
+_OPERATORS: dict[type, str] = {
+    ast.Add: "+",
+    ast.Sub: "-",
+    ast.Mult: "*",
+    ast.Div: "/",
+    ast.BitAnd: "&",
+    ast.BitOr: "|",
+    ast.LShift: "<<",
+    ast.RShift: ">>",
+    ast.Eq: "==",
+    ast.NotEq: "!=",
+    ast.Lt: "<",
+    ast.LtE: "<=",
+    ast.Gt: ">",
+    ast.GtE: ">=",
+}
+_PARAMETERS = {"Value": "V", "Wide": "V", "int": "int64_t", "float": "double"}
+
+
+def constants() -> dict[str, Any]:
+    """The module's numbers and tables of them, by name."""
+    return {name: value for name, value in vars(functions).items() if name.isupper() and type(value) is not dict}
+
+
+def _pattern(value: float) -> str:
+    """The 64 bits of a number, as the law writes them."""
+    return f"{int(np.float64(value).view(np.uint64)):016X}"
+
+
+def definitions() -> dict[str, ast.FunctionDef]:
+    """The text of every function, in order."""
+    made = [f for f in vars(functions).values() if isinstance(f, FunctionType) and f.__module__ == functions.__name__]
+    trees = [ast.parse(inspect.getsource(f)).body[0] for f in made if f is not functions.scalar]
+    return {tree.name: tree for tree in trees if isinstance(tree, ast.FunctionDef)}
+
+
+def _steps(tree: ast.FunctionDef) -> list[ast.stmt]:
+    return tree.body[1:] if ast.get_docstring(tree) else tree.body
+
+
+def is_wide(tree: ast.FunctionDef) -> bool:
+    """Whether it computes in float64 whatever the dtype is."""
+    return any(isinstance(node, ast.Call) and ast.unparse(node.func) == "wide" for node in ast.walk(tree))
+
+
+# -- C++ -------------------------------------------------------------------------------------------------------------
+
+
+class _Cpp:
+    """One function as a template."""
+
+    def __init__(self, tree: ast.FunctionDef) -> None:
+        self.tree = tree
+        stored = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+        self.variable = {name for name in stored if stored.count(name) > 1}
+        self.declared: set[str] = set()
+        self.lines: list[str] = []
+
+    def text(self) -> str:
+        arguments = ", ".join(f"{_PARAMETERS[ast.unparse(a.annotation)]} {a.arg}" for a in self.tree.args.args)  # type: ignore[arg-type]
+        said = ast.get_docstring(self.tree)
+        self.lines = [*([f"// {said}"] if said else []), "template <class V>"]
+        self.lines.append(f"LUCID_LANES V {self.tree.name}({arguments}) {{")
+        self.block(_steps(self.tree), 1)
+        return "\n".join([*self.lines, "}"])
+
+    def block(self, statements: list[ast.stmt], depth: int) -> None:
+        for statement in statements:
+            self.statement(statement, depth)
+
+    def statement(self, s: ast.stmt, depth: int) -> None:
+        if isinstance(s, ast.Return) and s.value is not None:
+            self.put(depth, f"return {self.expression(s.value)};")
+        elif isinstance(s, ast.Assign) and isinstance(s.targets[0], ast.Name):
+            name = s.targets[0].id
+            declared = "" if name in self.declared else "auto " if name in self.variable else "const auto "
+            self.declared.add(name)
+            self.put(depth, f"{declared}{name} = {self.expression(s.value)};")
+        elif isinstance(s, ast.If | ast.While) and not s.orelse:
+            word = "if" if isinstance(s, ast.If) else "while"
+            self.put(depth, f"{word} ({self.expression(s.test)}) {{")
+            self.block(s.body, depth + 1)
+            self.put(depth, "}")
+        else:
+            raise SyntaxError(f"{self.tree.name}: {ast.unparse(s)!r} is no step that can be printed")
+
+    def put(self, depth: int, line: str) -> None:
+        self.lines.append("    " * depth + line)
+
+    def expression(self, e: ast.expr, inner: bool = False) -> str:
+        """``inner``: in parentheses, where it is an operation on two."""
+        if isinstance(e, ast.Call):
+            name = ast.unparse(e.func)
+            text = self.call(name, e.args)
+            return f"({text})" if inner and name == "select" else text
+        if isinstance(e, ast.Name):
+            value = constants().get(e.id, 0)
+            return e.id if np.isfinite(value) else f"from_bits(0x{_pattern(value)})"
+        if isinstance(e, ast.Constant):
+            return f"number<V>({e.value!r})" if isinstance(e.value, float) else str(e.value)
+        if isinstance(e, ast.UnaryOp) and isinstance(e.op, ast.USub):
+            if isinstance(e.operand, ast.Constant):
+                return self.expression(ast.Constant(-e.operand.value))  # type: ignore[operator]
+            return f"-{self.expression(e.operand, True)}"
+        if isinstance(e, ast.IfExp):
+            parts = [self.expression(part, True) for part in (e.test, e.body, e.orelse)]
+            return "{} ? {} : {}".format(*parts)
+        if isinstance(e, ast.BinOp):
+            left, op, right = e.left, e.op, e.right
+        elif isinstance(e, ast.Compare) and len(e.ops) == 1:
+            left, op, right = e.left, e.ops[0], e.comparators[0]  # type: ignore[assignment]
+        else:
+            raise SyntaxError(f"{self.tree.name}: {ast.unparse(e)!r} is no expression that can be printed")
+        both = f"{self.expression(left, True)} {_OPERATORS[type(op)]} {self.expression(right, True)}"
+        return f"({both})" if inner else both
+
+    def call(self, name: str, arguments: list[ast.expr]) -> str:
+        if name == "horner":
+            table, x = constants()[ast.unparse(arguments[0])], self.expression(arguments[1])
+            value = f"number<V>({table[-1]!r})"
+            for coefficient in reversed(table[:-1]):
+                value = f"({value} * {x} + {coefficient!r})"
+            return value
+        if name == "number":
+            return f"number<V>({ast.unparse(arguments[0])})"
+        given = [self.argument(a) for a in arguments]
+        if name == "select":
+            given[1:] = [self.argument(a, True) for a in arguments[1:]]
+            return "{} ? {} : {}".format(*given)
+        if name == "narrow":
+            return f"narrow<V>({given[0]})"
+        return f"{name}({', '.join(given)})"
+
+    def argument(self, e: ast.expr, inner: bool = False) -> str:
+        """Where a constant stands for a value beside every element, it is made one."""
+        text = self.expression(e, inner or isinstance(e, ast.Compare))
+        return f"number<V>({text})" if ast.unparse(e).lstrip("-") in constants() else text
+
+
+def header() -> str:
+    """``printed.h``: every function as a template of the number, or the vector of numbers, that it treats."""
+    numbers = [
+        f"constexpr double {name} = {value.hex()};  // 0x{_pattern(value)}"
+        if isinstance(value, float)
+        else f"constexpr int64_t {name} = 0x{value:016X};"
+        for name, value in constants().items()
+        if isinstance(value, int) or (isinstance(value, float) and np.isfinite(value))
+    ]
+    bodies = [_Cpp(tree).text() for tree in definitions().values()]
+    parts = "\n".join(numbers), *bodies
+    return _HEADER.format("\n\n".join(parts))
+
+
+_HEADER = """\
+// The scalar functions of the law. Printed from functions.py by printer.py: change that.
+#pragma once
+
+#include "terms.h"
+
+namespace lucid {{
+namespace LUCID_ISA {{
+namespace scalar {{
+
+{}
+
+}}  // namespace scalar
+}}  // namespace LUCID_ISA
+}}  // namespace lucid
+"""
+
+
+def names() -> str:
+    """``printed_names.h``: the functions that backends compute by name, of one value and of two."""
+    trees = [definitions()[name] for name in functions.FUNCTIONS]
+    lists = []
+    for count, word in ((1, "UNARY"), (2, "BINARY")):
+        rows = [f"F({t.name}, {str(is_wide(t)).lower()})" for t in trees if len(t.args.args) == count]
+        lists.append(f"#define LUCID_{word}(F) \\\n    " + " \\\n    ".join(rows))
+    return _NAMES.format("\n\n".join(lists))
+
+
+_NAMES = """\
+// F(name, whether it computes in float64 whatever the dtype) for the functions of one value and of two. Printed from
+// functions.py by printer.py: change that.
+#pragma once
+
+{}
+"""
+
+# -- the law ---------------------------------------------------------------------------------------------------------
+
+
+def _formula(e: ast.AST) -> str:
+    """An expression as the law has it, where the dtype that ``narrow`` and ``number`` take is understood."""
+    text = re.sub(r"narrow\((.*), \w+\)$", r"narrow(\1)", ast.unparse(e))
+    return re.sub(r"number\(([\d.]+), \w+\)", r"\1", text)
+
+
+def _cell(tree: ast.FunctionDef) -> str:
+    """The formula of a function of one step, in a table."""
+    (step,) = _steps(tree)
+    return _formula(step).removeprefix("return ").replace("|", "\\|")
+
+
+def _law_of(tree: ast.FunctionDef) -> str:
+    lines = [f"{tree.name}({', '.join(a.arg for a in tree.args.args)}):"]
+    for statement in _steps(tree):
+        lines += ["    " + line for line in _formula(statement).splitlines()]
+    return "\n".join("    " + line for line in lines)
+
+
+def law() -> dict[str, str]:
+    """The parts of ``ARITHMETIC.md`` that are printed, by their names there."""
+    trees = definitions()
+    short = [trees[name] for name in functions.FUNCTIONS]
+    rows = [f"| `{t.name}({', '.join(a.arg for a in t.args.args)})` | `{_cell(t)}` |" for t in short]
+    floats = {name: value for name, value in constants().items() if isinstance(value, float | int)}
+    cells = [f"| {n} | 0x{_pattern(v) if isinstance(v, float) else f'{v:016X}'} |" for n, v in floats.items()]
+    half = -(-len(cells) // 2)
+    paired = [left + (cells[half + i] if half + i < len(cells) else "| | |") for i, left in enumerate(cells[:half])]
+    tables = {name: value for name, value in constants().items() if isinstance(value, tuple) and name[:6] != "NORMAL"}
+    long = [f"| {name} | {', '.join(f'0x{_pattern(c)}' for c in value)} |" for name, value in tables.items()]
+    return {
+        "polynomials": "\n".join(["| polynomial | coefficients, from the lowest power |", "|---|---|", *long]),
+        "functions": "\n".join(["| function | formula |", "|---|---|", *rows]),
+        "powers": "\n\n".join(_law_of(t) for t in trees.values() if t.name.startswith("power_")),
+        "float64": "\n\n".join(_law_of(t) for t in trees.values() if t.name.endswith("64")),
+        "constants": "\n".join(["| constant | value | constant | value |", "|---|---|---|---|", *paired]).replace(
+            "||", "|"
+        ),
+    }
+
+
+def law_text(before: str) -> str:
+    """``ARITHMETIC.md`` with those parts as they are now: each stands between two comments that name it."""
+    for name, part in law().items():
+        start, end = f"<!-- printed: {name} -->\n", "\n<!-- end -->"
+        assert before.count(start) == 1, name
+        head, _, rest = before.partition(start)
+        before = head + start + "\n" + part + "\n" + end + rest.partition(end)[2]
+    return before
+
+
+def printed() -> dict[Path, str]:
+    """Every file that is printed, and what it says."""
+    return {
+        ROOM / "printed.h": header(),
+        ROOM / "printed_names.h": names(),
+        LAW: law_text(LAW.read_text(encoding="utf-8")),
+    }
+
+
+if __name__ == "__main__":
+    for path, text in printed().items():
+        path.write_text(text, encoding="utf-8")
