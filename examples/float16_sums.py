@@ -10,7 +10,7 @@ float16 convolutions (AVX512-FP16) nothing is beyond. ``docs/findings.md`` tells
 from __future__ import annotations
 
 from oracle import check
-from oracle.compare import LayerVerdict
+from oracle.judge.verdicts import LayerVerdict
 
 MODEL = "small_bottleneck"
 

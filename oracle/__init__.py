@@ -14,31 +14,31 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from oracle.case import Case
-    from oracle.compare import Comparison, LayerVerdict, SubjectVerdict, judge
+    from oracle.case.case import Case
     from oracle.errors import UsageError
+    from oracle.judge.verdicts import Comparison, LayerVerdict, SubjectVerdict, judge
     from oracle.resnets import ARCHITECTURES, Architecture, find_architecture
+    from oracle.run import CaseVerdict, Verdict, check, run_case
     from oracle.subjects import Subject, find_subject
     from oracle.trace import Trace
-    from oracle.verdict import CaseVerdict, Verdict, check, run_case
 
 _HOMES = {
     "ARCHITECTURES": "resnets",
     "Architecture": "resnets",
-    "Case": "case",
-    "CaseVerdict": "verdict",
-    "Comparison": "compare",
-    "LayerVerdict": "compare",
+    "Case": "case.case",
+    "CaseVerdict": "run",
+    "Comparison": "judge.verdicts",
+    "LayerVerdict": "judge.verdicts",
     "Subject": "subjects",
-    "SubjectVerdict": "compare",
+    "SubjectVerdict": "judge.verdicts",
     "Trace": "trace",
     "UsageError": "errors",
-    "Verdict": "verdict",
-    "check": "verdict",
+    "Verdict": "run",
+    "check": "run",
     "find_architecture": "resnets",
     "find_subject": "subjects",
-    "judge": "compare",
-    "run_case": "verdict",
+    "judge": "judge.verdicts",
+    "run_case": "run",
 }
 
 __all__ = [

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from lucid.console import visible
 from oracle.errors import UsageError
+from oracle.judge.verdicts import tensor_in_words
 
 if TYPE_CHECKING:
-    from oracle.golden import Golden
-    from oracle.names import Rules
+    from oracle.case.names import Rules
+    from oracle.run import Verdict
     from oracle.trace import Key, Trace
-    from oracle.verdict import Verdict
+    from oracle.truth.goldens import Golden
 
 __all__ = ["OutOfLineError", "assert_agrees", "assert_matches_golden", "tensors_compared"]
 
@@ -55,10 +56,10 @@ def assert_matches_golden(
             ``"parameter_gradient/layer1.0.conv1.weight"``, ``"loss"``. What it leaves out is not observed; it must hold
             something. torchvision's names and wrappers' prefixes are read too.
         golden: its name, such as ``"resnet_18-train"``.
-        precision: what the run was computed in; chooses the budget. May have options, as `oracle.profile` spells them:
-            ``"float16, sums in float16"``.
+        precision: what the run was computed in; chooses the budget. May have options, as `oracle.precision.profile`
+            spells them: ``"float16, sums in float16"``.
         stored: judge by the golden's samples and projections alone, without computing the truth again.
-        names: rules for other names, theirs to ours, or a file of them (`oracle.names.Rules`).
+        names: rules for other names, theirs to ours, or a file of them (`oracle.case.names.Rules`).
         directory: where the goldens are, if they are not the project's.
 
     Returns:
@@ -69,9 +70,9 @@ def assert_matches_golden(
         UsageError: there is no such golden, or the trace holds nothing of it.
     """
     __tracebackhide__ = True
-    from oracle.golden import Golden
-    from oracle.names import Rules
-    from oracle.verdict import compare_trace
+    from oracle.case.names import Rules
+    from oracle.run import compare_trace
+    from oracle.truth.goldens import Golden
 
     found = Golden.load(golden, directory) if isinstance(golden, str) else golden
     rules = None if names is None else Rules(names) if isinstance(names, Mapping) else Rules.read(Path(names))
@@ -154,7 +155,6 @@ def to_trace(
 
 def _message(verdict: Verdict) -> str:
     """The sentences of what disagrees, and the layers that used most of their budget."""
-    from oracle.compare import describe
 
     lines = []
     for case in verdict.cases:
@@ -163,7 +163,7 @@ def _message(verdict: Verdict) -> str:
                 continue
             lines.append(f"{case.case.name}: {subject.sentence()}")
             over = [layer for layer in subject.judged if not layer.agrees]
-            lines += [f"  {describe(layer)}: {_row(layer)}" for layer in over[:_CLOSEST]]
+            lines += [f"  {tensor_in_words(layer)}: {_row(layer)}" for layer in over[:_CLOSEST]]
             if len(over) > _CLOSEST:
                 lines.append(f"  and {len(over) - _CLOSEST} more of {len(subject.layers)} tensors")
     return "\n".join(map(visible, lines)) or "nothing was compared, which is no agreement"

@@ -6,7 +6,7 @@ Any run, of any engine, becomes such a list. It can be saved, read again elsewhe
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
@@ -189,3 +189,32 @@ class Trace:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UsageError(f"trace: {path} is not a sound trace: {error}") from None
         return trace
+
+
+def execution_order(truth: Iterable[Key], kinds: Iterable[Kind] = KINDS) -> list[Key]:
+    """The truth's tensors as they come to be: activations, the loss, the statistics that are kept, then from the last
+    layer to the first the gradient of its output and those of its parameters.
+
+    Example:
+        >>> trace = Trace()
+        >>> for kind, name in [("activation", "stem.0"), ("activation", "fc"), ("parameter_gradient", "stem.0.weight"),
+        ...                    ("activation_gradient", "stem.0"), ("activation_gradient", "fc")]:
+        ...     trace.record(kind, name, np.zeros(1))
+        >>> execution_order(trace)[2:]
+        [('activation_gradient', 'fc'), ('activation_gradient', 'stem.0'), ('parameter_gradient', 'stem.0.weight')]
+    """
+    keys = list(truth)
+    there = set(keys)
+    forward = [key for key in keys if key[0] in ("activation", "loss")]
+    forward += [key for key in keys if key[0] == "statistic"]
+    parameters: dict[str, list[str]] = {}
+    for kind, name in keys:
+        if kind == "parameter_gradient":
+            parameters.setdefault(name.rsplit(".", 1)[0], []).append(name)
+    backward: list[Key] = []
+    for layer in reversed([name for kind, name in keys if kind == "activation"]):
+        if ("activation_gradient", layer) in there:
+            backward.append(("activation_gradient", layer))
+        backward += [("parameter_gradient", name) for name in parameters.get(layer, ())]
+    wanted = set(kinds)
+    return [key for key in forward + backward if key[0] in wanted]

@@ -32,8 +32,8 @@ from lucid.onnx import cli as export_cli
 from oracle import cli
 from oracle.errors import UsageError
 from oracle.files import write_whole
-from oracle.golden import Golden
 from oracle.report import write_reports
+from oracle.truth.goldens import Golden
 
 GOLDEN = "narrow_basic-train"
 CHECK = ["check", "narrow_basic", "--mode", "eval", "--subject", "lucid", "-q"]
@@ -270,7 +270,7 @@ JUNK = """
 import numpy as np
 import torch
 from oracle import Subject
-from oracle.driving import Layerwise, LayerRun
+from oracle.subjects.layerwise import Layerwise, LayerRun
 from oracle.subjects import find_subject
 
 JUNK = {
@@ -394,7 +394,7 @@ def test_a_file_for_another_size_says_with_which_options_it_can_be_judged(
 ) -> None:
     import lucid
     from lucid.onnx import export
-    from oracle.case import standard_case
+    from oracle.case.case import standard_case
     from oracle.resnets import find_architecture
     from oracle.subjects.lucid_engine import make_model
 
@@ -413,6 +413,8 @@ def test_a_trace_of_which_nothing_can_be_judged_is_no_wrong_number(options: list
     """Of a bfloat16 run, tensors whose budget exceeds what they hold: whatever is in them, nothing was shown."""
     golden = Golden.load(GOLDEN)
     vague = [key for key in golden if golden.budget(key, "bfloat16").rms > 10]
+    # A statistic is judged from the image, over a piece whose budget more runs make sharper than the golden's.
+    vague = [key for key in vague if key[0] != "statistic"]
     assert vague
     save_file({"/".join(key): np.zeros(golden.shape(key), np.float32) for key in vague}, tmp_path / "x.safetensors")
     given = ["compare", str(tmp_path / "x.safetensors"), "--golden", GOLDEN, "--precision", "bfloat16", *options, "-q"]
@@ -470,7 +472,7 @@ def test_want_of_memory_names_options_that_there_are(
     def no_more(*_arguments: object, **_options: object) -> None:
         raise MemoryError
 
-    for name in ("oracle.golden.golden_names", "oracle.golden.Golden.load", "oracle.verdict.run_case"):
+    for name in ("oracle.truth.goldens.golden_names", "oracle.truth.goldens.Golden.load", "oracle.run.run_case"):
         monkeypatch.setattr(name, no_more)
     monkeypatch.setattr("oracle.subjects.file.FileSubject.__init__", no_more)
     assert f"not enough; {options}" in refuses(*arguments)
@@ -561,7 +563,7 @@ def test_output_that_nobody_takes_is_status_2(arguments: tuple[str, ...], folder
 @pytest.mark.parametrize(
     ("patch", "arguments"),
     [
-        ("import oracle.vectors as m; m.page = wait", ["vectors", "narrow_basic", "--mode", "train", "-q"]),
+        ("import oracle.report.vector_files as m; m.page = wait", ["vectors", "narrow_basic", "--mode", "train", "-q"]),
         ("import os; os.fsync = wait", ["report", "{good}/verdict.json", "-q", "--json", "x.json"]),
     ],
     ids=["vectors", "report"],

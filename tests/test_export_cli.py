@@ -133,7 +133,7 @@ def test_the_oracle_agrees_with_an_export_of_default_weights(capsys, monkeypatch
     pytest.importorskip("torch")
     from oracle.errors import UsageError
     from oracle.resnets import NARROW
-    from oracle.verdict import check
+    from oracle.run import check
 
     name = "narrow_basic"
     monkeypatch.setitem(models.registry._factories, name, NARROW[name].lucid_model)

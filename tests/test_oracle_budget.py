@@ -11,7 +11,8 @@ torch = pytest.importorskip("torch")
 
 from scipy import special, stats  # noqa: E402
 
-from oracle.budget import (  # noqa: E402
+from oracle.budget.driven import Decisions, Disturbance, roundoff_of, run_driven  # noqa: E402
+from oracle.budget.free import (  # noqa: E402
     FALSE_ALARM,
     SEEDS,
     _inverse_trigamma,
@@ -22,16 +23,15 @@ from oracle.budget import (  # noqa: E402
     incomplete_beta,
     truth_at,
 )
-from oracle.case import Case  # noqa: E402
-from oracle.compare import root_mean_square  # noqa: E402
-from oracle.driven import Decisions, Disturbance, roundoff_of, run_driven  # noqa: E402
+from oracle.case.case import Case  # noqa: E402
 from oracle.errors import UsageError  # noqa: E402
+from oracle.precision.difference import root_mean_square  # noqa: E402
+from oracle.precision.rounding import alike, growth, mean_square  # noqa: E402
 from oracle.resnets import Architecture  # noqa: E402
-from oracle.rounding import alike, growth, mean_square  # noqa: E402
+from oracle.run import run_case  # noqa: E402
 from oracle.subjects import find_subject  # noqa: E402
 from oracle.trace import Trace  # noqa: E402
-from oracle.truth import Truth, prepare  # noqa: E402
-from oracle.verdict import run_case  # noqa: E402
+from oracle.truth.truth import Truth, prepare  # noqa: E402
 
 SMALL = {
     block: Architecture(f"small_{block}", block, (2, 2, 2, 1), num_classes=10, stem_width=8, channels=(8, 16, 24, 32))

@@ -18,15 +18,15 @@ from safetensors.numpy import save_file
 import lucid
 from lucid import models
 from lucid.models.blocks import BasicBlock
-from oracle.case import Case, photograph, read_weights, standard_case
+from oracle.case.case import Case, photograph, read_weights, standard_case
 from oracle.errors import UsageError
 from oracle.files import write_whole
-from oracle.golden import state_digest
 from oracle.operations import rectified
 from oracle.resnets import ARCHITECTURES, NARROW, SMALL, Architecture, find_architecture
-from oracle.sides import LEAST_TWO_SIDED, least_two_sided, two_sided_shares
 from oracle.subjects import find_subject
 from oracle.trace import Trace
+from oracle.truth.goldens import state_digest
+from oracle.truth.sides import LEAST_TWO_SIDED, least_two_sided, two_sided_shares
 
 TINY = Architecture("tiny", "bottleneck", (1, 2, 1, 1), num_classes=10, stem_width=8, channels=(8, 8, 8, 8))
 

@@ -16,9 +16,13 @@ pytest.importorskip("torch")  # a case's names and shapes come from the twin
 from support.verdicts import NARROW
 
 import lucid
-from oracle import certify as certify_module
-from oracle.case import Case
-from oracle.certify import (
+from oracle.case.case import Case
+from oracle.commands.certify import status_of
+from oracle.errors import UsageError
+from oracle.subjects import find_subject
+from oracle.trace import Key
+from oracle.truth import certificate as certify_module
+from oracle.truth.certificate import (
     Configuration,
     Run,
     certificate,
@@ -31,11 +35,7 @@ from oracle.certify import (
     table,
     write_certificate,
 )
-from oracle.commands.certify import status_of
-from oracle.digest import digest
-from oracle.errors import UsageError
-from oracle.subjects import find_subject
-from oracle.trace import Key
+from oracle.truth.digest import digest
 
 REFERENCE = Configuration("reference")
 native = pytest.mark.skipif(not instruction_sets(), reason="the native kernels are not built")
@@ -218,7 +218,7 @@ def test_what_no_golden_knows_the_kind_of_must_only_stay_the_same(
 
 
 def test_certificates_that_were_made_before_are_still_read() -> None:
-    directory = Path(certify_module.__file__).parent.parent / "golden" / "hardware"
+    directory = Path(certify_module.__file__).parents[2] / "golden" / "hardware"
     found = read_certificates(directory)
     assert len(found) >= 4
     assert table(found, {}).count("\n") > len(found) + 1

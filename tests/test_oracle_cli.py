@@ -14,8 +14,9 @@ import pytest
 
 pytest.importorskip("torch")
 
-from oracle import cli, verdict
-from oracle.compare import LayerVerdict, SubjectVerdict
+from oracle import cli
+from oracle import run as verdict
+from oracle.judge.verdicts import LayerVerdict, SubjectVerdict
 from oracle.subjects import Subject
 
 FAST = ["--image-size", "64", "--subject", "torch:no-onednn", "--mode", "eval", "--view", "free"]

@@ -10,25 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from oracle.case import Case
-from oracle.compare import (
-    JUDGEABLE,
-    Budget,
-    Comparison,
-    LayerVerdict,
-    Status,
-    SubjectVerdict,
-    View,
-    channels,
-    execution_order,
-    judge,
-    measure,
-    share,
-    worst_channel,
-)
+from oracle.case.case import Case
+from oracle.judge.verdicts import Comparison, LayerVerdict, Status, SubjectVerdict, View, judge, share, worst_channel
+from oracle.precision.difference import JUDGEABLE, Budget, channels, measure
 from oracle.resnets import find_architecture
-from oracle.trace import Key
-from oracle.verdict import CaseVerdict
+from oracle.run import CaseVerdict
+from oracle.trace import Key, execution_order
 
 RNG = np.random.default_rng(0)
 KEY: Key = ("activation", "stem.0")

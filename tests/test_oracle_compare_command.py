@@ -14,10 +14,10 @@ pytest.importorskip("torch")
 
 from oracle import cli
 from oracle.errors import UsageError
-from oracle.golden import Golden
 from oracle.subjects import find_subject
 from oracle.testing import OutOfLineError, assert_matches_golden
 from oracle.trace import Key, Trace
+from oracle.truth.goldens import Golden
 
 NAME = "narrow_basic-train"
 FAULTY: Key = ("activation_gradient", "layer2.0.bn1")

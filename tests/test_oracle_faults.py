@@ -17,22 +17,22 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from oracle.case import Case, standard_case  # noqa: E402
+from oracle.case.case import Case, standard_case  # noqa: E402
 from oracle.cli import run  # noqa: E402
-from oracle.compare import SubjectVerdict  # noqa: E402
 from oracle.errors import UsageError  # noqa: E402
 from oracle.faults import CATALOGUE, Draw, find_fault  # noqa: E402
 from oracle.faults.bench import Bench, same_bits  # noqa: E402
 from oracle.faults.inject import faulty, place  # noqa: E402
 from oracle.faults.matrix import Matrix, Outcome, _names, _run, matrix_cases, run_matrix  # noqa: E402
 from oracle.faults.table import misses, print_matrix, rows, summary, to_markdown  # noqa: E402
-from oracle.golden import Golden  # noqa: E402
-from oracle.local import LocalTruth, local_checks  # noqa: E402
+from oracle.judge.local import LocalTruth, local_checks  # noqa: E402
+from oracle.judge.verdicts import SubjectVerdict  # noqa: E402
 from oracle.resnets import find_architecture  # noqa: E402
+from oracle.run import compare_trace  # noqa: E402
 from oracle.subjects import find_subject  # noqa: E402
 from oracle.subjects.pytorch import TorchSubject  # noqa: E402
 from oracle.trace import Kind, Trace  # noqa: E402
-from oracle.verdict import compare_trace  # noqa: E402
+from oracle.truth.goldens import Golden  # noqa: E402
 
 CASES = {
     f"{name}-{mode}": Case(find_architecture(f"small_{name}"), mode, "seeded", 48, 3, 0)  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from oracle.case import Case, read_weights
+from oracle.case.case import Case, read_weights
 from oracle.errors import UsageError
 from oracle.resnets import find_architecture
 from oracle.subjects import find_subject

@@ -22,9 +22,12 @@ pytest.importorskip("torch")
 from safetensors.numpy import load_file, save_file
 
 from oracle import cli
-from oracle import golden as golden_module
-from oracle.digest import digest
-from oracle.golden import (
+from oracle.run import check, compare_trace
+from oracle.subjects import find_subject
+from oracle.trace import Key, Trace
+from oracle.truth import goldens as golden_module
+from oracle.truth.digest import digest
+from oracle.truth.goldens import (
     LAW,
     MANIFEST,
     STORED,
@@ -41,10 +44,7 @@ from oracle.golden import (
     sketch,
     verify,
 )
-from oracle.subjects import find_subject
-from oracle.trace import Key, Trace
-from oracle.truth import Truth
-from oracle.verdict import check, compare_trace
+from oracle.truth.truth import Truth
 
 NAME = "narrow_basic-train"
 

@@ -9,15 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from oracle.compare import Budget, SubjectVerdict, judge
-from oracle.exact import EXACT, Expected
 from oracle.faults.precision import to_tf32
-from oracle.kind import describe
-from oracle.kinds.pair import Pair
-from oracle.local import judge_local
-from oracle.rounding import round_to
+from oracle.judge.differences.pair import Pair
+from oracle.judge.exact import EXACT, Expected
+from oracle.judge.local import judge_local
+from oracle.judge.verdicts import SubjectVerdict, judge
+from oracle.judge.words import describe_difference
+from oracle.precision.difference import Budget
+from oracle.precision.rounding import round_to
 from oracle.trace import Key, Trace
-from oracle.truth import _explain as explain_with
+from oracle.truth.truth import _explain as explain_with
 
 BUDGET = Budget(1e-6)
 SEEDS = (0, 1, 2)
@@ -297,14 +298,14 @@ def normal(x: np.ndarray, eps: float = 1e-5, ddof: int = 0) -> np.ndarray:
 def test_a_normalisation_behind_a_relu(shape: str, seed: int) -> None:
     x = draw(shape, seed) * 0.3
     truth = np.maximum(normal(x), 0)
-    told = describe(np.maximum(normal(x, eps=1e-3), 0), truth, BUDGET, kind="activation")
+    told = describe_difference(np.maximum(normal(x, eps=1e-3), 0), truth, BUDGET, kind="activation")
     assert "each channel by a factor and a shift of its own before a ReLU" in told
     assert "eps or variance?" in told
-    told = describe(np.maximum(normal(x, ddof=1), 0), truth, BUDGET, kind="activation")
+    told = describe_difference(np.maximum(normal(x, ddof=1), 0), truth, BUDGET, kind="activation")
     assert "sqrt((M - 1) / M)" in told
     assert "before a ReLU: unbiased variance?" in told
     shift = per_channel(truth, -1, 1)
-    told = describe(np.maximum(normal(x) + shift, 0), truth, BUDGET, kind="activation")
+    told = describe_difference(np.maximum(normal(x) + shift, 0), truth, BUDGET, kind="activation")
     assert told == "each channel shifted by a constant of its own before a ReLU: a mean or a bias?"
 
 
@@ -317,7 +318,7 @@ def test_a_kind_is_told_and_no_other(row: Row, shape: str) -> None:
         truth = draw(shape, seed)
         exact = np.asarray(row.change(truth), np.float64)
         for subject in (exact, healthy(exact, seed)) if row.id in MAY_BE_NOISY else (exact,):
-            told = describe(subject, truth, BUDGET, kind=KIND_OF.get(shape, "activation"))
+            told = describe_difference(subject, truth, BUDGET, kind=KIND_OF.get(shape, "activation"))
             for words in row.said:
                 assert words in told, f"seed {seed}: {told}"
             for other in NAMES:
@@ -329,10 +330,10 @@ def test_what_is_turned_is_no_place() -> None:
     """An image that is symmetric but for its outer rows: turned, only those differ."""
     truth = draw("activation", 0)
     truth[..., 1:-1, :] += truth[..., -2:0:-1, :]
-    assert describe(truth[..., ::-1, :], truth, BUDGET, kind="activation") == "upside down"
+    assert describe_difference(truth[..., ::-1, :], truth, BUDGET, kind="activation") == "upside down"
     other = truth.copy()
     other[..., [0, -1], :] = draw("activation", 1)[..., [0, -1], :]
-    assert "row" in describe(other, truth, BUDGET, kind="activation")
+    assert "row" in describe_difference(other, truth, BUDGET, kind="activation")
 
 
 def _where(other: str, told: str) -> bool:
@@ -353,7 +354,7 @@ MAY_BE_NOISY = {
 @pytest.mark.parametrize("seed", SEEDS)
 def test_healthy_noise_is_no_kind(shape: str, seed: int) -> None:
     truth = draw(shape, seed)
-    told = describe(healthy(truth, seed), truth, BUDGET)
+    told = describe_difference(healthy(truth, seed), truth, BUDGET)
     assert not any(name in told for name in NAMES), told
 
 
@@ -363,18 +364,18 @@ def test_healthy_noise_is_no_kind(shape: str, seed: int) -> None:
 def test_what_is_unrelated_is_measured(shape: str, seed: int, size: float) -> None:
     truth = draw(shape, seed)
     wrong = np.random.default_rng(seed + 50).standard_normal(truth.shape)
-    told = describe(wrong * size, truth, BUDGET)
+    told = describe_difference(wrong * size, truth, BUDGET)
     assert re.match("all elements|9. % of the elements stand out", told), told
     assert "correlation with the truth" in told
     assert not any(name in told for name in NAMES), told
-    told = describe(truth + wrong * size, truth, BUDGET)
+    told = describe_difference(truth + wrong * size, truth, BUDGET)
     assert re.match("all elements|9. % of the elements stand out", told), told
     assert not any(name in told for name in NAMES), told
 
 
 def test_equal_tensors_have_no_difference() -> None:
     truth = draw("activation", 0)
-    assert describe(truth, truth, BUDGET) == ""
+    assert describe_difference(truth, truth, BUDGET) == ""
 
 
 # -- sparse tensors, and others behind a ReLU -------------------------------------------------------------------------
@@ -389,9 +390,9 @@ def sparse(seed: int, shape: tuple[int, ...] = (2, 1000)) -> np.ndarray:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_few_large_elements_do_not_hide_the_factor(seed: int) -> None:
     truth = sparse(seed)
-    assert describe(truth * 1024, truth, Budget(1e-5)) == "a constant factor of 1024"
-    assert describe(-truth, truth, Budget(1e-5)) == "the sign is reversed"
-    assert "rotated by 1" in describe(np.roll(truth, 1, 1), truth, Budget(1e-5))
+    assert describe_difference(truth * 1024, truth, Budget(1e-5)) == "a constant factor of 1024"
+    assert describe_difference(-truth, truth, Budget(1e-5)) == "the sign is reversed"
+    assert "rotated by 1" in describe_difference(np.roll(truth, 1, 1), truth, Budget(1e-5))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -401,7 +402,7 @@ def test_a_few_large_elements_do_not_speak_for_all(seed: int, times: float) -> N
     truth[0, 17] = 1.0
     wrong = truth.copy()
     wrong[0, 17] *= times
-    told = describe(wrong, truth, Budget(1e-6))
+    told = describe_difference(wrong, truth, Budget(1e-6))
     assert told.startswith("one element, at (0, 17)"), told
 
 
@@ -410,7 +411,7 @@ def test_a_few_elements_are_listed() -> None:
     wrong = truth.copy()
     wrong[0, 2] += 0.5
     wrong[3, 5] -= 0.25
-    assert describe(wrong, truth, BUDGET) == "2 elements, at (0, 2) and (3, 5), off by 0.5 and -0.25"
+    assert describe_difference(wrong, truth, BUDGET) == "2 elements, at (0, 2) and (3, 5), off by 0.5 and -0.25"
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -419,7 +420,7 @@ def test_a_bit_that_flipped_is_told(seed: int) -> None:
     for bit, words in ((31, "the sign bit"), (30, "bit 30"), (26, "bit 26"), (22, "bit 22"), (16, "bit 16")):
         wrong = truth.astype(np.float32)
         wrong.reshape(-1).view(np.uint32)[100] ^= np.uint32(1 << bit)
-        told = describe(wrong, truth, BUDGET)
+        told = describe_difference(wrong, truth, BUDGET)
         assert f"({words}" in told, (bit, told)
 
 
@@ -440,22 +441,22 @@ def test_what_a_relu_decides(seed: int) -> None:
         (handed * 2, handed, "a constant factor of 2"),
     ]
     for wrong, truth, words in rows:
-        assert words in describe(wrong, truth, BUDGET), (words, describe(wrong, truth, BUDGET))
+        assert words in describe_difference(wrong, truth, BUDGET), (words, describe_difference(wrong, truth, BUDGET))
 
 
 @pytest.mark.parametrize(("limit", "words"), [(2.0**-14, "float16's smallest normal"), (2.0**-25, "half of float16's")])
 def test_gradients_that_a_format_flushes(limit: float, words: str) -> None:
     truth = np.random.default_rng(3).standard_normal((2, 8, 16, 16)) * limit
-    told = describe(np.where(np.abs(truth) < limit, 0, truth), truth, BUDGET)
+    told = describe_difference(np.where(np.abs(truth) < limit, 0, truth), truth, BUDGET)
     assert words in told, told
 
 
 @pytest.mark.parametrize(("limit", "name"), [(65504.0, "float16"), (3.39e38, "bfloat16")])
 def test_infinities_of_large_values_and_of_a_format(limit: float, name: str) -> None:
     truth = np.random.default_rng(3).uniform(-2, 2, (4, 50)) * limit
-    told = describe(np.where(np.abs(truth) > limit, np.inf, truth), truth, BUDGET)
+    told = describe_difference(np.where(np.abs(truth) > limit, np.inf, truth), truth, BUDGET)
     assert f"{name}'s largest" in told, told
-    told = describe(np.where(np.abs(truth) > limit / 3, np.inf, truth), truth, BUDGET)
+    told = describe_difference(np.where(np.abs(truth) > limit / 3, np.inf, truth), truth, BUDGET)
     assert "infinity appears in" in told
     assert ", where the truth is beyond" in told
     assert name not in told
@@ -506,7 +507,7 @@ def test_other_tensors_tell_more(change: Callable, words: str, rectified: bool) 
     for seed in SEEDS:
         known = residual(seed, rectified)
         wrong = change(known, (lambda total: np.maximum(total, 0)) if rectified else (lambda total: total))
-        told = describe(wrong, known["block"], BUDGET, kind="activation", name="block", others=known)
+        told = describe_difference(wrong, known["block"], BUDGET, kind="activation", name="block", others=known)
         if words.startswith("the addition") and not rectified:
             words = "equal to bn2, an earlier tensor"  # the same tensor, and no less true
         assert words in told, told
@@ -515,10 +516,10 @@ def test_other_tensors_tell_more(change: Callable, words: str, rectified: bool) 
 def test_a_relu_behind_a_sum_that_is_missing_or_too_much() -> None:
     known = residual(0)
     total = known["bn2"] + known["before"]
-    told = describe(total, known["block"], BUDGET, name="block", others=known)
+    told = describe_difference(total, known["block"], BUDGET, name="block", others=known)
     assert told == "the negative side passes: no ReLU?"
     known["block"] = total
-    told = describe(np.maximum(total, 0), total, BUDGET, name="block", others=known)
+    told = describe_difference(np.maximum(total, 0), total, BUDGET, name="block", others=known)
     assert "the negative part is cut" in told
 
 
@@ -526,7 +527,7 @@ def test_a_place_that_was_left_as_the_input() -> None:
     known = residual(0)
     wrong = known["block"].copy()
     wrong[:, 5:] = known["unrelated"][:, 5:]
-    told = describe(wrong, known["block"], BUDGET, kind="activation", name="block", others=known)
+    told = describe_difference(wrong, known["block"], BUDGET, kind="activation", name="block", others=known)
     assert told == "channels 5 to 7 of 8 (the values of unrelated there)"
 
 
@@ -534,7 +535,9 @@ def test_a_place_that_was_left_as_the_input() -> None:
 def test_a_contribution_to_a_gradient(times: float, words: str) -> None:
     known = residual(1)
     truth = known["conv2"] + known["bn2"]
-    told = describe(truth + times * known["unrelated"], truth, BUDGET, others={"unrelated": known["unrelated"]})
+    told = describe_difference(
+        truth + times * known["unrelated"], truth, BUDGET, others={"unrelated": known["unrelated"]}
+    )
     assert told == f"unrelated {words}"
 
 
@@ -542,7 +545,7 @@ def test_other_tensors_make_no_kind_of_noise() -> None:
     for seed in SEEDS:
         known = residual(seed)
         noise = np.random.default_rng(seed + 70).standard_normal(known["block"].shape)
-        told = describe(known["block"] + noise, known["block"], BUDGET, name="block", others=known)
+        told = describe_difference(known["block"] + noise, known["block"], BUDGET, name="block", others=known)
         assert told.startswith("all elements"), told
 
 
@@ -561,13 +564,13 @@ ODD = [
 def test_odd_tensors_raise_nothing(budget: Budget) -> None:
     for left in ODD:
         for right in ODD:
-            assert isinstance(describe(left, right, budget), str)
+            assert isinstance(describe_difference(left, right, budget), str)
         if np.asarray(left).dtype.kind in "fiu":
             left = np.asarray(left, np.float64)
             with np.errstate(all="ignore"):
                 for wrong in (-left, left * 2, left + 1, left * np.nan, left * 0, left * 1e200):
                     for others in (None, {"a": left, "b": wrong, "c": np.ones(left.shape)}):
-                        assert isinstance(describe(wrong, left, budget, name="a", others=others), str)
+                        assert isinstance(describe_difference(wrong, left, budget, name="a", others=others), str)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -575,7 +578,7 @@ def test_what_holds_for_the_large_elements_alone_is_no_rule(seed: int) -> None:
     truth, other = sparse(seed), sparse(seed + 10)
     large = np.abs(truth) > 1e-3
     for wrong in (np.where(large, 2 * truth, 1e-4 * other), np.where(large, -truth, 1e-4 * other)):
-        told = describe(wrong, truth, Budget(1e-6))
+        told = describe_difference(wrong, truth, Budget(1e-6))
         assert "factor" not in told
         assert "sign is" not in told
 
@@ -586,20 +589,20 @@ def test_what_lies_behind_a_dead_channel_is_zero_and_nobody_else(seed: int) -> N
     truth[:, 3] = 0
     wrong = truth.copy()
     wrong[:, 8:] = 0
-    assert describe(wrong, truth, BUDGET, kind="activation") == "zeros in channels 8 to 11 of 12"
+    assert describe_difference(wrong, truth, BUDGET, kind="activation") == "zeros in channels 8 to 11 of 12"
     wrong = truth.copy()
     wrong[1] = 0
-    assert describe(wrong, truth, BUDGET, kind="activation") == "zeros in one image of 2: 1"
+    assert describe_difference(wrong, truth, BUDGET, kind="activation") == "zeros in one image of 2: 1"
 
 
 def test_a_single_number_is_shown() -> None:
-    assert describe(np.float32(2.5), np.float64(2.0), BUDGET, kind="loss") == "2.5, truth 2"
+    assert describe_difference(np.float32(2.5), np.float64(2.0), BUDGET, kind="loss") == "2.5, truth 2"
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (5,), (2, 10)])
 def test_small_tensors_are_described(shape: tuple[int, ...]) -> None:
     truth = np.ones(shape)
-    assert describe(truth * -1, truth, BUDGET) == "the sign is reversed"
+    assert describe_difference(truth * -1, truth, BUDGET) == "the sign is reversed"
 
 
 @pytest.mark.parametrize(
@@ -613,7 +616,7 @@ def test_small_tensors_are_described(shape: tuple[int, ...]) -> None:
 )
 def test_another_shape_with_the_same_values(meant: Change, words: str) -> None:
     truth = draw("activation", 0)
-    told = describe(meant(truth), truth, BUDGET)
+    told = describe_difference(meant(truth), truth, BUDGET)
     assert (words in told) if words else told == "", told
 
 
@@ -621,30 +624,30 @@ def test_an_axis_is_called_what_the_tensor_says() -> None:
     truth = np.random.default_rng(0).standard_normal((64, 32, 3, 3))
     wrong = truth.copy()
     wrong[60:] = 0
-    assert describe(wrong, truth, BUDGET) == "zeros in output channels 60 to 63 of 64"
-    assert describe(wrong, truth, BUDGET, kind="activation") == "zeros in images 60 to 63 of 64"
+    assert describe_difference(wrong, truth, BUDGET) == "zeros in output channels 60 to 63 of 64"
+    assert describe_difference(wrong, truth, BUDGET, kind="activation") == "zeros in images 60 to 63 of 64"
 
 
 def test_what_is_left_is_said() -> None:
     truth = draw("large image", 0)
     noise = np.random.default_rng(1).standard_normal(truth.shape) * np.sqrt(np.mean(truth**2))
-    told = describe(truth * 2 + 0.05 * noise, truth, BUDGET)
+    told = describe_difference(truth * 2 + 0.05 * noise, truth, BUDGET)
     assert re.fullmatch("a constant factor of 2, which explains 99\\.[67]\\d? % of the squared difference", told), told
-    told = describe(truth * 2 + 0.2 * noise, truth, BUDGET)
+    told = describe_difference(truth * 2 + 0.2 * noise, truth, BUDGET)
     assert "factor" not in told
 
 
 def test_what_only_one_element_shows_is_no_factor_of_the_whole() -> None:
     truth = draw("activation", 0)
     subject = truth * (1 + 1e-7 * np.random.default_rng(2).standard_normal(truth.shape))
-    assert "factor" not in describe(subject, truth, BUDGET)
+    assert "factor" not in describe_difference(subject, truth, BUDGET)
 
 
 def test_a_channel_over_its_own_budget_is_told() -> None:
     truth = draw("large image", 0)
     wrong = truth.copy()
     wrong[:, 5] += 1e-3 * np.random.default_rng(1).standard_normal(wrong[:, 5].shape)
-    told = describe(wrong, truth, Budget(1e-2, channel=np.full(16, 1e-4)))
+    told = describe_difference(wrong, truth, Budget(1e-2, channel=np.full(16, 1e-4)))
     assert "one channel of 16: 5" in told, told
 
 
@@ -664,7 +667,7 @@ def test_few_explanations_are_tried_on_all_of_a_large_tensor(monkeypatch: pytest
     for wrong in (truth + noise, truth * 2, truth.swapaxes(2, 3), truth * np.linspace(0.5, 2, 32).reshape(1, 32, 1, 1)):
         tried = 0
         others = {f"other{number}": np.roll(noise, number) for number in range(1, 8)}
-        assert describe(wrong, truth, BUDGET, others=others)
+        assert describe_difference(wrong, truth, BUDGET, others=others)
         assert tried <= 4
 
 
@@ -697,7 +700,7 @@ def test_a_verdict_reads_as_a_sentence() -> None:
     key: Key = ("activation", "layer1.0.conv1")
 
     def sentence(wrong: np.ndarray) -> str:
-        found = judge(key, "free", wrong, truth, BUDGET, explain=describe)
+        found = judge(key, "free", wrong, truth, BUDGET, explain=describe_difference)
         return SubjectVerdict("subject", "free", "float32", [found]).sentence()
 
     first = "subject (free) disagrees. forward, first out of line: the output of layer1.0.conv1 "
@@ -712,6 +715,6 @@ def test_a_verdict_reads_as_a_sentence() -> None:
 
 def test_a_matrix_or_a_sequence_of_another_shape() -> None:
     truth = draw("matrix", 0)
-    assert describe(truth.T, truth, BUDGET) == "the truth's values, transposed"
+    assert describe_difference(truth.T, truth, BUDGET) == "the truth's values, transposed"
     sequence = np.random.default_rng(0).standard_normal((2, 3, 5))
-    assert describe(sequence.swapaxes(1, 2), sequence, BUDGET) == "the truth's axes in the order (0, 2, 1)"
+    assert describe_difference(sequence.swapaxes(1, 2), sequence, BUDGET) == "the truth's axes in the order (0, 2, 1)"

@@ -10,16 +10,16 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from lucid.backends import backend_for  # noqa: E402
-from oracle.case import Case, seeded_uniform  # noqa: E402
-from oracle.compare import LayerVerdict, SubjectVerdict  # noqa: E402
+from oracle.case.case import Case, seeded_uniform  # noqa: E402
 from oracle.errors import UsageError  # noqa: E402
-from oracle.exact import expected  # noqa: E402
 from oracle.graph.graph import Node, Window  # noqa: E402
-from oracle.local import LocalTruth, judge_local, local_check, local_checks  # noqa: E402
+from oracle.judge.exact import expected  # noqa: E402
+from oracle.judge.local import LocalTruth, judge_local, local_check, local_checks  # noqa: E402
+from oracle.judge.verdicts import LayerVerdict, SubjectVerdict  # noqa: E402
 from oracle.operations.operation import Feed  # noqa: E402
+from oracle.precision.rounding import ROUNDINGS, chain, limit, mean_square, plain_chain, round_to  # noqa: E402
 from oracle.resnets import ARCHITECTURES, SMALL, Architecture  # noqa: E402
 from oracle.resnets.twin import ResNet, layers  # noqa: E402
-from oracle.rounding import ROUNDINGS, chain, limit, mean_square, plain_chain, round_to  # noqa: E402
 from oracle.subjects import Subject, find_subject  # noqa: E402
 from oracle.trace import KINDS as KINDS_OF_TRACES  # noqa: E402
 from oracle.trace import Recorder, Trace  # noqa: E402

@@ -17,15 +17,15 @@ pytest.importorskip("torch")
 
 import lucid
 from lucid.ops import elementwise
-from oracle.case import Case
-from oracle.compare import SubjectVerdict
+from oracle.case.case import Case
 from oracle.errors import UsageError
+from oracle.judge.verdicts import SubjectVerdict
 from oracle.resnets import ARCHITECTURES, Architecture, find_architecture
+from oracle.run import check, run_case
 from oracle.subjects import Subject, find_subject
 from oracle.subjects.lucid_engine import LucidSubject
 from oracle.trace import Kind, Recorder
-from oracle.truth import Truth, prepare
-from oracle.verdict import check, run_case
+from oracle.truth.truth import Truth, prepare
 
 SIZES: dict[str, Any] = {"layers": (2, 2, 2, 1), "num_classes": 10, "stem_width": 8, "channels": (8, 16, 24, 32)}
 TINY = {

@@ -18,17 +18,17 @@ from safetensors.numpy import save_file
 from support.torchvision_layout import dump, make_torchvision, torchvision_state
 
 from oracle import cli
-from oracle.adopt import adopt_trace, compare_weights, judge_weights
-from oracle.case import Case, standard_case
-from oracle.compare import SubjectVerdict
+from oracle.case.adopt import adopt_trace, compare_weights, judge_weights
+from oracle.case.case import Case, standard_case
+from oracle.case.names import Rules, Vocabulary
 from oracle.errors import UsageError
-from oracle.golden import Golden
-from oracle.names import Rules, Vocabulary
+from oracle.judge.verdicts import SubjectVerdict
 from oracle.resnets import NARROW, SMALL, Architecture, find_architecture
+from oracle.run import run_case
 from oracle.subjects import Brought, find_subject
 from oracle.testing import OutOfLineError, assert_matches_golden
 from oracle.trace import Trace
-from oracle.verdict import run_case
+from oracle.truth.goldens import Golden
 
 NAME = "narrow_basic-train"
 BASIC = NARROW["narrow_basic"]

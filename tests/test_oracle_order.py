@@ -15,15 +15,16 @@ torch = pytest.importorskip("torch")
 
 from safetensors.numpy import save_file  # noqa: E402
 
-from oracle.case import Case  # noqa: E402
-from oracle.compare import LayerVerdict, Precision  # noqa: E402
-from oracle.golden import Golden  # noqa: E402
+from oracle.case.case import Case  # noqa: E402
+from oracle.judge.verdicts import LayerVerdict  # noqa: E402
+from oracle.precision.difference import Precision  # noqa: E402
+from oracle.run import compare_trace, run_case  # noqa: E402
 from oracle.subjects import Subject, find_subject  # noqa: E402
 from oracle.subjects.file import file_name, read_trace  # noqa: E402
 from oracle.testing import assert_matches_golden, to_trace  # noqa: E402
 from oracle.trace import Key, Recorder, Trace  # noqa: E402
-from oracle.truth import Truth  # noqa: E402
-from oracle.verdict import compare_trace, run_case  # noqa: E402
+from oracle.truth.goldens import Golden  # noqa: E402
+from oracle.truth.truth import Truth  # noqa: E402
 
 NAME = "narrow_basic-train"
 PRECISIONS: dict[Precision, str] = {"float32": "torch", "bfloat16": "torch:bfloat16"}

@@ -10,23 +10,28 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from oracle.case import Case  # noqa: E402
-from oracle.compare import SubjectVerdict, View, execution_order  # noqa: E402
-from oracle.golden import Golden  # noqa: E402
+from oracle.case.case import Case  # noqa: E402
 from oracle.graph.graph import Window  # noqa: E402
 from oracle.graph.model import Mode  # noqa: E402
-from oracle.lean import lean, repeats  # noqa: E402
-from oracle.own import own_check  # noqa: E402
-from oracle.pieces import NOTE as PIECE  # noqa: E402
-from oracle.pooling import pool_gradients  # noqa: E402
+from oracle.judge.lean import lean, repeats  # noqa: E402
+from oracle.judge.own import own_check  # noqa: E402
+from oracle.judge.pieces import NOTE as PIECE  # noqa: E402
+from oracle.judge.ties import pool_gradients  # noqa: E402
+from oracle.judge.verdicts import SubjectVerdict, View  # noqa: E402
+from oracle.precision.rounding import ROUNDINGS, Deviation, mean_square, round_to  # noqa: E402
 from oracle.resnets import find_architecture  # noqa: E402
-from oracle.rounding import ROUNDINGS, Deviation, mean_square, round_to  # noqa: E402
+from oracle.run import compare_trace, run_case  # noqa: E402
 from oracle.subjects import find_subject  # noqa: E402
 from oracle.subjects.file import file_name  # noqa: E402
 from oracle.subjects.pytorch import TorchSubject  # noqa: E402
 from oracle.testing import assert_matches_golden, tensors_compared  # noqa: E402
-from oracle.trace import Key, Recorder, Trace  # noqa: E402
-from oracle.verdict import compare_trace, run_case  # noqa: E402
+from oracle.trace import (  # noqa: E402
+    Key,
+    Recorder,
+    Trace,
+    execution_order,
+)
+from oracle.truth.goldens import Golden  # noqa: E402
 
 
 @cache

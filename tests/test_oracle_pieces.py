@@ -11,17 +11,21 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from oracle.case import Case  # noqa: E402
-from oracle.compare import SubjectVerdict, execution_order  # noqa: E402
+from oracle.case.case import Case  # noqa: E402
+from oracle.case.zoo import find_model  # noqa: E402
 from oracle.graph.graph import Graph, Node, Window  # noqa: E402
 from oracle.graph.model import Mode  # noqa: E402
+from oracle.judge.own import own_check  # noqa: E402
+from oracle.judge.pieces import NOTE, nodes_between  # noqa: E402
+from oracle.judge.verdicts import SubjectVerdict  # noqa: E402
 from oracle.operations import OPERATIONS, is_loss, shapes_of_values  # noqa: E402
-from oracle.own import own_check  # noqa: E402
-from oracle.pieces import NOTE, nodes_between  # noqa: E402
 from oracle.subjects import find_subject  # noqa: E402
 from oracle.subjects.pytorch import TorchSubject  # noqa: E402
-from oracle.trace import Key, Trace  # noqa: E402
-from oracle.zoo import find_model  # noqa: E402
+from oracle.trace import (  # noqa: E402
+    Key,
+    Trace,
+    execution_order,
+)
 
 VALUES = ("activation", "activation_gradient")
 

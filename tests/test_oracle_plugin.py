@@ -13,8 +13,8 @@ import pytest
 from support.verdicts import ABSENT, KEYS, OVER, a_subject, a_verdict
 
 from oracle.errors import UsageError
+from oracle.run import Verdict
 from oracle.testing import OutOfLineError, assert_agrees, tensors_compared, to_trace
-from oracle.verdict import Verdict
 
 CONV = ("activation", "layer1.0.conv1")
 TESTS = Path(__file__).parent
@@ -159,7 +159,7 @@ def test_a_page_that_cannot_be_written_is_said(suite: Path) -> None:
 
 
 def test_the_plugin_loads_nothing_of_the_oracle(suite: Path) -> None:
-    heavy = {"oracle.compare", "oracle.testing", "lucid", "numpy", "torch"}
+    heavy = {"oracle.judge.verdicts", "oracle.testing", "lucid", "numpy", "torch"}
     (suite / "test_suite.py").write_text(
         f"import sys\ndef test_light():\n    assert not {heavy!r} & set(sys.modules)\n"
     )

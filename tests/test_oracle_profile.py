@@ -6,7 +6,7 @@ no verdict depends on the processor or on what a framework does on it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,32 +14,36 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from oracle.algorithms import (  # noqa: E402
+from oracle.budget.driven import Disturbance, roundoff_of  # noqa: E402
+from oracle.case.case import Case  # noqa: E402
+from oracle.errors import UsageError  # noqa: E402
+from oracle.faults.bench import Bench  # noqa: E402
+from oracle.graph.graph import Node  # noqa: E402
+from oracle.judge.exact import expected  # noqa: E402
+from oracle.judge.local import judge_local, local_check  # noqa: E402
+from oracle.judge.own import own_check  # noqa: E402
+from oracle.judge.verdicts import SubjectVerdict  # noqa: E402
+from oracle.operations.operation import Feed  # noqa: E402
+from oracle.precision.algorithms import (  # noqa: E402
     of_images,
     tap_squares,
     transforms,
     winograd_output,
     winograd_weight_gradient,
 )
-from oracle.case import Case  # noqa: E402
-from oracle.compare import SubjectVerdict, execution_order  # noqa: E402
-from oracle.driven import Disturbance, roundoff_of  # noqa: E402
-from oracle.driving import Array, CodeRun, LayerRun, Layerwise  # noqa: E402
-from oracle.errors import UsageError  # noqa: E402
-from oracle.exact import expected  # noqa: E402
-from oracle.faults.bench import Bench  # noqa: E402
-from oracle.graph.graph import Node  # noqa: E402
-from oracle.local import judge_local, local_check  # noqa: E402
-from oracle.operations.operation import Feed  # noqa: E402
-from oracle.own import own_check  # noqa: E402
-from oracle.profile import Profile, options_of, profile_of, take_profile  # noqa: E402
+from oracle.precision.profile import Profile, options_of, profile_of, take_profile  # noqa: E402
+from oracle.precision.rounding import ROUNDINGS, round_to, rounding_of  # noqa: E402
 from oracle.resnets import SMALL  # noqa: E402
-from oracle.rounding import ROUNDINGS, round_to, rounding_of  # noqa: E402
+from oracle.run import run_case  # noqa: E402
 from oracle.subjects import Subject, find_subject  # noqa: E402
+from oracle.subjects.layerwise import Array, CodeFeed, CodeRun, LayerRun, Layerwise  # noqa: E402
 from oracle.subjects.pytorch import TorchSubject  # noqa: E402
-from oracle.trace import Recorder, Trace  # noqa: E402
-from oracle.truth import Truth, prepare  # noqa: E402
-from oracle.verdict import run_case  # noqa: E402
+from oracle.trace import (  # noqa: E402
+    Recorder,
+    Trace,
+    execution_order,
+)
+from oracle.truth.truth import Truth, prepare  # noqa: E402
 
 # -- how they are spelled ----------------------------------------------------------------------------------------------
 
@@ -198,15 +202,8 @@ class EmulatedLayers(Layerwise):
             {name: self._round(each) for name, each in made.statistics.items()},
         )
 
-    def run_code(
-        self,
-        layer: Node,
-        source: Array,
-        outputs: Mapping[str, Array],
-        input_gradients: Mapping[str, Array],
-        gradient: Array | None,
-    ) -> CodeRun:
-        made = self._driven.run_code(layer, source, outputs, input_gradients, gradient)
+    def run_code(self, layer: Node, feed: CodeFeed) -> CodeRun:
+        made = self._driven.run_code(layer, feed)
         return CodeRun(self._round(made.output), {name: self._round(each) for name, each in made.arrivals.items()})
 
 

@@ -22,15 +22,15 @@ from rich.console import Console
 from support.verdicts import ABSENT, FORWARD, KEYS, LAYERS, NOT_FINITE, OVER, a_subject, a_verdict
 
 from oracle import cli
-from oracle.compare import LayerVerdict, SubjectVerdict
 from oracle.errors import UsageError
+from oracle.judge.verdicts import LayerVerdict, SubjectVerdict
 from oracle.report import write_reports
 from oracle.report.chart import BOTTOM, HEIGHT, LEFT, TOP, WIDTH, draw
 from oracle.report.html_report import to_html
 from oracle.report.json_report import number, read_json, value, verdict_to_dict, write_json
 from oracle.report.junit_report import to_junit
 from oracle.report.terminal import print_verdict
-from oracle.verdict import Verdict
+from oracle.run import Verdict
 
 STEM, CONV = ("activation", "stem.1"), ("activation", "layer1.0.conv1")
 HEALTHY = a_verdict(a_subject())

@@ -1,7 +1,8 @@
-"""Only one part of the oracle knows what a residual network is."""
+"""The rooms of the oracle: who may import whom, and that only one part knows what a residual network is."""
 
 from __future__ import annotations
 
+import ast
 import io
 import re
 import tokenize
@@ -18,7 +19,7 @@ PUBLIC = {
     "__init__.py": ("ARCHITECTURES", "Architecture", "find_architecture", "resnets"),
     "zoo.py": ("ARCHITECTURES", "find_architecture", "resnets"),
     "case.py": ("architecture",),
-    "certify.py": ("architecture",),
+    "certificate.py": ("architecture",),
 }
 NAMES = re.compile(r".*(maxpool|avgpool|Residual|[Aa]rchitecture|ARCHITECTURES|ResNet|resnets|downsample).*")
 STRINGS = re.compile(r"f?[\"'](maxpool|avgpool|fc|stem|layer\d|downsample|architecture|bn\d|conv\d)([.\d\w]*)[\"']")
@@ -49,3 +50,21 @@ def test_only_one_description_knows_residual_networks(file: Path) -> None:
         if (NAMES.fullmatch(text) or STRINGS.fullmatch(text)) and text.strip("'\"") not in allowed
     }
     assert not [f"{line}: {lines[line - 1].strip()}" for line in sorted(found)]
+
+
+# Each room imports, when it is loaded, from those before it alone.
+ROOMS = (
+    "errors", "files", "trace", "tensors", "precision", "graph", "operations", "resnets", "case", "subjects", "budget",
+    "judge", "truth", "run", "testing", "faults", "report", "commands", "cli",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("file", sorted(ROOT.rglob("*.py")), ids=lambda file: str(file.relative_to(ROOT)))
+def test_rooms_import_in_one_direction(file: Path) -> None:
+    room = file.relative_to(ROOT).with_suffix("").parts[0]
+    if room not in ROOMS:
+        return
+    for node in ast.parse(file.read_text()).body:
+        taken = [f"{node.module}.{name.name}" for name in node.names] if isinstance(node, ast.ImportFrom) else []
+        for name in [name.split(".")[1] for name in taken if name.startswith("oracle.")]:
+            assert name not in ROOMS or ROOMS.index(name) <= ROOMS.index(room), f"{room} imports {name}"

@@ -20,13 +20,14 @@ from onnx import numpy_helper
 from support.verdicts import NARROW
 
 import lucid
-from oracle.case import Case
-from oracle.compare import Budget, Comparison, SubjectVerdict, execution_order, judge
+from oracle.case.case import Case
 from oracle.errors import UsageError
 from oracle.graph.model import Mode
+from oracle.judge.verdicts import Comparison, SubjectVerdict, judge
+from oracle.precision.difference import Budget
 from oracle.subjects import Subject, find_subject
 from oracle.subjects.onnx_runtime import OnnxRuntimeSubject
-from oracle.trace import Key, Trace
+from oracle.trace import Key, Trace, execution_order
 
 CASES: dict[Mode, Case] = {mode: Case(NARROW, mode, source="seeded", size=64, batch=2) for mode in ("eval", "train")}
 

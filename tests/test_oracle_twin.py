@@ -12,7 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import oracle.driven  # noqa: E402
+import oracle.budget.driven  # noqa: E402
 import oracle.resnets.graph  # noqa: E402
 import oracle.resnets.twin  # noqa: E402
 from oracle.errors import UsageError  # noqa: E402
@@ -48,7 +48,7 @@ def test_output_and_stage_shapes(name: str) -> None:
 
 
 def test_the_twins_share_no_code_with_lucid() -> None:
-    for module in (oracle.driven, oracle.resnets.graph, oracle.resnets.twin):
+    for module in (oracle.budget.driven, oracle.resnets.graph, oracle.resnets.twin):
         file = Path(module.__file__)
         for node in ast.walk(ast.parse(file.read_text())):
             named = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

@@ -19,16 +19,17 @@ import onnxruntime
 import torch
 from safetensors.numpy import load_file
 
-from oracle import cli, vectors
-from oracle.case import Case, standard_case
+from oracle import cli
+from oracle.case.case import Case, standard_case
+from oracle.case.names import Rules
+from oracle.case.shapes import shapes_of
 from oracle.errors import UsageError
-from oracle.names import Rules
+from oracle.report import vector_files as vectors
+from oracle.report.vector_files import wanted, write_vectors
 from oracle.resnets import Architecture
 from oracle.resnets.twin import make_twin
-from oracle.shapes import shapes_of
 from oracle.subjects import find_subject
 from oracle.subjects.file import file_name, read_trace
-from oracle.vectors import wanted, write_vectors
 
 NARROW = Architecture("narrow", "bottleneck", (1, 1, 1, 1), num_classes=10, stem_width=8, channels=(8, 8, 8, 8))
 EVAL, TRAIN = (standard_case(NARROW, mode) for mode in ("eval", "train"))

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from oracle.case import Case
-from oracle.compare import LayerVerdict, SubjectVerdict
+from oracle.case.case import Case
 from oracle.errors import UsageError
-from oracle.golden import Golden
+from oracle.judge.verdicts import LayerVerdict, SubjectVerdict
+from oracle.run import DEFAULT_VIEWS, CaseVerdict, Verdict, check, look, run_case, views_of
 from oracle.subjects import Subject
 from oracle.trace import Key, Recorder
-from oracle.truth import Truth
-from oracle.verdict import DEFAULT_VIEWS, CaseVerdict, Verdict, check, look, run_case, views_of
+from oracle.truth.goldens import Golden
+from oracle.truth.truth import Truth
 
 GOLDEN = Golden.load("narrow_basic-eval")
 CASE = GOLDEN.case
@@ -108,7 +108,7 @@ def test_a_run_serves_every_view() -> None:
 
 def test_the_own_view_is_left_out_where_it_can_judge_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without PyTorch a tensor is not judged over a piece of the graph."""
-    monkeypatch.setitem(sys.modules, "oracle.pieces", None)
+    monkeypatch.setitem(sys.modules, "oracle.judge.pieces", None)
 
     class Late(Made):
         def run(self, case: Case, recorder: Recorder) -> None:

@@ -416,7 +416,7 @@ def tracing_row(model: str, rounds: int) -> dict[str, Any]:
     import lucid
     from lucid import optim
     from lucid.nn.functional import cross_entropy
-    from oracle.case import standard_case
+    from oracle.case.case import standard_case
     from oracle.resnets import find_architecture
     from oracle.subjects.lucid_engine import LucidSubject, make_model
     from oracle.trace import Trace

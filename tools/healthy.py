@@ -27,15 +27,15 @@ from typing import Any
 
 import lucid
 from lucid.onnx import export
-from oracle.case import SEEDED, Case
-from oracle.compare import SubjectVerdict
+from oracle.case.case import SEEDED, Case
 from oracle.faults.bench import Bench
 from oracle.files import record_lines, write_whole
 from oracle.graph.model import Mode
+from oracle.judge.verdicts import SubjectVerdict
 from oracle.resnets import ARCHITECTURES, NARROW, SMALL, Architecture, find_architecture
+from oracle.run import versions
 from oracle.subjects import Subject, find_subject
 from oracle.subjects.lucid_engine import make_model
-from oracle.verdict import versions
 
 TORCH = ("torch", "torch:no-onednn", "torch:threads=1", "torch:threads=2", "torch:channels_last")
 LOW = ("torch:bfloat16", "torch:float16")

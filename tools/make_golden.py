@@ -25,17 +25,16 @@ from typing import Any
 import numpy as np
 
 from lucid.console import leave, run_command
-from oracle.budget import free_budget, in_float64
-from oracle.case import Case
-from oracle.compare import execution_order
-from oracle.digest import digest_later
+from oracle.budget.free import free_budget, in_float64
+from oracle.case.case import Case
 from oracle.errors import UsageError
 from oracle.files import write_whole
-from oracle.golden import FORMAT, LAW, MANIFEST, STORED, GoldenError, encode_golden, golden_cases, seal
+from oracle.run import versions
 from oracle.subjects import find_subject
-from oracle.trace import Key, Kind, Trace
-from oracle.truth import agreement
-from oracle.verdict import versions
+from oracle.trace import Key, Kind, Trace, execution_order
+from oracle.truth.digest import digest_later
+from oracle.truth.goldens import FORMAT, LAW, MANIFEST, STORED, GoldenError, encode_golden, golden_cases, seal
+from oracle.truth.truth import agreement
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
 

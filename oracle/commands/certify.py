@@ -10,7 +10,11 @@ from typing import Literal
 import click
 
 from lucid.console import DONE, IMPOSSIBLE, WRONG, visible
-from oracle.certify import (
+from oracle.commands.options import OutputConsole
+from oracle.commands.progress import progress
+from oracle.errors import UsageError
+from oracle.files import writable
+from oracle.truth.certificate import (
     Run,
     certificate,
     certify,
@@ -22,10 +26,6 @@ from oracle.certify import (
     table,
     write_certificate,
 )
-from oracle.commands.options import OutputConsole
-from oracle.commands.progress import progress
-from oracle.errors import UsageError
-from oracle.files import writable
 
 HARDWARE = "hardware"
 _NUMBERS = "N[,N]"
@@ -77,7 +77,7 @@ def command(
 
     With --repeat N they run N times over: a digest that ever changes is silent data corruption, and is reported.
     """
-    from oracle.golden import Golden, golden_directory, golden_names
+    from oracle.truth.goldens import Golden, golden_directory, golden_names
 
     home = golden_directory() if directory is None else directory
     names = golden_names(directory)
@@ -100,7 +100,6 @@ def command(
     if output is None:
         path.parent.mkdir(exist_ok=True)
     writable(path)  # said now, not after hours
-    need_torch()
     start = time.perf_counter()
     with progress(quiet) as step:
         runs = certify(goldens, chosen, repeat=repeat, progress=step)
@@ -134,25 +133,10 @@ def status_of(runs: Sequence[Run]) -> int:
     return DONE if runs and all(run.agrees for run in runs) else IMPOSSIBLE
 
 
-def need_torch() -> None:
-    """The cases' weights are named and shaped by the PyTorch twin.
-
-    Raises:
-        UsageError: PyTorch cannot be imported.
-    """
-    try:
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            f"certify: PyTorch cannot be imported ({error}), and the cases are made with it: "
-            "pip install 'lucid-oracle[oracle]'"
-        ) from None
-
-
 def _device_name(backend: str) -> str:
     if backend != "cuda":
         return processor()
-    from oracle.certify import machine
+    from oracle.truth.certificate import machine
 
     found: str = machine(gpu=True)["gpu"]["name"]
     return found

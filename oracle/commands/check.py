@@ -7,15 +7,15 @@ from typing import Any
 
 import click
 
-from oracle.case import PHOTOGRAPH, SEEDED
+from oracle.case.case import PHOTOGRAPH, SEEDED
 from oracle.commands.options import OutputConsole, names_option, report_options, require_writable
 from oracle.commands.progress import progress
 from oracle.errors import UsageError
-from oracle.profile import is_option
+from oracle.precision.profile import is_option
 from oracle.report import write_reports
 from oracle.report.json_report import exit_status
 from oracle.report.terminal import print_verdict
-from oracle.verdict import DEFAULT_SUBJECTS, DEFAULT_VIEWS, check
+from oracle.run import DEFAULT_SUBJECTS, DEFAULT_VIEWS, check
 
 
 @click.command("check")

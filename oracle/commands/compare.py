@@ -9,8 +9,8 @@ import click
 from lucid.console import visible
 from oracle.commands.options import OutputConsole, names_option, report_options, require_writable
 from oracle.commands.progress import progress
-from oracle.compare import PRECISIONS
-from oracle.profile import profile_of
+from oracle.precision.difference import PRECISIONS
+from oracle.precision.profile import profile_of
 from oracle.report import write_reports
 from oracle.report.json_report import exit_status
 from oracle.report.terminal import print_verdict
@@ -60,10 +60,10 @@ def command(
     leaves out is reported as not observed. Names of torchvision's layout and wrappers' prefixes (`module.`) are read;
     --names says what others are.
     """
-    from oracle.golden import Golden
-    from oracle.names import Rules
+    from oracle.case.names import Rules
+    from oracle.run import compare_trace
     from oracle.subjects.file import FileSubject
-    from oracle.verdict import compare_trace
+    from oracle.truth.goldens import Golden
 
     profile_of(precision)  # an unknown one is said now
     require_writable(json=json_path, junit=junit_path, html=html_path)

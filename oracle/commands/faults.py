@@ -8,13 +8,13 @@ from typing import Any
 import click
 from rich.console import Console
 
-from oracle.case import SEEDED, Case
+from oracle.case.case import SEEDED, Case
+from oracle.case.zoo import SMALLEST, find_model
 from oracle.commands.options import OutputConsole, require_writable
 from oracle.commands.progress import progress
 from oracle.errors import UsageError
 from oracle.files import record_lines, write_whole
 from oracle.graph.model import Mode
-from oracle.zoo import SMALLEST, find_model
 
 # What has to be caught, and named, of the faults that change any bit.
 CAUGHT, NAMED = 0.99, 0.95

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from lucid.console import visible
-from oracle.golden import STORED, Golden, golden_directory, read_manifest, verify
+from oracle.truth.goldens import STORED, Golden, golden_directory, read_manifest, verify
 
 SOUND, UNSOUND = 0, 2
 

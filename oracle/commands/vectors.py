@@ -8,11 +8,11 @@ from typing import Literal
 import click
 
 from lucid.console import visible
-from oracle.case import standard_case
+from oracle.case.case import standard_case
+from oracle.case.zoo import find_model
 from oracle.commands.progress import progress
 from oracle.graph.model import Mode
-from oracle.vectors import PAGE, write_vectors
-from oracle.zoo import find_model
+from oracle.report.vector_files import PAGE, write_vectors
 
 
 @click.command("vectors")

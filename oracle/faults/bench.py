@@ -1,6 +1,6 @@
 """What many subjects of one case share: its truth, its budgets, and what every layer should make.
 
-`oracle.verdict` judges a subject once; here hundreds of them run the same small case, and each runs it once for the
+`oracle.run` judges a subject once; here hundreds of them run the same small case, and each runs it once for the
 free view and the question whether any bit changed.
 """
 
@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from oracle.case import Case
-from oracle.compare import Comparison, LayerVerdict, SubjectVerdict
-from oracle.local import LocalTruth, local_checks
-from oracle.own import own_check
+from oracle.case.case import Case
+from oracle.judge.local import LocalTruth, local_checks
+from oracle.judge.own import own_check
+from oracle.judge.verdicts import Comparison, LayerVerdict, SubjectVerdict
 from oracle.subjects import Subject
 from oracle.trace import Key, Trace
-from oracle.truth import Truth, prepare
+from oracle.truth.truth import Truth, prepare
 
 
 class Bench:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from oracle.case import Case
+from oracle.case.case import Case
 from oracle.faults.fault import Array, Context, Injection, Site, changed, fault
 from oracle.graph.graph import INPUT, Node
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from lucid.backends import backend_for
-from oracle.case import Case
+from oracle.case.case import Case
 from oracle.errors import UsageError
 from oracle.graph.graph import Node
 from oracle.operations.contraction import conv_geometry
@@ -211,6 +211,11 @@ def find_fault(name: str) -> Fault:
     near = difflib.get_close_matches(name, CATALOGUE, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise UsageError(f"fault: got {name!r}; {hint}`lucid-oracle faults --list` shows all {len(CATALOGUE)}")
+
+
+def masked(values: Array, decided: Array) -> Array:
+    """``values`` where a ReLU of ``decided`` passes."""
+    return np.where(decided > 0, values, 0).astype(values.dtype)
 
 
 def changed(array: Array, **_: Any) -> Array:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from lucid.backends import backend_for
-from oracle.case import Case
-from oracle.faults.fault import Array, Context, Injection, Site, changed, fault
+from oracle.case.case import Case
+from oracle.faults.fault import Array, Context, Injection, Site, changed, fault, masked
 from oracle.graph.graph import INPUT, Node
 from oracle.operations.contraction import conv_geometry
 
@@ -43,7 +43,7 @@ def _inverted(site: Site) -> Injection:
 
 def _masked(choose: Callable[[Array], Array]) -> Injection:
     """The ReLU's gradient with the mask of ``choose(x) > 0``."""
-    return Injection(input_gradient=lambda c: np.where(choose(c.x) > 0, c.dy, 0).astype(c.dy.dtype))
+    return Injection(input_gradient=lambda c: masked(c.dy, choose(c.x)))
 
 
 @fault("mask of another image", "gradient", "The mask is the other image's.", "relu", where=_many, **MASK)

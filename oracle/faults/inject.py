@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from oracle.case import Case
+from oracle.case.case import Case
 from oracle.errors import UsageError
 from oracle.faults.fault import Array, Context, Draw, Engine, Fault, Injection, Site
 from oracle.graph.graph import Node

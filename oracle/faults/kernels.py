@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from oracle.case import Case
-from oracle.faults.fault import Array, Context, Injection, Site, changed, fault
+from oracle.case.case import Case
+from oracle.faults.fault import Array, Context, Injection, Site, changed, fault, masked
 from oracle.graph.graph import INPUT, Node
 
 SPATIAL: tuple[str, ...] = ("conv", "norm", "relu", "max pool")
@@ -117,7 +117,7 @@ def _first_shortcut(site: Site) -> Injection:
     needs="channels that hold both signs, differently in each image, at this ReLU",
 )
 def _first_decisions(site: Site) -> Injection:
-    return Injection(output=lambda c: np.where(c.x[:1] > 0, c.x, 0).astype(c.x.dtype))
+    return Injection(output=lambda c: masked(c.x, c.x[:1]))
 
 
 @fault("dropout left on", "kernel", "One element in eight is dropped, the others are made larger.", "relu", "flatten")

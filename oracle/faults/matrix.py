@@ -22,17 +22,17 @@ from typing import Any
 
 import numpy as np
 
-from oracle.case import SEEDED, Case
-from oracle.compare import SubjectVerdict
+from oracle.case.case import SEEDED, Case
+from oracle.case.zoo import SMALLEST
 from oracle.errors import UsageError
 from oracle.faults.bench import Bench, same_bits
 from oracle.faults.fault import CATALOGUE, Engine, Fault, find_fault
 from oracle.faults.inject import faulty, place
 from oracle.graph.graph import Node
 from oracle.graph.model import Mode
+from oracle.judge.verdicts import SubjectVerdict
 from oracle.subjects import Subject, find_subject
 from oracle.trace import Trace
-from oracle.zoo import SMALLEST
 
 Progress = Callable[[str], None]
 

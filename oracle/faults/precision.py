@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from oracle.compare import Precision
 from oracle.faults.fault import Array, Context, Injection, Site, fault
-from oracle.rounding import round_to
+from oracle.precision.difference import Precision
+from oracle.precision.rounding import round_to
 
 CONTRACTIONS: tuple[str, ...] = ("conv", "linear")
 # A sum in half precision is rounded after each of so many blocks of input channels, at most.

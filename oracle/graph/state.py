@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+State = dict[str, np.ndarray]
+
 
 def check_state(shapes: Mapping[str, tuple[int, ...]], state: Mapping[str, np.ndarray]) -> None:
     """Compare the names and shapes of ``state`` with the model's.

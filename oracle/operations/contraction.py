@@ -9,14 +9,6 @@ from typing import Any
 import numpy as np
 
 from lucid.backends import backend_for
-from oracle.algorithms import (
-    of_images,
-    of_pieces,
-    tap_squares,
-    winograd_input_gradient,
-    winograd_output,
-    winograd_weight_gradient,
-)
 from oracle.graph.graph import Node, Shape, Window
 from oracle.operations.operation import (
     Array,
@@ -30,7 +22,15 @@ from oracle.operations.operation import (
     output,
     parameter,
 )
-from oracle.rounding import Deviation, Rounding, chain, mean_square, plain_chain
+from oracle.precision.algorithms import (
+    of_images,
+    of_pieces,
+    tap_squares,
+    winograd_input_gradient,
+    winograd_output,
+    winograd_weight_gradient,
+)
+from oracle.precision.rounding import Deviation, Rounding, chain, mean_square, plain_chain
 
 Contraction = Callable[[Array, Array], Array]
 

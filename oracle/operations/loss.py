@@ -9,7 +9,7 @@ import numpy as np
 
 from oracle.graph.graph import Node
 from oracle.operations.operation import COMPOSED, Expected, Feed, Made, Operation, input_gradient
-from oracle.rounding import FUNCTION_ROUNDINGS, Deviation, Rounding, growth, mean_square
+from oracle.precision.rounding import FUNCTION_ROUNDINGS, Deviation, Rounding, growth, mean_square
 
 
 def _loss(node: Node, feed: Feed, rounding: Rounding) -> Iterator[Expected]:

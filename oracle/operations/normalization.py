@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from oracle.algorithms import of_images
 from oracle.graph.graph import Node, Shape
 from oracle.operations.operation import (
     COMPOSED,
@@ -22,7 +21,8 @@ from oracle.operations.operation import (
     parameter,
     same_shape,
 )
-from oracle.rounding import (
+from oracle.precision.algorithms import of_images
+from oracle.precision.rounding import (
     FUNCTION_ROUNDINGS,
     ROUNDINGS,
     Deviation,

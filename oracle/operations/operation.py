@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from oracle.graph.graph import Node, Shape
-from oracle.rounding import Deviation, Rounding
+from oracle.precision.rounding import Deviation, Rounding
 from oracle.trace import Kind
 
 Array = np.ndarray[Any, Any]
@@ -101,7 +101,7 @@ class Operation:
         errs: in which way.
         shape: the shapes of its outputs, from those of its inputs and of its parameters by role.
         compute: its output in PyTorch before it decides by the sign, from its inputs, its parameters by role and a
-            `oracle.driven.Setting`.
+            `oracle.budget.driven.Setting`.
         describe: it in words, from the shapes as ``shape`` takes them.
         decides: whether it decides, by the sign of what it takes (``side``) or by the largest of several (``winner``).
         makes: every tensor that it should make of a feed, with the bounds derived by hand.

@@ -23,7 +23,7 @@ from oracle.operations.operation import (
     output,
     same_shape,
 )
-from oracle.rounding import ROUNDINGS, Deviation, Rounding, plain_chain
+from oracle.precision.rounding import ROUNDINGS, Deviation, Rounding, plain_chain
 
 
 def _relu(node: Node, feed: Feed, rounding: Rounding) -> Iterator[Expected]:

@@ -20,7 +20,7 @@ from oracle.operations.operation import (
     output,
     same_shape,
 )
-from oracle.rounding import Deviation, Rounding, mean_square, plain_chain
+from oracle.precision.rounding import Deviation, Rounding, mean_square, plain_chain
 
 
 def _average_pool(node: Node, feed: Feed, rounding: Rounding) -> Iterator[Expected]:

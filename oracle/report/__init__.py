@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from oracle.verdict import Verdict
+    from oracle.run import Verdict
 
 __all__ = ["write_reports"]
 

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from lucid.console import DONE, IMPOSSIBLE, WRONG, visible
 from oracle import files
-from oracle.compare import PRECISIONS, LayerVerdict, Status, SubjectVerdict, View
 from oracle.errors import UsageError
+from oracle.judge.verdicts import LayerVerdict, Status, SubjectVerdict, View
+from oracle.precision.difference import PRECISIONS
 from oracle.trace import KINDS
 
 if TYPE_CHECKING:
-    from oracle.verdict import CaseVerdict, Verdict
+    from oracle.run import CaseVerdict, Verdict
 
 FORMAT = "lucid-oracle verdict 2"
 Document = Mapping[str, Any]
@@ -371,7 +372,7 @@ def _layer(layer: Mapping[str, Any], subject: Mapping[str, Any]) -> LayerVerdict
 
 def _rebuilt(document: Document) -> Verdict:
     """The verdict that a document was made of, without what was run: who agrees, and where not."""
-    from oracle.verdict import CaseVerdict, Verdict
+    from oracle.run import CaseVerdict, Verdict
 
     nothing: Any = None
     cases = [CaseVerdict(nothing, [_rebuilt_subject(each) for each in case["subjects"]]) for case in document["cases"]]

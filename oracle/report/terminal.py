@@ -29,7 +29,7 @@ from oracle.report.json_report import (
 )
 
 if TYPE_CHECKING:
-    from oracle.verdict import Verdict
+    from oracle.run import Verdict
 
 CLOSEST = 10  # tensors that are listed where all is well
 OUT_OF_LINE = 20  # tensors that are listed where it is not, without their neighbours

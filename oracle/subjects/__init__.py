@@ -14,40 +14,21 @@ import importlib.util
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
 
-import numpy as np
-
 from lucid.files import open_regular
-from oracle.case import Case
-from oracle.driving import Layerwise
+from oracle.case.adopt import Brought
+from oracle.case.case import Case
 from oracle.errors import UsageError, name_of
 from oracle.graph.graph import Graph
 from oracle.graph.model import Mode
-from oracle.profile import profile_of
+from oracle.precision.profile import profile_of
+from oracle.subjects.layerwise import Layerwise
 from oracle.trace import KINDS, Kind, Recorder, Trace
 
 __all__ = ["Brought", "Subject", "choose", "find_subject", "observed", "positive", "subject_names", "take"]
-
-
-@dataclass(frozen=True)
-class Brought:
-    """What a subject brings with it, where another takes it from the case.
-
-    Args:
-        weights: its own parameters and statistics, by the oracle's names; ``None`` where it has none.
-        notes: what was assumed of its names, in sentences.
-        origin: where they come from, as far as the subject knows; empty where it does not.
-        takes: the shape of the input that it takes, 0 for a side that may be any; ``None`` where that is not known.
-    """
-
-    weights: Mapping[str, np.ndarray] | None
-    notes: tuple[str, ...] = ()
-    origin: str = field(default="", kw_only=True)
-    takes: tuple[int, ...] | None = field(default=None, kw_only=True)
 
 
 def observed(model: Any, graph: Graph) -> list[tuple[str, Any]]:
@@ -61,7 +42,7 @@ class Subject(ABC):
     Attributes:
         label: what reports call it.
         precision: what it computes in, ``float32``, ``float64``, ``tf32``, ``bfloat16`` or ``float16``, and options as
-            `oracle.profile` has them: ``"float16, sums in float16"``.
+            `oracle.precision.profile` has them: ``"float16, sums in float16"``.
         modes: the modes that it can run.
         kinds: the kinds of tensors that it owes.
         partial: whether tensors may be absent (fused away, or not dumped). What is absent is then reported as not

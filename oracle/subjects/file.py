@@ -9,7 +9,8 @@ The file is safetensors or NumPy's .npz, and each tensor in it is named ``KIND/N
 - ``statistic/layer1.0.bn1.running_mean`` (or without ``statistic/``, as a state dictionary has it), and
   ``running_var``: what a batch normalisation keeps after the train step.
 
-Names of torchvision's layout, and with wrappers' prefixes, are read too (`oracle.names`), others with a file of rules.
+Names of torchvision's layout, and with wrappers' prefixes, are read too (`oracle.case.names`), others with a file of
+rules.
 
 Layouts are PyTorch's (NCHW; weights OIHW); elements are float64, float32, float16, bfloat16 or float8. Nothing is
 unpickled. What the file holds beside is not read, however large it is.
@@ -25,14 +26,14 @@ from pathlib import Path
 
 import numpy as np
 
-from oracle.adopt import Adopted, adopt_trace
-from oracle.case import Case
-from oracle.compare import PRECISIONS
+from oracle.case.adopt import Adopted, adopt_trace
+from oracle.case.case import Case
+from oracle.case.names import Rules
+from oracle.case.shapes import Shape, shapes_of
 from oracle.errors import UsageError
 from oracle.graph.model import Mode
-from oracle.names import Rules
-from oracle.profile import take_profile
-from oracle.shapes import Shape, shapes_of
+from oracle.precision.difference import PRECISIONS
+from oracle.precision.profile import take_profile
 from oracle.subjects import Brought, Subject
 from oracle.tensors import FLOATS, Entry, open_tensors
 from oracle.trace import KINDS, Key, Recorder, Trace
@@ -206,7 +207,7 @@ def file_name(key: Key) -> str:
 
 class FileSubject(Subject):
     """What somebody's runtime left in a file, judged as if it had just run: ``file:PATH`` or ``file:PATH:PRECISION``,
-    with options as `oracle.profile` has them (``file:PATH:float16:sums-in-float16``).
+    with options as `oracle.precision.profile` has them (``file:PATH:float16:sums-in-float16``).
 
     The file holds one mode's run; a train step is known by its loss or its gradients. What it leaves out is not
     observed.

@@ -9,11 +9,11 @@ import lucid
 from lucid import Tensor, nn
 from lucid.backends import device_of, known_backends
 from lucid.device import MOST_THREADS, THREADS
-from oracle.case import Case
-from oracle.driving import Layerwise
+from oracle.case.case import Case
 from oracle.errors import UsageError
 from oracle.graph.graph import Graph
 from oracle.subjects import Subject, choose, observed, positive, take
+from oracle.subjects.layerwise import Layerwise
 from oracle.trace import Recorder
 
 

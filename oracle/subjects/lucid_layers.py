@@ -11,10 +11,10 @@ import numpy as np
 import lucid
 from lucid import Tensor, nn
 from lucid.ops._function import Function, apply
-from oracle.case import Case
-from oracle.driving import Array, CodeRun, LayerRun, Layerwise
+from oracle.case.case import Case
 from oracle.graph.graph import INPUT, Node
 from oracle.operations import is_loss
+from oracle.subjects.layerwise import Array, CodeFeed, CodeRun, LayerRun, Layerwise
 
 if TYPE_CHECKING:
     from oracle.subjects.lucid_engine import LucidSubject
@@ -58,32 +58,25 @@ class LucidLayers(Layerwise):
         gradients = [None if each.grad is None else each.grad.numpy() for each in given]
         return LayerRun(output.numpy(), gradients, parameters, statistics)
 
-    def run_code(
-        self,
-        node: Node,
-        source: Array,
-        outputs: Mapping[str, Array],
-        input_gradients: Mapping[str, Array],
-        gradient: Array | None,
-    ) -> CodeRun:
+    def run_code(self, node: Node, feed: CodeFeed) -> CodeRun:
         """Call the module with the modules inside of it replaced."""
         arrivals: dict[str, Array] = {}
 
         def stub(name: str) -> Callable[[Tensor], Tensor]:
-            handed = None if gradient is None else input_gradients[name].astype(self._subject.precision)
-            output = outputs[name].astype(self._subject.precision)
+            handed = None if feed.gradient is None else feed.input_gradients[name].astype(self._subject.precision)
+            output = feed.outputs[name].astype(self._subject.precision)
             return lambda x: apply(_Fed(output, handed, lambda dy: arrivals.update({name: dy})), x)
 
-        backward = gradient is not None
+        backward = feed.gradient is not None
         with (
             self._subject.settings(),
             contextlib.nullcontext() if backward else lucid.no_grad(),
-            self._replaced(outputs, stub),
+            self._replaced(feed.outputs, stub),
         ):
-            x = self._tensor(source, backward)
+            x = self._tensor(feed.source, backward)
             output = self._modules[node.name](x)
-            if gradient is not None and output.requires_grad:
-                output.backward(self._tensor(gradient, False))
+            if feed.gradient is not None and output.requires_grad:
+                output.backward(self._tensor(feed.gradient, False))
                 if x.grad is not None:
                     arrivals[node.source] = x.grad.numpy()
         return CodeRun(output.numpy(), arrivals)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import onnx
 
-from oracle.case import Case
-from oracle.driving import Array, CodeRun, LayerRun, Layerwise
+from oracle.case.case import Case
 from oracle.errors import UsageError
 from oracle.graph.graph import INPUT, Node
+from oracle.subjects.layerwise import Array, CodeFeed, CodeRun, LayerRun, Layerwise
 
 if TYPE_CHECKING:
     from oracle.subjects.onnx_runtime import OnnxRuntimeSubject
@@ -30,16 +30,9 @@ class OnnxLayers(Layerwise):
         """Run the part of the model between the layer's inputs and its output."""
         return LayerRun(self._run(node, inputs))
 
-    def run_code(
-        self,
-        node: Node,
-        source: Array,
-        outputs: Mapping[str, Array],
-        input_gradients: Mapping[str, Array],
-        gradient: Array | None,
-    ) -> CodeRun:
+    def run_code(self, node: Node, feed: CodeFeed) -> CodeRun:
         """Run the part of the model between the operation's inputs and its output."""
-        return CodeRun(self._run(node, [outputs.get(name, source) for name in node.inputs]))
+        return CodeRun(self._run(node, [feed.outputs.get(name, feed.source) for name in node.inputs]))
 
     def _run(self, node: Node, inputs: Sequence[Array]) -> Array:
         given = [self._image if name == INPUT else self._tensors[name] for name in node.inputs]

@@ -14,10 +14,10 @@ import numpy as np
 import onnx
 import onnx.numpy_helper
 
+from oracle.case.names import Reading, Rules, Vocabulary
 from oracle.errors import UsageError
 from oracle.graph.graph import Node
 from oracle.graph.model import Model
-from oracle.names import Reading, Rules, Vocabulary
 
 _ANCHORS = {"Conv": "conv", "BatchNormalization": "norm", "Gemm": "linear", "MatMul": "linear"}
 _CONVOLUTIONS = ("Conv", "FusedConv")

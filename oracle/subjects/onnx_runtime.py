@@ -11,13 +11,13 @@ import onnx
 import lucid
 from lucid.files import open_regular
 from lucid.onnx._need import need
-from oracle.case import Case
-from oracle.driving import Layerwise
+from oracle.case.case import Case
 from oracle.errors import UsageError
 from oracle.graph.model import Mode
 from oracle.operations import is_loss
-from oracle.profile import profile_of, take_profile
+from oracle.precision.profile import profile_of, take_profile
 from oracle.subjects import Brought, Subject, choose, positive, take
+from oracle.subjects.layerwise import Layerwise
 from oracle.subjects.lucid_engine import make_model
 from oracle.subjects.onnx_names import ForeignGraph, own_weights, read_parameters
 from oracle.trace import Kind, Recorder
@@ -50,10 +50,10 @@ class OnnxRuntimeSubject(Subject):
       runtime would quietly take the CPU instead;
     - ``file=PATH.onnx``: a model that was exported (``lucid-oracle vectors`` writes it, ``lucid-export`` too) and then
       changed, or by ``torch.onnx`` of a network of the same layout. Tensors are found by name (torch.onnx's and
-      torchvision's are known, `oracle.names`); what was fused away or renamed is not observed. Its parameters are
+      torchvision's are known, `oracle.case.names`); what was fused away or renamed is not observed. Its parameters are
       compared with the case's first: a file with other weights is no subject of the case;
     - ``float32`` (default), ``tf32``, ``bfloat16`` or ``float16``: what the provider, or the file, computes in, and
-      options as `oracle.profile` has them (``tf32`` declares ``truncated`` unless it is told ``rounded``);
+      options as `oracle.precision.profile` has them (``tf32`` declares ``truncated`` unless it is told ``rounded``);
     - ``threads=N``.
     """
 

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from oracle.case import Case
-from oracle.compare import Precision
-from oracle.driving import Layerwise
+from oracle.case.case import Case
 from oracle.errors import UsageError
 from oracle.graph.graph import Graph
 from oracle.operations import consumers_of
-from oracle.profile import take_profile
+from oracle.precision.difference import Precision
+from oracle.precision.profile import take_profile
 from oracle.subjects import Subject, choose, observed, positive, take
+from oracle.subjects.layerwise import Layerwise
 from oracle.trace import Recorder, Trace
 
 _DTYPES = {
@@ -46,7 +46,7 @@ class TorchSubject(Subject):
       alone; in ``float32`` it is switched off there, though PyTorch's own convolutions have it on). The three low
       precisions declare what PyTorch leaves to the processor: ``sums in float16`` (or ``bfloat16``), and ``truncated``
       for TF32. ``torch:float16:sums-in-float32`` and ``torch:tf32:rounded`` hold it to the stricter profile, and other
-      options of `oracle.profile` may be given likewise;
+      options of `oracle.precision.profile` may be given likewise;
     - device: ``cpu``, ``cuda``, ``mps``, ``xpu``, each with a number if there are several (``torch:cuda:1``), or
       ``device=NAME``, anything that ``torch.device`` takes;
     - ``eager`` or ``compile`` (torch.compile of the whole network, with every layer's output kept; of the gradients

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from oracle.case import Case
-from oracle.driving import Array, CodeRun, LayerRun, Layerwise
+from oracle.case.case import Case
 from oracle.graph.graph import INPUT, Node
 from oracle.operations import is_loss
+from oracle.subjects.layerwise import Array, CodeFeed, CodeRun, LayerRun, Layerwise
 
 if TYPE_CHECKING:
     from oracle.subjects.pytorch import TorchSubject
@@ -59,14 +59,7 @@ class TorchLayers(Layerwise):
             statistics,
         )
 
-    def run_code(
-        self,
-        node: Node,
-        source: Array,
-        outputs: Mapping[str, Array],
-        input_gradients: Mapping[str, Array],
-        gradient: Array | None,
-    ) -> CodeRun:
+    def run_code(self, node: Node, feed: CodeFeed) -> CodeRun:
         """Call the module with the modules inside of it replaced."""
         arrivals: dict[str, Array] = {}
 
@@ -74,15 +67,15 @@ class TorchLayers(Layerwise):
             def arrived(dy: Tensor) -> None:
                 arrivals[name] = self._numpy(dy)
 
-            handed = self._tensor(input_gradients[name]) if gradient is not None else None
-            return _Stub(self._tensor(outputs[name]), handed, arrived)
+            handed = self._tensor(feed.input_gradients[name]) if feed.gradient is not None else None
+            return _Stub(self._tensor(feed.outputs[name]), handed, arrived)
 
-        backward = gradient is not None
-        with self._subject.settings(), torch.set_grad_enabled(backward), self._replaced(outputs, stub):
-            x = self._tensor(source).requires_grad_(backward)
+        backward = feed.gradient is not None
+        with self._subject.settings(), torch.set_grad_enabled(backward), self._replaced(feed.outputs, stub):
+            x = self._tensor(feed.source).requires_grad_(backward)
             output = self._modules[node.name](x)
-            if gradient is not None and output.requires_grad:
-                output.backward(self._tensor(gradient))
+            if feed.gradient is not None and output.requires_grad:
+                output.backward(self._tensor(feed.gradient))
                 if x.grad is not None:
                     arrivals[node.source] = self._numpy(x.grad)
         return CodeRun(self._numpy(output), arrivals)

@@ -16,13 +16,13 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
 
-from oracle.case import standard_case
+from oracle.case.case import standard_case
 from oracle.graph.model import Mode
 from oracle.resnets import ARCHITECTURES, find_architecture
+from oracle.run import Verdict, run_case, versions
 from oracle.subjects import find_subject
 from oracle.testing import assert_agrees
-from oracle.truth import Truth, prepare
-from oracle.verdict import Verdict, run_case, versions
+from oracle.truth.truth import Truth, prepare
 
 MODES: tuple[Mode, ...] = ("eval", "train")
 

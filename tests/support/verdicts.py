@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from oracle.case import standard_case
-from oracle.compare import LayerVerdict, SubjectVerdict, View
+from oracle.case.case import standard_case
 from oracle.graph.model import Mode
+from oracle.judge.verdicts import LayerVerdict, SubjectVerdict, View
 from oracle.resnets import Architecture
+from oracle.run import CaseVerdict, Verdict
 from oracle.trace import Key
-from oracle.verdict import CaseVerdict, Verdict
 
 NARROW = Architecture("narrow", "bottleneck", (1, 1, 1, 1), num_classes=10, stem_width=8, channels=(8, 8, 8, 8))
 LAYERS = ("stem.0", "stem.1", "stem.2", "maxpool", "layer1.0.conv1", "layer1.0", "avgpool", "fc")

@@ -1,0 +1,1 @@
+"""Precisions: what a profile declares, how it rounds, and how errors are measured. It knows tensors alone."""

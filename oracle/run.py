@@ -1,0 +1,388 @@
+"""`check`: run a model's cases through the subjects, look at each in every view that applies, gather one verdict.
+
+lucid's backends are held to the golden's digests (*exact*); foreign subjects to the budgets, once for the whole run
+(*free*, or *stored* where only samples and projections are at hand), tensor by tensor from what the subject itself had
+(*own*), and once layer by layer (*local*).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from oracle.case.case import SEEDED, Case
+from oracle.case.zoo import find_model
+from oracle.errors import UsageError, foreign, name_of
+from oracle.graph.model import Mode, Model
+from oracle.judge.verdicts import Comparison, LayerVerdict, SubjectVerdict, View, no_numbers
+from oracle.precision.profile import profile_of
+from oracle.subjects import Subject, find_subject, require_sound
+from oracle.trace import Key, Kind, NotNumbersError, Recorder, Trace, require_key, to_numbers
+
+if TYPE_CHECKING:
+    from oracle.case.names import Rules
+    from oracle.truth.goldens import Golden
+    from oracle.truth.truth import Truth
+
+DEFAULT_SUBJECTS = ("lucid", "torch", "onnxruntime")
+DEFAULT_VIEWS: tuple[View, ...] = ("exact", "free", "own", "local")
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class CaseVerdict:
+    """One case and what became of each subject in it, once for each view.
+
+    Args:
+        case: what was run.
+        subjects: the verdicts.
+        loss: the truth's loss, of a train step.
+        truth: how the truth was established.
+        seconds: how long all of it took.
+    """
+
+    case: Case
+    subjects: Sequence[SubjectVerdict]
+    loss: float | None = None
+    truth: str = ""
+    seconds: float = 0.0
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every subject agrees in every view, and there was at least one.
+
+        A view in which nothing of a subject could be judged says nothing, where another view of it agrees.
+        """
+        agreeing = {subject.subject for subject in self.subjects if subject.agrees}
+        return bool(self.subjects) and all(
+            subject.agrees or (subject.undecided and subject.subject in agreeing) for subject in self.subjects
+        )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All cases of one check."""
+
+    cases: Sequence[CaseVerdict]
+    versions: dict[str, str]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every case agrees, and there was at least one."""
+        return bool(self.cases) and all(case.agrees for case in self.cases)
+
+    def sentences(self) -> list[str]:
+        """One sentence for each subject and view in each case."""
+        return [f"{case.case.name}: {subject.sentence()}" for case in self.cases for subject in case.subjects]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The whole verdict as JSON can hold it."""
+        from oracle.report.json_report import verdict_to_dict
+
+        return verdict_to_dict(self)
+
+
+def check(
+    model: str | Model,
+    subjects: Iterable[str | Subject] = DEFAULT_SUBJECTS,
+    *,
+    mode: Mode | Literal["both"] = "both",
+    views: Iterable[View] = DEFAULT_VIEWS,
+    source: str | Path = SEEDED,
+    size: int | None = None,
+    batch: int | None = None,
+    seed: int = 0,
+    weights: Path | None = None,
+    names: Path | None = None,
+    golden: Path | None = None,
+    progress: Progress = lambda message: None,
+) -> Verdict:
+    """Is this model right on these subjects, forward and backward, and if not, which layer goes wrong first?
+
+    Args:
+        model: one of the ten names, a name of ``NARROW`` or ``SMALL`` in `oracle.resnets`, or
+            one of your own.
+        subjects: names (``lucid``, ``lucid:reference``, ``lucid:float64``, ``torch:no-onednn``, ``onnxruntime``) or
+            objects. A subject takes part in the modes that it can run.
+        mode: ``eval``, ``train`` or ``both``.
+        views: ``exact`` holds lucid to the digests; ``free`` judges a foreign subject's whole run, ``stored`` does so
+            by the golden's samples and projections alone; ``own`` judges every tensor of that run from the run's own
+            values; ``local`` feeds it layer by layer.
+        source: ``"seeded"``, ``"photo"``, or a picture's path.
+        size: height and width of the input; by default 72 in a train step, and in eval 224 (128 for the pre-activation
+            networks, 72 for a narrow one).
+        batch: number of images; by default 2 in eval and 3 in a train step.
+        seed: what weights, labels and seeded inputs derive from.
+        weights: a safetensors file instead of seeded weights.
+        names: a file of rules (`oracle.case.names.Rules`) for the names in ``weights`` and in what subjects read.
+        golden: where the goldens are, if not in the package.
+        progress: called with a sentence before each step.
+
+    A case that is not a golden's (another seed, size, picture or weights) has its truth made on the spot.
+
+    Raises:
+        UsageError: what was asked for cannot be done as asked, or a golden is damaged.
+    """
+    found_model = find_model(model) if isinstance(model, str) else model
+    found = [find_subject(subject) if isinstance(subject, str) else require_sound(subject) for subject in subjects]
+    labels = [subject.label for subject in found]
+    if len(set(labels)) < len(labels):
+        raise UsageError(f"subjects: got {', '.join(labels)}; each may be named once")
+    wanted = _check_views(views)
+    modes: tuple[Mode, ...] = ("eval", "train") if mode == "both" else (mode,)
+    cases = []
+    for each in modes:
+        usual = found_model.standard_shape(each)
+        shape = (usual[0] if size is None else size), (usual[1] if batch is None else batch)
+        case = Case(found_model, each, source, *shape, seed, weights, names)
+        able = [subject for subject in found if each in subject.modes]
+        if able:
+            cases.append((case, able))
+    if not cases:
+        raise UsageError(f"subjects: none of ({', '.join(labels)}) can run mode {mode}: nothing would be compared")
+    verdicts = [run_case(case, able, progress, views=wanted, directory=golden) for case, able in cases]
+    return Verdict(verdicts, versions())
+
+
+def _check_views(views: Iterable[View]) -> tuple[View, ...]:
+    wanted = tuple(dict.fromkeys(views))
+    unknown = [view for view in wanted if view not in get_args(View)]
+    if unknown or not wanted:
+        raise UsageError(f"views: got {', '.join(unknown) or 'none'}; may be {', '.join(get_args(View))}")
+    return wanted
+
+
+def run_case(
+    case: Case,
+    subjects: Iterable[Subject],
+    progress: Progress = lambda message: None,
+    *,
+    views: Iterable[View] = DEFAULT_VIEWS,
+    truth: Truth | None = None,
+    directory: Path | None = None,
+) -> CaseVerdict:
+    """Run one case: the truth if a view needs it, then each subject in each view that applies to it.
+
+    Args:
+        case: what to run.
+        subjects: who runs it.
+        progress: called with a sentence before each step.
+        views: as in `check`.
+        truth: the case's truth, where it was made before.
+        directory: where the goldens are.
+
+    Raises:
+        UsageError: the truth itself is not finite, so that nothing can be judged by it; a golden is damaged; or no
+            view applies to any of the subjects.
+    """
+    from oracle.truth.truth import prepare
+
+    start = time.perf_counter()
+    wanted, subjects = _check_views(views), list(subjects)
+    truth = prepare(case, directory) if truth is None else truth
+    plan = [(subject, view) for subject in subjects for view in views_of(subject, wanted, truth)]
+    if not plan:
+        raise UsageError(
+            f"views: none of ({', '.join(wanted)}) applies to ({', '.join(subject.label for subject in subjects)}) in "
+            f"{case.name}: nothing would be compared"
+        )
+    brought = {subject: _brought(subject, case) for subject in dict.fromkeys(subject for subject, _ in plan)}
+    if any(view in ("free", "local") for _, view in plan):
+        truth.recompute(progress)
+    verdicts = _local([subject for subject, view in plan if view == "local"], truth, progress)
+    for subject in subjects:
+        whole = [view for each, view in plan if each is subject and view != "local"]
+        if whole:
+            progress(f"{case.name}: {subject.label}, {' and '.join(whole)}")
+            verdicts |= {(subject, verdict.view): verdict for verdict in look(subject, whole, truth)}
+    found = [replace(verdicts[each], **brought[each[0]]) for each in plan if each in verdicts]
+    return CaseVerdict(case, found, truth.loss, truth.how, time.perf_counter() - start)
+
+
+def _brought(subject: Subject, case: Case) -> dict[str, Any]:
+    """What is to be said of a subject's own weights and names, as fields of its verdicts.
+
+    Raises:
+        UsageError: its weights are not the case's, or it takes other images.
+    """
+    from oracle.case.adopt import judge_weights, require_input
+
+    with foreign(f"subject: {subject.label} could not say what weights it has"):
+        found = subject.brings(case)
+        if found is None:
+            return {}
+        notes, differing = judge_weights(subject.label, found, case)
+        require_input(subject.label, found, case)
+    return {"notes": notes, "differing": differing}
+
+
+def views_of(subject: Subject, wanted: Sequence[View], truth: Truth) -> list[View]:
+    """Which of the wanted views apply: exact to lucid where there are digests, the others to everybody else.
+
+    Where there is no golden, lucid is judged as a foreign subject is.
+    """
+    if subject.exact and truth.golden is not None:
+        return [view for view in wanted if view == "exact"]
+    applies = {"free": True, "own": True, "stored": truth.golden is not None, "local": subject.layered}
+    return sorted((view for view in wanted if applies.get(view, False)), key=list(applies).index)
+
+
+def _local(subjects: Sequence[Subject], truth: Truth, progress: Progress) -> dict[tuple[Subject, View], SubjectVerdict]:
+    """The local view of all subjects; those of one precision share what each layer should make."""
+    from oracle.judge.local import LocalTruth, local_checks
+
+    verdicts: dict[tuple[Subject, View], SubjectVerdict] = {}
+    for precision in dict.fromkeys(subject.precision for subject in subjects):
+        group = [subject for subject in subjects if subject.precision == precision]
+        progress(f"{truth.case.name}: {', '.join(subject.label for subject in group)}, local")
+        start = time.perf_counter()
+        found = local_checks(group, LocalTruth(truth.case, truth.trace, precision))
+        seconds = (time.perf_counter() - start) / len(group)
+        for subject, verdict in zip(group, found, strict=True):
+            verdicts[subject, "local"] = replace(verdict, seconds=seconds)
+    return verdicts
+
+
+class _Several:
+    """A recorder that hands every tensor to several others."""
+
+    def __init__(self, recorders: Sequence[Recorder]) -> None:
+        self._recorders = recorders
+
+    def record(self, kind: Kind, name: str, array: np.ndarray) -> None:
+        """Hand one tensor on."""
+        for recorder in self._recorders:
+            recorder.record(kind, name, array)
+
+
+class _Kept(Trace):
+    """A trace of whatever a subject records; what it records twice, the comparison reports.
+
+    Attributes:
+        refused: what holds no numbers, and is not kept.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused: dict[Key, LayerVerdict] = {}
+
+    def record(self, kind: Kind, name: str, array: np.ndarray) -> None:
+        """Keep one tensor."""
+        require_key(kind, name)
+        key = (kind, name)
+        if key in self or key in self.refused:
+            return
+        try:
+            super().record(kind, name, to_numbers(array))
+        except NotNumbersError as error:
+            self.refused[key] = no_numbers(key, "own", error)
+
+
+def look(subject: Subject, views: Sequence[View], truth: Truth) -> list[SubjectVerdict]:
+    """Run one subject once and judge it in each of some views (not ``local``); its tensors are kept for ``own`` alone.
+
+    The view ``own`` is left out where nothing in the run could be judged in it.
+    """
+    precision = str(profile_of(subject.precision))
+    start, failure, keys = time.perf_counter(), "", truth.keys(subject.kinds)
+    comparisons: dict[View, Comparison] = {
+        view: Comparison(keys, view, truth.judge(view, precision), partial=subject.partial)
+        for view in views
+        if view != "own"
+    }
+    kept = _Kept() if "own" in views else None
+    try:
+        subject.run(truth.case, _Several([*comparisons.values(), *([] if kept is None else [kept])]))
+    except UsageError:
+        raise
+    except Exception as error:  # a subject is foreign code: whatever it raises is its verdict, not the oracle's end
+        failure = name_of(error)
+    found = []
+    for view, comparison in comparisons.items():
+        layers, seconds = truth.hinted(comparison.layers(), view, precision), time.perf_counter() - start
+        found.append(SubjectVerdict(subject.label, view, precision, layers, failure, seconds, truth.consumers))
+        start = time.perf_counter()
+    if kept is not None:
+        own = _own(kept, subject.label, precision, truth.keys_and_statistics(subject.kinds), truth, failure)
+        own = replace(own, layers=[kept.refused.get((each.kind, each.name), each) for each in own.layers])
+        if own.judged or not found:
+            found.append(own)
+    return found
+
+
+def _own(trace: Trace, label: str, precision: str, keys: list[Key], truth: Truth, failure: str = "") -> SubjectVerdict:
+    from oracle.judge.own import own_check
+
+    found = own_check(trace, truth.case, precision, keys, truth.shape, label)
+    return replace(found, failure=failure, consumers=truth.consumers)
+
+
+def compare_trace(
+    trace: Trace,
+    golden: str | Golden,
+    precision: str = "float32",
+    *,
+    label: str = "trace",
+    stored: bool = False,
+    rules: Rules | None = None,
+    directory: Path | None = None,
+    progress: Progress = lambda message: None,
+) -> Verdict:
+    """Judge tensors that somebody dumped, against a golden: the whole run (``free``, or ``stored``), and every tensor
+    from those of the trace that it is made from (``own``), where there are such.
+
+    Args:
+        trace: the tensors.
+        golden: the golden, or its name, such as ``"resnet_50-train"``.
+        precision: what they were computed in, as `oracle.precision.profile` spells it.
+        label: what reports call them.
+        stored: judge by the golden's samples and projections alone, without recomputing the truth.
+        rules: how names are read that are not the oracle's.
+        directory: where the goldens are, if not in the package.
+        progress: called with a sentence before each step.
+
+    Raises:
+        UsageError: the golden is unknown or damaged, the trace holds nothing of it, or its names cannot be read.
+    """
+    from oracle.case.adopt import adopt_trace
+    from oracle.truth.goldens import Golden
+    from oracle.truth.truth import Truth
+
+    start, precision = time.perf_counter(), str(profile_of(precision))
+    found = Golden.load(golden, directory) if isinstance(golden, str) else golden
+    adopted = adopt_trace(trace, found.case, rules)
+    if not set(adopted.trace) & set(found.keys()):
+        raise UsageError(f"{label}: it holds no tensor of {found.name}: nothing would be compared")
+    truth = Truth(found.case, found)
+    view: View = "stored" if stored else "free"
+    if view == "free":
+        truth.recompute(progress)
+    progress(f"{found.case.name}: {label}")
+    comparison = Comparison(truth.keys(), view, truth.judge(view, precision), partial=True)
+    trace = adopted.trace
+    trace.replay(comparison)
+    layers = truth.hinted(comparison.layers(), view, precision)
+    subjects = [SubjectVerdict(label, view, precision, layers, "", time.perf_counter() - start, truth.consumers)]
+    if not stored:
+        own = _own(trace, label, precision, truth.keys_and_statistics(), truth)
+        subjects += [own] if own.judged else []
+    subjects = [replace(subject, notes=adopted.notes) for subject in subjects]
+    return Verdict([CaseVerdict(found.case, subjects, truth.loss, truth.how, time.perf_counter() - start)], versions())
+
+
+def versions() -> dict[str, str]:
+    """The versions of what took part, as far as they are installed."""
+    from importlib import metadata
+
+    found = {}
+    for name in ("lucid-oracle", "numpy", "torch", "onnx", "onnxruntime"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
