@@ -796,14 +796,10 @@ def test_power(exponent: float, dtype: Any) -> None:
 GELUS = {"cdf64": 4, "gelu64": 4, "gelu_slope64": 4, "gelu_tanh64": 300, "gelu_tanh_slope64": 4}
 
 
-@pytest.mark.parametrize("name", GELUS)
-def test_gelus_are_accurate(name: str) -> None:
-    """Against mpmath's error function and exponential, with 400 bits."""
+def exactly(name: str) -> tuple[Any, Callable[[Any], Any]]:
+    """mpmath, with 400 bits, and the function in it."""
     mp = pytest.importorskip("mpmath").mp.clone()
     mp.prec = 400
-    rng = np.random.default_rng(SEED)
-    parts = (-1e-300, 1e-300), (-1e-3, 1e-3), (-1, 0), (-4, -1), (-13, -4), (0, 10)
-    x = np.concatenate([rng.uniform(low, high, 100) for low, high in parts])
     rate, cube = mp.sqrt(2 / mp.pi), mp.mpf("0.044715")
 
     def tanh_share(v: Any) -> tuple[Any, Any]:
@@ -811,19 +807,52 @@ def test_gelus_are_accurate(name: str) -> None:
         share = 1 / (1 + mp.exp(-2 * rate * (v + cube * v**3)))
         return share, share * (1 - share) * 2 * rate * (1 + 3 * cube * v**2)
 
-    truth = {
+    truth: dict[str, Callable[[Any], Any]] = {
         "cdf64": mp.ncdf,
         "gelu64": lambda v: v * mp.ncdf(v),
         "gelu_slope64": lambda v: mp.ncdf(v) + v * mp.npdf(v),
         "gelu_tanh64": lambda v: v * tanh_share(v)[0],
         "gelu_tanh_slope64": lambda v: tanh_share(v)[0] + v * tanh_share(v)[1],
-    }[name]
+    }
+    return mp, truth[name]
+
+
+@pytest.mark.parametrize("name", GELUS)
+def test_gelus_are_accurate(name: str) -> None:
+    mp, truth = exactly(name)
+    rng = np.random.default_rng(SEED)
+    parts = (-1e-300, 1e-300), (-1e-3, 1e-3), (-1, 0), (-4, -1), (-13, -4), (0, 10)
+    x = np.concatenate([rng.uniform(low, high, 100) for low, high in parts])
     with np.errstate(all="ignore"):
         ours = getattr(functions, name)(x)
     for at, y in zip(x.tolist(), ours.tolist(), strict=True):
         true = truth(mp.mpf(at))
         unit = np.spacing(max(abs(float(true)), 1.0 if "slope" in name else 0.0))
         assert abs(mp.mpf(y) - true) <= GELUS[name] * mp.mpf(float(unit)), at
+
+
+@pytest.mark.record
+@pytest.mark.parametrize(("name", "wrong"), [("gelu", []), ("gelu_tanh", [-float.fromhex("0x1.6148dep-16")])])
+def test_float32_is_correctly_rounded(name: str, wrong: list[float]) -> None:
+    """Every input from 2^-30 to 16 and its negative, but for subnormal results; nearer to 0 it is half the input.
+
+    Where the float64 is farther from the middle of two float32 than its error can be, it rounds as the truth does.
+    """
+    mp, truth = exactly(f"{name}64")
+    native, found, block = get_backend("native"), [], 1 << 21
+    for sign, start in itertools.product((0, 1 << 31), range((127 - 30) << 23, (127 + 4) << 23, block)):
+        x = (np.arange(start, start + block, dtype=np.int64) + sign).astype(np.uint32).view(np.float32)
+        y, narrowed = native.unary(name, x.astype(np.float64)), native.unary(name, x)
+        assert_same(y.astype(np.float32), narrowed)
+        from_middle = np.abs((y.view(np.int64) & 0x1FFFFFFF) - 0x10000000)
+        for i in np.flatnonzero((from_middle <= GELUS[f"{name}64"]) & (np.abs(y) >= 2.0**-126)):
+            off = [
+                abs(mp.mpf(float(v)) - truth(mp.mpf(float(x[i]))))
+                for v in (narrowed[i], *np.nextafter(narrowed[i], np.float32([-np.inf, np.inf])))
+            ]
+            if min(off) < off[0]:
+                found.append(float(x[i]))
+    assert found == wrong
 
 
 # -- batch normalisation ---------------------------------------------------------------------------------------------

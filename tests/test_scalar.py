@@ -6,7 +6,6 @@ What they compute is judged by code that shares nothing with them: test_law.py, 
 from __future__ import annotations
 
 import ast
-from pathlib import Path
 
 import pytest
 
@@ -57,31 +56,3 @@ def test_an_expression_as_cpp(python, expected):
 def test_what_cannot_be_printed(body):
     with pytest.raises((SyntaxError, KeyError)):
         cpp(body)
-
-
-ROOT = Path(__file__).parent.parent
-RECIPE = {  # of CONTRIBUTING.md
-    "lucid/kernels/elementwise/functions.py",
-    "lucid/ops/elementwise.py",
-    "tests/test_law.py",
-    "tests/support/tables/elementwise.py",
-    "lucid/nn/activation.py",
-    "lucid/nn/functional.py",
-    "tests/test_module.py",
-}
-PRINTED = {"lucid/kernels/elementwise/printed.h", "lucid/kernels/elementwise/printed_names.h", "lucid/ARITHMETIC.md"}
-
-
-def test_a_scalar_function_touches_what_the_recipe_says():
-    """The example of the recipe is named in its files and nowhere else."""
-    word = "ge" + "lu"
-    files = [path for folder in ("lucid", "oracle", "tests", "tools") for path in (ROOT / folder).rglob("*.*")]
-    kinds = (".py", ".h", ".cpp", ".cu", ".cuh", ".def", ".md")
-    naming = {
-        path.relative_to(ROOT).as_posix()
-        for path in files
-        if path.suffix in kinds and word in path.read_text(encoding="utf-8").lower()
-    }
-    assert naming == RECIPE | PRINTED
-    recipe = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    assert all(path in recipe for path in RECIPE)

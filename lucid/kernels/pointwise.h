@@ -83,32 +83,28 @@ static void power(int64_t n, const T* x, double exponent, T* y) {
 
 // -- softmax and loss -------------------------------------------------------------------------------------------------
 
-// y[c] = exp64(wide(x[c]) - m)
-template <class T>
-static void exponentials(const T* x, double m, int64_t n, double* y) {
-    constexpr int64_t STEP = LANES<double>;
-    for (int64_t c = 0; c < n; c += STEP) {
-        const int64_t count = n - c < STEP ? n - c : STEP;
-        const Vec<double> v = exp64(wide(count == STEP ? taken<Part<T>>(x + c) : taken<Part<T>>(x + c, count)) - m);
-        __builtin_memcpy(y + c, &v, size_t(count) * sizeof(double));
-    }
+// A row as float64, in the buffer where it is not. (The compiler makes vectors of a loop over one dtype.)
+inline const double* widened(const double* x, int64_t, double*) { return x; }
+inline const double* widened(const float* x, int64_t n, double* buffer) {
+    for (int64_t i = 0; i < n; ++i) buffer[i] = double(x[i]);
+    return buffer;
 }
 
 template <class T>
 static void log_softmax(int64_t rows, int64_t classes, const T* x, T* y) {
     parallel_range(rows, 1, [&](int64_t begin, int64_t end) {
-        double* powers = static_cast<double*>(std::malloc(size_t(classes) * sizeof(double)));
+        double* buffer = static_cast<double*>(std::malloc(size_t(classes) * sizeof(double)));
         for (int64_t r = begin; r < end; ++r) {
             const T* from = x + r * classes;
             T top = from[0];
             for (int64_t c = 1; c < classes; ++c) top = extreme<T, true>(top, from[c]);
             const double m = double(top);
-            exponentials(from, m, classes, powers);
-            const double total = ordered_sum(classes, [&](int64_t c) { return powers[c]; });
+            const double* wide_row = widened(from, classes, buffer);
+            const double total = ordered_sum(classes, [&](int64_t c) { return exp64(wide_row[c] - m); });
             const double logarithm = log64(total);
             for (int64_t c = 0; c < classes; ++c) y[r * classes + c] = T((double(from[c]) - m) - logarithm);
         }
-        std::free(powers);
+        std::free(buffer);
     });
 }
 
