@@ -196,7 +196,9 @@ STATIC_SHARED, LEAST_SHARED = 48 << 10, 96 << 10  # bytes of a block, and what t
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("file", [file for file in FILES if file != "gemm.cu"])
 def test_every_kernel_compiles(file: str, architecture: int) -> None:
-    declared = set(re.findall(r"^(?:KERNEL|COMPARE)\((\w+),", (KERNELS / file).read_text(), re.MULTILINE))
+    text = (KERNELS / file).read_text()
+    declared = set(re.findall(r"^KERNEL\((\w+),", text, re.MULTILINE))
+    declared |= {f"compare_{name}" for name in re.findall(r"^COMPARE\((\w+),", text, re.MULTILINE)}
     if file == "elementwise.cu":  # it has one for every function of printed_names.h, too
         declared |= {f"{('unary', 'binary')[f.__code__.co_argcount - 1]}_{name}" for name, f in FUNCTIONS.items()}
     for dtype in DTYPES:
