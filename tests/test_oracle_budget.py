@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 
 from scipy import special, stats  # noqa: E402
 
-from oracle.budget.driven import Decisions, Disturbance, roundoff_of, run_driven  # noqa: E402
+from oracle.budget.driven import Decisions, run_driven  # noqa: E402
 from oracle.budget.free import (  # noqa: E402
     FALSE_ALARM,
     SEEDS,
@@ -26,7 +26,6 @@ from oracle.budget.free import (  # noqa: E402
 from oracle.case.case import Case  # noqa: E402
 from oracle.errors import UsageError  # noqa: E402
 from oracle.precision.difference import root_mean_square  # noqa: E402
-from oracle.precision.rounding import alike, growth, mean_square  # noqa: E402
 from oracle.resnets import Architecture  # noqa: E402
 from oracle.run import run_case  # noqa: E402
 from oracle.subjects import find_subject  # noqa: E402
