@@ -213,7 +213,10 @@ CORRUPTIONS: dict[str, tuple[Callable[[Path], None], str]] = {
     "a tensor twice": (of_description(lambda r: r["tensors"].append(r["tensors"][0])), "a tensor is there twice"),
     "a tensor dropped": (of_description(lambda r: r["tensors"].pop()), r"lacks the|where the description needs"),
     "a digest shortened": (of_description(lambda r: r["tensors"][0].update(float32="00")), "'stem.0' has no digest"),
-    "another case": (of_description(lambda r: r["case"].update(mode="eval")), "holds the case narrow_basic-eval"),
+    "another case": (
+        of_description(lambda r: r["case"].update(mode="eval")),
+        "the case's mode is 'eval' where narrow_basic-train runs with 'train'",
+    ),
     "no case": (of_description(lambda r: r.pop("case")), "not a sound golden"),
     "a table missing": (of_tables(lambda t: t.pop("samples")), "samples is nothing"),
     "a table renamed": (of_tables(lambda t: t.update(sample=t.pop("samples"))), "samples is nothing"),
@@ -223,7 +226,7 @@ CORRUPTIONS: dict[str, tuple[Callable[[Path], None], str]] = {
     "another size": (of_case(size=65), "the case's size is 65"),
     "another batch": (of_case(batch=64), "the case's batch is 64"),
     "another source": (of_case(source="photo"), "the case's source is 'photo'"),
-    "a size that is text": (of_case(size="64"), "not a sound golden"),
+    "a size that is text": (of_case(size="64"), "the case's size is '64'"),
     "another architecture": (
         of_description(lambda r: r["case"]["architecture"].update(stem_width=8)),
         "the case's architecture is",

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from oracle.graph.model import Model
-from oracle.resnets import ARCHITECTURES, NARROW, SMALL, find_architecture, from_record
+from oracle.resnets import ARCHITECTURES, NARROW, SMALL, find_architecture
 
 PUBLISHED: Mapping[str, Model] = ARCHITECTURES  # those that ``lucid-export`` knows
 STANDARD: Mapping[str, Model] = ARCHITECTURES | NARROW  # those of which there are goldens
@@ -20,8 +19,3 @@ def find_model(name: str) -> Model:
         UsageError: no model has that name; the sentence suggests the nearest.
     """
     return find_architecture(name)
-
-
-def model_from(read: Mapping[str, Any]) -> Model:
-    """What a model's ``record`` wrote."""
-    return from_record(read)

@@ -55,7 +55,7 @@ class Model(Protocol):
         """Size and batch of a standard case."""
 
     def record(self) -> dict[str, Any]:
-        """It as JSON, under the name of its kind (`oracle.case.zoo.model_from` reads it)."""
+        """It as JSON, under the name of its kind."""
 
     def torch_model(self, state: Mapping[str, Any], dtype: Any) -> Any:
         """It as a module of PyTorch that shares no code with lucid, with these weights."""

@@ -5,6 +5,6 @@ how PyTorch (`oracle.resnets.twin`, written from the papers) and lucid (`oracle.
 of the oracle knows what a residual network is.
 """
 
-from oracle.resnets.architecture import ARCHITECTURES, NARROW, SMALL, Architecture, find_architecture, from_record
+from oracle.resnets.architecture import ARCHITECTURES, NARROW, SMALL, Architecture, find_architecture
 
-__all__ = ["ARCHITECTURES", "NARROW", "SMALL", "Architecture", "find_architecture", "from_record"]
+__all__ = ["ARCHITECTURES", "NARROW", "SMALL", "Architecture", "find_architecture"]

@@ -166,13 +166,3 @@ def find_architecture(name: str) -> Architecture:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise UsageError(f"model: got {name!r}; {hint}There are {', '.join(known)}")
-
-
-def from_record(read: Mapping[str, Any]) -> Architecture:
-    """What `Architecture.record` wrote; one of the ten models as itself."""
-    fields: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in read["architecture"].items()
-    }
-    architecture = Architecture(**fields)
-    known = ARCHITECTURES.get(architecture.name, architecture)
-    return known if known == architecture else architecture
