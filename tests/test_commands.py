@@ -427,7 +427,6 @@ def test_a_trace_of_which_nothing_can_be_judged_is_no_wrong_number(options: list
     ("package", "arguments"),
     [
         ("torch", ["check", "narrow_basic", "--subject", "torch"]),
-        ("torch", ["certify", "--model", "narrow_basic", "-q", "-o", "certificate.json"]),
         ("onnx", ["vectors", "narrow_basic", "--mode", "eval", "-q"]),
         ("jinja2", [*CHECK, "--html", "page.html"]),
         ("click", [*CHECK]),
@@ -446,6 +445,12 @@ def test_a_missing_package(package: str, arguments: list[str], monkeypatch: pyte
     assert "pip install" in err
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_certify_needs_no_pytorch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    status, _, err = run("certify", "--model", "narrow_basic", "-q", "-o", str(tmp_path / "certificate.json"))
+    assert status == 0, err
 
 
 def test_a_gpu_that_is_not_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -831,7 +831,7 @@ def gelu(input: Operand, approximate: str = "none") -> Tensor:
     Example:
         >>> import lucid
         >>> lucid.nn.functional.gelu(lucid.tensor([-1.0, 0.0, 1.0]))
-        tensor([-0.15865526,  0.        ,  0.8413447 ])
+        tensor([-0.15865526,  0.        ,  0.8413448 ])
     """
     if approximate not in ("none", "tanh"):
         raise ValueError(f"approximate: got {approximate!r}; may be 'none' or 'tanh'")
