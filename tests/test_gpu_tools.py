@@ -215,9 +215,9 @@ def test_a_step_that_is_none(tmp_path: Path) -> None:
     assert "no step everything; there are: build require compile sweep models certify bench" in said
 
 
-def test_the_limits_leave_time_under_8_minutes() -> None:
+def test_the_limits_leave_time_under_10_minutes() -> None:
     line = next(line for line in SCRIPT.read_text().splitlines() if line.startswith("declare -A limit="))
-    assert sum(int(number) for number in re.findall(r"\]=(\d+)", line)) < 480
+    assert sum(int(number) for number in re.findall(r"\]=(\d+)", line)) < 600
 
 
 def test_the_script_is_clean() -> None:
