@@ -48,6 +48,37 @@ def variant(source: str, tile: str, pack_a: bool, pack_b: bool) -> tuple[str, tu
     return name, (f"LUCID_CONTRACT={name},{source},{tile},{str(pack_a).lower()},{str(pack_b).lower()}",)
 
 
+def _window_fields(
+    images: tuple[int, ...], weight: tuple[int, ...], output: tuple[int, ...], geometry: Geometry
+) -> dict[str, int]:
+    """The fields of ``Contraction`` that a convolution and its weight's gradient share: where a place of the output
+    meets the images, with the shapes as they are stored."""
+    stride, padding, dilation, groups = geometry
+    (_, h, w, c), (kh, kw, cg, o) = images, weight
+    return {
+        "batch": groups,
+        "a_step": cg,
+        "b_step": o // groups,
+        "y_step": o // groups,
+        "rows_h": output[1],
+        "rows_w": output[2],
+        "stride_h": stride[0],
+        "stride_w": stride[1],
+        "start_h": -padding[0],
+        "start_w": -padding[1],
+        "step_h": dilation[0],
+        "step_w": dilation[1],
+        "image_h": h,
+        "image_w": w,
+        "image_pitch": c,
+        "taps_h": kh,
+        "taps_w": kw,
+        "depth": cg,
+        "b_pitch": o,
+        "y_pitch": o,
+    }
+
+
 class CudaContractions(CompiledBackend):
     """The part of ``CudaBackend`` that contracts."""
 
@@ -211,8 +242,7 @@ class CudaContractions(CompiledBackend):
 
     def _conv(self, x: Array, weight: Array, y: Array, geometry: Geometry, epilogue: Epilogue) -> None:
         """Everything as it is stored."""
-        stride, padding, dilation, groups = geometry
-        _, h, w, c = x.shape
+        groups, c = geometry[3], x.shape[3]
         n, oh, ow, o = y.shape
         kh, kw, cg, _ = weight.shape
         og = o // groups
@@ -226,26 +256,7 @@ class CudaContractions(CompiledBackend):
             m=n * oh * ow,
             n=og,
             k=kh * kw * cg,
-            batch=groups,
-            a_step=cg,
-            b_step=og,
-            y_step=og,
-            rows_h=oh,
-            rows_w=ow,
-            stride_h=stride[0],
-            stride_w=stride[1],
-            start_h=-padding[0],
-            start_w=-padding[1],
-            step_h=dilation[0],
-            step_w=dilation[1],
-            image_h=h,
-            image_w=w,
-            image_pitch=c,
-            taps_h=kh,
-            taps_w=kw,
-            depth=cg,
-            b_pitch=o,
-            y_pitch=o,
+            **_window_fields(x.shape, weight.shape, y.shape, geometry),
         )
 
     def conv2d_input_grad(
@@ -349,35 +360,17 @@ class CudaContractions(CompiledBackend):
         stored = self.empty((kh, kw, cg, o), dy.dtype)
         if stored.size:
             gradient, images = self.images(dy), self.images(x)
-            (n, oh, ow, _), (_, h, w, c), og = gradient.shape, images.shape, o // groups
+            (n, oh, ow, _), c, og = gradient.shape, images.shape[3], o // groups
             self._contract(
                 "WEIGHT_GRAD",
                 images,
                 gradient,
                 stored,
                 ((cg, c), (og, o), (og, o)),
+                NO_EPILOGUE,
                 m=kh * kw * cg,
                 n=og,
                 k=n * oh * ow,
-                batch=groups,
-                a_step=cg,
-                b_step=og,
-                y_step=og,
-                rows_h=oh,
-                rows_w=ow,
-                stride_h=stride[0],
-                stride_w=stride[1],
-                start_h=-padding[0],
-                start_w=-padding[1],
-                step_h=dilation[0],
-                step_w=dilation[1],
-                image_h=h,
-                image_w=w,
-                image_pitch=c,
-                taps_h=kh,
-                taps_w=kw,
-                depth=cg,
-                b_pitch=o,
-                y_pitch=o,
+                **_window_fields(images.shape, stored.shape, gradient.shape, (stride, padding, dilation, groups)),
             )
         return stored.transpose(WEIGHT.restored)
