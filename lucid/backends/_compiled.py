@@ -1,7 +1,7 @@
 """What backends of compiled kernels share: how arrays are stored, and the launch of a kernel from its declaration.
 
-Images are stored channels-last, ``(N, H, W, C)`` in memory behind arrays of shape ``(N, C, H, W)``, and convolution
-weights ``(KH, KW, C, O)`` behind ``(O, C, KH, KW)``: an argument in that order is used where it lies, any other is
+Images are stored channels-last, ``(N, *sides, C)`` in memory behind arrays of shape ``(N, C, *sides)``, and convolution
+weights ``(*kernel, C, O)`` behind ``(O, C, *kernel)``: an argument in that order is used where it lies, any other is
 copied into it first. Structures and enumerations cross by the names of their fields and values.
 """
 
@@ -28,8 +28,13 @@ def same_layout(a: Array, b: Array) -> bool:
 
 def rows_of(images: Array) -> tuple[int, int]:
     """Pixels and channels of a stored image batch."""
-    n, h, w, c = images.shape
-    return n * h * w, c
+    *pixels, c = images.shape
+    return prod(pixels), c
+
+
+def as_images(stored: Array) -> Array:
+    """A stored image batch as (N, C, *sides)."""
+    return stored.transpose(IMAGES.restored[stored.ndim])
 
 
 class CompiledBackend(FusedBackend, ABC):
@@ -50,8 +55,8 @@ class CompiledBackend(FusedBackend, ABC):
         return None if x is None else self.xp.ascontiguousarray(x, dtype)
 
     def images(self, x: Array) -> Array:
-        """``x`` of shape (N, C, H, W) as a dense (N, H, W, C) array."""
-        return self.xp.ascontiguousarray(x.transpose(IMAGES.order))
+        """``x`` of shape (N, C, *sides) as a dense (N, *sides, C) array."""
+        return self.xp.ascontiguousarray(x.transpose(IMAGES.order[x.ndim]))
 
     def images_or_none(self, x: Array | None) -> Array | None:
         """``images``, where there is one."""
@@ -59,13 +64,13 @@ class CompiledBackend(FusedBackend, ABC):
 
     def weight(self, weight: Array) -> Array:
         """A convolution's weight as it is stored."""
-        return self.dense(weight.transpose(WEIGHT.order))
+        return self.dense(weight.transpose(WEIGHT.order[weight.ndim]))
 
     def new_images(self, shape: tuple[int, ...], dtype: Any) -> tuple[Array, Array]:
-        """A new dense (N, H, W, C) array, and the same memory shaped (N, C, H, W)."""
-        n, c, h, w = shape
-        stored = self.empty((n, h, w, c), dtype)
-        return stored, stored.transpose(IMAGES.restored)
+        """A new dense (N, *sides, C) array, and the same memory shaped (N, C, *sides)."""
+        n, c, *sides = shape
+        stored = self.empty((n, *sides, c), dtype)
+        return stored, as_images(stored)
 
     def without_gaps(self, x: Array) -> Array:
         """``x``, which may have its axes in any order in memory."""
@@ -125,9 +130,9 @@ def _stored(layout: Layout) -> Callable[[Any, Array, int], Array | None]:
         return lambda backend, x, _: backend.images(x)
     if layout.axis_last:
         return lambda backend, x, axis: backend.dense(backend.xp.moveaxis(x, axis, -1))
-    if layout.order is None:
+    if not layout.order:
         return lambda backend, x, _: backend.dense(x, layout.dtype)
-    return lambda backend, x, _: backend.dense(x.transpose(layout.order))
+    return lambda backend, x, _: backend.dense(x.transpose(layout.order[x.ndim]))
 
 
 def _made(layout: Layout) -> Callable[[Any, tuple[int, ...], Any, int], tuple[Array, Array]]:
@@ -143,11 +148,10 @@ def _made(layout: Layout) -> Callable[[Any, tuple[int, ...], Any, int], tuple[Ar
         return stored, backend.xp.moveaxis(stored, -1, axis)
 
     def in_order(backend: CompiledBackend, shape: tuple[int, ...], dtype: Any, axis: int) -> tuple[Array, Array]:
-        assert layout.order is not None
-        stored = backend.empty(tuple([shape[i] for i in layout.order]), dtype)
-        return stored, stored.transpose(layout.restored)
+        stored = backend.empty(tuple([shape[i] for i in layout.order[len(shape)]]), dtype)
+        return stored, stored.transpose(layout.restored[len(shape)])
 
-    return axis_last if layout.axis_last else dense if layout.order is None else in_order
+    return axis_last if layout.axis_last else in_order if layout.order else dense
 
 
 def launched(k: Kernel) -> Callable[..., Any]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from functools import lru_cache
+from itertools import product
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from lucid.backends._cuda_cut import (
     GROUP,
     NO_EPILOGUE,
     SEGMENT,
+    Axis,
     Cut,
     Epilogue,
     best_cut,
@@ -24,9 +27,10 @@ from lucid.backends._cuda_cut import (
     residue_class,
 )
 from lucid.backends._cuda_source import structure
-from lucid.backends.base import Array, Geometry, Norm, Pair
+from lucid.backends.base import Array, Geometry, Norm, Sides
 from lucid.kernels.contraction.reference import conv_shape
 from lucid.kernels.declare import WEIGHT
+from lucid.kernels.windows import by_side
 
 MOST_GRID = 65535  # of a grid's second and third size
 THREADS = 256  # of a block, where a kernel does not say otherwise
@@ -48,34 +52,69 @@ def variant(source: str, tile: str, pack_a: bool, pack_b: bool) -> tuple[str, tu
     return name, (f"LUCID_CONTRACT={name},{source},{tile},{str(pack_a).lower()},{str(pack_b).lower()}",)
 
 
+def _source(name: str, geometry: Geometry) -> str:
+    """The kernel for windows of so many sides."""
+    return f"{name}_DEEP" if len(geometry[0]) == 3 else name
+
+
 def _window_fields(
     images: tuple[int, ...], weight: tuple[int, ...], output: tuple[int, ...], geometry: Geometry
 ) -> dict[str, int]:
     """The fields of ``Contraction`` that a convolution and its weight's gradient share: where a place of the output
     meets the images, with the shapes as they are stored."""
     stride, padding, dilation, groups = geometry
-    (_, h, w, c), (kh, kw, cg, o) = images, weight
+    (_, *sizes, c), (*kernel, cg, o), (_, *outputs, _) = images, weight, output
     return {
         "batch": groups,
         "a_step": cg,
         "b_step": o // groups,
         "y_step": o // groups,
-        "rows_h": output[1],
-        "rows_w": output[2],
-        "stride_h": stride[0],
-        "stride_w": stride[1],
-        "start_h": -padding[0],
-        "start_w": -padding[1],
-        "step_h": dilation[0],
-        "step_w": dilation[1],
-        "image_h": h,
-        "image_w": w,
+        **by_side("rows_{}", tuple(outputs)),
+        **by_side("stride_{}", stride),
+        **by_side("start_{}", tuple([-pad for pad in padding]), 0),
+        **by_side("step_{}", dilation),
+        **by_side("image_{}", tuple(sizes)),
         "image_pitch": c,
-        "taps_h": kh,
-        "taps_w": kw,
-        "depth": cg,
+        **by_side("taps_{}", tuple(kernel)),
+        "channels": cg,
         "b_pitch": o,
         "y_pitch": o,
+    }
+
+
+def _class_fields(
+    images: tuple[int, ...], weight: tuple[int, ...], inputs: tuple[int, ...], geometry: Geometry, axes: list[Axis]
+) -> dict[str, int]:
+    """The fields of ``Contraction`` of one class of an input gradient, with the shapes as they are stored."""
+    stride, _, _, groups = geometry
+    (n, *outputs, o), (*kernel, cg, _), (_, *sizes, c) = images, weight, inputs
+    first, pixels, taps, tap0, tap_step, offset, offset_step = map(tuple, zip(*axes, strict=True))
+    og = o // groups
+    pitches = [prod(kernel[side + 1 :]) * cg * o for side in range(len(kernel))]  # of the weight, from tap to tap
+    return {
+        "m": n * prod(pixels),
+        "n": cg,
+        "k": prod(taps) * og,
+        "batch": groups,
+        "a_step": og,
+        "b_step": og,
+        "y_step": cg,
+        **by_side("rows_{}", pixels),
+        **by_side("stride_{}", (1,) * len(kernel)),
+        **by_side("start_{}", offset, 0),
+        **by_side("step_{}", tuple([-step for step in offset_step])),
+        **by_side("image_{}", tuple(outputs)),
+        "image_pitch": o,
+        **by_side("taps_{}", taps),
+        "channels": og,
+        "b_pitch": o,
+        "b_start": sum(tap * pitch for tap, pitch in zip(tap0, pitches, strict=True)),
+        **by_side("b_tap_{}", tuple([step * pitch for step, pitch in zip(tap_step, pitches, strict=True)]), 0),
+        "y_pitch": c,
+        "scattered": int(max(stride) > 1),
+        **by_side("out_{}", tuple(sizes)),
+        **by_side("first_{}", first, 0),
+        **by_side("skip_{}", stride),
     }
 
 
@@ -180,7 +219,7 @@ class CudaContractions(CompiledBackend):
             y_step=m * n,
             taps_h=1,
             taps_w=1,
-            depth=k,
+            channels=k,
             a_pitch=a_pitch,
             b_pitch=b_pitch,
             y_pitch=n,
@@ -193,7 +232,7 @@ class CudaContractions(CompiledBackend):
         return y
 
     def conv2d(
-        self, x: Array, weight: Array, bias: Array | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
+        self, x: Array, weight: Array, bias: Array | None, stride: Sides, padding: Sides, dilation: Sides, groups: int
     ) -> Array:
         return self._conv2d(x, weight, bias, (stride, padding, dilation, groups))
 
@@ -242,20 +281,18 @@ class CudaContractions(CompiledBackend):
 
     def _conv(self, x: Array, weight: Array, y: Array, geometry: Geometry, epilogue: Epilogue) -> None:
         """Everything as it is stored."""
-        groups, c = geometry[3], x.shape[3]
-        n, oh, ow, o = y.shape
-        kh, kw, cg, _ = weight.shape
+        (*pixels, o), (*kernel, cg, _), c, groups = y.shape, weight.shape, x.shape[-1], geometry[3]
         og = o // groups
         self._contract(
-            "FORWARD",
+            _source("FORWARD", geometry),
             x,
             weight,
             y,
             ((cg, c), (og, o), (og, o)),
             epilogue,
-            m=n * oh * ow,
+            m=prod(pixels),
             n=og,
-            k=kh * kw * cg,
+            k=prod(kernel) * cg,
             **_window_fields(x.shape, weight.shape, y.shape, geometry),
         )
 
@@ -264,9 +301,9 @@ class CudaContractions(CompiledBackend):
         dy: Array,
         weight: Array,
         input_shape: tuple[int, ...],
-        stride: Pair,
-        padding: Pair,
-        dilation: Pair,
+        stride: Sides,
+        padding: Sides,
+        dilation: Sides,
         groups: int,
     ) -> Array:
         return self._input_grad(dy, weight, input_shape, (stride, padding, dilation, groups), NO_EPILOGUE)
@@ -294,56 +331,17 @@ class CudaContractions(CompiledBackend):
         if not dx.size:
             return dx
         stride, padding, dilation, groups = geometry
-        images = self.images(dy)
-        weight = self.weight(weight)
-        (n, h, w, c), (_, oh, ow, o), (kh, kw, cg, _) = stored.shape, images.shape, weight.shape
+        images, weight = self.images(dy), self.weight(weight)
+        (*kernel, cg, o), sizes, c = weight.shape, input_shape[2:], input_shape[1]
         og = o // groups
         # Pixels whose coordinates leave the same remainders by the stride see the same taps: a contraction each.
-        for first_h in range(min(stride[0], h)):
-            for first_w in range(min(stride[1], w)):
-                down = residue_class(first_h, h, stride[0], padding[0], dilation[0], kh)
-                across = residue_class(first_w, w, stride[1], padding[1], dilation[1], kw)
-                self._contract(
-                    "INPUT_GRAD",
-                    images,
-                    weight,
-                    stored,
-                    ((og, o), (og, o), (cg, c)),
-                    epilogue,
-                    m=n * down.pixels * across.pixels,
-                    n=cg,
-                    k=down.taps * across.taps * og,
-                    batch=groups,
-                    a_step=og,
-                    b_step=og,
-                    y_step=cg,
-                    rows_h=down.pixels,
-                    rows_w=across.pixels,
-                    stride_h=1,
-                    stride_w=1,
-                    start_h=down.offset,
-                    start_w=across.offset,
-                    step_h=-down.offset_step,
-                    step_w=-across.offset_step,
-                    image_h=oh,
-                    image_w=ow,
-                    image_pitch=o,
-                    taps_h=down.taps,
-                    taps_w=across.taps,
-                    depth=og,
-                    b_pitch=o,
-                    b_start=(down.tap0 * kw + across.tap0) * cg * o,
-                    b_tap_h=down.tap_step * kw * cg * o,
-                    b_tap_w=across.tap_step * cg * o,
-                    y_pitch=c,
-                    scattered=int(stride != (1, 1)),
-                    out_h=h,
-                    out_w=w,
-                    first_h=first_h,
-                    first_w=first_w,
-                    skip_h=stride[0],
-                    skip_w=stride[1],
-                )
+        for firsts in product(*(range(min(step, size)) for step, size in zip(stride, sizes, strict=True))):
+            sides = zip(firsts, sizes, stride, padding, dilation, kernel, strict=True)
+            fields = _class_fields(
+                images.shape, weight.shape, stored.shape, geometry, [residue_class(*side) for side in sides]
+            )
+            packs = (og, o), (og, o), (cg, c)
+            self._contract(_source("INPUT_GRAD", geometry), images, weight, stored, packs, epilogue, **fields)
         return dx
 
     def conv2d_weight_grad(
@@ -351,26 +349,26 @@ class CudaContractions(CompiledBackend):
         dy: Array,
         x: Array,
         weight_shape: tuple[int, ...],
-        stride: Pair,
-        padding: Pair,
-        dilation: Pair,
+        stride: Sides,
+        padding: Sides,
+        dilation: Sides,
         groups: int,
     ) -> Array:
-        o, cg, kh, kw = weight_shape
-        stored = self.empty((kh, kw, cg, o), dy.dtype)
+        (o, cg, *kernel), geometry = weight_shape, (stride, padding, dilation, groups)
+        stored = self.empty((*kernel, cg, o), dy.dtype)
         if stored.size:
             gradient, images = self.images(dy), self.images(x)
-            (n, oh, ow, _), c, og = gradient.shape, images.shape[3], o // groups
+            (*pixels, _), c, og = gradient.shape, images.shape[-1], o // groups
             self._contract(
-                "WEIGHT_GRAD",
+                _source("WEIGHT_GRAD", geometry),
                 images,
                 gradient,
                 stored,
                 ((cg, c), (og, o), (og, o)),
                 NO_EPILOGUE,
-                m=kh * kw * cg,
+                m=prod(kernel) * cg,
                 n=og,
-                k=n * oh * ow,
-                **_window_fields(images.shape, stored.shape, gradient.shape, (stride, padding, dilation, groups)),
+                k=prod(pixels),
+                **_window_fields(images.shape, stored.shape, gradient.shape, geometry),
             )
-        return stored.transpose(WEIGHT.restored)
+        return stored.transpose(WEIGHT.restored[stored.ndim])

@@ -203,18 +203,23 @@ def _same(b: _Builder, node: Node) -> None:
     b.emit(_SAME[node.op], node, node.inputs)
 
 
-def _conv2d(b: _Builder, node: Node) -> None:
-    pad_h, pad_w = node.attrs["padding"]
-    b.emit(
-        "Conv",
-        node,
-        node.inputs,
-        kernel_shape=list(b.shape(node.inputs[1])[2:]),
-        strides=list(node.attrs["stride"]),
-        pads=[pad_h, pad_w, pad_h, pad_w],
-        dilations=list(node.attrs["dilation"]),
-        group=node.attrs["groups"],
-    )
+def _conv(b: _Builder, node: Node) -> None:
+    b.emit("Conv", node, node.inputs, **_windows_of_taps(b, node))
+
+
+def _conv_transpose(b: _Builder, node: Node) -> None:
+    output_padding = list(node.attrs["output_padding"])
+    b.emit("ConvTranspose", node, node.inputs, output_padding=output_padding, **_windows_of_taps(b, node))
+
+
+def _windows_of_taps(b: _Builder, node: Node) -> dict[str, Any]:
+    return {
+        "kernel_shape": list(b.shape(node.inputs[1])[2:]),
+        "strides": list(node.attrs["stride"]),
+        "pads": list(node.attrs["padding"]) * 2,
+        "dilations": list(node.attrs["dilation"]),
+        "group": node.attrs["groups"],
+    }
 
 
 def _linear(b: _Builder, node: Node) -> None:
@@ -258,7 +263,7 @@ def _layer_norm(b: _Builder, node: Node) -> None:
     b.emit("LayerNormalization", node, [x, scale, bias], axis=-len(shape), epsilon=node.attrs["eps"])
 
 
-def _max_pool2d(b: _Builder, node: Node) -> None:
+def _max_pool(b: _Builder, node: Node) -> None:
     before, after, _ = _pool_padding(b, node, node.attrs["dilation"])
     b.emit(
         "MaxPool",
@@ -271,8 +276,8 @@ def _max_pool2d(b: _Builder, node: Node) -> None:
     )
 
 
-def _avg_pool2d(b: _Builder, node: Node) -> None:
-    before, after, overhangs = _pool_padding(b, node, (1, 1))
+def _avg_pool(b: _Builder, node: Node) -> None:
+    before, after, overhangs = _pool_padding(b, node, (1,) * len(node.attrs["kernel_size"]))
     counts_padding = node.attrs["count_include_pad"] and any(before)
     if counts_padding and overhangs:
         raise ValueError(
@@ -440,20 +445,30 @@ def _log_softmax(b: _Builder, node: Node) -> None:
     b.emit("LogSoftmax", node, node.inputs, axis=node.attrs["axis"])
 
 
-def _adaptive_avg_pool2d(b: _Builder, node: Node) -> None:
+def _adaptive_avg_pool(b: _Builder, node: Node) -> None:
     sides = b.shape(node.inputs[0])[2:]
     outputs = b.shape(node.output)[2:]
     windows = [_window(side, out) for side, out in zip(sides, outputs, strict=True)]
-    if tuple(outputs) == (1, 1):
+    if set(outputs) == {1}:
         b.emit("GlobalAveragePool", node, node.inputs)
     elif all(windows):
         b.emit("AveragePool", node, node.inputs, kernel_shape=windows, strides=windows)
-    else:  # windows of several sizes: as two products with matrices of averages
-        dtype = b.dtype(node.output)
-        rows = b.constant(node, "rows", _averages(sides[0], outputs[0]), dtype)
-        columns = b.constant(node, "columns", _averages(sides[1], outputs[1]).T, dtype)
-        averaged = b.emit("MatMul", node, [rows, node.inputs[0]], "rows_averaged")
-        b.emit("MatMul", node, [averaged, columns])
+    else:  # windows of several sizes: as products with matrices of averages, side by side
+        _averaged(b, node, sides, outputs)
+
+
+def _averaged(b: _Builder, node: Node, sides: Sequence[Any], outputs: Sequence[Any]) -> None:
+    """By matrices: the last side by one behind, the one before it by one in front, the first of three turned last."""
+    dtype, value, last = b.dtype(node.output), node.inputs[0], len(sides) - 1
+    if last == 2:
+        turned = b.emit("Transpose", node, [value], "turned", perm=[0, 1, 3, 4, 2])
+        planes = b.constant(node, "planes", _averages(sides[0], outputs[0]).T, dtype)
+        averaged = b.emit("MatMul", node, [turned, planes], "planes_averaged")
+        value = b.emit("Transpose", node, [averaged], "turned_back", perm=[0, 1, 4, 2, 3])
+    if last > 0:
+        rows = b.constant(node, "rows", _averages(sides[last - 1], outputs[last - 1]), dtype)
+        value = b.emit("MatMul", node, [rows, value], "rows_averaged")
+    b.emit("MatMul", node, [value, b.constant(node, "columns", _averages(sides[last], outputs[last]).T, dtype)])
 
 
 def _window(side: Any, outputs: Any) -> int:
@@ -469,24 +484,29 @@ def _averages(side: Any, outputs: Any) -> np.ndarray:
     return matrix
 
 
+_WINDOWS: dict[str, Translate] = {  # by name without the number of sides
+    "adaptive_avg_pool": _adaptive_avg_pool,
+    "avg_pool": _avg_pool,
+    "conv": _conv,
+    "conv_transpose": _conv_transpose,
+    "max_pool": _max_pool,
+}
+
 _TABLE: dict[str, Translate] = {
     **dict.fromkeys(_SAME, _same),
-    "adaptive_avg_pool2d": _adaptive_avg_pool2d,
+    **{f"{name}{sides}d": translate for name, translate in _WINDOWS.items() for sides in (1, 2, 3)},
     "argmax": _argument,
     "argmin": _argument,
-    "avg_pool2d": _avg_pool2d,
     "batch_norm": _batch_norm,
     "broadcast_to": _broadcast_to,
     "cast": _cast,
     "clip": _clip,
     "concatenate": _concatenate,
-    "conv2d": _conv2d,
     "getitem": _getitem,
     "layer_norm": _layer_norm,
     "linear": _linear,
     "log_softmax": _log_softmax,
     "max": _reduce,
-    "max_pool2d": _max_pool2d,
     "mean": _reduce,
     "min": _reduce,
     "not_equal": _not_equal,
