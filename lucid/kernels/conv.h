@@ -1,8 +1,9 @@
 // Convolution and its two gradients as contractions (ARITHMETIC.md, section 3): each says how a tile of A is gathered
 // from an image and where a row of C lies; gemm.h does the rest. And the matrix product, the plainest of them.
 //
-// Images have planes (one where they are two-sided). Where rows are pixels, a contraction makes one plane of the result of
-// every image: all its rows then meet the same planes under a tap, and what a plane outside means is known once a segment.
+// Images have planes (one where they are two-sided). Where rows are pixels, a contraction makes one plane of the result
+// of every image: all its rows then meet the same planes under a tap, so that it is known once a segment which taps are
+// in a plane outside.
 #pragma once
 
 #include "gemm.h"
@@ -104,7 +105,7 @@ struct Addresses {
 };
 
 // What a segment of k, which is (tap, channel), takes of an image around a pixel: spans of channels that lie side by
-// side. Where all taps are inside, spans that adjoin are copied as one. A tap in a plane outside is outside at any pixel.
+// side. Where all taps are inside, spans that adjoin are copied as one. A tap in a plane outside is so at any pixel.
 template <class T>
 struct Gather {
     struct Span {
@@ -306,7 +307,8 @@ struct ThinSource {
     T* y;        // that plane
 
     ThinSource(const Conv& shape, const T* x_, T* y_, int64_t od)
-        : s(shape), x(x_ + od * shape.stride_d * shape.h * shape.w * shape.c), y(y_ + od * shape.oh * shape.ow * shape.o) {}
+        : s(shape), x(x_ + od * shape.stride_d * shape.h * shape.w * shape.c),
+          y(y_ + od * shape.oh * shape.ow * shape.o) {}
 
     void rows(const RowTile& tile, T** to) const { rows_of_plane(s, tile, y, to); }
 
@@ -315,10 +317,9 @@ struct ThinSource {
     WindowTile<T> tile(const RowTile& tile, const RowTile&, int64_t, Buffer& buffer) const {
         const int64_t k0 = tile.k0, in_line = s.kw * s.c;
         const Addresses<T>& addresses = buffer.get(0, k0, nullptr, [&](Addresses<T>& a) {
-            for (int k = 0; k < tile.length; ++k) {
-                const int64_t line = (k0 + k) / in_line, kd = line / s.kh, kh = line % s.kh;
-                a.at[k] = x + (kd * s.dilation_d * s.h + kh * s.dilation_h) * s.w * s.c + (k0 + k) % in_line;
-            }
+            PixelIterator tap(k0, in_line, s.kh);  // whose "image" is a plane of the kernel
+            for (int k = 0; k < tile.length; ++k, tap.next())
+                a.at[k] = x + (tap.n * s.dilation_d * s.h + tap.h * s.dilation_h) * s.w * s.c + tap.w;
         });
         const PixelIterator p(tile.m0, s.ow, s.oh);
         return {addresses.at, ((p.n * s.d * s.h + p.h * s.stride_h) * s.w + p.w * s.stride_w) * s.c, s.stride_w * s.c};
@@ -369,7 +370,7 @@ static void conv(const Conv& s, const T* x, const T* weight, bool packed, const 
     }
 }
 
-// -- input gradient: rows are input pixels of one residue class and plane, k is (kd, kh, kw, co), columns are channels -
+// -- input gradient: rows are input pixels of a class and plane, k is (kd, kh, kw, co), columns are input channels ----
 // With a stride, the pixels whose coordinates have the same residue see the same taps; each class is one contraction.
 
 struct Axis {
@@ -409,11 +410,11 @@ struct Axes {
 
     int64_t taps() const { return depth.taps * vertical.taps * horizontal.taps; }
 
-    struct Tap3 {
+    struct Numbers {
         int64_t d, h, w;
     };
-    // Tap number t along each side.
-    Tap3 numbers(int64_t t) const {
+    // Tap t by its number along each side.
+    Numbers numbers(int64_t t) const {
         const int64_t in_plane = vertical.taps * horizontal.taps, d = depth.taps > 1 ? t / in_plane : 0;
         t -= d * in_plane;
         return {d, t / horizontal.taps, t % horizontal.taps};
@@ -498,8 +499,8 @@ static void conv_input_grad(const Conv& s, const T* dy, const T* weight, const T
 
 // -- weight gradient: rows are (kd, kh, kw, ci), k is the output pixel, columns are output channels -------------------
 
-// A tap here is a run of rows that lie side by side in the image at any pixel: the channels of one (kd, kh, kw), or, where
-// the input has few channels, all (kw, ci) of one (kd, kh). No tile crosses from one tap to the next, so that the
+// A tap here is a run of rows that lie side by side in the image at any pixel: the channels of one (kd, kh, kw), or,
+// where the input has few channels, all (kw, ci) of one (kd, kh). No tile crosses from one tap to the next, so that the
 // micro-kernel can read A where it lies, through the addresses of a segment's pixels. A tile that is read often is
 // copied first, and sooner where pixels lie a multiple of 4 KiB apart, so that their lines drive each other out of the
 // first-level cache.

@@ -57,7 +57,8 @@ inline double window_count(const Pool& s, const Window& d, const Window& v, cons
 
 // One window of all channels. `Index` holds the place of a pixel in its image: int64_t where that has 2^31 or more.
 template <class T, class Index>
-[[gnu::always_inline]] inline void max_of_window(const Pool& s, const T* image, int64_t d0, int64_t h0, int64_t w0, T* best, Index* where) {
+[[gnu::always_inline]] inline void max_of_window(const Pool& s, const T* image, int64_t d0, int64_t h0, int64_t w0,
+                                                 T* best, Index* where) {
     bool first = true;
     for (int64_t c = 0; c < s.c; ++c) best[c] = -T(__builtin_inff());
     for (int64_t c = 0; where && c < s.c; ++c) where[c] = -1;

@@ -23,8 +23,8 @@
 namespace lucid {
 namespace {
 
-// What is contracted. lucid/backends/_cuda_contraction.py fills it in, field by field. Images have three sides; what ends in
-// _d is read by kernels of three-sided windows alone (DEEP), so that two sides cost nothing for it.
+// What is contracted. lucid/backends/_cuda_contraction.py fills it in, field by field. Images have three sides; what
+// ends in _d is read by kernels of three-sided windows alone (DEEP), so that two sides cost nothing for it.
 struct Contraction {
     int64_t m, n, k, batch;
     int64_t chunk, chunks, slots;            // segments in a chunk, chunks, slots a batch

@@ -86,9 +86,10 @@ KERNEL(max_pool_deep, POOL_THREADS, const Pool s, const T* x, T* y, Maybe<int32_
     max_of_windows<true>(s, x, y, index);
 }
 
-// The gradient of max pooling is gathered: an element adds the windows that chose it, in ascending order. Which windows can
-// have chosen it is read off the indices: `window_bounds` finds, for each plane (row, column) of windows, between which planes of
-// the image its choices lie; `covering_windows` turns that round. bounds[0] holds the least, bounds[1] the largest.
+// The gradient of max pooling is gathered: an element adds the windows that chose it, in ascending order. Which windows
+// can have chosen it is read off the indices: `window_bounds` finds, for each plane (row, column) of windows, between
+// which planes of the image its choices lie; `covering_windows` turns that round. bounds[0] holds the least, bounds[1]
+// the largest.
 KERNEL(no_bounds, POOL_THREADS, int64_t windows, int32_t* bounds) {
     for (int64_t i = first_index(); i < windows; i += index_step()) {
         bounds[i] = 0x7FFFFFFF;
@@ -96,8 +97,8 @@ KERNEL(no_bounds, POOL_THREADS, int64_t windows, int32_t* bounds) {
     }
 }
 
-// One side: the results are (n, before, windows, after), where `after` counts channels, too; a place of the image lies at
-// place / pitch % positions along the side.
+// One side: the results are (n, before, windows, after), where `after` counts channels, too; a place of the image lies
+// at place / pitch % positions along the side.
 KERNEL(window_bounds, POOL_THREADS, int64_t n, int64_t before, int64_t windows, int64_t after, int64_t pitch,
        int64_t positions, const int32_t* index, int32_t* bounds) {
     __shared__ int least, largest;
@@ -158,7 +159,8 @@ KERNEL(max_pool_grad, POOL_THREADS, const Pool s, const T* dy, const int32_t* in
     for (int64_t at = first_index(); at < s.n * s.h * s.w * s.c; at += index_step()) {
         const Place<false> i(at, 1, s.h, s.w, s.c);
         T sum = T(0);
-        add_chosen(s, dy, index, i.h * s.w + i.w, i.n, i.c, down[i.h], down[s.h + i.h], across[i.w], across[s.w + i.w], sum);
+        add_chosen(s, dy, index, i.h * s.w + i.w, i.n, i.c, down[i.h], down[s.h + i.h], across[i.w],
+                   across[s.w + i.w], sum);
         dx[at] = sum;
     }
 }
@@ -170,8 +172,8 @@ KERNEL(max_pool_grad_deep, POOL_THREADS, const Pool s, const T* dy, const int32_
         const int64_t own = (i.d * s.h + i.h) * s.w + i.w;
         T sum = T(0);
         for (int64_t od = deep[i.d]; od <= deep[s.d + i.d]; ++od)
-            add_chosen(s, dy, index, own, i.n * s.od + od, i.c, down[i.h], down[s.h + i.h], across[i.w], across[s.w + i.w],
-                       sum);
+            add_chosen(s, dy, index, own, i.n * s.od + od, i.c, down[i.h], down[s.h + i.h], across[i.w],
+                       across[s.w + i.w], sum);
         dx[at] = sum;
     }
 }
