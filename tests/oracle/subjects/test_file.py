@@ -22,7 +22,7 @@ from oracle.subjects import find_subject
 from oracle.subjects.file import FileSubject, file_name, parse_name, read_trace
 from oracle.trace import KINDS, Trace
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "numpy_runtime.py"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "numpy_runtime.py"
 TENSORS: dict[str, np.ndarray] = {
     "activation/stem.0": np.arange(6, dtype=np.float32).reshape(1, 2, 3),
     "activation/fc": np.linspace(0, 1, 4, dtype=np.float64),
