@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import sys
 import tracemalloc
 import zipfile
 from collections.abc import Iterator
@@ -321,6 +322,16 @@ def test_a_module_in_the_current_directory(tmp_path: Path, monkeypatch: pytest.M
     for text in ("my_runtime_1:NOT_A_CLASS", "my_runtime_1:Missing", "json:JSONDecoder"):
         with pytest.raises(UsageError, match=r"has no class \w+ derived from oracle.Subject"):
             find_subject(text)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_where_modules_are_looked_for_stays(known: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = [str(tmp_path), *sys.path] if known else sys.path[:]
+    monkeypatch.setattr(sys, "path", before[:])
+    with pytest.raises(UsageError):
+        find_subject("json:JSONDecoder")
+    assert sys.path == before
 
 
 @pytest.mark.parametrize(
