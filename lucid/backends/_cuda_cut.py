@@ -9,8 +9,6 @@ from functools import lru_cache
 from math import gcd
 from typing import NamedTuple
 
-from lucid.backends.base import Array
-
 SEGMENT, GROUP = 256, 32  # as in lucid/kernels/order.h
 
 
@@ -48,20 +46,6 @@ def check_range(source: str, fields: dict[str, int]) -> None:
     plane = fields.get("image_h", 0) * fields.get("image_w", 0)
     if source == "WEIGHT_GRAD" and plane >= 2**31:  # whose terms are places, which it counts in a plane
         raise ValueError(f"a weight gradient of images of {plane} pixels: may be at most {2**31 - 1} on a GPU")
-
-
-class Epilogue(NamedTuple):
-    """What follows a contraction, element by element: see gemm.cuh."""
-
-    bias: Array | None = None
-    mean: Array | None = None
-    scale: Array | None = None
-    shift: Array | None = None
-    residual: Array | None = None
-    relu: bool = False
-
-
-NO_EPILOGUE = Epilogue()
 
 
 class Tile(NamedTuple):
