@@ -17,7 +17,6 @@ import numpy as np
 
 from lucid.backends.base import Array, FusedBackend, dense_order
 from lucid.kernels.declare import IMAGES, WEIGHT, Kernel
-from lucid.kernels.optimizer.reference import sgd_sizes
 
 
 def same_layout(a: Array, b: Array) -> bool:
@@ -115,10 +114,34 @@ class CompiledBackend(FusedBackend, ABC):
 
     # -- optimiser ---------------------------------------------------------------------------------------------------
 
-    def sgd_step(self, param: Array, grad: Array, velocity: Array | None, *step: Any, **more: Any) -> None:
+    def sgd_step(
+        self,
+        param: Array,
+        grad: Array,
+        velocity: Array | None,
+        first: bool,
+        lr: float,
+        momentum: float,
+        dampening: float,
+        weight_decay: float,
+        nesterov: bool,
+        maximize: bool,
+    ) -> None:
         p = self.without_gaps(param)
-        v = velocity if velocity is None else self.like(velocity, p)
-        named = {**sgd_sizes(*step, **more), "n": p.size, "param": p, "grad": self.like(grad, p), "velocity": v}
+        v = None if velocity is None else self.like(velocity, p)
+        named = {
+            "lr": lr,
+            "momentum": momentum,
+            "dampening": dampening,
+            "weight_decay": weight_decay,
+            "nesterov": nesterov,
+            "maximize": maximize,
+            "first": first,
+            "n": p.size,
+            "param": p,
+            "grad": self.like(grad, p),
+            "velocity": v,
+        }
         self.launch("sgd", p, "elements", named)
         if p is not param:
             param[...] = p
