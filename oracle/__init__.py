@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from oracle.case.case import Case
     from oracle.errors import UsageError
+    from oracle.kernel.check import check_kernel
+    from oracle.kernel.verdict import KernelVerdict
     from oracle.judge.verdicts import Comparison, LayerVerdict, SubjectVerdict, judge
     from oracle.resnets import ARCHITECTURES, Architecture, find_architecture
     from oracle.run import CaseVerdict, Verdict, check, run_case
@@ -28,6 +30,7 @@ _HOMES = {
     "Case": "case.case",
     "CaseVerdict": "run",
     "Comparison": "judge.verdicts",
+    "KernelVerdict": "kernel.verdict",
     "LayerVerdict": "judge.verdicts",
     "Subject": "subjects",
     "SubjectVerdict": "judge.verdicts",
@@ -35,6 +38,7 @@ _HOMES = {
     "UsageError": "errors",
     "Verdict": "run",
     "check": "run",
+    "check_kernel": "kernel.check",
     "find_architecture": "resnets",
     "find_subject": "subjects",
     "judge": "judge.verdicts",
@@ -47,6 +51,7 @@ __all__ = [
     "Case",
     "CaseVerdict",
     "Comparison",
+    "KernelVerdict",
     "LayerVerdict",
     "Subject",
     "SubjectVerdict",
@@ -54,6 +59,7 @@ __all__ = [
     "UsageError",
     "Verdict",
     "check",
+    "check_kernel",
     "find_architecture",
     "find_subject",
     "judge",

@@ -1,0 +1,2 @@
+"""placeholder until the branch with it is merged"""
+def explain(*a): return ""
