@@ -540,6 +540,21 @@ class _Check:
             if found.get(place) is not None and place in made:
                 name = f"gradient of {self.operation.arguments[place].name}"
                 yield self._of(case, name, found[place], made[place], composed)
+        if self.operation.conserves is not None and found.get(0) is not None:
+            yield self._conserved(case, found[0], truth, dy)
+
+    def _conserved(self, case: Case, gradient: Any, truth: Bounded, dy: Array) -> Run:
+        """Whoever wins a tie, the gradient is handed on once."""
+        assert self.operation.conserves is not None
+        actual, dtype = to_array(gradient)
+        axes = self.operation.conserves(self.attributes, actual.ndim)
+        value, size = (each.sum(axes) if each.ndim == actual.ndim else each for each in (dy, np.abs(dy)))
+        unit = max(truth.of.stored, truth.of.unit)
+        error = (4 * unit + truth.of.sums * 64) * size + actual.size * truth.of.tiny
+        exact = Bounded(truth.of, value, error, np.zeros_like(value))
+        name = f"{self._of_first}, summed over what it was taken from,"
+        judged = judge_result(actual.sum(axes), exact, "float64", dtype, zeros=False, contained=True, leans=None)
+        return Run(name, actual.sum(axes), exact, judged, dtype)
 
     def _upstream(self, case: Case, shape: Shape) -> Array:
         """The gradient that comes from behind."""

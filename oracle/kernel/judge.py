@@ -26,7 +26,7 @@ from oracle.precision.rounding import REACH, round_to
 # What a lean may be in any case, in roundings of what the kernel computes in: a vendor's exp or log may be off to one
 # side by so much in the mean; and so much of the budget.
 FUNCTION_LEAN = 0.3
-LEAN_SHARE = 0.02
+LEAN_SHARE = 0.005
 # Of fewer independent rows, or elements, no mean is judged.
 FEWEST_GROUPS, FEWEST = 64, 128
 _CLIP = 8.0  # roundings
@@ -118,10 +118,10 @@ def judge_result(actual: Array, truth: Bounded, base: str, dtype: str, *, zeros:
         found = distance.flat[place] / rounding.flat[place], error.flat[place] / rounding.flat[place]
         return Judged(share, Finding("elements", outside, *map(float, found)))
     if zeros:
-        flipped = (exact == 0) & (error == 0) & (np.signbit(actual) != np.signbit(exact))
+        flipped = (exact == 0) & (truth.error == 0) & (np.signbit(actual) != np.signbit(exact))
         if flipped.any():
             return Judged(share, Finding("sign of zero", flipped))
-    if leans is not None and finite.all():
+    if leans is not None and finite.all() and not truth.of.factors:
         lean = _lean(actual, exact, error, stored, truth, leans, constants)
         if lean is not None and abs(lean[0]) > lean[1]:
             return Judged(share, Finding("lean", None, lean=lean))

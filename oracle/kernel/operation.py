@@ -64,6 +64,7 @@ class KernelOperation:
         check: raise UsageError for attributes that cannot be.
         apart: the axis along which results share no rounding, from attributes and the result's rank; `EACH` where no two
             results do.
+        conserves: axes over which the gradient of the first input has the sum that the result's has, whoever won a tie.
         edges: numbers at the ends of what a function is defined for.
         lean_gradients: whether that holds of the gradient of the first input, too: not where one rounded factor is in
             all of it.
@@ -90,6 +91,7 @@ class KernelOperation:
     changes: Callable[..., Made] | None = None
     apart: Callable[[Attributes, int], int] = lambda attributes, rank: EACH
     edges: tuple[float, ...] = ()
+    conserves: Callable[[Attributes, int], tuple[int, ...]] | None = None
     lean_gradients: bool = True
     constants: float = 0.0
 

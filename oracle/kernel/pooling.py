@@ -212,6 +212,7 @@ POOLINGS = (
         _AXES,
         whole=True,
         zeros=True,
+        conserves=lambda attributes, rank: (2, 3),
         check=_check,
     ),
     KernelOperation(

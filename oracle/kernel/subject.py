@@ -22,8 +22,8 @@ _OTHER = {
     "training": ("training", "train"),
     "weight": ("weight", "w", "gamma", "scale", "W"),
     "bias": ("bias", "b", "beta", "shift"),
-    "running_mean": ("running_mean", "mean", "rm"),
-    "running_var": ("running_var", "var", "rv"),
+    "running_mean": ("running_mean", "mean", "rm", "mu"),
+    "running_var": ("running_var", "var", "rv", "variance"),
     "target": ("target", "targets", "labels", "label"),
     "min_value": ("min_value", "min", "lo", "low"),
     "max_value": ("max_value", "max", "hi", "high"),
@@ -174,38 +174,39 @@ class Kernel:
         known = list(self.operation.arguments)
         if self._parameters is None or any(p.kind is p.VAR_POSITIONAL for p in self._parameters):
             return [each if each.optional != "rare" else None for each in known]
-        named = {name: self._named(name) for name in (each.name for each in known[1:])}
-        room = len(self._positional()) - (1 if self.gradient else 0)
-        found: list[Argument | None] = []
-        for place, each in enumerate(known):
-            if place == 0 or not each.optional:
-                found.append(each)
-            elif each.optional == "rare":
-                found.append(each if named[each.name] else None)
-            elif named[each.name]:
-                found.append(each)
-            else:
-                found.append(None)
-        if len(found) > sum(each is not None for each in found) and not any(named[a.name] for a in known if a.optional):
-            # No name says which: as many as there is room for, in order.
-            given = [each for each in known if each.optional != "rare"][: max(room, 1)]
-            found = [each if each in given or not each.optional else None for each in known]
+        bound = self._bound()
+        return [each if each.name in bound or not each.optional else None for each in known]
+
+    def _bound(self) -> dict[str, inspect.Parameter]:
+        """By input, the parameter that it goes to: of its name, or the next that no name says anything of."""
+        known = self.operation.arguments
+        left = self._positional()
+        found = {known[0].name: left.pop(0)} if left else {}
+        for each in known[1:]:
+            match = next((p for p in left if p.name == self._named(each.name)), None)
+            if match is not None:
+                found[each.name] = match
+                left.remove(match)
+        for each in known[1:]:
+            if each.name not in found and each.optional != "rare" and left:
+                found[each.name] = left.pop(0)
         return found
 
     def _positional(self) -> list[inspect.Parameter]:
-        """The parameters that inputs go to: not those that are named like an attribute."""
+        """The parameters that inputs go to: not those that are named like an attribute, or a gradient."""
         assert self._parameters is not None
         attributes = {other for name in self.operation.attributes for other in _OTHER.get(name, (name,))}
-        inputs = {each.name for each in self.operation.arguments}
+        inputs = {other for each in self.operation.arguments for other in _OTHER.get(each.name, (each.name,))}
         kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        return [
+        found = [
             each
             for each in self._parameters
-            if each.kind in kinds
-            and (each.name in inputs or each.name not in attributes)
-            and each.name != "out"
-            and not (self.gradient and each.name in _RESULTS)
+            if each.kind in kinds and (each.name in inputs or each.name not in attributes) and each.name != "out"
         ]
+        if not self.gradient:
+            return found
+        ahead = [each for each in found if each.name in _GRADIENTS][:1] or found[:1]
+        return [each for each in found if each not in ahead and each.name not in _RESULTS]
 
     def _named(self, name: str) -> str:
         """The parameter by which the function takes an input or attribute; "" where there is none."""
@@ -235,26 +236,30 @@ class Kernel:
         self, values: Sequence[Any], attributes: dict[str, Any], ahead: Sequence[Any] = (), y: Any = None, **named: Any
     ) -> Any:
         """Call it with arrays of its framework, those that are ``None`` left out."""
-        positional = list(ahead)
         if y is not None:
             named |= {each.name: y for each in self._parameters or () if each.name in _RESULTS}
-        behind = self.gradient and self._gradient_last()
+        plain = self._parameters is None or any(each.kind is each.VAR_POSITIONAL for each in self._parameters)
+        bound = {} if plain else self._bound()
+        positional = []
         for argument, value in zip(self.operation.arguments, values, strict=True):
-            name = self._named(argument.name) if argument is not self.operation.arguments[0] else ""
+            to = bound.get(argument.name)
             if value is None:
                 continue
-            if name and not behind:
-                named[name] = value
-            else:
+            if to is None or to.kind is to.POSITIONAL_ONLY or (argument is self.operation.arguments[0] and not ahead):
                 positional.append(value)
-        if behind:
-            positional = [*positional[len(ahead) :], *ahead]
+            else:
+                named[to.name] = value
         named |= self._handed_on(attributes)
-        return self.function(*positional, **named)
+        if self._gradient_last():
+            return self.function(*positional, **named, **{self._gradient_name(): ahead[0]})
+        return self.function(*ahead, *positional, **named)
+
+    def _gradient_name(self) -> str:
+        return next(each.name for each in self._parameters or () if each.name in _GRADIENTS)
 
     def _gradient_last(self) -> bool:
         names = [each.name for each in self._parameters or ()]
-        return bool(names) and names[0] not in _GRADIENTS and any(each in _GRADIENTS for each in names[1:])
+        return self.gradient and bool(names) and names[0] not in _GRADIENTS and bool(set(names) & set(_GRADIENTS))
 
     def _handed_on(self, attributes: dict[str, Any]) -> dict[str, Any]:
         """The attributes that it takes by name."""
