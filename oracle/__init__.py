@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from oracle.case.case import Case
     from oracle.errors import UsageError
+    from oracle.judge.verdicts import Comparison, LayerVerdict, SubjectVerdict, judge
     from oracle.kernel.check import check_kernel
     from oracle.kernel.verdict import KernelVerdict
-    from oracle.judge.verdicts import Comparison, LayerVerdict, SubjectVerdict, judge
     from oracle.resnets import ARCHITECTURES, Architecture, find_architecture
     from oracle.run import CaseVerdict, Verdict, check, run_case
     from oracle.subjects import Subject, find_subject

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import click
 from lucid.console import visible
 from oracle.commands.options import require_writable
 from oracle.errors import UsageError
-from oracle.files import write_json
+from oracle.files import write_whole
 
 
 @click.command("kernel")
@@ -82,7 +83,9 @@ def command(
     )
     click.echo("\n".join(map(visible, verdict.sentence().splitlines())))
     if json_path is not None:
-        write_json(json_path, verdict.to_dict())
+        from oracle.report.json_report import shown
+
+        write_whole(json_path, (json.dumps(shown(verdict.to_dict()), indent=1) + "\n").encode())
     return 0 if verdict.agrees else 1
 
 
@@ -107,7 +110,8 @@ def _function(option: str, given: str) -> Callable[..., Any]:
         raise UsageError(f"{option}: {module} has no {name}") from None
     if not callable(found):
         raise UsageError(f"{option}: {given} is {type(found).__name__}, which cannot be called")
-    return found  # type: ignore[no-any-return]
+    function: Callable[..., Any] = found
+    return function
 
 
 def _attribute(given: str) -> tuple[str, Any]:

@@ -250,7 +250,9 @@ class Bounded:
 
     def cumsum(self, axis: int) -> Bounded:
         count = self.value.shape[axis]
-        terms = np.arange(1, count + 1).reshape([-1 if each == axis % self.value.ndim else 1 for each in range(self.value.ndim)])
+        terms = np.arange(1, count + 1).reshape(
+            [-1 if each == axis % self.value.ndim else 1 for each in range(self.value.ndim)]
+        )
         value, magnitude = self.value.cumsum(axis), np.abs(self.value).cumsum(axis)
         return self._summed(value, magnitude, self.total.cumsum(axis), terms if count else 1)
 
@@ -259,7 +261,9 @@ class Bounded:
         if self.of.stored <= self.of.unit and not self.of.composed:
             return self
         size = np.abs(self.value)
-        return Bounded(self.of, self.value, self.total + self.of.stored * size + self.of.tiny, np.zeros(self.value.shape))
+        return Bounded(
+            self.of, self.value, self.total + self.of.stored * size + self.of.tiny, np.zeros(self.value.shape)
+        )
 
     def contracted(
         self, other: Bounded, form: Callable[[Array, Array], Array], terms: float, pieces: float = 1.0

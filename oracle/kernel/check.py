@@ -1,4 +1,4 @@
-"""Check one kernel: draw what finds faults, run it, judge each result, and make of a failure the least that shows it."""
+"""Check one kernel: draw what finds faults, run it, judge each result, and reduce a failure to what shows it."""
 
 from __future__ import annotations
 
@@ -181,9 +181,7 @@ def judge_one(
             truth, name = _truth_of(operation, bounded, gradient, wrt, settled, arithmetic)
         except (ValueError, IndexError) as error:
             raise UsageError(f"inputs: {operation.name} cannot take them: {error}") from None
-    judged = judge_result(
-        actual, truth, profile.base, dtype, zeros=False, contained=operation.contained, leans=None
-    )
+    judged = judge_result(actual, truth, profile.base, dtype, zeros=False, contained=operation.contained, leans=None)
     verdict.checks, verdict.elements, verdict.closest = 1, int(truth.value.size), judged.share
     finding = judged.finding
     if finding is not None:
@@ -323,7 +321,9 @@ class _Check:
                 small = self.operation.name in ("add", "subtract", "multiply")
                 values = rng.integers(-8, 8, shape).astype(np.float64) if small else draw_integers(shape, rng)
             elif not shape:
-                values = draw_values(self.operation, argument, place, case.draw, (1,), -1, self.profile, rng).reshape(())
+                values = draw_values(self.operation, argument, place, case.draw, (1,), -1, self.profile, rng).reshape(
+                    ()
+                )
             else:
                 values = draw_values(self.operation, argument, place, case.draw, shape, row, self.profile, rng)
             if argument.role == "label":
@@ -343,7 +343,7 @@ class _Check:
         for case, gradients in self.cases():
             try:
                 failed = self.judge(case, gradients, count=True)
-            except _KernelRaised as error:
+            except _KernelRaisedError as error:
                 raised.append(str(error))
                 self.verdict.refused.append(f"{_shapes(case.shapes)}: {error}")
                 continue
@@ -377,7 +377,15 @@ class _Check:
         return None
 
     def _judged(
-        self, case: Case, values: Any, attributes: Any, bounded: Any, truth: Bounded, made: Any, result: Any, gradients: bool
+        self,
+        case: Case,
+        values: Any,
+        attributes: Any,
+        bounded: Any,
+        truth: Bounded,
+        made: Any,
+        result: Any,
+        gradients: bool,
     ) -> Iterator[Run]:
         yield self._of(case, "output", result, truth)
         yield from self._side_effects(case, values, attributes, bounded, made)
@@ -414,7 +422,7 @@ class _Check:
             try:
                 tensors = self._make(made, Case((), "normal"), kernel.framework)
                 result = self._quietly(kernel, tensors, attributes, shape)
-            except _KernelRaised as error:
+            except _KernelRaisedError as error:
                 told.append(f"with {name} arrays {error}")
                 continue
             if name == "numpy" and type(result).__module__.split(".")[0] == "torch":
@@ -424,9 +432,11 @@ class _Check:
             made[:] = tensors
             return result
         kernel.framework = None
-        raise _KernelRaised("; ".join(told))
+        raise _KernelRaisedError("; ".join(told))
 
-    def _quietly(self, kernel: Kernel, tensors: list[Any], attributes: Any, shape: Shape, ahead: Any = (), y: Any = None) -> Any:
+    def _quietly(
+        self, kernel: Kernel, tensors: list[Any], attributes: Any, shape: Shape, ahead: Any = (), y: Any = None
+    ) -> Any:
         named = {}
         if out_parameter(kernel):
             assert kernel.framework is not None
@@ -439,7 +449,7 @@ class _Check:
         except (KeyboardInterrupt, SystemExit, MemoryError):
             raise
         except Exception as error:
-            raise _KernelRaised(f"{type(error).__name__}: {error}") from error
+            raise _KernelRaisedError(f"{type(error).__name__}: {error}") from error
         return named["out"] if result is None and named else result
 
     # What is judged
@@ -456,7 +466,9 @@ class _Check:
             bad = not same or bool(wrong is not None and wrong.any())
             finding = Finding("elements" if same else "shape", wrong, float("inf")) if bad else None
             return Run(name, actual, truth, Judged(float(bad), finding), dtype)
-        random = case.draw in RANDOM and (name == "output" or self.operation.lean_gradients and name == self._of_first)
+        random = case.draw in RANDOM and (
+            name == "output" or (self.operation.lean_gradients and name == self._of_first)
+        )
         leans = self.operation.apart(self.attributes, truth.value.ndim) if random and not composed else None
         judged = judge_result(
             actual,
@@ -500,7 +512,7 @@ class _Check:
             if "repeatable" in self.require:
                 run = self._of(case, "output, the second time,", again, truth)
                 yield replace(run, judged=Judged(np.inf, Finding("not repeatable", first != second)))
-        if "batch invariant" in self.require and truth.value.ndim > 1 and len(truth.value) > 1:
+        if "batch invariant" in self.require and truth.value.ndim > 0 and len(truth.value) > 1:
             alone = self._alone(case, values, attributes, truth)
             if alone is not None and not np.array_equal(alone, first[:1], equal_nan=True):
                 part = replace(truth, value=truth.value[:1], error=truth.error[:1], pending=truth.pending[:1])
@@ -531,7 +543,9 @@ class _Check:
             return
         composed = self.backward is None and truth.of.stored > truth.of.unit
         if composed:
-            bounded = [replace(each, of=as_composed(each.of)) if isinstance(each, Bounded) else each for each in bounded]
+            bounded = [
+                replace(each, of=as_composed(each.of)) if isinstance(each, Bounded) else each for each in bounded
+            ]
             truth = replace(truth, of=as_composed(truth.of))
         assert self.operation.backward is not None
         with np.errstate(all="ignore"):
@@ -600,8 +614,7 @@ class _Check:
     # What is said
 
     def _report(self, case: Case, gradients: bool, failed: Run) -> None:
-        """Say what happened from the case that failed first, which is large enough to tell, and where it still does from
-        the smallest."""
+        """Say what happened, from a case that is large enough to tell, and the smallest in which it still does."""
         smallest, last = self._shrunk(case, gradients, failed)
         case, failed = self._telling(case, gradients, failed)
         finding = failed.judged.finding
@@ -637,7 +650,7 @@ class _Check:
                 larger = Case(shapes, case.draw, sizes)
                 try:
                     run = self.judge(larger, gradients)
-                except (_KernelRaised, UsageError):
+                except (_KernelRaisedError, UsageError):
                     continue
                 if run is not None and run.result == failed.result:
                     return larger, run
@@ -663,7 +676,9 @@ class _Check:
             return ""
 
         def agrees(truth: Bounded) -> bool:
-            judged = judge_result(failed.actual, truth, self.base, failed.dtype, zeros=False, contained=True, leans=None)
+            judged = judge_result(
+                failed.actual, truth, self.base, failed.dtype, zeros=False, contained=True, leans=None
+            )
             return judged.finding is None
 
         inputs = self.inputs(case)
@@ -688,7 +703,7 @@ class _Check:
                 self.profile = profile
                 if self.judge(case, gradients) is None:
                     fitting.append(str(profile))
-        except (_KernelRaised, UsageError):
+        except (_KernelRaisedError, UsageError):
             pass
         finally:
             self.profile = before
@@ -712,7 +727,7 @@ class _Check:
                     shapes = self.operation.shapes(sizes, self.attributes)
                     candidate = Case(shapes, case.draw, sizes)
                     run = self.judge(candidate, gradients)
-                except (_KernelRaised, UsageError, ValueError, ZeroDivisionError):
+                except (_KernelRaisedError, UsageError, ValueError, ZeroDivisionError):
                     continue
                 if run is not None and run.result == failed.result:
                     case, failed, smaller = candidate, run, True
@@ -729,7 +744,7 @@ class _Check:
         )
 
 
-class _KernelRaised(Exception):
+class _KernelRaisedError(Exception):
     """The kernel raised."""
 
 
@@ -768,7 +783,9 @@ def _by_place(result: Any, wanted: list[int], inputs: int) -> dict[int, Any]:
     return dict(zip(wanted, found, strict=False))
 
 
-def _others(operation: KernelOperation, first: Shape, attributes: Any, given: Sequence[Shape] = ()) -> tuple[Shape, ...]:
+def _others(
+    operation: KernelOperation, first: Shape, attributes: Any, given: Sequence[Shape] = ()
+) -> tuple[Shape, ...]:
     """The shapes of all inputs from that of the first, where it says enough."""
     count, name = len(operation.arguments), operation.name
     if count == 1:

@@ -21,7 +21,8 @@ MATRICES = (
 IMAGES = (
     (1, 1, 1, 1, 1, 1, 1), (1, 1, 1, 5, 5, 3, 3), (2, 3, 2, 7, 9, 3, 3), (1, 4, 5, 9, 8, 1, 1), (3, 2, 3, 8, 7, 3, 2),
     (2, 17, 9, 6, 6, 3, 3), (1, 33, 17, 5, 7, 3, 3), (1, 3, 4, 23, 19, 7, 7), (2, 65, 5, 4, 5, 1, 1),
-    (2, 5, 33, 17, 13, 3, 3), (1, 130, 3, 5, 5, 3, 3), (5, 8, 8, 16, 16, 3, 3), (1, 2, 2, 33, 35, 5, 5), (0, 2, 3, 5, 5, 3, 3),
+    (2, 5, 33, 17, 13, 3, 3), (1, 130, 3, 5, 5, 3, 3), (5, 8, 8, 16, 16, 3, 3), (1, 2, 2, 33, 35, 5, 5),
+    (0, 2, 3, 5, 5, 3, 3),
 )  # fmt: skip
 _DRAWS = ("whole", "spike", "wide", "cancel", "special", "zeros", "strided")
 
@@ -123,9 +124,9 @@ class _Geometry:
 
 
 def _any_algorithm(made: Bounded, a: Bounded, b: Bounded, length: float, axis: int) -> Bounded:
-    """Grant what algorithms over whole images cost, too: a Fourier transform (Higham, Accuracy and Stability of Numerical
-    Algorithms, 24.1: an error of ``O(u log N)`` of the norms) and Winograd's with small tiles, which spread errors over
-    neighbours; so much of the product of the norms of one image (or of all, for a weight) and of one filter.
+    """Grant what algorithms over whole images cost, too: a Fourier transform (Higham, Accuracy and Stability of
+    Numerical Algorithms, 24.1: an error of ``O(u log N)`` of the norms) and Winograd's with small tiles, which spread
+    errors over neighbours; so much of the product of the norms of one image (or of all, for a weight) and one filter.
     """
     of = made.of
     if of.whole or 0 in (*made.shape, *a.shape, *b.shape):
@@ -220,9 +221,15 @@ def _alone_size(place: int) -> Any:
         dy, other = given
         stride, padding, dilation = (pair(attributes[each]) for each in ("stride", "padding", "dilation"))
         if place == 0:
-            sides = [(n - 1) * s - 2 * p + d * (k - 1) + 1 for n, s, p, d, k in zip(dy[2:], stride, padding, dilation, other[2:], strict=True)]
+            sides = [
+                (n - 1) * s - 2 * p + d * (k - 1) + 1
+                for n, s, p, d, k in zip(dy[2:], stride, padding, dilation, other[2:], strict=True)
+            ]
             return attributes | {name: (dy[0], other[1] * int(attributes["groups"]), *sides)}
-        sides = [(side + 2 * p - (n - 1) * s - 1) // d + 1 for side, p, n, s, d in zip(other[2:], padding, dy[2:], stride, dilation, strict=True)]
+        sides = [
+            (side + 2 * p - (n - 1) * s - 1) // d + 1
+            for side, p, n, s, d in zip(other[2:], padding, dy[2:], stride, dilation, strict=True)
+        ]
         return attributes | {name: (dy[1], other[1] // int(attributes["groups"]), *sides)}
 
     return settle

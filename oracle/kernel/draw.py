@@ -4,8 +4,9 @@
 each operation is also fed rows of which one element counts (``spike``), whole numbers, whose sums are exact in any
 order (``whole``), numbers of very different size (``wide``), around a large mean (``offset``), that cancel
 (``cancel``), all equal (``constant``), zeros of both signs (``zeros``), so small that an epsilon shows (``small``) or
-that numbers lose digits (``subnormal``), at the ends of what is defined (``edges``), all below zero (``low``), over the function's whole span (``span``), with
-infinities and NaN (``special``, ``nan``, ``masked``), and views that are not contiguous (``strided``).
+that numbers lose digits (``subnormal``), at the ends of what is defined (``edges``), all below zero (``low``), over the
+function's whole span (``span``), with infinities and NaN (``special``, ``nan``, ``masked``), and views that are not
+contiguous (``strided``).
 """
 
 from __future__ import annotations
@@ -30,7 +31,14 @@ _LEAST = {"float64": -1022, "float32": -126, "tf32": -126, "bfloat16": -126, "fl
 
 
 def draw_values(
-    operation: KernelOperation, argument: Argument, place: int, kind: str, shape: Shape, axis: int, profile: Profile, rng: Any
+    operation: KernelOperation,
+    argument: Argument,
+    place: int,
+    kind: str,
+    shape: Shape,
+    axis: int,
+    profile: Profile,
+    rng: Any,
 ) -> Array:
     """One input's values, as float64 numbers that the precision can store."""
     if argument.role == "label":
@@ -39,7 +47,9 @@ def draw_values(
     if argument.role == "positive" and kind not in ("span", "edges"):
         values = np.exp2(rng.uniform(-20, -10, shape)) if kind == "small" else np.abs(values) + 2.0**-4
     with np.errstate(over="ignore"):
-        return np.asarray(round_to(np.clip(values, -1e300, 1e300) if kind in ("wide", "span") else values, profile), np.float64)
+        return np.asarray(
+            round_to(np.clip(values, -1e300, 1e300) if kind in ("wide", "span") else values, profile), np.float64
+        )
 
 
 def draw_integers(shape: Shape, rng: Any) -> Array:
@@ -48,7 +58,14 @@ def draw_integers(shape: Shape, rng: Any) -> Array:
 
 
 def _of_kind(
-    operation: KernelOperation, argument: Argument, place: int, kind: str, shape: Shape, axis: int, profile: Profile, rng: Any
+    operation: KernelOperation,
+    argument: Argument,
+    place: int,
+    kind: str,
+    shape: Shape,
+    axis: int,
+    profile: Profile,
+    rng: Any,
 ) -> Array:
     normal = rng.standard_normal(shape)
     if argument.role == "scale":

@@ -10,8 +10,8 @@ import numpy as np
 
 from oracle.errors import UsageError
 from oracle.kernel.bounded import Array, Bounded
-from oracle.precision.rounding import FUNCTION_ROUNDINGS
 from oracle.kernel.operation import Argument, Attributes, KernelOperation, Made, Shape, Sizes
+from oracle.precision.rounding import FUNCTION_ROUNDINGS
 
 # One element, primes, just past whole vectors and tiles, many.
 LENGTHS = ((1,), (2,), (7,), (3, 5), (17,), (33,), (4, 65), (129,), (2, 257), (1025,), (97, 67), (0,), (3, 0), (20011,))
@@ -54,8 +54,8 @@ def _unary(
         assert backward is not None
         return {0: backward(dy, inputs[0], y, **attributes)}
 
-    more = {"draws": _DRAWS, "argument": Argument("x")} | more
-    argument = more.pop("argument")
+    given: dict[str, Any] = {"draws": _DRAWS, "argument": Argument("x")} | more
+    argument = given.pop("argument")
     return KernelOperation(
         name,
         (argument,),
@@ -63,7 +63,7 @@ def _unary(
         None if backward is None else gradients,
         lambda attributes: LENGTHS,
         lambda sizes, attributes: (sizes,),
-        **more,
+        **given,
     )
 
 
@@ -128,7 +128,9 @@ def _check_gelu(attributes: Attributes) -> None:
 def _clip(x: Bounded, min_value: float | None, max_value: float | None) -> Bounded:
     low = -math.inf if min_value is None else min_value
     high = math.inf if max_value is None else max_value
-    return x.moved(lambda part: part).where((x.value >= low) & (x.value <= high) | np.isnan(x.value), np.clip(x.value, low, high))
+    return x.moved(lambda part: part).where(
+        (x.value >= low) & (x.value <= high) | np.isnan(x.value), np.clip(x.value, low, high)
+    )
 
 
 def _clip_gradient(dy: Bounded, x: Bounded, y: Bounded, min_value: float | None, max_value: float | None) -> Bounded:
@@ -143,7 +145,9 @@ def _power(x: Bounded, exponent: float) -> Bounded:
         value = np.power(x.value, exponent)
         slope = exponent * np.power(x.value, exponent - 1)
     made = x.function(value, slope, 2 * abs(exponent) + 4)
-    return made.with_error(2 * made.of.stored * np.abs(value)) if abs(exponent) > 2 else made  # products that are stored
+    return (
+        made.with_error(2 * made.of.stored * np.abs(value)) if abs(exponent) > 2 else made
+    )  # products that are stored
 
 
 def _power_gradient(dy: Bounded, x: Bounded, y: Bounded, exponent: float) -> Bounded:
@@ -185,12 +189,20 @@ UNARY = (
         edges=(0.0, -1.0, math.inf, math.nan, 1.0),
     ),
     _unary("square", lambda x: x * x, lambda dy, x, y: dy * (x * 2.0), zeros=True, whole=False),
-    _unary("reciprocal", lambda x: x.of.exact(1.0).divided(x), lambda dy, x, y: -(dy * (_saved(y) * _saved(y))),
-           argument=Argument("x", "positive"), span=(1e-3, 1e3), draws=("span", "strided")),
+    _unary(
+        "reciprocal",
+        lambda x: x.of.exact(1.0).divided(x),
+        lambda dy, x, y: -(dy * (_saved(y) * _saved(y))),
+        argument=Argument("x", "positive"),
+        span=(1e-3, 1e3),
+        draws=("span", "strided"),
+    ),
     _unary("negative", lambda x: -x, lambda dy, x, y: -dy, zeros=True),
     _unary("abs", lambda x: Bounded(x.of, np.abs(x.value), x.error, x.pending), _abs_gradient, zeros=True),
     _unary("relu", lambda x: x.maximum(0.0), _relu_gradient, whole=True),
-    _unary("sigmoid", _sigmoid, lambda dy, x, y: dy * ((1.0 - _saved(y)) * _saved(y)), span=(-30.0, 30.0), draws=_FUNCTION),
+    _unary(
+        "sigmoid", _sigmoid, lambda dy, x, y: dy * ((1.0 - _saved(y)) * _saved(y)), span=(-30.0, 30.0), draws=_FUNCTION
+    ),
     _unary("tanh", _tanh, lambda dy, x, y: dy * (1.0 - _saved(y) * _saved(y)), draws=_FUNCTION),
     _unary(
         "gelu",
@@ -250,16 +262,19 @@ def _binary(
     def shapes(sizes: Sizes, attributes: Attributes) -> tuple[Shape, ...]:
         return sizes  # type: ignore[return-value]  # two shapes
 
-    more = {"draws": ("wide", "zeros", "special", "whole", "subnormal", "strided"), "zeros": True} | more
-    second = more.pop("second", Argument("b"))
+    given: dict[str, Any] = {
+        "draws": ("wide", "zeros", "special", "whole", "subnormal", "strided"),
+        "zeros": True,
+    } | more
+    second = given.pop("second", Argument("b"))
     return KernelOperation(
         name,
         (Argument("a"), second),
         lambda inputs: forward(*inputs),
         gradients,
-        lambda attributes: PAIRS,  # type: ignore[arg-type,return-value]
+        lambda attributes: PAIRS,  # type: ignore[arg-type,return-value]  # sizes are shapes here
         shapes,
-        **more,
+        **given,
     )
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -76,7 +75,17 @@ def stored_as(base: str, dtype: str, actual: Array) -> str:
     return base if narrow else found
 
 
-def judge_result(actual: Array, truth: Bounded, base: str, dtype: str, *, zeros: bool, contained: bool, leans: int | None, constants: float = 0.0) -> Judged:
+def judge_result(
+    actual: Array,
+    truth: Bounded,
+    base: str,
+    dtype: str,
+    *,
+    zeros: bool,
+    contained: bool,
+    leans: int | None,
+    constants: float = 0.0,
+) -> Judged:
     """Judge one result.
 
     Args:
@@ -116,7 +125,7 @@ def judge_result(actual: Array, truth: Bounded, base: str, dtype: str, *, zeros:
     if outside.any():
         place = int(np.argmax(np.where(outside, distance / (error + rounding), -1.0)))
         found = distance.flat[place] / rounding.flat[place], error.flat[place] / rounding.flat[place]
-        return Judged(share, Finding("elements", outside, *map(float, found)))
+        return Judged(share, Finding("elements", outside, float(found[0]), float(found[1])))
     if zeros:
         flipped = (exact == 0) & (truth.error == 0) & (np.signbit(actual) != np.signbit(exact))
         if flipped.any():
@@ -143,7 +152,9 @@ def _largest(shares: Array) -> float:
     return float(finite.max(initial=0.0))
 
 
-def _lean(actual: Array, exact: Array, error: Array, stored: str, truth: Bounded, apart: int, constants: float) -> tuple[float, float] | None:
+def _lean(
+    actual: Array, exact: Array, error: Array, stored: str, truth: Bounded, apart: int, constants: float
+) -> tuple[float, float] | None:
     """The mean error in roundings along the result, and what it may be; ``None`` where nothing can be told."""
     unit = FORMATS[stored].stored  # type: ignore[index]
     told = np.abs(exact) > 64 * FORMATS[stored].least / unit  # type: ignore[index]

@@ -15,16 +15,17 @@ from oracle.kernel.rows import ROWS
 
 # Images, channels, rows, columns.
 BATCHES = (
-    (2, 1, 1, 1), (3, 2, 1, 1), (2, 3, 5, 7), (4, 17, 3, 3), (1, 5, 9, 9), (8, 67, 2, 3), (3, 2, 33, 31), (2, 129, 4, 4),
-    (5, 3, 65, 17), (16, 64, 4, 4), (4, 257, 3, 3), (1, 2, 257, 129),
+    (2, 1, 1, 1), (3, 2, 1, 1), (2, 3, 5, 7), (4, 17, 3, 3), (1, 5, 9, 9), (8, 67, 2, 3), (3, 2, 33, 31),
+    (2, 129, 4, 4), (5, 3, 65, 17), (16, 64, 4, 4), (4, 257, 3, 3), (1, 2, 257, 129),
 )  # fmt: skip
 
 
 class _Normalized:
     """``(x - mean) / sqrt(var + eps)`` over some axes, with what a healthy kernel may have there.
 
-    A kernel may fold the statistics into one factor and one shift (``x * scale - mean * scale``, as PyTorch does), which
-    costs a rounding of each; it may store them as it stores results, between two kernels or for the backward pass.
+    A kernel may fold the statistics into one factor and one shift (``x * scale - mean * scale``, as PyTorch does),
+    which costs a rounding of each; it may store them as it stores results, between two kernels or for the backward
+    pass.
     """
 
     def __init__(self, x: Bounded, axes: tuple[int, ...], eps: float, keep: bool) -> None:
@@ -134,9 +135,7 @@ def _batch_norm(inputs: list[Any], training: bool, momentum: float, eps: float) 
     return _folded(made, x, mean, scale, weight, bias, shape)
 
 
-def _folded(
-    made: Bounded, x: Bounded, mean: Bounded, scale: Bounded, weight: Any, bias: Any, shape: Shape
-) -> Bounded:
+def _folded(made: Bounded, x: Bounded, mean: Bounded, scale: Bounded, weight: Any, bias: Any, shape: Shape) -> Bounded:
     """Weight and statistics folded into one factor and one shift before the input is seen; in low precision those are
     kept as results are stored."""
     factor = np.abs(scale.value) * (1.0 if weight is None else np.abs(weight.value.reshape(shape)))
@@ -145,9 +144,7 @@ def _folded(
     return made.with_error(unit * (factor * (np.abs(x.value) + np.abs(mean.value)) + shift))
 
 
-def _batch_norm_gradients(
-    dy: Bounded, inputs: list[Any], y: Any, training: bool, momentum: float, eps: float
-) -> Made:
+def _batch_norm_gradients(dy: Bounded, inputs: list[Any], y: Any, training: bool, momentum: float, eps: float) -> Made:
     x, running_mean, running_var, weight, bias = inputs
     axes, shape = _channels(x.shape)
     if training:

@@ -62,8 +62,8 @@ class KernelOperation:
         whole: whether 8-bit whole numbers have one right answer.
         span: the inputs between which a function is neither 0 nor infinite.
         check: raise UsageError for attributes that cannot be.
-        apart: the axis along which results share no rounding, from attributes and the result's rank; `EACH` where no two
-            results do.
+        apart: the axis along which results share no rounding, from attributes and the result's rank; `EACH` where no
+            two results do.
         conserves: axes over which the gradient of the first input has the sum that the result's has, whoever won a tie.
         edges: numbers at the ends of what a function is defined for.
         lean_gradients: whether that holds of the gradient of the first input, too: not where one rounded factor is in

@@ -140,7 +140,9 @@ def _average_pool_gradient(
     summed = windows.scattered(value)
     size = windows.scattered(np.abs(value))
     taps = windows.scattered(np.ones_like(value))
-    error = windows.scattered(np.broadcast_to(share.total, value.shape)) + _scattering(dy) * np.maximum(taps - 2, 0) * size
+    error = (
+        windows.scattered(np.broadcast_to(share.total, value.shape)) + _scattering(dy) * np.maximum(taps - 2, 0) * size
+    )
     return {0: Bounded(dy.of, summed, error, _scattering(dy) * np.abs(summed) * (taps > 1))}
 
 
@@ -158,9 +160,7 @@ def _adaptive(inputs: list[Bounded], output_size: Any) -> Bounded:
     x = inputs[0]
     rows, columns = (_bins(side, count) for side, count in zip(x.shape[2:], _sides(x.shape, output_size), strict=True))
     cells = [[x.moved(lambda part, i=i, j=j: part[..., i, j]).mean((2, 3)) for j in columns] for i in rows]  # type: ignore[misc]
-    parts = [
-        np.stack([np.stack([cell.parts[place] for cell in row], -1) for row in cells], -2) for place in range(3)
-    ]
+    parts = [np.stack([np.stack([cell.parts[place] for cell in row], -1) for row in cells], -2) for place in range(3)]
     return Bounded(x.of, *parts)
 
 
@@ -185,7 +185,8 @@ def _check(attributes: Attributes) -> None:
     for kernel, padding in zip(pair(attributes["kernel_size"]), pair(attributes["padding"]), strict=True):
         if kernel < 1 or not 0 <= padding <= kernel // 2:
             raise UsageError(
-                f"padding: got {attributes['padding']} for kernel_size={attributes['kernel_size']}; may be 0 to half of it"
+                f"padding: got {attributes['padding']} for kernel_size={attributes['kernel_size']}; "
+                "may be 0 to half of it"
             )
 
 

@@ -14,8 +14,8 @@ from oracle.kernel.operation import Argument, Attributes, KernelOperation, Made,
 
 # Rows and their length: one, primes, just past tiles of 16 to 1024, many short rows, few long ones, none.
 ROWS = (
-    (1, 1), (1, 2), (3, 2), (257, 4), (5, 17), (3, 33), (7, 65), (67, 129), (3, 257), (130, 8), (1031, 100), (5, 1000), (2, 1025),
-    (3, 4099), (1, 32768), (1, 100003), (0, 5),
+    (1, 1), (1, 2), (3, 2), (257, 4), (5, 17), (3, 33), (7, 65), (67, 129), (3, 257), (130, 8), (1031, 100),
+    (5, 1000), (2, 1025), (3, 4099), (1, 32768), (1, 100003), (0, 5),
 )  # fmt: skip
 
 
@@ -80,7 +80,9 @@ def _var(inputs: list[Bounded], axis: Any, keepdims: bool, correction: int) -> B
         raise UsageError(f"correction: got {correction} for {count} elements; may be less than those")
     made = total / (count - correction)
     if x.of.one_pass:
-        grown = x.of.gain(count, x.of.unit) * np.square(x.value).sum(axes, keepdims=keepdims) / max(1.0, count - correction)
+        grown = (
+            x.of.gain(count, x.of.unit) * np.square(x.value).sum(axes, keepdims=keepdims) / max(1.0, count - correction)
+        )
         made = made.with_error(2 * grown)
     return made
 
@@ -207,7 +209,7 @@ class _Loss:
 
 
 def _in_levels(rows: Bounded) -> Bounded:
-    """A sum over a batch's rows; in low precision perhaps added up as they are stored, in levels of 16 (PyTorch does)."""
+    """A sum over a batch's rows; in low precision perhaps in levels of 16, as they are stored (PyTorch)."""
     made, of = rows.sum(), rows.of
     if of.stored <= of.unit and not of.composed:
         return made
@@ -269,7 +271,11 @@ def _label_shapes(sizes: Sizes, attributes: Attributes) -> tuple[Shape, ...]:
 
 
 def _along(name: str, forward: Any, backward: Any, attributes: Attributes, **more: Any) -> KernelOperation:
-    given = {"sizes": lambda attributes: ROWS, "lean_gradients": "apart" in more, "draws": ("spike", "offset", "wide", "cancel", "special", "zeros", "constant", "strided")} | more
+    given: dict[str, Any] = {
+        "sizes": lambda attributes: ROWS,
+        "lean_gradients": "apart" in more,
+        "draws": ("spike", "offset", "wide", "cancel", "special", "zeros", "constant", "strided"),
+    } | more
     return KernelOperation(
         name,
         (Argument("x"),),

@@ -265,7 +265,10 @@ class Kernel:
         """The attributes that it takes by name."""
         if self._parameters is None:  # a built-in function: what was given, under PyTorch's names
             torch = self.framework is not None and self.framework.name == "torch"
-            return {_OTHER.get(k, (k, k))[1] if torch and k in ("axis", "keepdims") else k: v for k, v in self.attributes.items()}
+            return {
+                _OTHER.get(k, (k, k))[1] if torch and k in ("axis", "keepdims") else k: v
+                for k, v in self.attributes.items()
+            }
         every = any(each.kind is each.VAR_KEYWORD for each in self._parameters)
         found = {}
         for name, value in attributes.items():
@@ -287,8 +290,9 @@ def modules_of(function: Any) -> set[str]:
     while hasattr(function, "func"):  # functools.partial
         function = function.func
     function = inspect.unwrap(function)
-    code = getattr(function, "__code__", None) or getattr(getattr(type(function), "__call__", None), "__code__", None)
-    space = getattr(function, "__globals__", None) or getattr(getattr(type(function), "__call__", None), "__globals__", {})
+    if not hasattr(function, "__code__"):  # an object that is called
+        function = getattr(type(function), "__call__")  # noqa: B004, B009
+    code, space = getattr(function, "__code__", None), getattr(function, "__globals__", {})
     found: set[str] = set()
     pending = [code] if code is not None else []
     while pending:

@@ -154,4 +154,3 @@ class KernelVerdict:
 
 def _shapes(shapes: Sequence[Shape]) -> str:
     return " and ".join(str(tuple(shape)) for shape in shapes)
-
