@@ -1,0 +1,5 @@
+"""placeholder until the branch with it is merged"""
+
+
+def explain(*a):
+    return ""
