@@ -19,7 +19,7 @@ from oracle.kernel.operation import KernelOperation, Shape, Sizes
 from oracle.kernel.operations import find_operation
 from oracle.kernel.subject import Framework, Kernel, out_parameter, to_array
 from oracle.kernel.verdict import KernelFailure, KernelVerdict
-from oracle.kernel.words import kind_of, place_of, tile_of
+from oracle.kernel.words import cut_off, kind_of, place_of, tile_of
 from oracle.precision.profile import Profile, profile_of
 from oracle.precision.rounding import round_to
 
@@ -659,8 +659,8 @@ class _Check:
         return case, failed
 
     def _kind(self, case: Case, failed: Run, finding: Finding) -> str:
-        if finding.kind in ("elements", "lean", "not finite", "sign of zero") and not self.integers:
-            told = self._instead(case, failed)
+        if finding.kind in ("elements", "lean", "not finite") and not self.integers:
+            told = cut_off(failed.actual, failed.truth, self.base) or self._instead(case, failed, finding)
             if told:
                 return told
         return kind_of(failed.actual, failed.truth, finding, self.base, case.draw)
@@ -670,16 +670,26 @@ class _Check:
         with np.errstate(all="ignore"):
             return self.operation.forward(bounded, **attributes).shape
 
-    def _instead(self, case: Case, failed: Run) -> str:
+    def _instead(self, case: Case, failed: Run, finding: Finding) -> str:
         """What the kernel computed instead, if it is known."""
         arithmetic = failed.truth.of
         named = {f"gradient of {each.name}": place for place, each in enumerate(self.operation.arguments)}
         if failed.result != "output" and failed.result not in named:
             return ""
 
+        rank = failed.truth.value.ndim
+        leans = self.operation.apart(self.attributes, rank) if finding.kind == "lean" else None
+
         def agrees(truth: Bounded) -> bool:
             judged = judge_result(
-                failed.actual, truth, self.base, failed.dtype, zeros=False, contained=True, leans=None
+                failed.actual,
+                truth,
+                self.base,
+                failed.dtype,
+                zeros=False,
+                contained=True,
+                leans=leans,
+                constants=self.operation.constants,
             )
             return judged.finding is None
 
