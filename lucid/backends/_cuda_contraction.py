@@ -16,18 +16,16 @@ import numpy as np
 from lucid.backends._compiled import CompiledBackend, same_layout
 from lucid.backends._cuda_cut import (
     GROUP,
-    NO_EPILOGUE,
     SEGMENT,
     Axis,
     Cut,
-    Epilogue,
     best_cut,
     ceil_div,
     check_range,
     residue_class,
 )
 from lucid.backends._cuda_source import structure
-from lucid.backends.base import Array, Geometry, Norm, Sides
+from lucid.backends.base import NOTHING, Array, Epilogue, Geometry, Sides
 from lucid.kernels.contraction.reference import conv_shape
 from lucid.kernels.declare import WEIGHT
 from lucid.kernels.windows import by_side
@@ -57,6 +55,12 @@ def _source(name: str, geometry: Geometry) -> str:
     return f"{name}_DEEP" if len(geometry[0]) == 3 else name
 
 
+def _image_fields(sizes: Sides, pitch: int, step: Sides) -> dict[str, int]:
+    """The fields of ``Contraction`` of an image, and of the way from tap to tap in it."""
+    plane = step[0] * prod(sizes[1:]) * pitch if len(sizes) == 3 else 0
+    return {**by_side("step_{}", step), **by_side("image_{}", sizes), "image_pitch": pitch, "a_tap_d": plane}
+
+
 def _window_fields(
     images: tuple[int, ...], weight: tuple[int, ...], output: tuple[int, ...], geometry: Geometry
 ) -> dict[str, int]:
@@ -72,9 +76,7 @@ def _window_fields(
         **by_side("rows_{}", tuple(outputs)),
         **by_side("stride_{}", stride),
         **by_side("start_{}", tuple([-pad for pad in padding]), 0),
-        **by_side("step_{}", dilation),
-        **by_side("image_{}", tuple(sizes)),
-        "image_pitch": c,
+        **_image_fields(tuple(sizes), c, dilation),
         **by_side("taps_{}", tuple(kernel)),
         "channels": cg,
         "b_pitch": o,
@@ -102,9 +104,7 @@ def _class_fields(
         **by_side("rows_{}", pixels),
         **by_side("stride_{}", (1,) * len(kernel)),
         **by_side("start_{}", offset, 0),
-        **by_side("step_{}", tuple([-step for step in offset_step])),
-        **by_side("image_{}", tuple(outputs)),
-        "image_pitch": o,
+        **_image_fields(tuple(outputs), o, tuple([-step for step in offset_step])),
         **by_side("taps_{}", taps),
         "channels": og,
         "b_pitch": o,
@@ -130,12 +130,6 @@ class CudaContractions(CompiledBackend):
         """Start ``kernel`` with what it takes by name; ``instance``: as ``variant`` says."""
 
     @abstractmethod
-    def coefficients(
-        self, dtype: Any, gamma: Array | None, beta: Array | None, mean: Array, var: Array, eps: float
-    ) -> tuple[Array, ...]:
-        """Mean, scale and shift of stored statistics, in the operand's dtype."""
-
-    @abstractmethod
     def blocks(self, threads: int) -> Size:
         """A grid for kernels whose threads take one element after the other."""
 
@@ -146,7 +140,7 @@ class CudaContractions(CompiledBackend):
         b: Array,
         y: Array,
         packs: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]],
-        epilogue: Epilogue = NO_EPILOGUE,
+        after: dict[str, Any],
         **fields: int,
     ) -> None:
         """Launch gemm.cuh. ``packs``: what must be multiples of a pack's length for A, B and C to be read in packs."""
@@ -157,21 +151,26 @@ class CudaContractions(CompiledBackend):
             self._address(x) % 16 == 0 and all(number % lanes == 0 for number in numbers)
             for x, numbers in zip((a, b, y), packs, strict=True)
         )
-        pack_b = pack_b and pack_y and all(self._address(x) % 16 == 0 for x in epilogue[:5] if x is not None)
-        if epilogue.residual is not None:
-            assert same_layout(epilogue.residual, y)
+        pack_b = (
+            pack_b
+            and pack_y
+            and all(self._address(x) % 16 == 0 for name, x in after.items() if name != "relu" and x is not None)
+        )
+        if after["residual"] is not None:
+            assert same_layout(after["residual"], y)
         fields.update(chunk=how.chunk, chunks=how.chunks, slots=how.slots)
         problem = _contraction(source, tuple(fields.items()))
         tile, instance = how.tile, variant(source, how.tile.name, pack_a, pack_b)
         slots = self.empty((batch, how.slots, m, n), y.dtype) if how.slots else None
         grid = ceil_div(m, tile.m) * ceil_div(n, tile.n) * how.chunks, 1, min(batch, MOST_GRID)
-        after = (NO_EPILOGUE if how.slots else epilogue)._asdict()
-        self.call(
-            "contract", y.dtype, grid, tile.threads, instance, contraction=problem, a=a, b=b, y=y, slots=slots, **after
-        )
+        given = {"a": a, "b": b, "y": y, "slots": slots, **(self._after(y.dtype) if how.slots else after)}
+        self.call("contract", y.dtype, grid, tile.threads, instance, contraction=problem, **given)
         if slots is not None:
             grid = self.blocks((8 if k > SEGMENT * GROUP else 1) * m * n * batch)
-            self.call("combine_chunks", y.dtype, grid, contraction=problem, slots=slots, y=y, **epilogue._asdict())
+            self.call("combine_chunks", y.dtype, grid, contraction=problem, slots=slots, y=y, **after)
+
+    def _after(self, dtype: Any, bias: Array | None = None, then: Epilogue = NOTHING) -> dict[str, Any]:
+        return {"bias": self.dense(bias), **self.after(dtype, then)}
 
     def _cut(self, m: int, n: int, k: int, batch: int, itemsize: int) -> Cut:
         return best_cut(m, n, k, batch, itemsize, self._executor.multiprocessors)
@@ -184,7 +183,7 @@ class CudaContractions(CompiledBackend):
         leading = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
         y = self.empty((*leading, m, n), a.dtype)
         if y.size:
-            self._matmul(self._matrices(a, leading), self._matrices(b, leading), y, NO_EPILOGUE)
+            self._matmul(self._matrices(a, leading), self._matrices(b, leading), y)
         return y
 
     def _matrices(self, x: Array, leading: tuple[int, ...]) -> tuple[Array, bool, int]:
@@ -198,7 +197,9 @@ class CudaContractions(CompiledBackend):
             return x.swapaxes(-1, -2), True, step
         return self.xp.ascontiguousarray(x), False, step
 
-    def _matmul(self, a: tuple[Array, bool, int], b: tuple[Array, bool, int], y: Array, epilogue: Epilogue) -> None:
+    def _matmul(
+        self, a: tuple[Array, bool, int], b: tuple[Array, bool, int], y: Array, bias: Array | None = None
+    ) -> None:
         (left, a_turned, a_step), (right, b_turned, b_step) = a, b
         m, n = y.shape[-2:]
         k = left.shape[-2 if a_turned else -1]
@@ -209,7 +210,7 @@ class CudaContractions(CompiledBackend):
             right,
             y,
             ((a_pitch, a_step), (b_pitch, b_step), (n,)),
-            epilogue,
+            self._after(y.dtype, bias),
             m=m,
             n=n,
             k=k,
@@ -228,13 +229,13 @@ class CudaContractions(CompiledBackend):
     def linear(self, x: Array, weight: Array, bias: Array | None) -> Array:
         y = self.empty((x.shape[0], weight.shape[0]), x.dtype)
         if y.size:
-            self._matmul(self._matrices(x, ()), self._matrices(weight.T, ()), y, Epilogue(self.dense(bias)))
+            self._matmul(self._matrices(x, ()), self._matrices(weight.T, ()), y, bias)
         return y
 
     def conv2d(
         self, x: Array, weight: Array, bias: Array | None, stride: Sides, padding: Sides, dilation: Sides, groups: int
     ) -> Array:
-        return self._conv2d(x, weight, bias, (stride, padding, dilation, groups))
+        return self._conv2d(x, weight, bias, (stride, padding, dilation, groups), NOTHING)
 
     def conv2d_add(
         self,
@@ -244,7 +245,7 @@ class CudaContractions(CompiledBackend):
         geometry: Geometry,
         residual: Array,
     ) -> Array:
-        return self._conv2d(x, weight, bias, geometry, residual=residual)
+        return self._conv2d(x, weight, bias, geometry, Epilogue(residual=residual))
 
     def conv2d_norm(
         self,
@@ -252,49 +253,30 @@ class CudaContractions(CompiledBackend):
         weight: Array,
         bias: Array | None,
         geometry: Geometry,
-        norm: Norm | None,
-        residual: Array | None,
-        relu: bool,
+        then: Epilogue,
         stamp: int | None = None,
     ) -> Array:
-        coefficients = (None, None, None) if norm is None else self.coefficients(x.dtype, *norm)
-        return self._conv2d(x, weight, bias, geometry, coefficients, residual, relu)
+        return self._conv2d(x, weight, bias, geometry, then)
 
-    def _conv2d(
-        self,
-        x: Array,
-        weight: Array,
-        bias: Array | None,
-        geometry: Geometry,
-        norm: tuple[Array | None, ...] = (None, None, None),
-        residual: Array | None = None,
-        relu: bool = False,
-    ) -> Array:
+    def _conv2d(self, x: Array, weight: Array, bias: Array | None, geometry: Geometry, then: Epilogue) -> Array:
         stored, y = self.new_images(conv_shape(x.shape, weight.shape, *geometry), x.dtype)
         if y.size:
-            weight = self.weight(weight)
-            added = None if residual is None else self.images(residual)
-            mean, scale, shift = norm
-            epilogue = Epilogue(self.dense(bias), mean, scale, shift, added, relu)
-            self._conv(self.images(x), weight, stored, geometry, epilogue)
+            images, taps = self.images(x), self.weight(weight)
+            (*pixels, o), (*kernel, cg, _), c = stored.shape, taps.shape, images.shape[-1]
+            og = o // geometry[3]
+            self._contract(
+                _source("FORWARD", geometry),
+                images,
+                taps,
+                stored,
+                ((cg, c), (og, o), (og, o)),
+                self._after(x.dtype, bias, then),
+                m=prod(pixels),
+                n=og,
+                k=prod(kernel) * cg,
+                **_window_fields(images.shape, taps.shape, stored.shape, geometry),
+            )
         return y
-
-    def _conv(self, x: Array, weight: Array, y: Array, geometry: Geometry, epilogue: Epilogue) -> None:
-        """Everything as it is stored."""
-        (*pixels, o), (*kernel, cg, _), c, groups = y.shape, weight.shape, x.shape[-1], geometry[3]
-        og = o // groups
-        self._contract(
-            _source("FORWARD", geometry),
-            x,
-            weight,
-            y,
-            ((cg, c), (og, o), (og, o)),
-            epilogue,
-            m=prod(pixels),
-            n=og,
-            k=prod(kernel) * cg,
-            **_window_fields(x.shape, weight.shape, y.shape, geometry),
-        )
 
     def conv2d_input_grad(
         self,
@@ -306,7 +288,7 @@ class CudaContractions(CompiledBackend):
         dilation: Sides,
         groups: int,
     ) -> Array:
-        return self._input_grad(dy, weight, input_shape, (stride, padding, dilation, groups), NO_EPILOGUE)
+        return self._input_grad(dy, weight, input_shape, (stride, padding, dilation, groups), NOTHING)
 
     def conv2d_input_grad_onto(
         self,
@@ -315,9 +297,8 @@ class CudaContractions(CompiledBackend):
         weight: Array,
         geometry: Geometry,
     ) -> Array:
-        return self._input_grad(
-            dy, weight, accumulate_into.shape, geometry, Epilogue(residual=self.images(accumulate_into))
-        )
+        then = Epilogue(residual=accumulate_into)
+        return self._input_grad(dy, weight, accumulate_into.shape, geometry, then)
 
     def _input_grad(
         self,
@@ -325,23 +306,23 @@ class CudaContractions(CompiledBackend):
         weight: Array,
         input_shape: tuple[int, ...],
         geometry: Geometry,
-        epilogue: Epilogue,
+        then: Epilogue,
     ) -> Array:
         stored, dx = self.new_images(input_shape, dy.dtype)
         if not dx.size:
             return dx
         stride, padding, dilation, groups = geometry
-        images, weight = self.images(dy), self.weight(weight)
+        images = self.images(dy)
+        weight, after = self.weight(weight), self._after(dy.dtype, None, then)
         (*kernel, cg, o), sizes, c = weight.shape, input_shape[2:], input_shape[1]
         og = o // groups
         # Pixels whose coordinates leave the same remainders by the stride see the same taps: a contraction each.
         for firsts in product(*(range(min(step, size)) for step, size in zip(stride, sizes, strict=True))):
             sides = zip(firsts, sizes, stride, padding, dilation, kernel, strict=True)
-            fields = _class_fields(
-                images.shape, weight.shape, stored.shape, geometry, [residue_class(*side) for side in sides]
-            )
+            axes = [residue_class(*side) for side in sides]
+            fields = _class_fields(images.shape, weight.shape, stored.shape, geometry, axes)
             packs = (og, o), (og, o), (cg, c)
-            self._contract(_source("INPUT_GRAD", geometry), images, weight, stored, packs, epilogue, **fields)
+            self._contract(_source("INPUT_GRAD", geometry), images, weight, stored, packs, after, **fields)
         return dx
 
     def conv2d_weight_grad(
@@ -365,7 +346,7 @@ class CudaContractions(CompiledBackend):
                 gradient,
                 stored,
                 ((cg, c), (og, o), (og, o)),
-                NO_EPILOGUE,
+                self._after(dy.dtype),
                 m=prod(kernel) * cg,
                 n=og,
                 k=prod(pixels),

@@ -37,7 +37,7 @@ struct Contraction {
     int64_t step_d, step_h, step_w;                   // .. + tap * step
     int64_t image_d, image_h, image_w, image_pitch;   // of the image: its sides, values from pixel to pixel
     int64_t taps_d, taps_h, taps_w, channels;         // channels: in k
-    int64_t a_pitch;                                  // of a matrix A: values from row to row
+    int64_t a_pitch, a_tap_d;                         // of a matrix A: from row to row; of images: from tap_d to tap_d
     int64_t b_pitch, b_start;                         // of B: from row to row; where it starts,
     int64_t b_tap_d, b_tap_h, b_tap_w;                // and what a tap adds
     // Row m of C lies at m * y_pitch, or, `scattered`, at pixel (first_d + row_d * skip_d, ..).
@@ -200,7 +200,7 @@ struct AlongK {
             taps_d = int(c.taps_d);
             step_d = int(c.step_d);
             depth = int(c.image_d);
-            tap_pitch_d = c.step_d * c.image_h * c.image_w * c.image_pitch;
+            tap_pitch_d = c.a_tap_d;
         }
         start(k0);
 #pragma unroll
