@@ -621,13 +621,13 @@ class _Check:
         case, failed = self._telling(case, gradients, failed)
         finding = failed.judged.finding
         assert finding is not None
-        shapes = [shape for shape, taken in zip(smallest.shapes, self.taken, strict=True) if taken is not None]
+        shapes, told_at = (self._given_of(each.shapes) for each in (smallest, case))
         wrong = 0 if finding.wrong is None else int(finding.wrong.sum())
         place = "" if finding.wrong is None else place_of(finding.wrong, self._axes(failed))
         self.verdict.failures.append(
             KernelFailure(
                 failed.result,
-                tuple(shapes),
+                shapes,
                 case.draw,
                 self._kind(case, failed, finding),
                 "; ".join(filter(None, (place, tile_of(smallest.sizes)))),
@@ -637,8 +637,13 @@ class _Check:
                 not self.integers and passes_tolerance(last.actual, last.truth.value, self.base),
                 self._line(smallest),
                 self._hint(case, gradients),
+                told_at,
             )
         )
+
+    def _given_of(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        """The shapes of the inputs that the kernel takes."""
+        return tuple(shape for shape, taken in zip(shapes, self.taken, strict=True) if taken is not None)
 
     def _telling(self, case: Case, gradients: bool, failed: Run) -> tuple[Case, Run]:
         """A case that fails in the same result and is large enough to tell the kind."""
