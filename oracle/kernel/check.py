@@ -30,6 +30,7 @@ _SHRINKS = 48  # results of smaller inputs that are looked at for the smallest f
 _SMALL, _LARGE = 3_000, 30_000
 _DTYPES = {"float64": "float64", "float32": "float32", "bfloat16": "bfloat16", "float16": "float16"}
 _TELLING, _TELLINGS = 400, 3  # elements that tell a kind, and cases that are looked at for so many
+CONSERVED = "summed over what it was taken from,"
 _TWICE = 4  # cases that run twice
 
 
@@ -568,7 +569,7 @@ class _Check:
         unit = max(truth.of.stored, truth.of.unit)
         error = (4 * unit + truth.of.sums * 64) * size + actual.size * truth.of.tiny
         exact = Bounded(truth.of, value, error, np.zeros_like(value))
-        name = f"{self._of_first}, summed over what it was taken from,"
+        name = f"{self._of_first}, {CONSERVED}"
         judged = judge_result(actual.sum(axes), exact, "float64", dtype, zeros=False, contained=True, leans=None)
         return Run(name, actual.sum(axes), exact, judged, dtype)
 
@@ -668,6 +669,8 @@ class _Check:
             told = cut_off(failed.actual, failed.truth, self.base) or self._instead(case, failed, finding)
             if told:
                 return told
+        if failed.result == f"{self._of_first}, {CONSERVED}":
+            return "where elements tie, the gradient is not handed on once: to several of them in full, or to none"
         return kind_of(failed.actual, failed.truth, finding, self.base, case.draw)
 
     def _output_shape(self, inputs: list[Array | None], attributes: Any) -> Shape:
