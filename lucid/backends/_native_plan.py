@@ -28,8 +28,12 @@ class NativeRecorder(NativeBackend):
         self.derived: list[tuple[Array, Array]] = []
 
     def start(self) -> None:
-        self.derived = []
         native.start_recording()
+
+    def forget(self) -> None:
+        """Gives pages back, too: early steps have large results, late ones large weights; their peaks do not meet."""
+        self.derived.clear()
+        native.empty_store()
 
     def finish(self) -> list[Call]:
         calls = [
@@ -47,7 +51,11 @@ class NativeRecorder(NativeBackend):
         return copy
 
     def dense(self, x: Array | None, dtype: Any = None) -> Array | None:
-        return None if x is None else self._moved(x, np.ascontiguousarray(x, dtype))
+        if x is None or dtype is not None or x.flags.c_contiguous:
+            return None if x is None else self._moved(x, np.ascontiguousarray(x, dtype))
+        copy = empty(x.shape, x.dtype)  # of the store, which gives pages back
+        copy[...] = x
+        return self._moved(x, copy)
 
     def convert(self, x: Array, dtype: Any) -> Array:
         return self._moved(x, super().convert(x, dtype))
@@ -63,7 +71,7 @@ class NativeRecorder(NativeBackend):
 
     def panels(self, weight: Array, conv: bytes, groups: int, stamp: int | None) -> tuple[Array, bool]:
         stored = self.weight(weight)
-        panels = np.empty(native.packed_weight_size(conv=conv, weight=stored), weight.dtype)
+        panels = empty((native.packed_weight_size(conv=conv, weight=stored),), weight.dtype)
         native.pack_weight(conv=conv, weight=stored, packed=panels)
         return panels, True
 

@@ -112,6 +112,9 @@ class Recorder(Protocol):
 
     def finish(self) -> list[Call]: ...
 
+    def forget(self) -> None:
+        """Let go of what the last step needed beside its result."""
+
     def address(self, x: Array) -> int:
         """Where ``x`` lies."""
 
@@ -121,6 +124,9 @@ class Plan:
 
     ``record`` every step, ``lay_out``, ``run``.
     """
+
+    reads_what_it_is_given = False
+    """Whether a recorded call goes on reading the constants that it was recorded with: then they must be the plan's."""
 
     def __init__(self, backend: Backend, dtype: Any, recorder: Recorder | None = None) -> None:
         self.backend, self.xp, self.dtype = backend, backend.xp, np.dtype(dtype)
@@ -137,7 +143,8 @@ class Plan:
 
     def record(self, name: str, run: Run, operands: Sequence[Source], values: dict[str, Array]) -> Array:
         """Run a step and note how; ``values`` has the arrays of its operands that are values."""
-        operands = [self._own(operand) for operand in operands]
+        if self.reads_what_it_is_given:
+            operands = [self._own(operand) for operand in operands]
         if INPUT in values:
             self.input_size = values[INPUT].size
         arrays = [o.constant if o.name is None else values[o.name] for o in operands]
@@ -153,6 +160,10 @@ class Plan:
         step = Step(name, run, operands, result.shape, result.dtype, order or tuple(range(result.ndim)))
         if calls is not None and order is not None:
             self._take_apart(step, calls, result, arrays)
+        if self.recorder is not None:
+            self.recorder.forget()
+        if step.calls is None and not self.reads_what_it_is_given:
+            step.operands = [self._own(operand) for operand in operands]
         self.steps.append(step)
         return result
 

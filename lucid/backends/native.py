@@ -138,12 +138,12 @@ class NativeBackend(CompiledBackend):
         return np.array(value, dtype)
 
     def launch(self, kernel: str, y: Array, tasks: str, named: dict[str, Any]) -> None:
-        if "conv" in named:
-            named["conv"] = _packed(named["conv"], _native.Conv)
-        elif "pool" in named:
-            named["pool"] = _packed(named["pool"], _native.Pool)
         if y.size or tasks == "nothing":
             getattr(_native, kernel)(named)
+
+    def packed(self, named: dict[str, Any]) -> dict[str, Any]:
+        make = {"conv": _native.Conv, "pool": _native.Pool}
+        return {name: _packed(value, make[name]) if name in make else value for name, value in named.items()}
 
     def images(self, x: Array) -> Array:
         images = x.transpose(IMAGES.order)

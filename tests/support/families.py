@@ -349,6 +349,20 @@ def reductions(rng: np.random.Generator) -> Call:
 
 
 @family
+def cumsum(rng: np.random.Generator) -> Call:
+    dtype, special = dtype_of(rng), share_of_specials(rng)
+    shape = tuple(int(v) for v in rng.integers(0 if rng.random() < 0.1 else 1, 12, int(rng.integers(1, 5))))
+    axis = int(rng.integers(-len(shape), len(shape)))
+    if rng.random() < 0.5:
+        long = int(rng.choice([255, 256, 257, 2048, 2049, 3000, 8192, 8193, 17000, 70000]))
+        shape = (int(rng.integers(1, 3)), long, int(rng.choice([1, 1, 2, 5, 17] if long < 9000 else [1])))
+        axis = int(rng.choice([1, -2]))
+        dtype = np.float64 if rng.random() < 0.6 else np.float32  # float32 hides most slips of the order
+    x = values(rng, shape, dtype, special)
+    return lambda be: [be.cumsum(x, axis, reverse) for reverse in (False, True)]
+
+
+@family
 def softmax_and_loss(rng: np.random.Generator) -> Call:
     dtype, special = dtype_of(rng), share_of_specials(rng) / 10
     rows, classes = int(rng.integers(1, 12)), int(rng.choice([1, 2, 10, 256, 257, 1000]))

@@ -18,6 +18,11 @@ def _reduce(b: Builder, node: Node) -> None:
         b.emit(op_type, node, node.inputs, axes=axes, keepdims=keepdims)
 
 
+@exports("cumsum")
+def _cumsum(b: Builder, node: Node) -> None:
+    b.emit("CumSum", node, [node.inputs[0], b.constant(node, "axis", node.attrs["axis"])])
+
+
 @exports("argmax", "argmin")
 def _argument(b: Builder, node: Node) -> None:
     op_type, axis = {"argmax": "ArgMax", "argmin": "ArgMin"}[node.op], node.attrs["axis"]

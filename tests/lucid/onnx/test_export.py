@@ -115,6 +115,7 @@ OPERATIONS = {
     "logic": (lambda m, a, b: ((a > 0) & (b > 0), (a > 0) | (b > 0), ~(a > 0)), VECTORS),
     "sum": (lambda m, x: x.sum(1), VECTORS[:1]),
     "sum all": (lambda m, x: x.sum(), VECTORS[:1]),
+    "cumsum": (lambda m, x: x.cumsum(1), VECTORS[:1]),
     "mean keepdims": (lambda m, x: x.mean((0, 2), keepdims=True), VECTORS[:1]),
     "max": (lambda m, x: x.max(-1), VECTORS[:1]),
     "min": (lambda m, x: x.min((0, 1)), VECTORS[:1]),
