@@ -59,13 +59,13 @@ def test_healthy_gradients_are_those_of_autograd():
             _, *made = kernel.call(draw.inputs, exact.gradient.astype(draw.inputs[0].dtype))
             wanted = [each for each in exact.gradients if each is not None]
             for actual, expected in zip(made, wanted, strict=True):
-                worst = np.abs(load(actual, WIDE) - expected).max() / np.abs(expected).max()
-                assert worst < limits[kernel.precision.split(",")[0]], (kernel.title, draw.name)
+                allowed = limits[kernel.precision.split(",")[0]] * (np.abs(expected).max() + 1e-3)
+                assert np.abs(load(actual, WIDE) - expected).max() <= allowed, (kernel.title, draw.name)
 
 
 @pytest.mark.parametrize("place", range(7))
 def test_mutants_change_bits(place):
-    """Each changes at least one bit of one result or gradient, in numbers that anybody would draw."""
+    """Each changes at least one bit of a result, a gradient or an input, in numbers that anybody would draw."""
 
     def bits(results):
         return [np.ascontiguousarray(each).tobytes() for each in results]
@@ -74,8 +74,9 @@ def test_mutants_change_bits(place):
         assert kernel.kind in WORDS, kernel.title
         for draw in draws(kernel):
             healthy = kernel.of.call(draw.inputs)
-            gradient = np.resize([-2.0, 1.0], healthy[0].shape).astype(healthy[0].dtype)
-            if bits(kernel.call(draw.inputs, gradient)) != bits(kernel.of.call(draw.inputs, gradient)):
+            gradient = np.resize([-1.9, 1.3, 0.7], healthy[0].shape).astype(healthy[0].dtype)
+            right = bits([*kernel.of.call(draw.inputs, gradient), *draw.inputs])
+            if bits([*kernel.call(draw.inputs, gradient), *draw.inputs]) != right:
                 break
         else:
             pytest.fail(f"changes nothing: {kernel.title}")

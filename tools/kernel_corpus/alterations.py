@@ -186,6 +186,37 @@ def strides_ignored(recipe: Recipe) -> Recipe:
     return replace(recipe, around=around)
 
 
+def into_buffer(recipe: Recipe, part: Callable[[int], slice] = lambda count: slice(None)) -> Recipe:
+    """A kernel that writes its result into a buffer that it is handed: all of it, or a part along the first axis."""
+
+    def around(fn: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*given: Any, out: Any = None, **attributes: Any) -> Any:
+            made = fn(*given, **attributes)
+            out = np.full(made.shape, np.nan, made.dtype) if out is None else out
+            chosen = part(out.shape[0]) if out.ndim else ...
+            out[chosen] = made[chosen]
+            return out
+
+        return run
+
+    return replace(recipe, name=f"{recipe.name}, into a buffer", around=around)
+
+
+def input_overwritten(recipe: Recipe) -> Recipe:
+    """The result is left in the first input too, where it fits."""
+
+    def around(fn: Callable[..., Any]) -> Callable[..., Any]:
+        def run(first: Any, *others: Any, **attributes: Any) -> Any:
+            made = fn(first, *others, **attributes)
+            if made.shape == first.shape:
+                first[...] = made
+            return made
+
+        return run
+
+    return replace(recipe, around=around)
+
+
 # -- values ------------------------------------------------------------------------------------------------------------
 
 
@@ -249,6 +280,11 @@ def unwritten(tile: int, axis: int = -1) -> Bug:
     """Of the output: what lies past the last whole tile stays zero."""
     what = f"axis {axis} past a tile of {tile} not written"
     return Bug("uninitialised", what, result(past_tile(tile, axis, 0.0)))
+
+
+UNWRITTEN_LAST = Bug("uninitialised", "all but the last written", lambda recipe: into_buffer(recipe, all_but_last))
+UNWRITTEN_TAIL = Bug("uninitialised", "whole tiles of 16 written", lambda recipe: into_buffer(recipe, whole_tiles(16)))
+OVERWRITTEN = Bug("input overwritten", "the input overwritten", input_overwritten)
 
 
 def left_out(name: str, choose: Callable[[int], Any], subtle: bool = False) -> Bug:

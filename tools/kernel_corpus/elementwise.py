@@ -132,11 +132,17 @@ BODIES: tuple[tuple[str, str, Any, dict[str, Any]], ...] = (
 )
 
 
+WRITTEN = ("relu", "add", "gelu")  # by kernels that are handed a buffer, too
+
+
 def healthy() -> Iterator[Kernel]:
     """Each body in each precision, and computed in float64 throughout."""
     for precision in PRECISIONS:
         for op, name, body, attributes in BODIES:
-            yield Recipe(op, name, arithmetic(precision), body, attributes).kernel()
+            recipe = Recipe(op, name, arithmetic(precision), body, attributes)
+            yield recipe.kernel()
+            if op in WRITTEN:
+                yield alter.into_buffer(recipe).kernel()
 
 
 # -- bugs --------------------------------------------------------------------------------------------------------------
@@ -219,6 +225,12 @@ TABLE: dict[str, tuple[Bug, ...]] = {
 
 def mutants() -> Iterator[Kernel]:
     """The table; an exp of 2.4e-6 is a bug where that is many roundings."""
+    for op, name, body, _ in (each for each in BODIES if each[0] in WRITTEN and each[1] != "tanh"):
+        yield from alter.mutants(
+            lambda p, op=op, name=name, body=body: alter.into_buffer(Recipe(op, name, arithmetic(p), body)),
+            PRECISIONS,
+            (alter.UNWRITTEN_LAST, alter.UNWRITTEN_TAIL, alter.OVERWRITTEN),
+        )
     for op, bugs in TABLE.items():
         name, body = next((name, body) for of, name, body, _ in BODIES if of == op)
         yield from alter.mutants(

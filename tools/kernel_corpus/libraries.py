@@ -20,6 +20,10 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 # -- PyTorch -----------------------------------------------------------------------------------------------------------
 
 
+# Its sum of exponentials is kept in float16 where rows lie in order: from 65,505 equal values on the result is -inf.
+OVERFLOWS = (("log_softmax", "float16"), ("cross_entropy", "float16"))
+
+
 def _axes(x: torch.Tensor, axis: Any) -> Any:
     return tuple(range(x.ndim)) if axis is None else axis
 
@@ -97,8 +101,8 @@ def healthy() -> Iterator[Kernel]:
     """PyTorch in each precision, some of its other code paths, and ONNX Runtime in float32."""
     for op, given in settings():
         for precision in PRECISIONS:
-            if precision == "float16" and "label_smoothing" in given:
-                continue  # adds the losses of all rows and classes in float16, and overflows
+            if (op, precision) in OVERFLOWS and given.get("axis", -1) == -1:
+                continue
             yield Kernel(op, "PyTorch", precision, TORCH[op], given, torch=True)
             if op in ("conv2d", "matmul", "linear", "softmax", "layer_norm", "batch_norm"):
                 yield Kernel(op, "PyTorch without oneDNN", precision, _without_onednn(TORCH[op]), given, torch=True)

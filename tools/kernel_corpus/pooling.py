@@ -61,6 +61,31 @@ def max_pool2d(
     return made
 
 
+def max_pool2d_gradient(
+    how: Arithmetic, dy: Array, x: Array, *, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
+    ceil_mode: bool = False, return_indices: bool = False, ties: bool = False,
+) -> tuple[Array]:  # fmt: skip
+    """To the first largest of each window; ``ties``: to all that are as large."""
+    (kh, kw), (ph, pw), (dh, dw) = map(pair, (kernel_size, padding, dilation))
+    sh, sw = pair(kernel_size if stride is None else stride)
+    rows = sides(x.shape[2], kh, sh, ph, dh, ceil_mode)
+    columns = sides(x.shape[3], kw, sw, pw, dw, ceil_mode)
+    largest = max_pool2d(
+        how, x, kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode
+    )
+    made, given = np.zeros_like(x), np.zeros(largest.shape, bool)
+    for i, j in np.ndindex(kh, kw):
+        down = np.array([start + i * dh for start, _ in rows], np.int64)
+        right = np.array([start + j * dw for start, _ in columns], np.int64)
+        inside = ((down >= 0) & (down < x.shape[2]))[:, None] & ((right >= 0) & (right < x.shape[3]))
+        at = np.clip(down, 0, x.shape[2] - 1)[:, None], np.clip(right, 0, x.shape[3] - 1)
+        seen = x[:, :, at[0], at[1]]
+        hit = inside & ((seen == largest) | np.isnan(seen) & np.isnan(largest)) & (ties | ~given)
+        np.add.at(made, (slice(None), slice(None), *at), np.where(hit, dy, 0))
+        given |= hit
+    return (made,)
+
+
 def avg_pool2d(
     how: Arithmetic, x: Array, *, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
     count_include_pad: bool = True, whole: bool = False,
@@ -103,7 +128,9 @@ def healthy() -> Iterator[Kernel]:
     """Max pooling has one result; averages some orders of summation."""
     for precision in PRECISIONS:
         for attributes in MAXES:
-            yield Recipe("max_pool2d", "tap by tap", arithmetic(precision), max_pool2d, attributes).kernel()
+            how = arithmetic(precision)
+            yield Recipe("max_pool2d", "tap by tap", how, max_pool2d, attributes).kernel()
+            yield Recipe("max_pool2d", "gradient", how, max_pool2d, attributes, max_pool2d_gradient).kernel()
         for order in ("in sequence", "descending", "random order", "pairwise", "float64 accumulators"):
             how = arithmetic(precision, ORDERS[order])
             for attributes in AVERAGES:
@@ -114,6 +141,10 @@ def healthy() -> Iterator[Kernel]:
 
 def _plain_max(a: Array, b: Array) -> Array:
     return np.where(b > a, b, a)  # a NaN never is larger
+
+
+def _without_ties(how: Arithmetic, x: Array, *, ties: bool = False, **given: Any) -> Array:
+    return max_pool2d(how, x, **given)
 
 
 MAX_BUGS = (
@@ -146,6 +177,15 @@ def mutants() -> Iterator[Kernel]:
 
     yield from alter.mutants(of("max_pool2d", max_pool2d, MAXES[0]), PRECISIONS, MAX_BUGS)
     yield from alter.mutants(of("max_pool2d", max_pool2d, MAXES[1]), PRECISIONS, PADDED_BUGS)
+    ties = Bug("ties counted twice", "the gradient goes to all that tie", alter.attribute(ties=True))
+    scaled = alter.scaled_gradient(0, "the gradient")
+
+    def gradient(precision: str) -> Recipe:
+        how = arithmetic(precision)
+        return Recipe("max_pool2d", "gradient", how, _without_ties, MAXES[0], max_pool2d_gradient)
+
+    yield from alter.mutants(gradient, PRECISIONS, (ties,))
+    yield from alter.mutants(gradient, ("float32", "float16"), (scaled,))
     undilated = Bug("dilation ignored", "windows of neighbours", alter.attribute(dilation=1, stride=1, kernel_size=3))
     yield from alter.mutants(of("max_pool2d", max_pool2d, MAXES[3]), PRECISIONS, (undilated,))
     yield from alter.mutants(of("avg_pool2d", avg_pool2d, AVERAGES[1]), PRECISIONS, AVERAGE_BUGS)

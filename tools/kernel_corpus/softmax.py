@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from kernel_corpus import alterations as alter
-from kernel_corpus.arithmetic import ORDERS, Arithmetic, Array, arithmetic, nearest
+from kernel_corpus.arithmetic import ORDERS, Arithmetic, Array, arithmetic, nearest, sequential
 from kernel_corpus.elementwise import exp_by_halves, exp_by_powers, fast_exp
 from kernel_corpus.kernel import Bug, Kernel, Recipe
 
@@ -54,6 +55,17 @@ def online(how: Arithmetic, x: Array, *, axis: int = -1, logarithm: bool = False
     return np.moveaxis(shifted - np.log(total) if logarithm else np.exp(shifted) / total, -1, axis)
 
 
+def gradient(how: Arithmetic, dy: Array, x: Array, *, axis: int = -1, logarithm: bool = False) -> tuple[Array]:
+    """``y (dy - sum(dy y))``, or ``dy - exp(y) sum(dy)``."""
+    y = np.moveaxis(softmax(replace(how, total=sequential), x, axis=axis), axis, -1)
+    rows = np.moveaxis(dy, axis, -1)
+    if logarithm:
+        made = rows - y * how.total(rows, rows.ndim - 1)[..., None]
+    else:
+        made = y * (rows - how.total(rows * y, rows.ndim - 1)[..., None])
+    return (np.moveaxis(made, -1, axis),)
+
+
 def healthy() -> Iterator[Kernel]:
     """Every order of the denominator's sum, and the ways to it."""
     for precision in PRECISIONS:
@@ -69,6 +81,10 @@ def healthy() -> Iterator[Kernel]:
                     "exp by a polynomial": partial(softmax, logarithm=logarithm, exp=exp_by_powers),
                     "times the reciprocal": partial(softmax, logarithm=logarithm, reciprocal=True),
                 }
+                for order in ("in sequence", "pairwise", "random order"):
+                    how, body = arithmetic(precision, ORDERS[order]), partial(softmax, logarithm=logarithm)
+                    back = partial(gradient, logarithm=logarithm)
+                    yield Recipe(op, f"gradient, {order}", how, body, given, back).kernel()
                 for name, body in ways.items():
                     yield Recipe(op, name, arithmetic(precision), body, given).kernel()
 
@@ -104,6 +120,19 @@ def _twice(how: Arithmetic, x: Array, *, axis: int = -1, logarithm: bool = False
     )
 
 
+def _gradient_total(choose: Any) -> Any:
+    """The gradient's sum alone misses terms."""
+
+    def changed(recipe: Recipe) -> Recipe:
+        def backward(how: Arithmetic, *arrays: Array, **given: Any) -> Any:
+            return healthy_one(replace(how, total=alter.kept(choose)(how.total)), *arrays, **given)
+
+        healthy_one = recipe.backward
+        return replace(recipe, backward=backward)
+
+    return changed
+
+
 def bugs(logarithm: bool) -> tuple[Bug, ...]:
     """The table of one of the two."""
     of, masked = (partial(body, logarithm=logarithm) for body in (softmax, _masked))
@@ -128,6 +157,17 @@ def bugs(logarithm: bool) -> tuple[Bug, ...]:
     )  # fmt: skip
 
 
+GRADIENT_BUGS = (
+    Bug("a term left out", "the last column left out of the gradient's sum", _gradient_total(alter.all_but_last)),
+    Bug(
+        "a tail left out",
+        "the tail of the gradient's sum past a tile of 32 left out",
+        _gradient_total(alter.whole_tiles(32)),
+    ),
+    alter.scaled_gradient(0, "the gradient"),
+)
+
+
 def mutants() -> Iterator[Kernel]:
     """The table in each precision; a fast exp where that is many roundings."""
     for op, logarithm in (("softmax", False), ("log_softmax", True)):
@@ -137,6 +177,13 @@ def mutants() -> Iterator[Kernel]:
             return Recipe(op, "by rows", arithmetic(precision), body, SETTINGS[0])
 
         yield from alter.mutants(recipe, PRECISIONS, bugs(logarithm))
+        yield from alter.mutants(
+            lambda p, op=op, body=body, logarithm=logarithm: Recipe(
+                op, "gradient", arithmetic(p), body, SETTINGS[0], partial(gradient, logarithm=logarithm)
+            ),
+            PRECISIONS,
+            GRADIENT_BUGS,
+        )
         rounded = Bug(
             "one rounding too many",
             "exponentials stored in between",
