@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+# Of a denominator or a statistic that is wrong, each row or channel is off by a factor that is its own.
+OWN = "of its own"
+
 WORDS: dict[str, tuple[str, ...]] = {
     "a column left out": ("column", "zero", "left out"),
     "a constant factor": ("factor", "lean away"),
-    "a mask off by one": ("mask", "left out", "label", "column", "one more"),
+    "a mask off by one": ("mask", "left out", "label", "column", "one more", OWN),
     "a tail left out": ("tile", "left out", "missing"),
     "a tap left out": ("tap", "left out", "missing"),
-    "a term left out": ("left out", "missing", "twice", "exclusive"),
+    "a term left out": ("left out", "missing", "twice", "exclusive", OWN),
     "a truncating store": ("cut off", "truncat", "towards zero"),
     "accumulators in the storage type": ("accumulat", "sums in"),
     "another divisor": ("divi", "factor", "sum for", "left out"),
@@ -39,7 +42,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "the kernel flipped": ("flip", "exchanged", "turned"),
     "the kernel transposed": ("transpos", "turned", "exchanged"),
     "ties counted twice": ("tie", "twice", "window"),
-    "unbiased variance": ("unbiased",),
+    "unbiased variance": ("unbiased", OWN),
     "uninitialised": ("past the last whole tile", "written", "the last", "zeros"),
     "windows wrong": ("window", "left out", "column", "row"),
     "wrong axis": ("axis", "axes", "transpos", "shape"),
