@@ -11,14 +11,16 @@ Example:
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from oracle.case.case import Case
     from oracle.errors import UsageError
+    from oracle.judge.summary import CaseVerdict, Verdict
     from oracle.judge.verdicts import Comparison, LayerVerdict, SubjectVerdict, judge
     from oracle.resnets import ARCHITECTURES, Architecture, find_architecture
-    from oracle.run import CaseVerdict, Verdict, check, run_case
+    from oracle.run import check, run_case
     from oracle.subjects import Subject, find_subject
     from oracle.trace import Trace
 
@@ -26,14 +28,14 @@ _HOMES = {
     "ARCHITECTURES": "resnets",
     "Architecture": "resnets",
     "Case": "case.case",
-    "CaseVerdict": "run",
+    "CaseVerdict": "judge.summary",
     "Comparison": "judge.verdicts",
     "LayerVerdict": "judge.verdicts",
     "Subject": "subjects",
     "SubjectVerdict": "judge.verdicts",
     "Trace": "trace",
     "UsageError": "errors",
-    "Verdict": "run",
+    "Verdict": "judge.summary",
     "check": "run",
     "find_architecture": "resnets",
     "find_subject": "subjects",
@@ -62,8 +64,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    from importlib import import_module
-
     if name in _HOMES:
         value = getattr(import_module(f"oracle.{_HOMES[name]}"), name)
         globals()[name] = value

@@ -20,8 +20,8 @@ from lucid._safetensors import Entry as StoredEntry
 from lucid._safetensors import read_header, read_tensor, widen
 from lucid.files import open_regular
 from oracle.errors import UsageError
-from oracle.trace import WIDENED
 
+WIDENED = ("bfloat16", "float8_e4m3fn", "float8_e5m2")
 FLOATS = ("float64", "float32", "float16", *WIDENED)
 
 # The types of safetensors, by their names in NumPy and PyTorch.

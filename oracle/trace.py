@@ -14,12 +14,12 @@ import numpy as np
 
 from oracle.errors import UsageError
 from oracle.files import write_whole
+from oracle.tensors import WIDENED, open_tensors
 
 Kind = Literal["activation", "loss", "statistic", "activation_gradient", "parameter_gradient"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 Key = tuple[Kind, str]
 FORMAT = "lucid-oracle trace 1"
-WIDENED = ("bfloat16", "float8_e4m3fn", "float8_e5m2")
 _TORCH_WIDENED = [f"torch.{name}" for name in WIDENED]
 
 
@@ -169,8 +169,6 @@ class Trace:
         Raises:
             UsageError: the file is missing, corrupt, or no trace.
         """
-        from oracle.tensors import open_tensors
-
         trace, file = cls(), open_tensors(path, "trace")
         entries = {entry.name: entry for entry in file.entries}
         try:

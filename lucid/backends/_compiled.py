@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from lucid.backends.base import Array, FusedBackend, dense_order
+from lucid.backends.base import NOTHING, Array, Epilogue, FusedBackend, Norm, dense_order
 from lucid.kernels.declare import IMAGES, WEIGHT, Kernel
 
 
@@ -45,6 +45,15 @@ class CompiledBackend(FusedBackend, ABC):
     def launch(self, kernel: str, y: Array, tasks: str, named: dict[str, Any]) -> None:
         """Run a compiled kernel that makes ``y``; ``tasks`` as in ``Kernel``."""
 
+    @abstractmethod
+    def coefficients(self, dtype: Any, norm: Norm) -> Any:
+        """Mean, scale and shift of a normalisation by statistics, in the operand's dtype."""
+
+    def after(self, dtype: Any, then: Epilogue = NOTHING) -> dict[str, Any]:
+        """An epilogue by the names that kernels have for it, everything as it is stored."""
+        mean, scale, shift = (None, None, None) if then.norm is None else self.coefficients(dtype, then.norm)
+        residual = self.images_or_none(then.residual)
+        return {"mean": mean, "scale": scale, "shift": shift, "residual": residual, "relu": then.relu}
     def packed(self, named: dict[str, Any]) -> dict[str, Any]:
         """Numbers and structures that are launched many times, as this backend likes them best."""
         return named

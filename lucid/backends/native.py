@@ -17,7 +17,7 @@ import numpy as np
 
 from lucid.backends._compiled import CompiledBackend, launched, rows_of, same_layout
 from lucid.backends._settings import choice, extension
-from lucid.backends.base import Array, Geometry, Norm, Pair, dense_order, index_dtype
+from lucid.backends.base import Array, Epilogue, Geometry, Norm, Pair, dense_order, index_dtype
 from lucid.kernels.contraction.reference import conv_problem, conv_shape
 from lucid.kernels.declare import IMAGES, WEIGHT, Structure, bind
 from lucid.kernels.pool.reference import pool_problem
@@ -264,26 +264,19 @@ class NativeBackend(CompiledBackend):
         weight: Array,
         bias: Array | None,
         geometry: Geometry,
-        norm: Norm | None,
-        residual: Array | None,
-        relu: bool,
+        then: Epilogue,
         stamp: int | None = None,
     ) -> Array:
         shape, conv = _convolution(x.shape, weight.shape, geometry)
         y = empty(shape, x.dtype)
         panels, packed = self.panels(weight, conv, geometry[3], stamp)
-        mean, scale, shift = (None, None, None) if norm is None else self.coefficients(x.dtype, *norm)
         _native.conv(
             conv=conv,
             x=self.images(x),
             weight=panels,
             packed=packed,
             bias=self.dense(bias),
-            mean=mean,
-            scale=scale,
-            shift=shift,
-            residual=self.images_or_none(residual),
-            relu=relu,
+            **self.after(x.dtype, then),
             y=y,
         )
         return y.transpose(IMAGES.restored)
@@ -306,19 +299,9 @@ class NativeBackend(CompiledBackend):
         mean, var = np.empty(channels), np.empty(channels)
         _native.batch_norm_stats(rows=rows, channels=channels, x=images, mean=mean, var=var)
         x = images.transpose(IMAGES.restored)
-        return self.norm_act_eval(x, gamma, beta, mean, var, eps, residual, relu), mean, var
+        return self.norm_act_eval(x, Norm(gamma, beta, mean, var, eps), residual, relu), mean, var
 
-    def norm_act_eval(
-        self,
-        x: Array,
-        gamma: Array | None,
-        beta: Array | None,
-        mean: Array,
-        var: Array,
-        eps: float,
-        residual: Array | None,
-        relu: bool,
-    ) -> Array:
+    def norm_act_eval(self, x: Array, norm: Norm, residual: Array | None, relu: bool) -> Array:
         images = self.images(x)
         y = empty(images.shape, images.dtype)
         rows, channels = rows_of(images)
@@ -326,29 +309,26 @@ class NativeBackend(CompiledBackend):
             rows=rows,
             channels=channels,
             x=images,
-            gamma=self.dense(gamma),
-            beta=self.dense(beta),
-            mean=self.dense(mean),
-            var=self.dense(var),
-            eps=eps,
+            gamma=self.dense(norm.gamma),
+            beta=self.dense(norm.beta),
+            mean=self.dense(norm.mean),
+            var=self.dense(norm.var),
+            eps=norm.eps,
             residual=self.images_or_none(residual),
             relu=relu,
             y=y,
         )
         return y.transpose(IMAGES.restored)
 
-    def coefficients(
-        self, dtype: Any, gamma: Array | None, beta: Array | None, mean: Array, var: Array, eps: float
-    ) -> Array:
-        """Mean, scale and shift of stored statistics, in the operand's dtype."""
-        m, k, shift = made = np.empty((3, mean.size), dtype)
+    def coefficients(self, dtype: Any, norm: Norm) -> Array:
+        m, k, shift = made = np.empty((3, norm.mean.size), dtype)
         _native.batch_norm_coefficients(
-            channels=mean.size,
-            gamma=self.dense(gamma),
-            beta=self.dense(beta),
-            mean=self.dense(mean),
-            var=self.dense(var),
-            eps=eps,
+            channels=norm.mean.size,
+            gamma=self.dense(norm.gamma),
+            beta=self.dense(norm.beta),
+            mean=self.dense(norm.mean),
+            var=self.dense(norm.var),
+            eps=norm.eps,
             m=m,
             k=k,
             shift=shift,
@@ -360,10 +340,7 @@ class NativeBackend(CompiledBackend):
         dy: Array,
         x: Array,
         y: Array | None,
-        gamma: Array | None,
-        mean: Array,
-        var: Array,
-        eps: float,
+        norm: Norm,
         training: bool,
         residual: bool,
         accumulate_into: Array | None = None,
@@ -380,10 +357,10 @@ class NativeBackend(CompiledBackend):
             dy=self.images(dy),
             x=images,
             y=self.images_or_none(y),
-            gamma=self.dense(gamma),
-            mean=self.dense(mean),
-            var=self.dense(var),
-            eps=eps,
+            gamma=self.dense(norm.gamma),
+            mean=self.dense(norm.mean),
+            var=self.dense(norm.var),
+            eps=norm.eps,
             training=training,
             accumulate_into=self.images_or_none(accumulate_into),
             dx=dx,

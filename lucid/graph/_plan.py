@@ -19,7 +19,7 @@ import numpy as np
 from lucid.autograd import no_grad
 from lucid.backends import Backend, backend_for
 from lucid.backends._plan import ALIGNMENT, INPUT, Operand, row_major
-from lucid.backends.base import Norm
+from lucid.backends.base import Epilogue, Norm
 from lucid.graph._graph import Graph, Node
 from lucid.graph._trace import trace
 from lucid.nn import Module
@@ -270,13 +270,13 @@ def _eager(step: Step) -> tuple[Callable[..., Any], list[str | None]]:
 
         def conv(be: Backend, x: Any, weight: Any, bias: Any, residual: Any, *stored: Any) -> Any:
             statistics = None if norm is None else _statistics(be, norm, *stored)
-            return be.conv2d_norm(x, weight, bias, geometry, statistics, residual, relu)
+            return be.conv2d_norm(x, weight, bias, geometry, Epilogue(statistics, residual, relu))
 
         return conv, [*node.inputs, step.residual, *(() if norm is None else norm.inputs[1:5])]
     if node.op == "batch_norm":
 
         def normalize(be: Backend, x: Any, *stored: Any) -> Any:
-            return be.norm_act_eval(x, *_statistics(be, node, *stored), None, relu)
+            return be.norm_act_eval(x, _statistics(be, node, *stored), None, relu)
 
         return normalize, list(node.inputs[:5])
     function = node.function
@@ -290,7 +290,7 @@ def _eager(step: Step) -> tuple[Callable[..., Any], list[str | None]]:
 
 
 def _statistics(be: Backend, norm: Node, gamma: Any, beta: Any, mean: Any, var: Any) -> Norm:
-    return gamma, beta, be.convert(mean, np.float64), be.convert(var, np.float64), norm.attrs["eps"]
+    return Norm(gamma, beta, be.convert(mean, np.float64), be.convert(var, np.float64), norm.attrs["eps"])
 
 
 # -- places in the arena ---------------------------------------------------------------------------------------------

@@ -95,10 +95,6 @@ class CumulativeSum(Function):
     def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
         return (be.cumsum(dy, self.axis, True),)
 
-    @staticmethod
-    def export(b: Any, node: Any) -> None:
-        b.emit("CumSum", node, [node.inputs[0], b.constant(node, "axis", node.attrs["axis"])])
-
 
 def cumsum(x: Operand, axis: int) -> Tensor:
     """The sums along ``axis`` up to each element: ``y[i] = x[0] + .. + x[i]``.

@@ -9,20 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from oracle.case.case import Case
 from oracle.case.names import Reading, Rules, Vocabulary, listed
 from oracle.case.shapes import shapes_of
 from oracle.case.zoo import PUBLISHED
 from oracle.errors import UsageError
 from oracle.graph.model import Model
-from oracle.graph.state import State
 from oracle.trace import Key, Trace
-
-if TYPE_CHECKING:
-    from oracle.case.case import Case
 
 
 @dataclass(frozen=True)
@@ -188,30 +184,6 @@ def _judge_shapes(trace: Trace, moved: Mapping[Key, Key], model: Model, shapes: 
 
 
 # -- weights ----------------------------------------------------------------------------------------------------------
-
-
-def adopt_state(
-    state: State, model: Model, shapes: Mapping[str, tuple[int, ...]], rules: Rules | None = None
-) -> tuple[State, tuple[str, ...]]:
-    """Put a state dict under the oracle's names, and add the counters that it may lack; says what was assumed.
-
-    What is not understood keeps its name, and `oracle.graph.state.check_state` refuses it.
-
-    Example:
-        >>> from oracle.case.zoo import find_model
-        >>> shapes = {"fc.bias": (10,), "stem.1.num_batches_tracked": ()}
-        >>> state, notes = adopt_state({"module.fc.bias": np.zeros(10)}, find_model("narrow_basic"), shapes)
-        >>> list(state), notes[-1]
-        (['fc.bias', 'stem.1.num_batches_tracked'], '1 num_batches_tracked missing, taken as 0')
-    """
-    reading = Vocabulary(model).read(state, rules)
-    found = {reading.names.get(name, name): value for name, value in state.items() if name not in reading.left_out}
-    counters = [name for name in shapes if name.endswith(".num_batches_tracked") and name not in found]
-    notes = list(reading.assumed)
-    if counters:
-        notes.append(f"{len(counters)} num_batches_tracked missing, taken as 0")
-    found |= {name: np.zeros(shapes[name], np.int64) for name in counters}
-    return found, tuple(notes)
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,14 @@ from oracle.truth.certificate import (
     certify,
     configurations,
     identity,
+    machine,
     processor,
     read_certificates,
     slug,
     table,
     write_certificate,
 )
+from oracle.truth.goldens import Golden, golden_directory, golden_names
 
 HARDWARE = "hardware"
 _NUMBERS = "N[,N]"
@@ -77,8 +79,6 @@ def command(
 
     With --repeat N they run N times over: a digest that ever changes is silent data corruption, and is reported.
     """
-    from oracle.truth.goldens import Golden, golden_directory, golden_names
-
     home = golden_directory() if directory is None else directory
     names = golden_names(directory)
     if listing:
@@ -136,8 +136,6 @@ def status_of(runs: Sequence[Run]) -> int:
 def _device_name(backend: str) -> str:
     if backend != "cuda":
         return processor()
-    from oracle.truth.certificate import machine
-
     found: str = machine(gpu=True)["gpu"]["name"]
     return found
 

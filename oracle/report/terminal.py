@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from lucid.console import DONE
+from oracle.judge.summary import Verdict, verdict_to_dict
 from oracle.report.json_report import (
     OUTCOMES,
     Document,
@@ -25,11 +26,7 @@ from oracle.report.json_report import (
     shown,
     state,
     value,
-    verdict_to_dict,
 )
-
-if TYPE_CHECKING:
-    from oracle.run import Verdict
 
 CLOSEST = 10  # tensors that are listed where all is well
 OUT_OF_LINE = 20  # tensors that are listed where it is not, without their neighbours

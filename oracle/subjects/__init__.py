@@ -193,6 +193,8 @@ def _import_file(path: Path) -> ModuleType:
 def _import_here(name: str) -> ModuleType:
     """Import a module; an installed command does not look into the current directory by itself."""
     here = str(Path.cwd())
+    if here in sys.path:  # taking it out again would take the one that was there, before others
+        return importlib.import_module(name)
     sys.path.append(here)
     try:
         return importlib.import_module(name)

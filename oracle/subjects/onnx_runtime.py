@@ -10,6 +10,8 @@ import onnx
 
 import lucid
 from lucid.files import open_regular
+from lucid.graph import trace
+from lucid.onnx import to_onnx
 from lucid.onnx._need import need
 from oracle.case.case import Case
 from oracle.errors import UsageError
@@ -125,9 +127,6 @@ class OnnxRuntimeSubject(Subject):
 
     def export(self, case: Case) -> tuple[onnx.ModelProto, dict[str, str]]:
         """What lucid exports of ``case``, for any batch, and the layers among its tensors."""
-        from lucid.graph import trace
-        from lucid.onnx import to_onnx
-
         model = make_model(case).eval()
         names = [node.name for node in case.graph.nodes]
         graph = trace(model, lucid.tensor(case.input), dynamic_batch=True)

@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +24,7 @@ import numpy as np
 
 from lucid.files import open_regular
 from lucid.models.seeded import seeded_words
+from oracle.budget.free import in_float64
 from oracle.case.case import Case, standard_case
 from oracle.case.shapes import shapes_of
 from oracle.case.zoo import STANDARD
@@ -51,8 +53,6 @@ class GoldenError(UsageError):
 
 def golden_directory() -> Path:
     """Where the package keeps its goldens."""
-    from importlib.util import find_spec
-
     spec = find_spec("golden")  # a directory of data, without modules
     places = [Path(place) for place in (spec.submodule_search_locations or ())] if spec is not None else []
     return next(
@@ -220,8 +220,6 @@ class Golden:
 
     def budget(self, key: Key, precision: Precision) -> Budget:
         """How far a healthy subject of that precision may be in a whole run."""
-        from oracle.budget.free import in_float64
-
         if precision == "float64":
             return in_float64(key, self.budget(key, "float32"))
         place = self._places[key]

@@ -37,6 +37,7 @@ from lucid.onnx import (  # noqa: E402
     verify,
     write_model,
 )
+from lucid.onnx.operators import EXPORTS  # noqa: E402
 
 
 class Lambda(nn.Module):
@@ -200,13 +201,11 @@ def test_operation(case, opset):
 
 
 def test_every_entry_of_the_table_is_tried():
-    from lucid.onnx._convert import _TABLE
-
     tried = {"to_device"}  # needs a second device
     for forward, inputs, *layer in OPERATIONS.values():
         module = Lambda(forward, **({"layer": layer[0]} if layer else {}))
         tried |= {node.op for node in trace(module, *inputs).nodes}
-    assert set(_TABLE) <= tried
+    assert set(EXPORTS) <= tried
 
 
 @pytest.mark.parametrize(
