@@ -54,6 +54,7 @@ class CompiledBackend(FusedBackend, ABC):
         mean, scale, shift = (None, None, None) if then.norm is None else self.coefficients(dtype, then.norm)
         residual = self.images_or_none(then.residual)
         return {"mean": mean, "scale": scale, "shift": shift, "residual": residual, "relu": then.relu}
+
     def packed(self, named: dict[str, Any]) -> dict[str, Any]:
         """Numbers and structures that are launched many times, as this backend likes them best."""
         return named
