@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from oracle.errors import UsageError
     from oracle.judge.summary import CaseVerdict, Verdict
     from oracle.judge.verdicts import Comparison, LayerVerdict, SubjectVerdict, judge
+    from oracle.kernel.check import check_kernel
+    from oracle.kernel.verdict import KernelVerdict
     from oracle.resnets import ARCHITECTURES, Architecture, find_architecture
     from oracle.run import check, run_case
     from oracle.subjects import Subject, find_subject
@@ -30,6 +32,7 @@ _HOMES = {
     "Case": "case.case",
     "CaseVerdict": "judge.summary",
     "Comparison": "judge.verdicts",
+    "KernelVerdict": "kernel.verdict",
     "LayerVerdict": "judge.verdicts",
     "Subject": "subjects",
     "SubjectVerdict": "judge.verdicts",
@@ -37,6 +40,7 @@ _HOMES = {
     "UsageError": "errors",
     "Verdict": "judge.summary",
     "check": "run",
+    "check_kernel": "kernel.check",
     "find_architecture": "resnets",
     "find_subject": "subjects",
     "judge": "judge.verdicts",
@@ -49,6 +53,7 @@ __all__ = [
     "Case",
     "CaseVerdict",
     "Comparison",
+    "KernelVerdict",
     "LayerVerdict",
     "Subject",
     "SubjectVerdict",
@@ -56,6 +61,7 @@ __all__ = [
     "UsageError",
     "Verdict",
     "check",
+    "check_kernel",
     "find_architecture",
     "find_subject",
     "judge",

@@ -3,6 +3,12 @@
 - ``--oracle-require=N``: the run fails unless its passing tests compared at least N tensors. A parity run of which
   everything was skipped, or deselected, or that compared nothing, has verified nothing and is never green.
 - ``--oracle-report=DIR``: for each test that fails on a verdict, a page of HTML and the JSON in ``DIR``.
+- the fixture ``assert_kernel``, which is `oracle.testing.assert_kernel`, and the marker
+  ``kernel(operation, **attributes)``, which says for a test what its kernels should compute::
+
+      @pytest.mark.kernel("softmax", precision="bfloat16", axis=-1)
+      def test_softmax(assert_kernel):
+          assert_kernel(my_softmax)
 
 With xdist, each worker counts for its own tests and the controller adds up.
 """
@@ -13,7 +19,7 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +46,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Start counting: tensors, and the tests that compared them."""
     config.stash[_TOTALS] = [0, 0]
+    config.addinivalue_line(
+        "markers", "kernel(operation, **attributes): what the fixture assert_kernel holds this test's kernels to"
+    )
     given = config.getoption("--oracle-report")
     if given is not None:
         _require_directory(given)
+
+
+@pytest.fixture
+def assert_kernel(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """`oracle.testing.assert_kernel`, with the operation and attributes of the test's marker ``kernel``, if it has one.
+
+    What a call gives goes ahead of what the marker says.
+    """
+    from oracle import testing
+
+    marker = request.node.get_closest_marker("kernel")
+
+    def check(fn: Callable[..., Any], *operation: str, **given: Any) -> Any:
+        __tracebackhide__ = True
+        named = {} if marker is None else dict(marker.kwargs)
+        return testing.assert_kernel(fn, *(operation or (() if marker is None else marker.args)), **(named | given))
+
+    return check
 
 
 def _require_directory(given: str) -> None:
@@ -99,6 +126,10 @@ def _write(verdict: Any, folder: Path, name: str) -> str:
         stem = f"{stem[:_LONGEST]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if hasattr(verdict, "operation"):
+            from oracle.report.kernel_report import write_kernel_report
+
+            return str(write_kernel_report(verdict, folder / stem))
         write_reports(verdict, json=folder / f"{stem}.json", html=folder / f"{stem}.html")
     except Exception as error:  # a full disk, a package that is missing: the test's own failure is what matters
         return f"could not be written: {error}"

@@ -11,7 +11,7 @@ fails where it was nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,22 @@ from oracle.case.names import Rules
 from oracle.errors import UsageError
 from oracle.judge.summary import layer_to_dict
 from oracle.judge.verdicts import tensor_in_words
+from oracle.kernel.check import check_kernel, judge_one
+from oracle.kernel.verdict import KernelVerdict
 from oracle.report.chart import in_words
 from oracle.run import Verdict, compare_trace
 from oracle.subjects.file import as_recorded, parse_name, read_trace
 from oracle.trace import Key, NotNumbersError, Trace, to_numbers
 from oracle.truth.goldens import Golden
 
-__all__ = ["OutOfLineError", "assert_agrees", "assert_matches_golden", "tensors_compared"]
+__all__ = [
+    "OutOfLineError",
+    "assert_agrees",
+    "assert_kernel",
+    "assert_matches_golden",
+    "assert_within_budget",
+    "tensors_compared",
+]
 
 _CLOSEST = 5  # layers that a failure lists beside the first
 _compared = 0
@@ -38,6 +47,14 @@ class OutOfLineError(AssertionError):
     def __init__(self, verdict: Verdict) -> None:
         super().__init__(_message(verdict))
         self.verdict = verdict
+
+
+class KernelOutOfLineError(OutOfLineError):
+    """A kernel, or one of its results, that disagrees; its ``verdict`` is an `oracle.kernel.verdict.KernelVerdict`."""
+
+    def __init__(self, verdict: KernelVerdict) -> None:
+        AssertionError.__init__(self, "\n".join(map(visible, verdict.sentence().splitlines())))
+        self.verdict: Any = verdict
 
 
 def assert_matches_golden(
@@ -98,8 +115,96 @@ def assert_agrees(verdict: Verdict) -> None:
     _compared += len(judged)
 
 
+def assert_kernel(
+    fn: Callable[..., Any],
+    op: str,
+    *,
+    precision: str = "float32",
+    backward: Callable[..., Any] | None = None,
+    shapes: Sequence[Any] | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    require: Sequence[str] = (),
+    **attributes: Any,
+) -> KernelVerdict:
+    """Fail unless a kernel returns what a healthy one may, forward and backward, on inputs that find faults.
+
+    The arguments are those of `oracle.check_kernel`.
+
+    Raises:
+        OutOfLineError: it does not; an ``AssertionError``, whose ``verdict`` says all.
+        UsageError: an argument cannot be, or the kernel raised whatever it was given.
+
+    Example:
+        >>> import numpy as np
+        >>> def relu(x):
+        ...     return np.maximum(x, 0)
+        >>> assert_kernel(relu, "relu").agrees
+        True
+    """
+    __tracebackhide__ = True
+    global _compared
+    verdict = check_kernel(
+        fn,
+        op,
+        precision=precision,
+        backward=backward,
+        shapes=shapes,
+        seed=seed,
+        device=device,
+        require=require,
+        **attributes,
+    )
+    if not verdict.agrees:
+        raise KernelOutOfLineError(verdict)
+    _compared += verdict.checks
+    return verdict
+
+
+def assert_within_budget(
+    actual: Any,
+    op: str,
+    *inputs: Any,
+    precision: str | None = None,
+    gradient: Any = None,
+    wrt: int | str | None = None,
+    **attributes: Any,
+) -> None:
+    """Fail unless one result is what a healthy kernel may make of these very inputs: instead of ``allclose``.
+
+    Args:
+        actual: the result: an array or tensor.
+        op: the operation that made it.
+        *inputs: what it was made of, in the order of `lucid.nn.functional`; ``None`` for an optional one that is left
+            out.
+        precision: what it was computed in; by default what its dtype says.
+        gradient: of a gradient: that of the operation's result.
+        wrt: and the input that it is the gradient of, by place or name.
+        **attributes: the operation's, under the names of `lucid.nn.functional`.
+
+    Raises:
+        OutOfLineError: it is not; an ``AssertionError``.
+        UsageError: an argument cannot be.
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
+        >>> assert_within_budget(np.maximum(x, 0), "relu", x)
+        >>> assert_within_budget(np.maximum(x, 0) + 1e-6, "relu", x)
+        Traceback (most recent call last):
+        ...
+        oracle.testing.KernelOutOfLineError: ...
+    """
+    __tracebackhide__ = True
+    global _compared
+    verdict = judge_one(actual, op, inputs, precision, gradient, wrt, attributes)
+    if not verdict.agrees:
+        raise KernelOutOfLineError(verdict)
+    _compared += 1
+
+
 def tensors_compared() -> int:
-    """How many tensors `assert_agrees` and `assert_matches_golden` have found in line in this process.
+    """How many tensors the assertions here have found in line in this process.
 
     A tensor counts once, in however many views it was judged, and not at all where no view could judge it.
     """

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "onnx", "onnxruntime", "cupy", "matplotlib", "safetensors", "rich", "click", "PIL", "scipy")
-OPTIONAL = {*HEAVY, "jinja2", "_lucid_native"}  # what may be missing, and is imported where it is needed
+OPTIONAL = {*HEAVY, "jinja2", "ml_dtypes", "_lucid_native"}  # what may be missing, and is imported where it is needed
 
 # From the bottom to the top; a module belongs to its longest name here, and may import its own floor and those below.
 FLOORS = (

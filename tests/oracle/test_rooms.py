@@ -22,7 +22,9 @@ PUBLIC = {
     "certificate.py": ("architecture",),
 }
 NAMES = re.compile(r".*(maxpool|avgpool|Residual|[Aa]rchitecture|ARCHITECTURES|ResNet|resnets|downsample).*")
-STRINGS = re.compile(r"f?[\"'](maxpool|avgpool|fc|stem|layer\d|downsample|architecture|bn\d|conv\d)([.\d\w]*)[\"']")
+STRINGS = re.compile(
+    r"f?[\"'](maxpool|avgpool|fc|stem|layer\d|downsample|architecture|bn\d|conv\d(?!d))([.\d\w]*)[\"']"
+)
 
 
 def code_of(file: Path) -> list[tuple[int, str]]:
