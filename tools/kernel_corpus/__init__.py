@@ -12,7 +12,7 @@ bugs are written here. A family of operations is a file; each has `healthy` and 
 
 To add a kernel, write its body in its family's file, ``body(how, *arrays, **attributes)`` on float32 arrays, and yield
 a `Recipe` of it in ``healthy``. To add a bug, write a `Bug` that changes a recipe, put it into the family's table, and
-the words that may tell its kind into ``kinds``. `tests/test_kernel_corpus.py` holds both to the float64 result.
+the words that may tell its kind into ``kinds``. `tests/tools/test_kernel_corpus.py` holds both to the float64 result.
 """
 
 from kernel_corpus.kernel import Kernel

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("scipy")
 pytest.importorskip("onnxruntime")
-TOOLS = Path(__file__).parent.parent / "tools"
+TOOLS = Path(__file__).parents[2] / "tools"
 pytestmark = pytest.mark.skipif(not (TOOLS / "kernel_records.py").exists(), reason="the tools are not beside the tests")
 if (TOOLS / "kernel_records.py").exists():
     sys.path.insert(0, str(TOOLS))
