@@ -22,7 +22,7 @@ from oracle.judge.summary import layer_to_dict
 from oracle.judge.verdicts import tensor_in_words
 from oracle.kernel.check import check_kernel, judge_one
 from oracle.kernel.verdict import KernelVerdict
-from oracle.report.chart import told
+from oracle.report.chart import in_words
 from oracle.run import Verdict, compare_trace
 from oracle.subjects.file import as_recorded, parse_name, read_trace
 from oracle.trace import Key, NotNumbersError, Trace, to_numbers
@@ -269,4 +269,4 @@ def _message(verdict: Verdict) -> str:
 
 
 def _row(layer: Any) -> str:
-    return told(layer_to_dict(layer)).partition(": ")[2]
+    return in_words(layer_to_dict(layer)).partition(": ")[2]

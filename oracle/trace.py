@@ -49,13 +49,13 @@ def to_numbers(value: Any) -> np.ndarray:
         array = np.asarray(value)
         array = array.astype(np.float32) if array.dtype.name in WIDENED else array
     except Exception as error:  # whatever somebody's object raises, it is no array
-        raise NotNumbersError(f"{_told(value)} ({type(error).__name__}: {error})") from None
+        raise NotNumbersError(f"{_in_words(value)} ({type(error).__name__}: {error})") from None
     if array.dtype.kind not in "fiub":
-        raise NotNumbersError(f"an array of {array.dtype.name}" if isinstance(value, np.ndarray) else _told(value))
+        raise NotNumbersError(f"an array of {array.dtype.name}" if isinstance(value, np.ndarray) else _in_words(value))
     return array
 
 
-def _told(value: Any) -> str:
+def _in_words(value: Any) -> str:
     return "None" if value is None else f"of the type {type(value).__name__}"
 
 
@@ -202,7 +202,7 @@ def execution_order(truth: Iterable[Key], kinds: Iterable[Kind] = KINDS) -> list
         [('activation_gradient', 'fc'), ('activation_gradient', 'stem.0'), ('parameter_gradient', 'stem.0.weight')]
     """
     keys = list(truth)
-    there = set(keys)
+    known = set(keys)
     forward = [key for key in keys if key[0] in ("activation", "loss")]
     forward += [key for key in keys if key[0] == "statistic"]
     parameters: dict[str, list[str]] = {}
@@ -211,7 +211,7 @@ def execution_order(truth: Iterable[Key], kinds: Iterable[Kind] = KINDS) -> list
             parameters.setdefault(name.rsplit(".", 1)[0], []).append(name)
     backward: list[Key] = []
     for layer in reversed([name for kind, name in keys if kind == "activation"]):
-        if ("activation_gradient", layer) in there:
+        if ("activation_gradient", layer) in known:
             backward.append(("activation_gradient", layer))
         backward += [("parameter_gradient", name) for name in parameters.get(layer, ())]
     wanted = set(kinds)

@@ -56,9 +56,10 @@ class CompiledBackend(FusedBackend, ABC):
 
     def after(self, dtype: Any, then: Epilogue = NOTHING) -> dict[str, Any]:
         """An epilogue by the names that kernels have for it, everything as it is stored."""
-        mean, scale, shift = (None, None, None) if then.norm is None else self.coefficients(dtype, then.norm)
-        residual = self.images_or_none(then.residual)
-        return {"mean": mean, "scale": scale, "shift": shift, "residual": residual, "relu": then.relu}
+        norm, residual, relu = then
+        mean, scale, shift = (None, None, None) if norm is None else self.coefficients(dtype, norm)
+        stored = None if residual is None else self.images(residual)
+        return {"mean": mean, "scale": scale, "shift": shift, "residual": stored, "relu": relu}
 
     def packed(self, named: dict[str, Any]) -> dict[str, Any]:
         """Numbers and structures that are launched many times, as this backend likes them best."""

@@ -77,7 +77,7 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Operand:
+class Source:
     """What a step takes: a value of the plan by name, or a constant with its array, or nothing."""
 
     name: str | None = None
@@ -92,7 +92,7 @@ class Step:
 
     name: str
     run: Run
-    operands: Sequence[Operand]
+    operands: Sequence[Source]
     shape: tuple[int, ...]
     dtype: np.dtype
     order: tuple[int, ...]
@@ -141,7 +141,7 @@ class Plan:
 
     # -- recording ---------------------------------------------------------------------------------------------------
 
-    def record(self, name: str, run: Run, operands: Sequence[Operand], values: dict[str, Array]) -> Array:
+    def record(self, name: str, run: Run, operands: Sequence[Source], values: dict[str, Array]) -> Array:
         """Run a step and note how; ``values`` has the arrays of its operands that are values."""
         if self.reads_what_it_is_given:
             operands = [self._own(operand) for operand in operands]
@@ -167,11 +167,11 @@ class Plan:
         self.steps.append(step)
         return result
 
-    def _own(self, operand: Operand) -> Operand:
+    def _own(self, operand: Source) -> Source:
         """A plan is made of what the parameters are now: constants are copied."""
         if operand.constant is None:
             return operand
-        return Operand(None, self.xp.asarray(np.array(operand.constant, order="C")), operand.kind)
+        return Source(None, self.xp.asarray(np.array(operand.constant, order="C")), operand.kind)
 
     def _take_apart(self, step: Step, calls: list[Call], result: Array, arrays: list[Array]) -> None:
         """Keep the calls of a step, if they explain its result."""

@@ -272,13 +272,19 @@ class NativeBackend(CompiledBackend):
         shape, restored, conv = _convolution(x.shape, weight.shape, geometry)
         y = empty(shape, x.dtype)
         panels, packed = self.panels(weight, conv, geometry[3], stamp)
+        norm, residual, relu = then  # as ``after`` does, at half the cost
+        mean, scale, shift = (None, None, None) if norm is None else self.coefficients(x.dtype, norm)
         _native.conv(
             conv=conv,
             x=self.images(x),
             weight=panels,
             packed=packed,
             bias=self.dense(bias),
-            **self.after(x.dtype, then),
+            mean=mean,
+            scale=scale,
+            shift=shift,
+            residual=self.images_or_none(residual),
+            relu=relu,
             y=y,
         )
         return y.transpose(restored)
@@ -303,6 +309,7 @@ class NativeBackend(CompiledBackend):
         return self.norm_act_eval(as_images(images), Norm(gamma, beta, mean, var, eps), residual, relu), mean, var
 
     def norm_act_eval(self, x: Array, norm: Norm, residual: Array | None, relu: bool) -> Array:
+        gamma, beta, mean, var, eps = norm
         images = self.images(x)
         y = empty(images.shape, images.dtype)
         rows, channels = rows_of(images)
@@ -310,11 +317,11 @@ class NativeBackend(CompiledBackend):
             rows=rows,
             channels=channels,
             x=images,
-            gamma=self.dense(norm.gamma),
-            beta=self.dense(norm.beta),
-            mean=self.dense(norm.mean),
-            var=self.dense(norm.var),
-            eps=norm.eps,
+            gamma=self.dense(gamma),
+            beta=self.dense(beta),
+            mean=self.dense(mean),
+            var=self.dense(var),
+            eps=eps,
             residual=self.images_or_none(residual),
             relu=relu,
             y=y,
@@ -322,14 +329,15 @@ class NativeBackend(CompiledBackend):
         return as_images(y)
 
     def coefficients(self, dtype: Any, norm: Norm) -> Array:
-        m, k, shift = made = np.empty((3, norm.mean.size), dtype)
+        gamma, beta, mean, var, eps = norm
+        m, k, shift = made = np.empty((3, mean.size), dtype)
         _native.batch_norm_coefficients(
-            channels=norm.mean.size,
-            gamma=self.dense(norm.gamma),
-            beta=self.dense(norm.beta),
-            mean=self.dense(norm.mean),
-            var=self.dense(norm.var),
-            eps=norm.eps,
+            channels=mean.size,
+            gamma=self.dense(gamma),
+            beta=self.dense(beta),
+            mean=self.dense(mean),
+            var=self.dense(var),
+            eps=eps,
             m=m,
             k=k,
             shift=shift,
@@ -346,6 +354,7 @@ class NativeBackend(CompiledBackend):
         residual: bool,
         accumulate_into: Array | None = None,
     ) -> tuple[Array, Array, Array, Array | None]:
+        gamma, _, mean, var, eps = norm
         images = self.images(x)
         rows, channels = rows_of(images)
         dx = empty(images.shape, images.dtype)
@@ -358,10 +367,10 @@ class NativeBackend(CompiledBackend):
             dy=self.images(dy),
             x=images,
             y=self.images_or_none(y),
-            gamma=self.dense(norm.gamma),
-            mean=self.dense(norm.mean),
-            var=self.dense(norm.var),
-            eps=norm.eps,
+            gamma=self.dense(gamma),
+            mean=self.dense(mean),
+            var=self.dense(var),
+            eps=eps,
             training=training,
             accumulate_into=self.images_or_none(accumulate_into),
             dx=dx,

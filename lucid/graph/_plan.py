@@ -18,7 +18,7 @@ import numpy as np
 
 from lucid.autograd import no_grad
 from lucid.backends import Backend, backend_for
-from lucid.backends._plan import ALIGNMENT, INPUT, Operand, row_major
+from lucid.backends._plan import ALIGNMENT, INPUT, Source, row_major
 from lucid.backends.base import Epilogue, Norm
 from lucid.graph._graph import Graph, Node
 from lucid.graph._trace import trace
@@ -250,19 +250,19 @@ def _record(plan: Any, graph: Graph, steps: list[Step], x: Any) -> None:
     values = {INPUT: row_major(x, plan.xp)}
     for index, step in enumerate(steps):
         run, names = _eager(step)
-        operands = [_operand(graph, name) for name in names]
+        operands = [_source(graph, name) for name in names]
         values[step.output] = plan.record(step.output, run, operands, values)
         for name in step.inputs():
             if last_use[name] == index and name not in graph.outputs:
                 values.pop(name, None)
 
 
-def _operand(graph: Graph, name: str | None) -> Operand:
+def _source(graph: Graph, name: str | None) -> Source:
     if name is None:
-        return Operand()
+        return Source()
     if name in graph.initializers:
-        return Operand(None, graph.initializers[name], name.rpartition(".")[2])
-    return Operand(INPUT if name == graph.inputs[0] else name)
+        return Source(None, graph.initializers[name], name.rpartition(".")[2])
+    return Source(INPUT if name == graph.inputs[0] else name)
 
 
 def _eager(step: Step) -> tuple[Callable[..., Any], list[str | None]]:

@@ -459,7 +459,7 @@ def winners_of(node: Node, image: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Piece:
+class Subgraph:
     """A part of a graph, and what a subject handed over.
 
     Args:
@@ -477,7 +477,11 @@ class Piece:
 
 
 def run_driven(
-    case: Case, recorder: Recorder, decisions: Decisions, disturb: Disturbance | None = None, piece: Piece | None = None
+    case: Case,
+    recorder: Recorder,
+    decisions: Decisions,
+    disturb: Disturbance | None = None,
+    piece: Subgraph | None = None,
 ) -> dict[str, np.ndarray]:
     """Run a case's graph in float64 at the given decisions, and record every tensor.
 
@@ -491,7 +495,7 @@ def run_driven(
     Returns:
         The values that the piece keeps, as whoever takes them took them.
     """
-    run = _Run(case, recorder, decisions, disturb, piece or Piece(case.graph.nodes, {}, case.state))
+    run = _Run(case, recorder, decisions, disturb, piece or Subgraph(case.graph.nodes, {}, case.state))
     run.run()
     return run.kept
 
@@ -514,7 +518,7 @@ class _Run:
         recorder: Recorder,
         decided: Decisions,
         disturb: Disturbance | None,
-        piece: Piece,
+        piece: Subgraph,
     ) -> None:
         graph: Graph = case.graph
         self._piece, self._given = piece, piece.given

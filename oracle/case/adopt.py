@@ -133,10 +133,10 @@ def _shared(
             found[found_key] = key
             last = run == runs[-1]
             placed.setdefault("the block's output" if last else run.rsplit(".", 1)[1], []).append("/".join(key))
-    told = [f"{listed(names, 2)} read as {what} (the module runs several times)" for what, names in placed.items()]
+    texts = [f"{listed(names, 2)} read as {what} (the module runs several times)" for what, names in placed.items()]
     if lost:
-        told.append(f"{listed(lost)} not compared: the module runs several times, and which run it is cannot be told")
-    return told
+        texts.append(f"{listed(lost)} not compared: the module runs several times, and which run it is cannot be told")
+    return texts
 
 
 def _which_run(
@@ -175,12 +175,12 @@ def _judge_shapes(trace: Trace, moved: Mapping[Key, Key], model: Model, shapes: 
     if not wrong:
         return
     theirs, ours = next(iter(wrong.items()))
-    told = f"{'/'.join(theirs)} is {trace[theirs].shape} where {model.name} has {shapes[ours]}"
+    text = f"{'/'.join(theirs)} is {trace[theirs].shape} where {model.name} has {shapes[ours]}"
     like = model.likeness(name for _, name in wrong.values())
     if like:
-        raise UsageError(f"names: this is {like}: {told}")
+        raise UsageError(f"names: this is {like}: {text}")
     if 2 * len(wrong) > len(known):
-        raise UsageError(f"names: this is another network, or another size of input: {told}; {len(wrong)} such tensors")
+        raise UsageError(f"names: this is another network, or another size of input: {text}; {len(wrong)} such tensors")
 
 
 # -- weights ----------------------------------------------------------------------------------------------------------
@@ -264,8 +264,8 @@ def require_input(label: str, brought: Brought, case: Case) -> None:
         options = [f"--image-size {theirs[2]}"] if theirs[2] not in (0, case.size) else []
         options += [f"--batch {theirs[0]}"] if theirs[0] not in (0, case.batch) else []
         advice = f"check it with {' '.join(options)}, or {advice}"
-    told, wanted = ("x".join(str(side or "N") for side in shape) for shape in (theirs, ours))
-    raise UsageError(f"subject: {label} takes an input of {told}, and that of {case.name} is {wanted}: {advice}")
+    given, wanted = ("x".join(str(side or "N") for side in shape) for shape in (theirs, ours))
+    raise UsageError(f"subject: {label} takes an input of {given}, and that of {case.name} is {wanted}: {advice}")
 
 
 def judge_weights(label: str, brought: Brought, case: Case) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -325,8 +325,8 @@ class Vocabulary:
             takers.setdefault(ours, []).append(theirs)
         doubles = {ours: both for ours, both in takers.items() if len(both) > 1}
         if doubles:
-            told = [f"{' and '.join(both)} would both be {ours}" for ours, both in doubles.items()]
-            raise UsageError(f"names: {listed(told, 3)}: say which is meant with --names")
+            sentences = [f"{' and '.join(both)} would both be {ours}" for ours, both in doubles.items()]
+            raise UsageError(f"names: {listed(sentences, 3)}: say which is meant with --names")
 
     def _assumed(
         self,
@@ -338,17 +338,17 @@ class Vocabulary:
         rules: Rules,
     ) -> tuple[str, ...]:
         """What was assumed, in sentences."""
-        told = []
+        sentences = []
         ruled = sum(rules.fits(name) for name in texts)
         if ruled:
-            told.append(f"{ruled} {'name' if ruled == 1 else 'names'} read by {rules.origin or 'rules'}")
+            sentences.append(f"{ruled} {'name' if ruled == 1 else 'names'} read by {rules.origin or 'rules'}")
         wrapped = [
             part for name, text in bare.items() for part in (texts[name] or "").split(".") if text != texts[name]
         ]
         for wrapper in dict.fromkeys(part for part in wrapped if part in WRAPPERS):
-            told.append(f"names read without {wrapper + '.'!r}")
+            sentences.append(f"names read without {wrapper + '.'!r}")
         if any(short[name] != bare[name] for name in bare):
-            told.append(f"names read without {prefix!r}")
+            sentences.append(f"names read without {prefix!r}")
         others = {
             theirs: ours
             for name, text in short.items()
@@ -357,8 +357,8 @@ class Vocabulary:
         }
         if others:
             pairs = ", ".join(f"{theirs} is {ours}" for theirs, ours in self.layout.aliases.items() if theirs in others)
-            told.append(f"names read as {self.layout.called}'s: {pairs}")
-        return tuple(told)
+            sentences.append(f"names read as {self.layout.called}'s: {pairs}")
+        return tuple(sentences)
 
 
 def _unwrapped(text: str) -> str:

@@ -87,8 +87,8 @@ def command(
         try:
             listed = table(read_certificates(home / HARDWARE), current)
         except (KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
-            told = f"{type(error).__name__}: {error}"
-            raise UsageError(f"certificate: one in {home / HARDWARE} is not sound: {told}") from None
+            text = f"{type(error).__name__}: {error}"
+            raise UsageError(f"certificate: one in {home / HARDWARE} is not sound: {text}") from None
         for line in listed.splitlines():
             click.echo(visible(line))
         return DONE
@@ -111,8 +111,8 @@ def command(
             mark = "[green]✓[/green]" if run.agrees else "[red]✗[/red]"
             console.print(f"{mark} ", end="")
             console.print(visible(run.sentence()), markup=False)
-    told = "all equal" if document["agrees"] else "NOT all equal"
-    summary = f"{document['digests']} digests in {document['seconds']:.1f} s, {told}; {path}"
+    text = "all equal" if document["agrees"] else "NOT all equal"
+    summary = f"{document['digests']} digests in {document['seconds']:.1f} s, {text}; {path}"
     console.print(visible(summary), markup=False)
     return status_of(runs)
 

@@ -78,8 +78,8 @@ def command(
     console = OutputConsole()
     print_verdict(verdict, console, tables=not quiet, worst=worst, every=every)
     for stranger in read.strangers[:_NOTED]:
-        told = f"note: {stranger!r} in {trace} is no name of a trace's tensor, and was not compared"
-        console.print(visible(told), markup=False)
+        text = f"note: {stranger!r} in {trace} is no name of a trace's tensor, and was not compared"
+        console.print(visible(text), markup=False)
     if len(read.strangers) > _NOTED:
         console.print(f"note: nor were {len(read.strangers) - _NOTED} others", markup=False)
     return exit_status(verdict)

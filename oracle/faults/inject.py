@@ -108,9 +108,9 @@ def _set_attributes(module: Any, injection: Injection) -> None:
 
 def _acts(injection: Injection) -> bool:
     """Whether functions have to stand around the module."""
-    around = (injection.input, injection.output, injection.output_gradient, injection.input_gradient)
+    functions = (injection.input, injection.output, injection.output_gradient, injection.input_gradient)
     others = bool(injection.parameter_gradients) or injection.statistics is not None
-    return any(each is not None for each in around) or others
+    return any(each is not None for each in functions) or others
 
 
 Hook = Callable[[Any, Context], Any]

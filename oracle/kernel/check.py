@@ -30,6 +30,7 @@ _SHRINKS = 48  # results of smaller inputs that are looked at for the smallest f
 _SMALL, _LARGE = 3_000, 30_000
 _DTYPES = {"float64": "float64", "float32": "float32", "bfloat16": "bfloat16", "float16": "float16"}
 _TELLING, _TELLINGS = 400, 3  # elements that tell a kind, and cases that are looked at for so many
+CONSERVED = "summed over what it was taken from,"
 _TWICE = 4  # cases that run twice
 
 
@@ -568,7 +569,7 @@ class _Check:
         unit = max(truth.of.stored, truth.of.unit)
         error = (4 * unit + truth.of.sums * 64) * size + actual.size * truth.of.tiny
         exact = Bounded(truth.of, value, error, np.zeros_like(value))
-        name = f"{self._of_first}, summed over what it was taken from,"
+        name = f"{self._of_first}, {CONSERVED}"
         judged = judge_result(actual.sum(axes), exact, "float64", dtype, zeros=False, contained=True, leans=None)
         return Run(name, actual.sum(axes), exact, judged, dtype)
 
@@ -621,13 +622,13 @@ class _Check:
         case, failed = self._telling(case, gradients, failed)
         finding = failed.judged.finding
         assert finding is not None
-        shapes = [shape for shape, taken in zip(smallest.shapes, self.taken, strict=True) if taken is not None]
+        shapes, told_at = (self._given_of(each.shapes) for each in (smallest, case))
         wrong = 0 if finding.wrong is None else int(finding.wrong.sum())
         place = "" if finding.wrong is None else place_of(finding.wrong, self._axes(failed))
         self.verdict.failures.append(
             KernelFailure(
                 failed.result,
-                tuple(shapes),
+                shapes,
                 case.draw,
                 self._kind(case, failed, finding),
                 "; ".join(filter(None, (place, tile_of(smallest.sizes)))),
@@ -637,8 +638,13 @@ class _Check:
                 not self.integers and passes_tolerance(last.actual, last.truth.value, self.base),
                 self._line(smallest),
                 self._hint(case, gradients),
+                told_at,
             )
         )
+
+    def _given_of(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        """The shapes of the inputs that the kernel takes."""
+        return tuple(shape for shape, taken in zip(shapes, self.taken, strict=True) if taken is not None)
 
     def _telling(self, case: Case, gradients: bool, failed: Run) -> tuple[Case, Run]:
         """A case that fails in the same result and is large enough to tell the kind."""
@@ -663,6 +669,8 @@ class _Check:
             told = cut_off(failed.actual, failed.truth, self.base) or self._instead(case, failed, finding)
             if told:
                 return told
+        if failed.result == f"{self._of_first}, {CONSERVED}":
+            return "where elements tie, the gradient is not handed on once: to several of them in full, or to none"
         return kind_of(failed.actual, failed.truth, finding, self.base, case.draw)
 
     def _output_shape(self, inputs: list[Array | None], attributes: Any) -> Shape:

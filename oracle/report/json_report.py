@@ -148,13 +148,13 @@ def read_json(path: Path) -> dict[str, Any]:
     problem = _problem(document, "verdict")
     if problem:
         raise UsageError(f"verdict: {path} is not a sound verdict: {problem}")
-    settled: dict[str, Any] = document
-    settle(settled)
+    read: dict[str, Any] = document
+    find_sums_again(read)
     try:
-        shown(settled)
+        shown(read)
     except RecursionError:  # in a part that nobody knows, such as no verdict has
         raise UsageError(f"verdict: {path} is nested too deeply to be read") from None
-    return settled
+    return read
 
 
 def _problem(part: Any, what: str) -> str:
@@ -219,10 +219,10 @@ def _further_problem(part: dict[str, Any], what: str) -> str:
 def _short(given: Any) -> str:
     """A value as an error shows it."""
     try:
-        told = repr(given)
+        text = repr(given)
     except (ValueError, RecursionError):  # an integer of thousands of digits
-        told = f"a value of type {type(given).__name__}"
-    return told if len(told) <= _LONGEST else f"{told[:_LONGEST]} ..."
+        text = f"a value of type {type(given).__name__}"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
 
 
 _LONGEST = 60
@@ -231,7 +231,7 @@ _LONGEST = 60
 # -- what a document says in sum --------------------------------------------------------------------------------------
 
 
-def settle(document: dict[str, Any]) -> None:
+def find_sums_again(document: dict[str, Any]) -> None:
     """Find again, from the layers, what a document says in sum, and write it over what stands there.
 
     A layer is what its status says, unless its own numbers contradict it: then it is over.
@@ -266,8 +266,8 @@ def _settle_subject(subject: dict[str, Any]) -> None:
         "first_forward": place_of(found, found.first_forward),
         "first_backward": place_of(found, found.first_backward),
     }
-    told = (subject["agrees"], {name: subject[name] for name in _PLACES})
-    if told != (found.agrees, places) or (" agrees in " in subject["sentence"] and not found.agrees):
+    stated = (subject["agrees"], {name: subject[name] for name in _PLACES})
+    if stated != (found.agrees, places) or (" agrees in " in subject["sentence"] and not found.agrees):
         subject["sentence"] = found.sentence()
     statuses = [layer.status for layer in found.layers]
     counts = {status: statuses.count(status) for status in dict.fromkeys(statuses)}

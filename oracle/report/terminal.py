@@ -210,8 +210,8 @@ def _cell(layer: Mapping[str, Any] | None, marks: _Marks, bar: int, errors: bool
         return f"same{bits} {mark}"
     if status != "within" and (status != "over" or math.isnan(used)):
         return f"[red]{f'other{bits}' if status == 'over' else escape(status)}[/red] {mark}"
-    told = f"{value(layer['error']):.1e} " if errors and layer["error"] != "NaN" else ""
-    return f"{told}{f'{marks.bar(used, bar)} ' if bar else ''}{_percent(used):>5} {mark}"
+    number = f"{value(layer['error']):.1e} " if errors and layer["error"] != "NaN" else ""
+    return f"{number}{f'{marks.bar(used, bar)} ' if bar else ''}{_percent(used):>5} {mark}"
 
 
 def _percent(used: float) -> str:

@@ -60,10 +60,10 @@ def wanted(case: Case) -> list[Wanted]:
     words, owner = describe_nodes(case.graph), case.graph.owner
     kept = "what is kept for eval: 0.9 of it and 0.1 of the batch's (the variance unbiased)"
 
-    def told(kind: Kind, name: str) -> str:
+    def described(kind: Kind, name: str) -> str:
         return kept if kind == "statistic" else words[owner[name].name if kind == "parameter_gradient" else name]
 
-    return [Wanted(key, shape, told(*key)) for key, shape in shapes_of(case).items()]
+    return [Wanted(key, shape, described(*key)) for key, shape in shapes_of(case).items()]
 
 
 def write_vectors(

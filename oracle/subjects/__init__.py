@@ -135,8 +135,8 @@ def find_subject(text: str) -> Subject:
     except (UsageError, MemoryError):
         raise
     except Exception as error:  # a subject is foreign code
-        told = str(error) if isinstance(error, TypeError) else name_of(error)
-        raise UsageError(f"subject: {text!r} cannot be made with the options {options}: {told}") from error
+        reason = str(error) if isinstance(error, TypeError) else name_of(error)
+        raise UsageError(f"subject: {text!r} cannot be made with the options {options}: {reason}") from error
 
 
 def require_sound(subject: Subject) -> Subject:

@@ -107,8 +107,8 @@ class OnnxRuntimeSubject(Subject):
         proto = _load(self._file)
         _, _, notes = _changed(proto, case, self._file)
         reading = read_parameters(proto, case.model, case.rules)
-        told = {each.key: each.value for each in proto.metadata_props}
-        origin = f"lucid-export: {told['lucid.weights']}" if "lucid.weights" in told else ""
+        metadata = {each.key: each.value for each in proto.metadata_props}
+        origin = f"lucid-export: {metadata['lucid.weights']}" if "lucid.weights" in metadata else ""
         return Brought(own_weights(proto, reading.names), notes, origin=origin, takes=_takes(proto))
 
     def session(self, case: Case) -> onnxruntime.InferenceSession:

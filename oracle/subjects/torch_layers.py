@@ -139,8 +139,8 @@ class _Fed(torch.autograd.Function):
 class _Stub(nn.Module):
     def __init__(self, output: Tensor, handed: Tensor | None, arrived: Callable[[Tensor], None]) -> None:
         super().__init__()
-        self._told = output, handed, arrived
+        self._given = output, handed, arrived
 
     def forward(self, x: Tensor) -> Any:
-        output, handed, arrived = self._told
+        output, handed, arrived = self._given
         return output if handed is None else _Fed.apply(x, output, handed, arrived)

@@ -271,10 +271,10 @@ def _one(run: Run, golden: Golden, engine: _Engine, number: int) -> None:
     digests = recorder.digests()
     run.seconds = min(run.seconds, time.perf_counter() - start)
     run.rounds += 1
-    there = held.digests()
+    now = held.digests()
     kinds = {kind for kind, _ in known}
     for key in [key for key in digests if key[0] not in kinds]:  # the golden keeps no digests of the kind
-        there[key] = digests.pop(key)
+        now[key] = digests.pop(key)
     expected = dict.fromkeys(key for key in known if eager or key == output or key in digests)
     for key in dict.fromkeys((*expected, *digests)):
         found = digests.get(key, "missing")
@@ -285,9 +285,9 @@ def _one(run: Run, golden: Golden, engine: _Engine, number: int) -> None:
         if key not in expected or found != golden.digest(key):
             run.different[key] = None
     if number == 1:
-        run.held = there
-    for key in dict.fromkeys((*run.held, *there)):
-        if not run.failure and there.get(key) != run.held.get(key):
+        run.held = now
+    for key in dict.fromkeys((*run.held, *now)):
+        if not run.failure and now.get(key) != run.held.get(key):
             run.changed.setdefault(key, number)
 
 
@@ -441,11 +441,11 @@ def machine(gpu: bool = False) -> dict[str, Any]:
 def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """What the processor calls itself, with the family, model and stepping that tell generations apart."""
     try:
-        told = dict(re.findall(r"^([^\t:]+)\t*: (.+)$", cpuinfo.read_text().split("\n\n")[0], re.MULTILINE))
+        stated = dict(re.findall(r"^([^\t:]+)\t*: (.+)$", cpuinfo.read_text().split("\n\n")[0], re.MULTILINE))
     except OSError:
-        told = {}
-    name = told.get("model name") or platform.processor() or platform.machine()
-    numbers = [f"{field} {told[key]}" for key, field in _CPU_FIELDS.items() if key in told]
+        stated = {}
+    name = stated.get("model name") or platform.processor() or platform.machine()
+    numbers = [f"{field} {stated[key]}" for key, field in _CPU_FIELDS.items() if key in stated]
     return f"{name.strip()} ({', '.join(numbers)})" if numbers else name.strip()
 
 
@@ -543,14 +543,14 @@ def table(certificates: Sequence[dict[str, Any]], current: dict[str, str]) -> st
             threads = sorted({run["threads"] for run in runs if run["threads"] is not None})
             hows = " and ".join(dict.fromkeys(run["how"] for run in runs))
             total, equal = (sum(run[what] for run in runs) for what in ("digests", "equal"))
-            told = "all" if total == equal and all(run["agrees"] for run in runs) else f"**{equal}**"
+            share = "all" if total == equal and all(run["agrees"] for run in runs) else f"**{equal}**"
             cells = (
                 device,
                 f"{name} ({hows})",
                 ", ".join(map(str, threads)) or "-",
                 str(len({run["golden"] for run in runs})),
                 f"{total:,}",
-                f"{told} (of other goldens)" if outdated else told,
+                f"{share} (of other goldens)" if outdated else share,
                 str(document["rounds"]),
                 document["made"][:10],
             )

@@ -229,11 +229,11 @@ class Truth:
                 found.append(more)
         if not found:
             return list(layers)
-        told = {
+        hints = {
             id(layer): replace(layer, difference="; ".join(filter(None, (layer.difference, hint(found)))))
             for layer in over[:HINTS]
         }
-        return [told.get(id(layer), layer) for layer in layers]
+        return [hints.get(id(layer), layer) for layer in layers]
 
     def _within(self, layer: LayerVerdict, profile: Profile, more: Profile) -> bool:
         """Whether another profile allows what was measured of a tensor, and clearly more than the declared one."""
@@ -344,7 +344,7 @@ class _Free:
         self._truth, self._precision = truth, precision
         self._signs: dict[str, np.ndarray] = {}
         self._before: dict[str, np.ndarray] = {}  # by max pooling, what it takes
-        self._around: dict[str, np.ndarray] = {}  # the gradients on both sides of max poolings
+        self._beside: dict[str, np.ndarray] = {}  # the gradients on both sides of max poolings
         self._ties = 0
         self._seen: set[str] = set()
 
@@ -383,7 +383,7 @@ class _Free:
             # What is within a budget that says nothing has its own decisions too: no fault was shown.
             self._watch(key[1], array, found.status in ("exact", "within", "not judged"))
         if backward and key[1] in self._beside_pools:
-            self._around[key[1]] = array
+            self._beside[key[1]] = array
         if backward and found.status == "over" and key in self._tied:
             again = judge(key, "free", array, self._tied[key], allowed, explain=explain)
             found = replace(again, note=TIE_NOTE.format(self._ties)) if again.agrees else found
@@ -464,9 +464,9 @@ class _Free:
         found: dict[Key, np.ndarray] = {}
         for name, before in self._before.items():
             pool = self._pools[name]
-            if not {pool.name, name} <= set(self._around) or case.graph.consumers[name] != [pool]:
+            if not {pool.name, name} <= set(self._beside) or case.graph.consumers[name] != [pool]:
                 continue
-            own = (self._around[pool.name], self._around[name])
+            own = (self._beside[pool.name], self._beside[name])
             of_truth = truth["activation_gradient", pool.name]
             candidates, ties = pool_gradients(before, *own, pool.window, of_truth)
             self._ties += ties
@@ -477,13 +477,13 @@ class _Free:
 
     def _before_pool(self, name: str, gradient: np.ndarray) -> dict[Key, np.ndarray]:
         """The gradients of everything that leads to a value, from that of the value."""
-        from oracle.budget.driven import Piece, run_driven
+        from oracle.budget.driven import Subgraph, run_driven
 
         case, moved = self._truth.case, Trace()
         decided = decisions_of(case, self._truth.trace)
         decided = replace(decided, passed={**decided.passed, **self._passed}) if self.decided_otherwise else decided
         key: Key = ("activation_gradient", name)
-        run_driven(case, moved, decided, piece=Piece(case.graph.ancestors(name), {key: gradient}, case.state))
+        run_driven(case, moved, decided, piece=Subgraph(case.graph.ancestors(name), {key: gradient}, case.state))
         found = {each: moved[each] for each in moved if each[0] in ("activation_gradient", "parameter_gradient")}
         return {key: gradient, **found}
 

@@ -13,7 +13,7 @@ from support.families import named
 
 import lucid
 from lucid.backends import _compiled, _cuda_source, get_backend
-from lucid.backends.shapes import hollow
+from lucid.backends.shapes import abstract
 from lucid.kernels.declare import DENSE, kernel, kernels
 
 DEF = (Path(lucid.__file__).parent / "kernels" / "kernels.def").read_text()
@@ -224,4 +224,4 @@ def test_a_new_kernel_is_a_declaration(native: Any, monkeypatch: pytest.MonkeyPa
     made = found["largest"]
     x = np.arange(12, dtype=np.float32).reshape(3, 4).T
     assert largest(x) == _compiled.launched(made)(get_backend("native"), x) == 11
-    assert made.returns(hollow((3, 4), np.float64)) == {"y": ((), np.dtype(np.float64))}
+    assert made.returns(abstract((3, 4), np.float64)) == {"y": ((), np.dtype(np.float64))}
