@@ -60,7 +60,7 @@ def run_command(
     name: str,
     body: Callable[[], int],
     *,
-    told: tuple[type[Exception], ...] = (CommandError,),
+    reported: tuple[type[Exception], ...] = (CommandError,),
     interrupted: str = "interrupted",
     memory: Callable[[], str] = lambda: "the memory of this machine is not enough",
 ) -> int:
@@ -69,7 +69,7 @@ def run_command(
     Args:
         name: of the command, which the sentence begins with.
         body: runs it and returns its exit status.
-        told: exceptions whose text is meant for the user.
+        reported: exceptions whose text is meant for the user.
         interrupted: the sentence for Control-C and a polite kill.
         memory: the sentence where the memory is not enough.
 
@@ -94,7 +94,7 @@ def run_command(
             return say(name, interrupted, INTERRUPTED)
         except SystemExit as ended:  # somebody's own module, which the command was told to run
             return say(name, f"something that it ran ended the process with {ended.code!r}")
-        except told as error:
+        except reported as error:
             return say(name, str(error))
         except ImportError as error:
             return say(name, f"{error}; install what is missing with: pip install 'lucid-oracle[oracle]'")

@@ -11,16 +11,18 @@ Example:
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from oracle.case.case import Case
     from oracle.errors import UsageError
+    from oracle.judge.summary import CaseVerdict, Verdict
     from oracle.judge.verdicts import Comparison, LayerVerdict, SubjectVerdict, judge
     from oracle.kernel.check import check_kernel
     from oracle.kernel.verdict import KernelVerdict
     from oracle.resnets import ARCHITECTURES, Architecture, find_architecture
-    from oracle.run import CaseVerdict, Verdict, check, run_case
+    from oracle.run import check, run_case
     from oracle.subjects import Subject, find_subject
     from oracle.trace import Trace
 
@@ -28,7 +30,7 @@ _HOMES = {
     "ARCHITECTURES": "resnets",
     "Architecture": "resnets",
     "Case": "case.case",
-    "CaseVerdict": "run",
+    "CaseVerdict": "judge.summary",
     "Comparison": "judge.verdicts",
     "KernelVerdict": "kernel.verdict",
     "LayerVerdict": "judge.verdicts",
@@ -36,7 +38,7 @@ _HOMES = {
     "SubjectVerdict": "judge.verdicts",
     "Trace": "trace",
     "UsageError": "errors",
-    "Verdict": "run",
+    "Verdict": "judge.summary",
     "check": "run",
     "check_kernel": "kernel.check",
     "find_architecture": "resnets",
@@ -68,8 +70,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    from importlib import import_module
-
     if name in _HOMES:
         value = getattr(import_module(f"oracle.{_HOMES[name]}"), name)
         globals()[name] = value

@@ -45,7 +45,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             ) from None
         return invoke(command, NAME, given)
 
-    return run_command(NAME, body, told=(CommandError, UsageError), memory=lambda: _too_little_memory(given))
+    return run_command(NAME, body, reported=(CommandError, UsageError), memory=lambda: _too_little_memory(given))
 
 
 def _too_little_memory(arguments: Sequence[str]) -> str:

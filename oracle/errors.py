@@ -36,8 +36,8 @@ def name_of(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def foreign(told: str) -> Iterator[None]:
-    """Run somebody else's code: whatever it raises becomes a `UsageError` that begins with ``told``.
+def foreign(sentence: str) -> Iterator[None]:
+    """Run somebody else's code: whatever it raises becomes a `UsageError` that begins with ``sentence``.
 
     Example:
         >>> with foreign("subject: mine cannot be made"):
@@ -51,4 +51,4 @@ def foreign(told: str) -> Iterator[None]:
     except (UsageError, MemoryError):
         raise
     except Exception as error:
-        raise UsageError(f"{told}: {name_of(error)}") from error
+        raise UsageError(f"{sentence}: {name_of(error)}") from error

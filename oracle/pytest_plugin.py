@@ -80,13 +80,13 @@ def _require_directory(given: str) -> None:
     """
     path = Path(given)
     try:
-        there = next(each for each in (path, *path.absolute().parents) if each.exists() or each.is_symlink())
-        why = "is no directory" if not there.is_dir() else "may not be written" if not os.access(there, os.W_OK) else ""
+        at = next(each for each in (path, *path.absolute().parents) if each.exists() or each.is_symlink())
+        why = "is no directory" if not at.is_dir() else "may not be written" if not os.access(at, os.W_OK) else ""
     except OSError as error:
-        there, why = path, str(error.strerror)
+        at, why = path, str(error.strerror)
     if not given or why:
-        told = f", and {there} {why}" if given else ""
-        raise pytest.UsageError(f"--oracle-report: got {given!r}{told}; may be a directory, or the name of a new one")
+        text = f", and {at} {why}" if given else ""
+        raise pytest.UsageError(f"--oracle-report: got {given!r}{text}; may be a directory, or the name of a new one")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -174,9 +174,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     tensors, tests = config.stash[_TOTALS]
     required = config.getoption("--oracle-require")
     if _falls_short(config):
-        told = (
+        text = (
             f"oracle: {tensors} tensors were compared, at least {required} are required: this run verified too little"
         )
-        terminalreporter.write_line(told, red=True, bold=True)
+        terminalreporter.write_line(text, red=True, bold=True)
     elif tensors:
         terminalreporter.write_line(f"oracle: {tensors} tensors in line, in {tests} tests")

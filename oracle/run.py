@@ -9,82 +9,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
+from oracle.case.adopt import adopt_trace, judge_weights, require_input
 from oracle.case.case import SEEDED, Case
+from oracle.case.names import Rules
 from oracle.case.zoo import find_model
 from oracle.errors import UsageError, foreign, name_of
 from oracle.graph.model import Mode, Model
+from oracle.judge.local import LocalTruth, local_checks
+from oracle.judge.own import own_check
+from oracle.judge.summary import CaseVerdict, Verdict, versions
 from oracle.judge.verdicts import Comparison, LayerVerdict, SubjectVerdict, View, no_numbers
 from oracle.precision.profile import profile_of
 from oracle.subjects import Subject, find_subject, require_sound
 from oracle.trace import Key, Kind, NotNumbersError, Recorder, Trace, require_key, to_numbers
-
-if TYPE_CHECKING:
-    from oracle.case.names import Rules
-    from oracle.truth.goldens import Golden
-    from oracle.truth.truth import Truth
+from oracle.truth.goldens import Golden
+from oracle.truth.truth import Truth, prepare
 
 DEFAULT_SUBJECTS = ("lucid", "torch", "onnxruntime")
 DEFAULT_VIEWS: tuple[View, ...] = ("exact", "free", "own", "local")
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class CaseVerdict:
-    """One case and what became of each subject in it, once for each view.
-
-    Args:
-        case: what was run.
-        subjects: the verdicts.
-        loss: the truth's loss, of a train step.
-        truth: how the truth was established.
-        seconds: how long all of it took.
-    """
-
-    case: Case
-    subjects: Sequence[SubjectVerdict]
-    loss: float | None = None
-    truth: str = ""
-    seconds: float = 0.0
-
-    @property
-    def agrees(self) -> bool:
-        """Whether every subject agrees in every view, and there was at least one.
-
-        A view in which nothing of a subject could be judged says nothing, where another view of it agrees.
-        """
-        agreeing = {subject.subject for subject in self.subjects if subject.agrees}
-        return bool(self.subjects) and all(
-            subject.agrees or (subject.undecided and subject.subject in agreeing) for subject in self.subjects
-        )
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """All cases of one check."""
-
-    cases: Sequence[CaseVerdict]
-    versions: dict[str, str]
-
-    @property
-    def agrees(self) -> bool:
-        """Whether every case agrees, and there was at least one."""
-        return bool(self.cases) and all(case.agrees for case in self.cases)
-
-    def sentences(self) -> list[str]:
-        """One sentence for each subject and view in each case."""
-        return [f"{case.case.name}: {subject.sentence()}" for case in self.cases for subject in case.subjects]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The whole verdict as JSON can hold it."""
-        from oracle.report.json_report import verdict_to_dict
-
-        return verdict_to_dict(self)
 
 
 def check(
@@ -180,8 +129,6 @@ def run_case(
         UsageError: the truth itself is not finite, so that nothing can be judged by it; a golden is damaged; or no
             view applies to any of the subjects.
     """
-    from oracle.truth.truth import prepare
-
     start = time.perf_counter()
     wanted, subjects = _check_views(views), list(subjects)
     truth = prepare(case, directory) if truth is None else truth
@@ -210,8 +157,6 @@ def _brought(subject: Subject, case: Case) -> dict[str, Any]:
     Raises:
         UsageError: its weights are not the case's, or it takes other images.
     """
-    from oracle.case.adopt import judge_weights, require_input
-
     with foreign(f"subject: {subject.label} could not say what weights it has"):
         found = subject.brings(case)
         if found is None:
@@ -234,8 +179,6 @@ def views_of(subject: Subject, wanted: Sequence[View], truth: Truth) -> list[Vie
 
 def _local(subjects: Sequence[Subject], truth: Truth, progress: Progress) -> dict[tuple[Subject, View], SubjectVerdict]:
     """The local view of all subjects; those of one precision share what each layer should make."""
-    from oracle.judge.local import LocalTruth, local_checks
-
     verdicts: dict[tuple[Subject, View], SubjectVerdict] = {}
     for precision in dict.fromkeys(subject.precision for subject in subjects):
         group = [subject for subject in subjects if subject.precision == precision]
@@ -316,8 +259,6 @@ def look(subject: Subject, views: Sequence[View], truth: Truth) -> list[SubjectV
 
 
 def _own(trace: Trace, label: str, precision: str, keys: list[Key], truth: Truth, failure: str = "") -> SubjectVerdict:
-    from oracle.judge.own import own_check
-
     found = own_check(trace, truth.case, precision, keys, truth.shape, label)
     return replace(found, failure=failure, consumers=truth.consumers)
 
@@ -349,10 +290,6 @@ def compare_trace(
     Raises:
         UsageError: the golden is unknown or damaged, the trace holds nothing of it, or its names cannot be read.
     """
-    from oracle.case.adopt import adopt_trace
-    from oracle.truth.goldens import Golden
-    from oracle.truth.truth import Truth
-
     start, precision = time.perf_counter(), str(profile_of(precision))
     found = Golden.load(golden, directory) if isinstance(golden, str) else golden
     adopted = adopt_trace(trace, found.case, rules)
@@ -373,16 +310,3 @@ def compare_trace(
         subjects += [own] if own.judged else []
     subjects = [replace(subject, notes=adopted.notes) for subject in subjects]
     return Verdict([CaseVerdict(found.case, subjects, truth.loss, truth.how, time.perf_counter() - start)], versions())
-
-
-def versions() -> dict[str, str]:
-    """The versions of what took part, as far as they are installed."""
-    from importlib import metadata
-
-    found = {}
-    for name in ("lucid-oracle", "numpy", "torch", "onnx", "onnxruntime"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found

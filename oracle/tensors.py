@@ -20,8 +20,8 @@ from lucid._safetensors import Entry as StoredEntry
 from lucid._safetensors import read_header, read_tensor, widen
 from lucid.files import open_regular
 from oracle.errors import UsageError
-from oracle.trace import WIDENED
 
+WIDENED = ("bfloat16", "float8_e4m3fn", "float8_e5m2")
 FLOATS = ("float64", "float32", "float16", *WIDENED)
 
 # The types of safetensors, by their names in NumPy and PyTorch.
@@ -98,9 +98,9 @@ def open_tensors(path: Path, what: str) -> TensorFile:
             archive = file.read(2) == b"PK"
     except OSError as error:
         raise UsageError(f"{what}: cannot read {path}: {error.strerror or error}") from None
-    told = f"{what}: {path} is {'not' if archive else 'neither a sound safetensors nor'} a sound .npz file"
+    sentence = f"{what}: {path} is {'not' if archive else 'neither a sound safetensors nor'} a sound .npz file"
     try:
-        return _open_npz(path, told) if archive else _open_safetensors(path, told)
+        return _open_npz(path, sentence) if archive else _open_safetensors(path, sentence)
     except UsageError:
         raise
     except Exception as error:  # whatever a parser raises at a hostile header, the file is not sound
@@ -109,10 +109,10 @@ def open_tensors(path: Path, what: str) -> TensorFile:
             if archive or "pickle" in str(error)
             else " (pickles, such as .pt and .pth, are not read: reading one can run code)"
         )
-        raise UsageError(f"{told}: {error or type(error).__name__}{hint}") from None
+        raise UsageError(f"{sentence}: {error or type(error).__name__}{hint}") from None
 
 
-def _reading(told: str, read: Callable[[], np.ndarray]) -> Callable[[], np.ndarray]:
+def _reading(sentence: str, read: Callable[[], np.ndarray]) -> Callable[[], np.ndarray]:
     """``read`` with its errors as sentences."""
 
     def safely() -> np.ndarray:
@@ -121,7 +121,7 @@ def _reading(told: str, read: Callable[[], np.ndarray]) -> Callable[[], np.ndarr
         except (UsageError, MemoryError):
             raise
         except Exception as error:  # as above: a damaged member
-            raise UsageError(f"{told}: {error or type(error).__name__}") from None
+            raise UsageError(f"{sentence}: {error or type(error).__name__}") from None
 
     return safely
 
@@ -134,23 +134,23 @@ def _memory(dtype: str, shape: tuple[int, ...]) -> int:
 # -- safetensors ------------------------------------------------------------------------------------------------------
 
 
-def _open_safetensors(path: Path, told: str) -> TensorFile:
+def _open_safetensors(path: Path, sentence: str) -> TensorFile:
     with open_regular(path) as file:
         entries, metadata = read_header(file)
-    return TensorFile(path, tuple(_safetensors_entry(path, told, entry) for entry in entries), metadata)
+    return TensorFile(path, tuple(_safetensors_entry(path, sentence, entry) for entry in entries), metadata)
 
 
-def _safetensors_entry(path: Path, told: str, entry: StoredEntry) -> Entry:
+def _safetensors_entry(path: Path, sentence: str, entry: StoredEntry) -> Entry:
     dtype = _SAFETENSORS.get(entry.dtype)
     if dtype is None:  # one that is not known here: nobody will read it
-        refuse = _reading(told, lambda: _refuse(entry.name, entry.dtype))
+        refuse = _reading(sentence, lambda: _refuse(entry.name, entry.dtype))
         return Entry(entry.name, entry.dtype, entry.shape, entry.end - entry.begin, refuse)
 
     def read() -> np.ndarray:
         with open_regular(path) as file:
             return read_tensor(file, entry)
 
-    return Entry(entry.name, dtype, entry.shape, _memory(dtype, entry.shape), _reading(told, read))
+    return Entry(entry.name, dtype, entry.shape, _memory(dtype, entry.shape), _reading(sentence, read))
 
 
 def _refuse(name: str, dtype: str) -> np.ndarray:
@@ -160,20 +160,20 @@ def _refuse(name: str, dtype: str) -> np.ndarray:
 # -- .npz -------------------------------------------------------------------------------------------------------------
 
 
-def _open_npz(path: Path, told: str) -> TensorFile:
+def _open_npz(path: Path, sentence: str) -> TensorFile:
     entries = []
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
-            entries.append(_npz_entry(path, told, archive, member))
+            entries.append(_npz_entry(path, sentence, archive, member))
     return TensorFile(path, tuple(entries), {})
 
 
-def _npz_entry(path: Path, told: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Entry:
+def _npz_entry(path: Path, sentence: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Entry:
     """One member, of which only the first bytes are unpacked."""
     name = member.filename.removesuffix(".npy")
     if not member.filename.endswith(".npy"):
         return Entry(
-            name, "bytes", (member.file_size,), member.file_size, _reading(told, lambda: _refuse(name, "bytes"))
+            name, "bytes", (member.file_size,), member.file_size, _reading(sentence, lambda: _refuse(name, "bytes"))
         )
     with archive.open(member) as file:
         shape, fortran, stored, length = _npy_header(file)
@@ -194,7 +194,7 @@ def _npz_entry(path: Path, told: str, archive: zipfile.ZipFile, member: zipfile.
         return widen(array.view("<u2"), "BF16") if dtype == "bfloat16" else array
 
     memory = _memory(dtype, shape) if dtype == "bfloat16" else size
-    return Entry(name, dtype, shape, memory, _reading(told, read))
+    return Entry(name, dtype, shape, memory, _reading(sentence, read))
 
 
 def _npy_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype, int]:

@@ -11,22 +11,22 @@ fails where it was nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lucid.console import visible
+from oracle.case.names import Rules
 from oracle.errors import UsageError
+from oracle.judge.summary import layer_to_dict
 from oracle.judge.verdicts import tensor_in_words
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from oracle.case.names import Rules
-    from oracle.kernel.verdict import KernelVerdict
-    from oracle.run import Verdict
-    from oracle.trace import Key, Trace
-    from oracle.truth.goldens import Golden
+from oracle.kernel.check import check_kernel, judge_one
+from oracle.kernel.verdict import KernelVerdict
+from oracle.report.chart import in_words
+from oracle.run import Verdict, compare_trace
+from oracle.subjects.file import as_recorded, parse_name, read_trace
+from oracle.trace import Key, NotNumbersError, Trace, to_numbers
+from oracle.truth.goldens import Golden
 
 __all__ = [
     "OutOfLineError",
@@ -88,10 +88,6 @@ def assert_matches_golden(
         UsageError: there is no such golden, or the trace holds nothing of it.
     """
     __tracebackhide__ = True
-    from oracle.case.names import Rules
-    from oracle.run import compare_trace
-    from oracle.truth.goldens import Golden
-
     found = Golden.load(golden, directory) if isinstance(golden, str) else golden
     rules = None if names is None else Rules(names) if isinstance(names, Mapping) else Rules.read(Path(names))
     tensors = to_trace(trace, {key: found.shape(key) for key in found}, rules)
@@ -147,8 +143,6 @@ def assert_kernel(
         True
     """
     __tracebackhide__ = True
-    from oracle.kernel.check import check_kernel
-
     global _compared
     verdict = check_kernel(
         fn,
@@ -202,8 +196,6 @@ def assert_within_budget(
         oracle.testing.KernelOutOfLineError: ...
     """
     __tracebackhide__ = True
-    from oracle.kernel.check import judge_one
-
     global _compared
     verdict = judge_one(actual, op, inputs, precision, gradient, wrt, attributes)
     if not verdict.agrees:
@@ -238,9 +230,6 @@ def to_trace(
         >>> list(to_trace({"activation/fc": [[1.0, 2.0]], "loss": 0.5}))
         [('activation', 'fc'), ('loss', 'loss')]
     """
-    from oracle.subjects.file import as_recorded, parse_name, read_trace
-    from oracle.trace import NotNumbersError, Trace, to_numbers
-
     if isinstance(tensors, Trace):
         return tensors
     if isinstance(tensors, str | Path):
@@ -280,7 +269,4 @@ def _message(verdict: Verdict) -> str:
 
 
 def _row(layer: Any) -> str:
-    from oracle.report.chart import told
-    from oracle.report.json_report import layer_to_dict
-
-    return told(layer_to_dict(layer)).partition(": ")[2]
+    return in_words(layer_to_dict(layer)).partition(": ")[2]

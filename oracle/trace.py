@@ -14,12 +14,12 @@ import numpy as np
 
 from oracle.errors import UsageError
 from oracle.files import write_whole
+from oracle.tensors import WIDENED, open_tensors
 
 Kind = Literal["activation", "loss", "statistic", "activation_gradient", "parameter_gradient"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 Key = tuple[Kind, str]
 FORMAT = "lucid-oracle trace 1"
-WIDENED = ("bfloat16", "float8_e4m3fn", "float8_e5m2")
 _TORCH_WIDENED = [f"torch.{name}" for name in WIDENED]
 
 
@@ -49,13 +49,13 @@ def to_numbers(value: Any) -> np.ndarray:
         array = np.asarray(value)
         array = array.astype(np.float32) if array.dtype.name in WIDENED else array
     except Exception as error:  # whatever somebody's object raises, it is no array
-        raise NotNumbersError(f"{_told(value)} ({type(error).__name__}: {error})") from None
+        raise NotNumbersError(f"{_in_words(value)} ({type(error).__name__}: {error})") from None
     if array.dtype.kind not in "fiub":
-        raise NotNumbersError(f"an array of {array.dtype.name}" if isinstance(value, np.ndarray) else _told(value))
+        raise NotNumbersError(f"an array of {array.dtype.name}" if isinstance(value, np.ndarray) else _in_words(value))
     return array
 
 
-def _told(value: Any) -> str:
+def _in_words(value: Any) -> str:
     return "None" if value is None else f"of the type {type(value).__name__}"
 
 
@@ -169,8 +169,6 @@ class Trace:
         Raises:
             UsageError: the file is missing, corrupt, or no trace.
         """
-        from oracle.tensors import open_tensors
-
         trace, file = cls(), open_tensors(path, "trace")
         entries = {entry.name: entry for entry in file.entries}
         try:
@@ -204,7 +202,7 @@ def execution_order(truth: Iterable[Key], kinds: Iterable[Kind] = KINDS) -> list
         [('activation_gradient', 'fc'), ('activation_gradient', 'stem.0'), ('parameter_gradient', 'stem.0.weight')]
     """
     keys = list(truth)
-    there = set(keys)
+    known = set(keys)
     forward = [key for key in keys if key[0] in ("activation", "loss")]
     forward += [key for key in keys if key[0] == "statistic"]
     parameters: dict[str, list[str]] = {}
@@ -213,7 +211,7 @@ def execution_order(truth: Iterable[Key], kinds: Iterable[Kind] = KINDS) -> list
             parameters.setdefault(name.rsplit(".", 1)[0], []).append(name)
     backward: list[Key] = []
     for layer in reversed([name for kind, name in keys if kind == "activation"]):
-        if ("activation_gradient", layer) in there:
+        if ("activation_gradient", layer) in known:
             backward.append(("activation_gradient", layer))
         backward += [("parameter_gradient", name) for name in parameters.get(layer, ())]
     wanted = set(kinds)

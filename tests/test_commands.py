@@ -477,7 +477,7 @@ def test_want_of_memory_names_options_that_there_are(
     def no_more(*_arguments: object, **_options: object) -> None:
         raise MemoryError
 
-    for name in ("oracle.truth.goldens.golden_names", "oracle.truth.goldens.Golden.load", "oracle.run.run_case"):
+    for name in ("oracle.truth.goldens.Golden.load", "oracle.run.run_case"):
         monkeypatch.setattr(name, no_more)
     monkeypatch.setattr("oracle.subjects.file.FileSubject.__init__", no_more)
     assert f"not enough; {options}" in refuses(*arguments)

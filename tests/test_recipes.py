@@ -14,16 +14,17 @@ from lucid.kernels.elementwise import printer
 
 ROOT = Path(__file__).parents[1]
 MOST = 5
-"""Files that any addition touches, with its tests."""
+"""Files that any addition touches, with its tests (a kernel: without)."""
 
 
-def recipes() -> dict[str, tuple[str, ...]]:
-    """The files in the table under each heading that names an example, by that name."""
+def recipes() -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Of each heading that names an example: that name, and the files in the table under it."""
     found = {}
     for section in re.split(r"^### ", (ROOT / "CONTRIBUTING.md").read_text(), flags=re.MULTILINE)[1:]:
         name = re.match(r".*`(\w+)`$", section.splitlines()[0])
         if name:
-            found[name[1]] = tuple(re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE))
+            files = tuple(re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE))
+            found[section.splitlines()[0]] = name[1], files
     return found
 
 
@@ -36,16 +37,17 @@ def holders(name: str) -> set[str]:
 
 
 def test_there_are_recipes() -> None:
-    assert {"gelu", "GELU", "layer_norm", "LayerNorm", "LayerNormalization", "wide_resnet_101"} <= set(recipes())
+    examples = {"gelu", "GELU", "layer_norm", "LayerNorm", "LayerNormalization", "cumsum", "wide_resnet_101"}
+    assert examples <= {name for name, _ in recipes().values()}
 
 
-@pytest.mark.parametrize("name", recipes())
-def test_the_example_stands_in_the_files_of_its_recipe_alone(name: str) -> None:
-    files = recipes()[name]
+@pytest.mark.parametrize("recipe", recipes())
+def test_the_example_stands_in_the_files_of_its_recipe_alone(recipe: str) -> None:
+    name, files = recipes()[recipe]
     assert 1 <= len(files) <= MOST
     for file in files:
         assert re.search(rf"\b{name}\b", (ROOT / file).read_text()), file
     others = {
-        file for files in recipes().values() for file in files
+        file for _, files in recipes().values() for file in files
     }  # another recipe's, as a layer calls its operation
     assert holders(name) <= others

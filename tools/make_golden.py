@@ -70,8 +70,8 @@ def make(case: Case) -> tuple[dict[str, bytes], dict[str, Any]]:
     layers = agreement(case, truth, {key: in_float64(key, budget) for key, budget in budgets["float32"].items()})
     wrong = [layer for layer in layers if layer.judged and not layer.agrees]
     if wrong:
-        told = "; ".join(f"{layer.kind} {layer.name} used {layer.used:.2f}" for layer in wrong[:3])
-        raise GoldenError(f"{case.name}: the two origins disagree in {len(wrong)} of {len(layers)} tensors: {told}")
+        worst = "; ".join(f"{layer.kind} {layer.name} used {layer.used:.2f}" for layer in wrong[:3])
+        raise GoldenError(f"{case.name}: the two origins disagree in {len(wrong)} of {len(layers)} tensors: {worst}")
     description, tables = encode_golden(case, order, digests, truth, budgets)
     sound = [layer.error for layer in layers if layer.budget < 1e-9]
     entry = {
@@ -171,4 +171,4 @@ def _write_manifest(found: dict[str, Any], order: Sequence[str], directory: Path
 
 
 if __name__ == "__main__":
-    leave(lambda: run_command("make_golden", _status, told=(UsageError,)))
+    leave(lambda: run_command("make_golden", _status, reported=(UsageError,)))

@@ -1,6 +1,6 @@
 """Would the tests notice? Change one place of a file at a time, run some tests, and print every change that they pass.
 
-    python tools/mutants.py --file oracle/judge/verdicts.py --tests tests/test_oracle_compare.py --count 20 --seed 0
+    python tools/mutants.py --file oracle/judge/local.py --tests tests/oracle/judge/test_local.py --count 20 --seed 0
 
 A change (a *mutant*) is one of: another comparison or its boundary, another constant, a negated condition, `and` for
 `or`, `+` for `-` and `*` for `/`, a neutral value returned, an argument left out. A seeded sample of --count is drawn

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from math import prod
 from typing import Any
 
-from lucid.backends.base import Array, FusedBackend, dense_order
-from lucid.kernels.declare import IMAGES, WEIGHT, Kernel, Layout
-from lucid.kernels.optimizer.reference import sgd_sizes
+import numpy as np
+
+from lucid.backends.base import NOTHING, Array, Epilogue, FusedBackend, Norm, dense_order
+from lucid.kernels.declare import IMAGES, WEIGHT, Kernel
 
 
 def same_layout(a: Array, b: Array) -> bool:
@@ -42,6 +44,21 @@ class CompiledBackend(FusedBackend, ABC):
     @abstractmethod
     def launch(self, kernel: str, y: Array, tasks: str, named: dict[str, Any]) -> None:
         """Run a compiled kernel that makes ``y``; ``tasks`` as in ``Kernel``."""
+
+    @abstractmethod
+    def coefficients(self, dtype: Any, norm: Norm) -> Any:
+        """Mean, scale and shift of a normalisation by statistics, in the operand's dtype."""
+
+    def after(self, dtype: Any, then: Epilogue = NOTHING) -> dict[str, Any]:
+        """An epilogue by the names that kernels have for it, everything as it is stored."""
+        norm, residual, relu = then
+        mean, scale, shift = (None, None, None) if norm is None else self.coefficients(dtype, norm)
+        stored = None if residual is None else self.images(residual)
+        return {"mean": mean, "scale": scale, "shift": shift, "residual": stored, "relu": relu}
+
+    def packed(self, named: dict[str, Any]) -> dict[str, Any]:
+        """Numbers and structures that are launched many times, as this backend likes them best."""
+        return named
 
     # -- memory order ------------------------------------------------------------------------------------------------
 
@@ -108,10 +125,34 @@ class CompiledBackend(FusedBackend, ABC):
 
     # -- optimiser ---------------------------------------------------------------------------------------------------
 
-    def sgd_step(self, param: Array, grad: Array, velocity: Array | None, *step: Any, **more: Any) -> None:
+    def sgd_step(
+        self,
+        param: Array,
+        grad: Array,
+        velocity: Array | None,
+        first: bool,
+        lr: float,
+        momentum: float,
+        dampening: float,
+        weight_decay: float,
+        nesterov: bool,
+        maximize: bool,
+    ) -> None:
         p = self.without_gaps(param)
-        v = velocity if velocity is None else self.like(velocity, p)
-        named = {**sgd_sizes(*step, **more), "n": p.size, "param": p, "grad": self.like(grad, p), "velocity": v}
+        v = None if velocity is None else self.like(velocity, p)
+        named = {
+            "lr": lr,
+            "momentum": momentum,
+            "dampening": dampening,
+            "weight_decay": weight_decay,
+            "nesterov": nesterov,
+            "maximize": maximize,
+            "first": first,
+            "n": p.size,
+            "param": p,
+            "grad": self.like(grad, p),
+            "velocity": v,
+        }
         self.launch("sgd", p, "elements", named)
         if p is not param:
             param[...] = p
@@ -119,61 +160,101 @@ class CompiledBackend(FusedBackend, ABC):
             velocity[...] = v
 
 
-def _stored(layout: Layout) -> Callable[[Any, Array, int], Array | None]:
-    """How an argument is brought into ``layout``; the last argument is the kernel's of the name ``axis``."""
-    if layout is IMAGES:
-        return lambda backend, x, _: backend.images(x)
-    if layout.axis_last:
-        return lambda backend, x, axis: backend.dense(backend.xp.moveaxis(x, axis, -1))
-    if layout.order is None:
-        return lambda backend, x, _: backend.dense(x, layout.dtype)
-    return lambda backend, x, _: backend.dense(x.transpose(layout.order))
-
-
-def _made(layout: Layout) -> Callable[[Any, tuple[int, ...], Any, int], tuple[Array, Array]]:
-    """How memory for a result is made: as it is stored, and the same as its shape says."""
-
-    def dense(backend: CompiledBackend, shape: tuple[int, ...], dtype: Any, axis: int) -> tuple[Array, Array]:
-        y = backend.empty(shape, dtype)
-        return y, y
-
-    def axis_last(backend: CompiledBackend, shape: tuple[int, ...], dtype: Any, axis: int) -> tuple[Array, Array]:
-        axis %= len(shape)
-        stored = backend.empty((*shape[:axis], *shape[axis + 1 :], shape[axis]), dtype)
-        return stored, backend.xp.moveaxis(stored, -1, axis)
-
-    def in_order(backend: CompiledBackend, shape: tuple[int, ...], dtype: Any, axis: int) -> tuple[Array, Array]:
-        assert layout.order is not None
-        stored = backend.empty(tuple([shape[i] for i in layout.order]), dtype)
-        return stored, stored.transpose(layout.restored)
-
-    return axis_last if layout.axis_last else dense if layout.order is None else in_order
-
-
 def launched(k: Kernel) -> Callable[..., Any]:
-    """The method that launches ``k`` as it is declared.
+    """The method that launches ``k`` as it is declared, printed as Python: of a small operation it is most of the cost.
+
+        def log_softmax(self, x, axis):
+            key = x.dtype, x.shape, axis
+            found = known.get(key) or work_out(self, key, (x, axis))
+            numbers, y_shape, y_dtype, order, restored = found
+            y = self.empty(y_shape, y_dtype)
+            named = {**numbers, 'x': self.dense(x if order is None else x.transpose(order)), 'y': y}
+            self.launch('log_softmax', y, 'rows', named)
+            return y if restored is None else y.transpose(restored)
+
+    What ``sizes`` and ``returns`` say depends on the key alone, and is worked out once.
 
     Raises:
         TypeError: its declaration does not say how; the backend has to define it.
     """
     if k.sizes is None:
         raise TypeError(f"kernel {k.name!r}: has no sizes; a backend of compiled kernels must define its launch")
-    sizes_of, returns, parameters = k.sizes, k.returns, k.parameters
-    given = [(place, name, _stored(k.layout[name])) for place, name in enumerate(parameters) if name in k.layout]
-    made = {name: _made(layout) for name, layout in k.layout.items()}
-    axis_at = parameters.index("axis") if "axis" in parameters else None
-
-    def method(self: CompiledBackend, *arguments: Any, **more: Any) -> Any:
-        if more:
-            arguments = *arguments, *[more[name] for name in parameters[len(arguments) :]]
-        named, axis, results = sizes_of(*arguments), 0 if axis_at is None else arguments[axis_at], []
-        for place, name, stored in given:
-            named[name] = stored(self, arguments[place], axis)
-        for name, (shape, dtype) in returns(*arguments).items():
-            named[name], result = made[name](self, shape, dtype, axis)
-            results.append(result)
-        self.launch(k.launch, results[0], k.tasks, named)
-        return results[0] if len(results) == 1 else tuple(results)
-
-    method.__name__, method.__doc__ = k.name, k.reference.__doc__
+    made = [name for name in k.layout if name not in k.parameters]
+    key = [_key(k, name) for name in k.parameters if name not in k.numbers]
+    key += [f"{name}.dtype" for name in k.parameters if name in k.layout][:1]
+    found = [f"{name}_{what}" for name in made for what in ("shape", "dtype")]
+    values = {name: _stored(k, name) for name in (*k.parameters, *made) if name in k.layout or name in k.numbers}
+    parameters = ", ".join(k.parameters)
+    lines = [
+        f"def {k.name}(self, {parameters}):",
+        f"    key = {', '.join(key)},",
+        f"    found = known.get(key) or work_out(self, key, ({parameters},))",
+        f"    numbers, {', '.join(found)}, order, restored = found",
+        *[f"    {name} = self.empty({name}_shape, {name}_dtype)" for name in made],
+        f"    named = {{**numbers, {', '.join([f'{name!r}: {value}' for name, value in values.items()])}}}",
+        f"    self.launch({k.launch!r}, {made[0]}, {k.tasks!r}, named)",
+        f"    return {', '.join([_restored(k, name) for name in made])}",
+    ]
+    known: dict[Any, Any] = {}
+    scope: dict[str, Any] = {"known": known, "work_out": partial(_work_out, k, known), "int64": np.dtype(np.int64)}
+    exec("\n".join(lines), scope)
+    method: Callable[..., Any] = scope[k.name]
+    method.__doc__ = k.reference.__doc__
     return method
+
+
+def _key(k: Kernel, name: str) -> str:
+    """What a launch depends on of an argument, as an expression."""
+    if name in k.optional:
+        return f"None if {name} is None else {name}.shape"
+    return f"{name}.shape" if name in k.layout else name
+
+
+def _stored(k: Kernel, name: str) -> str:
+    """The expression that brings an argument into its layout; of a result or a number, itself."""
+    if name in k.numbers or name not in k.parameters:
+        return name
+    layout = k.layout[name]
+    if layout is IMAGES:
+        return f"self.images({name})"
+    if layout.axis_last:
+        return f"self.dense({name} if order is None else {name}.transpose(order))"
+    if layout.order is not None:
+        return f"self.dense({name}.transpose({layout.order}))"
+    return f"self.dense({name})" if layout.dtype is None else f"self.dense({name}, {layout.dtype.__name__})"
+
+
+def _restored(k: Kernel, name: str) -> str:
+    """The expression for a result in its shape, of the memory where it is stored."""
+    layout = k.layout[name]
+    if layout.axis_last:
+        return f"{name} if restored is None else {name}.transpose(restored)"
+    return name if layout.order is None else f"{name}.transpose({layout.restored})"
+
+
+KNOWN = 1024
+"""For how many keys a launch keeps what was worked out."""
+
+
+def _work_out(k: Kernel, known: dict[Any, Any], backend: CompiledBackend, key: Any, arguments: Any) -> tuple[Any, ...]:
+    """What the method above finds in ``known``."""
+    assert k.sizes is not None
+    found: list[Any] = [backend.packed(k.sizes(*arguments))]
+    to_last: tuple[Any, Any] = (None, None)
+    for name, (shape, dtype) in k.returns(*arguments).items():
+        order = k.layout[name].order
+        if k.layout[name].axis_last:
+            order, _ = to_last = axis_to_last(len(shape), arguments[k.parameters.index("axis")])
+        found += [shape if order is None else tuple([shape[i] for i in order]), np.dtype(dtype)]
+    if len(known) >= KNOWN:
+        known.clear()
+    known[key] = (*found, *to_last)
+    return known[key]
+
+
+def axis_to_last(ndim: int, axis: int) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
+    """The order of axes that puts ``axis`` last, and the way back; None where it is last."""
+    axis %= ndim
+    if axis == ndim - 1:
+        return None, None
+    return (*range(axis), *range(axis + 1, ndim), axis), (*range(axis), ndim - 1, *range(axis, ndim - 1))

@@ -14,17 +14,15 @@ import numpy as np
 from lucid.backends._compiled import CompiledBackend, same_layout
 from lucid.backends._cuda_cut import (
     GROUP,
-    NO_EPILOGUE,
     SEGMENT,
     Cut,
-    Epilogue,
     best_cut,
     ceil_div,
     check_range,
     residue_class,
 )
 from lucid.backends._cuda_source import structure
-from lucid.backends.base import Array, Geometry, Norm, Pair
+from lucid.backends.base import NOTHING, Array, Epilogue, Geometry, Pair
 from lucid.kernels.contraction.reference import conv_shape
 from lucid.kernels.declare import WEIGHT
 
@@ -91,12 +89,6 @@ class CudaContractions(CompiledBackend):
         """Start ``kernel`` with what it takes by name; ``instance``: as ``variant`` says."""
 
     @abstractmethod
-    def coefficients(
-        self, dtype: Any, gamma: Array | None, beta: Array | None, mean: Array, var: Array, eps: float
-    ) -> tuple[Array, ...]:
-        """Mean, scale and shift of stored statistics, in the operand's dtype."""
-
-    @abstractmethod
     def blocks(self, threads: int) -> Size:
         """A grid for kernels whose threads take one element after the other."""
 
@@ -107,7 +99,7 @@ class CudaContractions(CompiledBackend):
         b: Array,
         y: Array,
         packs: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]],
-        epilogue: Epilogue = NO_EPILOGUE,
+        after: dict[str, Any],
         **fields: int,
     ) -> None:
         """Launch gemm.cuh. ``packs``: what must be multiples of a pack's length for A, B and C to be read in packs."""
@@ -118,21 +110,26 @@ class CudaContractions(CompiledBackend):
             self._address(x) % 16 == 0 and all(number % lanes == 0 for number in numbers)
             for x, numbers in zip((a, b, y), packs, strict=True)
         )
-        pack_b = pack_b and pack_y and all(self._address(x) % 16 == 0 for x in epilogue[:5] if x is not None)
-        if epilogue.residual is not None:
-            assert same_layout(epilogue.residual, y)
+        pack_b = (
+            pack_b
+            and pack_y
+            and all(self._address(x) % 16 == 0 for name, x in after.items() if name != "relu" and x is not None)
+        )
+        if after["residual"] is not None:
+            assert same_layout(after["residual"], y)
         fields.update(chunk=how.chunk, chunks=how.chunks, slots=how.slots)
         problem = _contraction(source, tuple(fields.items()))
         tile, instance = how.tile, variant(source, how.tile.name, pack_a, pack_b)
         slots = self.empty((batch, how.slots, m, n), y.dtype) if how.slots else None
         grid = ceil_div(m, tile.m) * ceil_div(n, tile.n) * how.chunks, 1, min(batch, MOST_GRID)
-        after = (NO_EPILOGUE if how.slots else epilogue)._asdict()
-        self.call(
-            "contract", y.dtype, grid, tile.threads, instance, contraction=problem, a=a, b=b, y=y, slots=slots, **after
-        )
+        given = {"a": a, "b": b, "y": y, "slots": slots, **(self._after(y.dtype) if how.slots else after)}
+        self.call("contract", y.dtype, grid, tile.threads, instance, contraction=problem, **given)
         if slots is not None:
             grid = self.blocks((8 if k > SEGMENT * GROUP else 1) * m * n * batch)
-            self.call("combine_chunks", y.dtype, grid, contraction=problem, slots=slots, y=y, **epilogue._asdict())
+            self.call("combine_chunks", y.dtype, grid, contraction=problem, slots=slots, y=y, **after)
+
+    def _after(self, dtype: Any, bias: Array | None = None, then: Epilogue = NOTHING) -> dict[str, Any]:
+        return {"bias": self.dense(bias), **self.after(dtype, then)}
 
     def _cut(self, m: int, n: int, k: int, batch: int, itemsize: int) -> Cut:
         return best_cut(m, n, k, batch, itemsize, self._executor.multiprocessors)
@@ -145,7 +142,7 @@ class CudaContractions(CompiledBackend):
         leading = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
         y = self.empty((*leading, m, n), a.dtype)
         if y.size:
-            self._matmul(self._matrices(a, leading), self._matrices(b, leading), y, NO_EPILOGUE)
+            self._matmul(self._matrices(a, leading), self._matrices(b, leading), y)
         return y
 
     def _matrices(self, x: Array, leading: tuple[int, ...]) -> tuple[Array, bool, int]:
@@ -159,7 +156,9 @@ class CudaContractions(CompiledBackend):
             return x.swapaxes(-1, -2), True, step
         return self.xp.ascontiguousarray(x), False, step
 
-    def _matmul(self, a: tuple[Array, bool, int], b: tuple[Array, bool, int], y: Array, epilogue: Epilogue) -> None:
+    def _matmul(
+        self, a: tuple[Array, bool, int], b: tuple[Array, bool, int], y: Array, bias: Array | None = None
+    ) -> None:
         (left, a_turned, a_step), (right, b_turned, b_step) = a, b
         m, n = y.shape[-2:]
         k = left.shape[-2 if a_turned else -1]
@@ -170,7 +169,7 @@ class CudaContractions(CompiledBackend):
             right,
             y,
             ((a_pitch, a_step), (b_pitch, b_step), (n,)),
-            epilogue,
+            self._after(y.dtype, bias),
             m=m,
             n=n,
             k=k,
@@ -189,13 +188,13 @@ class CudaContractions(CompiledBackend):
     def linear(self, x: Array, weight: Array, bias: Array | None) -> Array:
         y = self.empty((x.shape[0], weight.shape[0]), x.dtype)
         if y.size:
-            self._matmul(self._matrices(x, ()), self._matrices(weight.T, ()), y, Epilogue(self.dense(bias)))
+            self._matmul(self._matrices(x, ()), self._matrices(weight.T, ()), y, bias)
         return y
 
     def conv2d(
         self, x: Array, weight: Array, bias: Array | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
     ) -> Array:
-        return self._conv2d(x, weight, bias, (stride, padding, dilation, groups))
+        return self._conv2d(x, weight, bias, (stride, padding, dilation, groups), NOTHING)
 
     def conv2d_add(
         self,
@@ -205,7 +204,7 @@ class CudaContractions(CompiledBackend):
         geometry: Geometry,
         residual: Array,
     ) -> Array:
-        return self._conv2d(x, weight, bias, geometry, residual=residual)
+        return self._conv2d(x, weight, bias, geometry, Epilogue(residual=residual))
 
     def conv2d_norm(
         self,
@@ -213,51 +212,30 @@ class CudaContractions(CompiledBackend):
         weight: Array,
         bias: Array | None,
         geometry: Geometry,
-        norm: Norm | None,
-        residual: Array | None,
-        relu: bool,
+        then: Epilogue,
         stamp: int | None = None,
     ) -> Array:
-        coefficients = (None, None, None) if norm is None else self.coefficients(x.dtype, *norm)
-        return self._conv2d(x, weight, bias, geometry, coefficients, residual, relu)
+        return self._conv2d(x, weight, bias, geometry, then)
 
-    def _conv2d(
-        self,
-        x: Array,
-        weight: Array,
-        bias: Array | None,
-        geometry: Geometry,
-        norm: tuple[Array | None, ...] = (None, None, None),
-        residual: Array | None = None,
-        relu: bool = False,
-    ) -> Array:
+    def _conv2d(self, x: Array, weight: Array, bias: Array | None, geometry: Geometry, then: Epilogue) -> Array:
         stored, y = self.new_images(conv_shape(x.shape, weight.shape, *geometry), x.dtype)
         if y.size:
-            weight = self.weight(weight)
-            added = None if residual is None else self.images(residual)
-            mean, scale, shift = norm
-            epilogue = Epilogue(self.dense(bias), mean, scale, shift, added, relu)
-            self._conv(self.images(x), weight, stored, geometry, epilogue)
+            images, taps = self.images(x), self.weight(weight)
+            (n, oh, ow, o), (kh, kw, cg, _), c = stored.shape, taps.shape, images.shape[3]
+            og = o // geometry[3]
+            self._contract(
+                "FORWARD",
+                images,
+                taps,
+                stored,
+                ((cg, c), (og, o), (og, o)),
+                self._after(x.dtype, bias, then),
+                m=n * oh * ow,
+                n=og,
+                k=kh * kw * cg,
+                **_window_fields(images.shape, taps.shape, stored.shape, geometry),
+            )
         return y
-
-    def _conv(self, x: Array, weight: Array, y: Array, geometry: Geometry, epilogue: Epilogue) -> None:
-        """Everything as it is stored."""
-        groups, c = geometry[3], x.shape[3]
-        n, oh, ow, o = y.shape
-        kh, kw, cg, _ = weight.shape
-        og = o // groups
-        self._contract(
-            "FORWARD",
-            x,
-            weight,
-            y,
-            ((cg, c), (og, o), (og, o)),
-            epilogue,
-            m=n * oh * ow,
-            n=og,
-            k=kh * kw * cg,
-            **_window_fields(x.shape, weight.shape, y.shape, geometry),
-        )
 
     def conv2d_input_grad(
         self,
@@ -269,7 +247,7 @@ class CudaContractions(CompiledBackend):
         dilation: Pair,
         groups: int,
     ) -> Array:
-        return self._input_grad(dy, weight, input_shape, (stride, padding, dilation, groups), NO_EPILOGUE)
+        return self._input_grad(dy, weight, input_shape, (stride, padding, dilation, groups), NOTHING)
 
     def conv2d_input_grad_onto(
         self,
@@ -278,9 +256,8 @@ class CudaContractions(CompiledBackend):
         weight: Array,
         geometry: Geometry,
     ) -> Array:
-        return self._input_grad(
-            dy, weight, accumulate_into.shape, geometry, Epilogue(residual=self.images(accumulate_into))
-        )
+        then = Epilogue(residual=accumulate_into)
+        return self._input_grad(dy, weight, accumulate_into.shape, geometry, then)
 
     def _input_grad(
         self,
@@ -288,14 +265,14 @@ class CudaContractions(CompiledBackend):
         weight: Array,
         input_shape: tuple[int, ...],
         geometry: Geometry,
-        epilogue: Epilogue,
+        then: Epilogue,
     ) -> Array:
         stored, dx = self.new_images(input_shape, dy.dtype)
         if not dx.size:
             return dx
         stride, padding, dilation, groups = geometry
         images = self.images(dy)
-        weight = self.weight(weight)
+        weight, after = self.weight(weight), self._after(dy.dtype, None, then)
         (n, h, w, c), (_, oh, ow, o), (kh, kw, cg, _) = stored.shape, images.shape, weight.shape
         og = o // groups
         # Pixels whose coordinates leave the same remainders by the stride see the same taps: a contraction each.
@@ -309,7 +286,7 @@ class CudaContractions(CompiledBackend):
                     weight,
                     stored,
                     ((og, o), (og, o), (cg, c)),
-                    epilogue,
+                    after,
                     m=n * down.pixels * across.pixels,
                     n=cg,
                     k=down.taps * across.taps * og,
@@ -367,7 +344,7 @@ class CudaContractions(CompiledBackend):
                 gradient,
                 stored,
                 ((cg, c), (og, o), (og, o)),
-                NO_EPILOGUE,
+                self._after(dy.dtype),
                 m=kh * kw * cg,
                 n=og,
                 k=n * oh * ow,

@@ -9,7 +9,7 @@ from functools import lru_cache
 from math import gcd
 from typing import NamedTuple
 
-from lucid.backends.base import Array
+from lucid.backends._cuda_source import tiles
 
 SEGMENT, GROUP = 256, 32  # as in lucid/kernels/order.h
 
@@ -50,20 +50,6 @@ def check_range(source: str, fields: dict[str, int]) -> None:
         raise ValueError(f"a weight gradient of images of {plane} pixels: may be at most {2**31 - 1} on a GPU")
 
 
-class Epilogue(NamedTuple):
-    """What follows a contraction, element by element: see gemm.cuh."""
-
-    bias: Array | None = None
-    mean: Array | None = None
-    scale: Array | None = None
-    shift: Array | None = None
-    residual: Array | None = None
-    relu: bool = False
-
-
-NO_EPILOGUE = Epilogue()
-
-
 class Tile(NamedTuple):
     """A tile of gemm.cuh: sides, threads, how many blocks a multiprocessor holds, the share of its peak they reach."""
 
@@ -75,15 +61,18 @@ class Tile(NamedTuple):
     speed: float
 
 
-# The last column was measured on an H200, roughly, in float32 (float64 has one tile); it chooses, it changes no result.
-TILES = {
-    4: (
-        Tile("LARGE", 128, 128, 256, 1, 0.53),
-        Tile("NARROW", 128, 64, 128, 2, 0.52),
-        Tile("SMALL", 64, 64, 128, 3, 0.50),
-    ),
-    8: (Tile("SMALL", 64, 64, 256, 1, 0.70),),
-}
+def _tiles(kind: str) -> tuple[Tile, ...]:
+    """What tuning.cuh has for a type; the speed chooses, it changes no result."""
+    made = []
+    for name, c in [(name, constants) for each, name, constants in tiles() if each == kind]:
+        m, n = int(c["BM"]), int(c["BN"])
+        threads = m // int(c["TM"]) * (n // int(c["TN"]))
+        made.append(Tile("SMALL" if name == "NAME" else name, m, n, threads, int(c["RESIDENT"]), c["SPEED"]))
+    return tuple(made)
+
+
+TILES = {4: _tiles("float"), 8: _tiles("double")}
+"""By itemsize, the tiles to choose from."""
 SOURCES = ("FORWARD", "INPUT_GRAD", "WEIGHT_GRAD", "MATMUL_NN", "MATMUL_NT", "MATMUL_TN", "MATMUL_TT")
 """What is contracted with what: ``SourceName`` of gemm.cuh."""
 CHUNKS = (32, 16, 8, 4, 2, 1)

@@ -51,7 +51,10 @@ class CudaRecorder:
         return getattr(self.kernels, name)
 
     def start(self) -> None:
-        self.derived = []
+        self.forget()
+
+    def forget(self) -> None:
+        self.derived.clear()
         self.executor.launches.clear()
 
     def finish(self) -> list[Call]:
@@ -99,6 +102,8 @@ class Part(NamedTuple):
 
 class CudaPlan(Plan):
     """See ``Plan``."""
+
+    reads_what_it_is_given = True
 
     def __init__(self, backend: CudaBackend, dtype: Any) -> None:
         super().__init__(backend, dtype, CudaRecorder(backend))

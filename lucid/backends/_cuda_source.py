@@ -17,6 +17,8 @@ from lucid.kernels.declare import Structure
 _KERNEL = re.compile(r"\bKERNEL\((\w+)(?:_##name)?, (?:\w+|LIMITS\([^)]*\)), ([^{]*)\) \{")
 _STRUCT = re.compile(r"\bstruct (\w+) \{\s*((?:int64_t [\w, ]+;\s*)+)")
 _ENUM = re.compile(r"\benum \w* ?\{([^}]*)\}")
+_TILE = re.compile(r"\bstruct TileOf<(float|double), (\w+)> \{([^}]*)\}")
+_CONSTANT = re.compile(r"\b([A-Z]+) = ([\d.]+)")
 _NUMBERS = {"int32_t": np.int32, "int64_t": int, "uint64_t": np.uint64, "double": float, "bool": bool}
 
 
@@ -56,6 +58,15 @@ def fields_of(structure: str) -> tuple[str, ...]:
             if name == structure:
                 return tuple(re.findall(r"\w+", body.replace("int64_t", "")))
     raise KeyError(structure)
+
+
+@cache
+def tiles() -> tuple[tuple[str, str, dict[str, float]], ...]:
+    """Of every tile of tuning.cuh the type, the name (``NAME`` where one serves all) and the constants."""
+    found = _TILE.findall(_text(KERNELS / "tuning.cuh"))
+    return tuple(
+        (kind, name, {key: float(value) for key, value in _CONSTANT.findall(body)}) for kind, name, body in found
+    )
 
 
 @cache

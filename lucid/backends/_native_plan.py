@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lucid.backends._plan import INPUT, Call, Place, Plan, Step, Touch, in_memory, rounded, row_major, size_of
-from lucid.backends.base import Array, Pair
+from lucid.backends.base import NOTHING, Array, Epilogue, Norm, Pair
 from lucid.backends.native import NativeBackend, empty
 from lucid.backends.native import _native as native
 from lucid.kernels.declare import IMAGES
@@ -28,8 +28,12 @@ class NativeRecorder(NativeBackend):
         self.derived: list[tuple[Array, Array]] = []
 
     def start(self) -> None:
-        self.derived = []
         native.start_recording()
+
+    def forget(self) -> None:
+        """Gives pages back, too: early steps have large results, late ones large weights; their peaks do not meet."""
+        self.derived.clear()
+        native.empty_store()
 
     def finish(self) -> list[Call]:
         calls = [
@@ -47,7 +51,11 @@ class NativeRecorder(NativeBackend):
         return copy
 
     def dense(self, x: Array | None, dtype: Any = None) -> Array | None:
-        return None if x is None else self._moved(x, np.ascontiguousarray(x, dtype))
+        if x is None or dtype is not None or x.flags.c_contiguous:
+            return None if x is None else self._moved(x, np.ascontiguousarray(x, dtype))
+        copy = empty(x.shape, x.dtype)  # of the store, which gives pages back
+        copy[...] = x
+        return self._moved(x, copy)
 
     def convert(self, x: Array, dtype: Any) -> Array:
         return self._moved(x, super().convert(x, dtype))
@@ -63,7 +71,7 @@ class NativeRecorder(NativeBackend):
 
     def panels(self, weight: Array, conv: bytes, groups: int, stamp: int | None) -> tuple[Array, bool]:
         stored = self.weight(weight)
-        panels = np.empty(native.packed_weight_size(conv=conv, weight=stored), weight.dtype)
+        panels = empty((native.packed_weight_size(conv=conv, weight=stored),), weight.dtype)
         native.pack_weight(conv=conv, weight=stored, packed=panels)
         return panels, True
 
@@ -71,26 +79,15 @@ class NativeRecorder(NativeBackend):
         """A convolution of images of one pixel, whose weight is packed once."""
         one: Pair = (1, 1)
         images, taps = x.reshape(*x.shape, 1, 1), weight.reshape(*weight.shape, 1, 1)
-        y = self.conv2d_norm(images, taps, bias, (one, (0, 0), one, 1), None, None, False)
+        y = self.conv2d_norm(images, taps, bias, (one, (0, 0), one, 1), NOTHING)
         return y.reshape(y.shape[:2])
 
-    def norm_act_eval(
-        self,
-        x: Array,
-        gamma: Array | None,
-        beta: Array | None,
-        mean: Array,
-        var: Array,
-        eps: float,
-        residual: Array | None,
-        relu: bool,
-    ) -> Array:
+    def norm_act_eval(self, x: Array, norm: Norm, residual: Array | None, relu: bool) -> Array:
         images = self.images(x)
         y = empty(images.shape, images.dtype)
-        mean, scale, shift = self.coefficients(x.dtype, gamma, beta, mean, var, eps)
-        given = {"mean": mean, "scale": scale, "shift": shift, "residual": self.images_or_none(residual)}
+        given = self.after(x.dtype, Epilogue(norm, residual, relu))
         *_, channels = images.shape
-        native.normalize(rows=prod(images.shape[:3]), channels=channels, x=images, **given, relu=relu, y=y)
+        native.normalize(rows=prod(images.shape[:3]), channels=channels, x=images, **given, y=y)
         return y.transpose(IMAGES.restored)
 
 

@@ -77,7 +77,7 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Operand:
+class Source:
     """What a step takes: a value of the plan by name, or a constant with its array, or nothing."""
 
     name: str | None = None
@@ -92,7 +92,7 @@ class Step:
 
     name: str
     run: Run
-    operands: Sequence[Operand]
+    operands: Sequence[Source]
     shape: tuple[int, ...]
     dtype: np.dtype
     order: tuple[int, ...]
@@ -112,6 +112,9 @@ class Recorder(Protocol):
 
     def finish(self) -> list[Call]: ...
 
+    def forget(self) -> None:
+        """Let go of what the last step needed beside its result."""
+
     def address(self, x: Array) -> int:
         """Where ``x`` lies."""
 
@@ -121,6 +124,9 @@ class Plan:
 
     ``record`` every step, ``lay_out``, ``run``.
     """
+
+    reads_what_it_is_given = False
+    """Whether a recorded call goes on reading the constants that it was recorded with: then they must be the plan's."""
 
     def __init__(self, backend: Backend, dtype: Any, recorder: Recorder | None = None) -> None:
         self.backend, self.xp, self.dtype = backend, backend.xp, np.dtype(dtype)
@@ -135,9 +141,10 @@ class Plan:
 
     # -- recording ---------------------------------------------------------------------------------------------------
 
-    def record(self, name: str, run: Run, operands: Sequence[Operand], values: dict[str, Array]) -> Array:
+    def record(self, name: str, run: Run, operands: Sequence[Source], values: dict[str, Array]) -> Array:
         """Run a step and note how; ``values`` has the arrays of its operands that are values."""
-        operands = [self._own(operand) for operand in operands]
+        if self.reads_what_it_is_given:
+            operands = [self._own(operand) for operand in operands]
         if INPUT in values:
             self.input_size = values[INPUT].size
         arrays = [o.constant if o.name is None else values[o.name] for o in operands]
@@ -153,14 +160,18 @@ class Plan:
         step = Step(name, run, operands, result.shape, result.dtype, order or tuple(range(result.ndim)))
         if calls is not None and order is not None:
             self._take_apart(step, calls, result, arrays)
+        if self.recorder is not None:
+            self.recorder.forget()
+        if step.calls is None and not self.reads_what_it_is_given:
+            step.operands = [self._own(operand) for operand in operands]
         self.steps.append(step)
         return result
 
-    def _own(self, operand: Operand) -> Operand:
+    def _own(self, operand: Source) -> Source:
         """A plan is made of what the parameters are now: constants are copied."""
         if operand.constant is None:
             return operand
-        return Operand(None, self.xp.asarray(np.array(operand.constant, order="C")), operand.kind)
+        return Source(None, self.xp.asarray(np.array(operand.constant, order="C")), operand.kind)
 
     def _take_apart(self, step: Step, calls: list[Call], result: Array, arrays: list[Array]) -> None:
         """Keep the calls of a step, if they explain its result."""

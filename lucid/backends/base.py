@@ -20,7 +20,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,8 +28,27 @@ from lucid.kernels.declare import Array, Pair
 
 Geometry = tuple[Pair, Pair, Pair, int]
 """Stride, padding and dilation of a convolution, and its groups."""
-Norm = tuple[Array | None, Array | None, Array, Array, float]
-"""gamma, beta, mean, var and eps of a normalisation with stored statistics."""
+
+
+class Norm(NamedTuple):
+    """A normalisation by statistics; mean and variance are float64."""
+
+    gamma: Array | None
+    beta: Array | None
+    mean: Array
+    var: Array
+    eps: float
+
+
+class Epilogue(NamedTuple):
+    """What is done with every value of a convolution while it is at hand, in this order."""
+
+    norm: Norm | None = None
+    residual: Array | None = None
+    relu: bool = False
+
+
+NOTHING = Epilogue()
 
 
 def dense_order(x: Array) -> tuple[int, ...] | None:
@@ -110,30 +129,19 @@ class Backend:
         weight: Array,
         bias: Array | None,
         geometry: Geometry,
-        norm: Norm | None,
-        residual: Array | None,
-        relu: bool,
+        then: Epilogue,
         stamp: int | None = None,
     ) -> Array:
-        """``conv2d``, then ``batch_norm_eval`` with ``norm`` where there is one, sum and ReLU.
+        """``conv2d``, then what ``then`` says: ``batch_norm_eval``, sum and ReLU.
 
         ``stamp`` is a number that the weight's array has had since its values last changed, where that is known."""
         y = self.conv2d(x, weight, bias, *geometry)
-        return self._then(y, residual, relu) if norm is None else self.norm_act_eval(y, *norm, residual, relu)
+        norm, residual, relu = then
+        return self._then(y, residual, relu) if norm is None else self.norm_act_eval(y, norm, residual, relu)
 
-    def norm_act_eval(
-        self,
-        x: Array,
-        gamma: Array | None,
-        beta: Array | None,
-        mean: Array,
-        var: Array,
-        eps: float,
-        residual: Array | None,
-        relu: bool,
-    ) -> Array:
+    def norm_act_eval(self, x: Array, norm: Norm, residual: Array | None, relu: bool) -> Array:
         """``batch_norm_eval``, plus ``residual`` where there is one, and ``relu`` where wanted."""
-        return self._then(self.batch_norm_eval(x, gamma, beta, mean, var, eps), residual, relu)
+        return self._then(self.batch_norm_eval(x, *norm), residual, relu)
 
     def norm_act_train(
         self, x: Array, gamma: Array | None, beta: Array | None, eps: float, residual: Array | None, relu: bool
@@ -152,20 +160,19 @@ class Backend:
         dy: Array,
         x: Array,
         y: Array | None,
-        gamma: Array | None,
-        mean: Array,
-        var: Array,
-        eps: float,
+        norm: Norm,
         training: bool,
         residual: bool,
         accumulate_into: Array | None = None,
     ) -> tuple[Array, Array, Array, Array | None]:
-        """``(dx, dgamma, dbeta)`` and, if ``residual``, its gradient; ``y`` is the result where a ReLU made it.
+        """``(dx, dgamma, dbeta)`` and, if ``residual``, its gradient; ``y`` is the result where a ReLU made it, and
+        the beta of ``norm`` is not looked at.
 
         ``dx`` is added to ``accumulate_into``, if that is given.
         """
         if y is not None:
             dy = self.binary("relu_grad", dy, y)
+        gamma, _, mean, var, eps = norm
         dx, dgamma, dbeta = self.batch_norm_grad(dy, x, gamma, mean, var, eps, training)
         dx = dx if accumulate_into is None else self.binary("add", accumulate_into, dx)
         return dx, dgamma, dbeta, dy if residual else None
@@ -209,9 +216,9 @@ class FusedBackend(Backend):
     def batch_norm_eval(
         self, x: Array, gamma: Array | None, beta: Array | None, mean: Array, var: Array, eps: float
     ) -> Array:
-        return self.norm_act_eval(x, gamma, beta, mean, var, eps, None, False)
+        return self.norm_act_eval(x, Norm(gamma, beta, mean, var, eps), None, False)
 
     def batch_norm_grad(
         self, dy: Array, x: Array, gamma: Array | None, mean: Array, var: Array, eps: float, training: bool
     ) -> tuple[Array, Array, Array]:
-        return self.norm_act_grad(dy, x, None, gamma, mean, var, eps, training, False)[:3]
+        return self.norm_act_grad(dy, x, None, Norm(gamma, None, mean, var, eps), training, False)[:3]

@@ -19,7 +19,7 @@ from lucid.backends._cuda_contraction import MOST_GRID, THREADS, CudaContraction
 from lucid.backends._cuda_cut import GROUP, SEGMENT, SOURCES, TILES, ceil_div
 from lucid.backends._cuda_run import TYPE_NAMES, CupyExecutor, EmulatedExecutor, Executor, Launch, options_for
 from lucid.backends._cuda_source import in_order
-from lucid.backends.base import Array, Pair, dense_order, index_dtype
+from lucid.backends.base import Array, Norm, Pair, dense_order, index_dtype
 from lucid.kernels.declare import IMAGES, bind
 from lucid.kernels.pool.reference import pool_problem
 
@@ -304,35 +304,22 @@ class CudaBackend(CudaContractions):
             self.call(kernel, images.dtype, grid, SMALL_BLOCK, **sizes, x=images, **others, parts=parts)
         return parts
 
-    def norm_act_eval(
-        self,
-        x: Array,
-        gamma: Array | None,
-        beta: Array | None,
-        mean: Array,
-        var: Array,
-        eps: float,
-        residual: Array | None,
-        relu: bool,
-    ) -> Array:
-        coefficients = self.coefficients(x.dtype, gamma, beta, mean, var, eps)
-        return self._normalize(self.images(x), coefficients, residual, relu)
+    def norm_act_eval(self, x: Array, norm: Norm, residual: Array | None, relu: bool) -> Array:
+        return self._normalize(self.images(x), self.coefficients(x.dtype, norm), residual, relu)
 
-    def coefficients(
-        self, dtype: Any, gamma: Array | None, beta: Array | None, mean: Array, var: Array, eps: float
-    ) -> tuple[Array, ...]:
-        m, k, shift = made = tuple(self.empty((3, mean.size), dtype))
-        if mean.size:
+    def coefficients(self, dtype: Any, norm: Norm) -> tuple[Array, ...]:
+        m, k, shift = made = tuple(self.empty((3, norm.mean.size), dtype))
+        if norm.mean.size:
             self.call(
                 "batch_norm_coefficients",
                 dtype,
-                self.blocks(mean.size),
-                channels=mean.size,
-                gamma=self.dense(gamma),
-                beta=self.dense(beta),
-                mean=self.dense(mean),
-                var=self.dense(var),
-                eps=eps,
+                self.blocks(norm.mean.size),
+                channels=norm.mean.size,
+                gamma=self.dense(norm.gamma),
+                beta=self.dense(norm.beta),
+                mean=self.dense(norm.mean),
+                var=self.dense(norm.var),
+                eps=norm.eps,
                 m=m,
                 k=k,
                 shift=shift,
@@ -341,32 +328,18 @@ class CudaBackend(CudaContractions):
 
     def _normalize(self, images: Array, coefficients: tuple[Array, ...], residual: Array | None, relu: bool) -> Array:
         y = self.xp.empty_like(images)
-        self._normalize_to(_rows(images), images, coefficients, self.images_or_none(residual), relu, y)
-        return y.transpose(IMAGES.restored)
-
-    def _normalize_to(
-        self,
-        sizes: dict[str, int],
-        x: Array,
-        coefficients: tuple[Array | None, ...],
-        residual: Array | None,
-        relu: bool,
-        y: Array,
-    ) -> None:
         if y.size:
-            m, k, shift = coefficients
-            given = {"x": x, "m": m, "k": k, "shift": shift, "residual": residual, "relu": relu, "y": y}
-            self.call("normalize", y.dtype, self.blocks(ceil_div(y.size, 4)), **sizes, **given)
+            (m, k, shift), residual = coefficients, self.images_or_none(residual)
+            given = {"x": images, "m": m, "k": k, "shift": shift, "residual": residual, "relu": relu, "y": y}
+            self.call("normalize", y.dtype, self.blocks(ceil_div(y.size, 4)), **_rows(images), **given)
+        return y.transpose(IMAGES.restored)
 
     def norm_act_grad(
         self,
         dy: Array,
         x: Array,
         y: Array | None,
-        gamma: Array | None,
-        mean: Array,
-        var: Array,
-        eps: float,
+        norm: Norm,
         training: bool,
         residual: bool,
         accumulate_into: Array | None = None,
@@ -377,12 +350,12 @@ class CudaBackend(CudaContractions):
         dgamma, dbeta = self.empty((channels,), x.dtype), self.empty((channels,), x.dtype)
         masked = self.xp.empty_like(images) if residual and y is not None else None
         if channels:
-            statistics = {"gamma": self.dense(gamma), "mean": self.dense(mean), "var": self.dense(var)}
+            statistics = {"gamma": self.dense(norm.gamma), "mean": self.dense(norm.mean), "var": self.dense(norm.var)}
             parts = self._segment_sums("batch_norm_grad_sums", images, dy=gradient, y=after, mean=statistics["mean"])
             terms = dict(zip(("m", "k", "b", "e"), self.empty((4, channels), x.dtype), strict=True))
             made = {**terms, "dgamma": dgamma, "dbeta": dbeta}
             grid = self.blocks(channels * 8)
-            self.call("batch_norm_grad_end", x.dtype, grid, **sizes, parts=parts, **statistics, eps=eps, **made)
+            self.call("batch_norm_grad_end", x.dtype, grid, **sizes, parts=parts, **statistics, eps=norm.eps, **made)
         if dx.size:
             self.call(
                 "batch_norm_grad",

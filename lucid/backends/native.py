@@ -17,7 +17,7 @@ import numpy as np
 
 from lucid.backends._compiled import CompiledBackend, launched, rows_of, same_layout
 from lucid.backends._settings import choice, extension
-from lucid.backends.base import Array, Geometry, Norm, Pair, dense_order, index_dtype
+from lucid.backends.base import Array, Epilogue, Geometry, Norm, Pair, dense_order, index_dtype
 from lucid.kernels.contraction.reference import conv_problem, conv_shape
 from lucid.kernels.declare import IMAGES, WEIGHT, Structure, bind
 from lucid.kernels.pool.reference import pool_problem
@@ -138,12 +138,12 @@ class NativeBackend(CompiledBackend):
         return np.array(value, dtype)
 
     def launch(self, kernel: str, y: Array, tasks: str, named: dict[str, Any]) -> None:
-        if "conv" in named:
-            named["conv"] = _packed(named["conv"], _native.Conv)
-        elif "pool" in named:
-            named["pool"] = _packed(named["pool"], _native.Pool)
         if y.size or tasks == "nothing":
             getattr(_native, kernel)(named)
+
+    def packed(self, named: dict[str, Any]) -> dict[str, Any]:
+        make = {"conv": _native.Conv, "pool": _native.Pool}
+        return {name: _packed(value, make[name]) if name in make else value for name, value in named.items()}
 
     def images(self, x: Array) -> Array:
         images = x.transpose(IMAGES.order)
@@ -264,15 +264,14 @@ class NativeBackend(CompiledBackend):
         weight: Array,
         bias: Array | None,
         geometry: Geometry,
-        norm: Norm | None,
-        residual: Array | None,
-        relu: bool,
+        then: Epilogue,
         stamp: int | None = None,
     ) -> Array:
         shape, conv = _convolution(x.shape, weight.shape, geometry)
         y = empty(shape, x.dtype)
         panels, packed = self.panels(weight, conv, geometry[3], stamp)
-        mean, scale, shift = (None, None, None) if norm is None else self.coefficients(x.dtype, *norm)
+        norm, residual, relu = then  # as ``after`` does, at half the cost
+        mean, scale, shift = (None, None, None) if norm is None else self.coefficients(x.dtype, norm)
         _native.conv(
             conv=conv,
             x=self.images(x),
@@ -306,19 +305,10 @@ class NativeBackend(CompiledBackend):
         mean, var = np.empty(channels), np.empty(channels)
         _native.batch_norm_stats(rows=rows, channels=channels, x=images, mean=mean, var=var)
         x = images.transpose(IMAGES.restored)
-        return self.norm_act_eval(x, gamma, beta, mean, var, eps, residual, relu), mean, var
+        return self.norm_act_eval(x, Norm(gamma, beta, mean, var, eps), residual, relu), mean, var
 
-    def norm_act_eval(
-        self,
-        x: Array,
-        gamma: Array | None,
-        beta: Array | None,
-        mean: Array,
-        var: Array,
-        eps: float,
-        residual: Array | None,
-        relu: bool,
-    ) -> Array:
+    def norm_act_eval(self, x: Array, norm: Norm, residual: Array | None, relu: bool) -> Array:
+        gamma, beta, mean, var, eps = norm
         images = self.images(x)
         y = empty(images.shape, images.dtype)
         rows, channels = rows_of(images)
@@ -337,10 +327,8 @@ class NativeBackend(CompiledBackend):
         )
         return y.transpose(IMAGES.restored)
 
-    def coefficients(
-        self, dtype: Any, gamma: Array | None, beta: Array | None, mean: Array, var: Array, eps: float
-    ) -> Array:
-        """Mean, scale and shift of stored statistics, in the operand's dtype."""
+    def coefficients(self, dtype: Any, norm: Norm) -> Array:
+        gamma, beta, mean, var, eps = norm
         m, k, shift = made = np.empty((3, mean.size), dtype)
         _native.batch_norm_coefficients(
             channels=mean.size,
@@ -360,14 +348,12 @@ class NativeBackend(CompiledBackend):
         dy: Array,
         x: Array,
         y: Array | None,
-        gamma: Array | None,
-        mean: Array,
-        var: Array,
-        eps: float,
+        norm: Norm,
         training: bool,
         residual: bool,
         accumulate_into: Array | None = None,
     ) -> tuple[Array, Array, Array, Array | None]:
+        gamma, _, mean, var, eps = norm
         images = self.images(x)
         rows, channels = rows_of(images)
         dx = empty(images.shape, images.dtype)

@@ -20,8 +20,8 @@ _NO_RANDOM = (
 )
 
 
-class Hollow(np.ndarray):
-    """An array without values: whatever NumPy computes from it is hollow too, and asking for a value is an error."""
+class Abstract(np.ndarray):
+    """An array without values: whatever NumPy computes from it is abstract too, and asking for a value is an error."""
 
     def _refuse(self, *_: Any) -> Any:
         raise RuntimeError(
@@ -32,8 +32,8 @@ class Hollow(np.ndarray):
     item = tolist = __bool__ = __int__ = __float__ = __index__ = __complex__ = _refuse
 
 
-def hollow(shape: tuple[int, ...], dtype: Any) -> Array:
-    return np.broadcast_to(np.zeros((), dtype), shape).view(Hollow)
+def abstract(shape: tuple[int, ...], dtype: Any) -> Array:
+    return np.broadcast_to(np.zeros((), dtype), shape).view(Abstract)
 
 
 class ShapeBackend(Backend):
@@ -50,7 +50,7 @@ class ShapeBackend(Backend):
 
 def _method(k: Kernel) -> Callable[..., Any]:
     def method(self: ShapeBackend, *arguments: Any, **named: Any) -> Any:
-        results = tuple(hollow(shape, dtype) for shape, dtype in k.returns(*arguments, **named).values())
+        results = tuple(abstract(shape, dtype) for shape, dtype in k.returns(*arguments, **named).values())
         return results[0] if len(results) == 1 else results or None
 
     return method

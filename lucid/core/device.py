@@ -161,8 +161,8 @@ def _raise_pending() -> None:
     """Raise the first error that was put off, if there is one."""
     waiting, _pending[:] = list(_pending), []
     for be, record, error in waiting:
-        there, place, value = be.xp.asnumpy(record).tolist()
-        if there:
+        recorded, place, value = be.xp.asnumpy(record).tolist()
+        if recorded:
             raise error(int(place), value)
 
 

@@ -667,6 +667,7 @@ class Tensor:
         def masked_fill(self, mask: Any, value: builtins.float) -> Tensor: ...
         def sum(self, axis: Axes = None, keepdims: bool = False) -> Tensor: ...
         def mean(self, axis: Axes = None, keepdims: bool = False) -> Tensor: ...
+        def cumsum(self, axis: int) -> Tensor: ...
         def max(self, axis: Axes = None, keepdims: bool = False) -> Tensor: ...
         def min(self, axis: Axes = None, keepdims: bool = False) -> Tensor: ...
         def all(self, axis: Axes = None, keepdims: bool = False) -> Tensor: ...
@@ -842,8 +843,8 @@ def _array(data: Any, dtype: Any, device: str, copy: bool) -> Any:
     if isinstance(data, Tensor):
         data = data._array
     typed = hasattr(data, "dtype")  # an array, of whatever library, has a dtype to keep
-    there = typed and device != "cpu" and isinstance(data, backend_for(device).xp.ndarray)
-    array = data if there else _numpy(to_numpy(data) if typed else data)
+    on_gpu = typed and device != "cpu" and isinstance(data, backend_for(device).xp.ndarray)
+    array = data if on_gpu else _numpy(to_numpy(data) if typed else data)
     if array.dtype.kind not in "fiub":
         what = f"an array of {array.dtype}" if typed else f"{data!r:.60}, which makes {array.dtype}"
         raise TypeError(
@@ -852,9 +853,9 @@ def _array(data: Any, dtype: Any, device: str, copy: bool) -> Any:
     chosen = as_dtype(array.dtype if dtype is None else dtype)
     if dtype is None and not typed and chosen == float64:
         chosen = get_default_dtype()
-    if there and array.dtype != chosen:
+    if on_gpu and array.dtype != chosen:
         return backend_for(device).convert(array, chosen)
-    if there or device == "cpu":
+    if on_gpu or device == "cpu":
         return array.astype(chosen, copy=copy)
     return move(array.astype(chosen, copy=False), device)
 

@@ -18,8 +18,8 @@ import numpy as np
 
 from lucid.autograd import no_grad
 from lucid.backends import Backend, backend_for
-from lucid.backends._plan import ALIGNMENT, INPUT, Operand, row_major
-from lucid.backends.base import Norm
+from lucid.backends._plan import ALIGNMENT, INPUT, Source, row_major
+from lucid.backends.base import Epilogue, Norm
 from lucid.graph._graph import Graph, Node
 from lucid.graph._trace import trace
 from lucid.nn import Module
@@ -246,19 +246,19 @@ def _record(plan: Any, graph: Graph, steps: list[Step], x: Any) -> None:
     values = {INPUT: row_major(x, plan.xp)}
     for index, step in enumerate(steps):
         run, names = _eager(step)
-        operands = [_operand(graph, name) for name in names]
+        operands = [_source(graph, name) for name in names]
         values[step.output] = plan.record(step.output, run, operands, values)
         for name in step.inputs():
             if last_use[name] == index and name not in graph.outputs:
                 values.pop(name, None)
 
 
-def _operand(graph: Graph, name: str | None) -> Operand:
+def _source(graph: Graph, name: str | None) -> Source:
     if name is None:
-        return Operand()
+        return Source()
     if name in graph.initializers:
-        return Operand(None, graph.initializers[name], name.rpartition(".")[2])
-    return Operand(INPUT if name == graph.inputs[0] else name)
+        return Source(None, graph.initializers[name], name.rpartition(".")[2])
+    return Source(INPUT if name == graph.inputs[0] else name)
 
 
 def _eager(step: Step) -> tuple[Callable[..., Any], list[str | None]]:
@@ -270,13 +270,13 @@ def _eager(step: Step) -> tuple[Callable[..., Any], list[str | None]]:
 
         def conv(be: Backend, x: Any, weight: Any, bias: Any, residual: Any, *stored: Any) -> Any:
             statistics = None if norm is None else _statistics(be, norm, *stored)
-            return be.conv2d_norm(x, weight, bias, geometry, statistics, residual, relu)
+            return be.conv2d_norm(x, weight, bias, geometry, Epilogue(statistics, residual, relu))
 
         return conv, [*node.inputs, step.residual, *(() if norm is None else norm.inputs[1:5])]
     if node.op == "batch_norm":
 
         def normalize(be: Backend, x: Any, *stored: Any) -> Any:
-            return be.norm_act_eval(x, *_statistics(be, node, *stored), None, relu)
+            return be.norm_act_eval(x, _statistics(be, node, *stored), None, relu)
 
         return normalize, list(node.inputs[:5])
     function = node.function
@@ -290,7 +290,7 @@ def _eager(step: Step) -> tuple[Callable[..., Any], list[str | None]]:
 
 
 def _statistics(be: Backend, norm: Node, gamma: Any, beta: Any, mean: Any, var: Any) -> Norm:
-    return gamma, beta, be.convert(mean, np.float64), be.convert(var, np.float64), norm.attrs["eps"]
+    return Norm(gamma, beta, be.convert(mean, np.float64), be.convert(var, np.float64), norm.attrs["eps"])
 
 
 # -- places in the arena ---------------------------------------------------------------------------------------------

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from lucid.backends.shapes import Hollow
+from lucid.backends.shapes import Abstract
 from lucid.core.tensor import Tensor
 from lucid.graph._graph import BATCH, Graph, Node, Value
 from lucid.nn import Module
-from lucid.nn._dry_run import dry_run, hollow_like
+from lucid.nn._dry_run import abstract_like, dry_run
 from lucid.ops._function import Composition, Function
 
 __all__ = ["trace"]
@@ -55,10 +55,10 @@ def trace(model: Module, *inputs: Tensor, dynamic_batch: bool = False) -> Graph:
         return 1
     """
     if not dynamic_batch:
-        return _trace(model, [hollow_like(tensor) for tensor in inputs])
+        return _trace(model, [abstract_like(tensor) for tensor in inputs])
     if any(tensor.ndim == 0 for tensor in inputs):
         raise ValueError("dynamic_batch: an input without axes has no batch")
-    return _merge(*(_trace(model, [hollow_like(tensor, batch) for tensor in inputs]) for batch in BATCHES))
+    return _merge(*(_trace(model, [abstract_like(tensor, batch) for tensor in inputs]) for batch in BATCHES))
 
 
 def _trace(model: Module, inputs: list[Tensor]) -> Graph:
@@ -119,7 +119,7 @@ class _GraphTracer:
             made.name, made.claimed = path or "output", True
 
     def record(self, function: Function, inputs: tuple[Tensor | None, ...], output: Tensor) -> None:
-        if any(isinstance(leaf, Hollow) for leaf in _leaves(tuple(function.attrs().values()))):
+        if any(isinstance(leaf, Abstract) for leaf in _leaves(tuple(function.attrs().values()))):
             raise RuntimeError(f"{self._scopes[-1][0] or 'the model'}: indexing by a traced tensor cannot be traced")
         operands = [None if tensor is None else self._operand(tensor) for tensor in inputs]
         made = self._meet(output, _join(self._scopes[-1][0], function.name), False)
@@ -138,7 +138,7 @@ class _GraphTracer:
 
     def update(self, tensor: Tensor, result: Tensor) -> None:
         """``tensor`` was changed in place: from now on it, and what shares its array, is ``result``."""
-        if not isinstance(tensor._array, Hollow):
+        if not isinstance(tensor._array, Abstract):
             raise RuntimeError(
                 f"{self._scopes[-1][0] or 'the model'}: its forward changes a parameter, a buffer or a constant in "
                 "place, which cannot be traced; compute a new tensor"
@@ -150,7 +150,7 @@ class _GraphTracer:
     def _meet(self, tensor: Tensor, name: str, claimed: bool) -> _Traced:
         traced = _Traced(tensor, name, claimed)
         self._known[id(tensor)] = traced
-        if isinstance(tensor._array, Hollow):
+        if isinstance(tensor._array, Abstract):
             self._known.setdefault(id(tensor._array), traced)
         return traced
 
@@ -158,7 +158,7 @@ class _GraphTracer:
         known = self._known.get(id(tensor)) or self._known.get(id(tensor._array))
         if known is not None:
             return known
-        if isinstance(tensor._array, Hollow):
+        if isinstance(tensor._array, Abstract):
             raise RuntimeError(
                 f"{self._scopes[-1][0] or 'the model'}: its forward computes with a tensor's array (.data, .numpy()) "
                 "behind lucid's back, which cannot be traced; use lucid's operations"

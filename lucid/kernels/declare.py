@@ -6,7 +6,9 @@
 
 A backend's method of that name takes the same arguments. ``bind`` gives a backend the methods that it does not define:
 the reference takes the bodies, a dry run the shapes (``returns``), and a backend of compiled kernels a launch, to which
-arguments and results, as ``layout`` stores them, and the numbers of ``sizes`` go by name.
+arguments and results, as ``layout`` stores them, and the numbers of ``sizes`` go by name. A launch works out once what
+``sizes`` and ``returns`` make of shapes, dtypes and attributes: a number that differs from call to call, and that they
+do not look at, is one of ``numbers``.
 """
 
 from __future__ import annotations
@@ -75,6 +77,10 @@ class Kernel:
     """The compiled kernel's name."""
     sizes: Callable[..., dict[str, Any]] | None
     """Of the arguments, what else the compiled kernel takes, by name; None: backends write its launch by hand."""
+    numbers: tuple[str, ...]
+    """Parameters that the compiled kernel takes as they are; shapes and ``sizes`` do not depend on them."""
+    optional: tuple[str, ...]
+    """Arrays that may be None."""
     tasks: str
     """What a GPU shares out to threads: ``elements`` of the first result, its ``rows``, or ``nothing`` (one block)."""
 
@@ -85,14 +91,26 @@ def kernel(
     layout: dict[str, Layout] | None = None,
     launch: str | None = None,
     sizes: Callable[..., dict[str, Any]] | None = None,
+    numbers: tuple[str, ...] = (),
     tasks: str = "elements",
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declare the function below as a kernel (see ``Kernel``). Infinities and NaN are results there, not accidents."""
 
     def declare(body: Callable[..., Any]) -> Callable[..., Any]:
         name, reference, parameters = body.__name__, np.errstate(all="ignore")(body), inspect.signature(body).parameters
+        optional = tuple([p for p, declared in parameters.items() if declared.annotation == "Array | None"])
         KERNELS[name] = Kernel(
-            name, section, reference, tuple(parameters), returns, layout or {}, launch or name, sizes, tasks
+            name,
+            section,
+            reference,
+            tuple(parameters),
+            returns,
+            layout or {},
+            launch or name,
+            sizes,
+            numbers,
+            optional,
+            tasks,
         )
         return reference
 

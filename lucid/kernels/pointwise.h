@@ -27,6 +27,11 @@ inline V taken(const T* p, int64_t count = sizeof(V) / sizeof(T)) {
     return v;
 }
 
+template <class V, class T>
+inline void put(T* p, V v, int64_t count) {
+    __builtin_memcpy(p, &v, size_t(count) * sizeof(T));
+}
+
 // y[i] = f(x[i]...) for i from begin to end, in vectors; the last one is filled up. (By value: a store through y may not be
 // taken for one into them.)
 template <bool WIDE, class T, class F, class... X>
@@ -161,31 +166,22 @@ static void nll_loss_grad(int64_t rows, int64_t classes, const T* dloss, const i
 
 template <class T>
 static void sgd(const Sgd& s, int64_t n, T* param, const T* grad, T* velocity) {
-    const T minus_lr = -T(s.lr), momentum = T(s.momentum), decay = T(s.weight_decay), fresh = T(1.0 - s.dampening);
-    const bool decays = s.weight_decay != 0.0, moves = s.momentum != 0.0, dampens = s.dampening != 0.0;
     parallel_range(n, GRAIN, [&](int64_t begin, int64_t end) {
+        const Sgd own = s;  // which no store changes
+        const auto update = [=](int64_t i, auto count) {
+            using V = Vec<T>;
+            const V p = taken<V>(param + i, count);
+            const V d = scalar::sgd_gradient(taken<V>(grad + i, count), p, own.weight_decay, own.maximize);
+            V v = d;
+            if (own.momentum != 0.0) {
+                v = scalar::sgd_velocity(d, taken<V>(velocity + i, count), own.momentum, own.dampening, own.first);
+                put(velocity + i, v, count);
+            }
+            put(param + i, scalar::sgd_parameter(p, d, v, own.lr, own.momentum, own.nesterov), count);
+        };
         int64_t i = begin;
-        for (; i + LANES<T> <= end; i += LANES<T>) {
-            const Vec<T> p = load(param + i), g = load(grad + i);
-            Vec<T> d = s.maximize ? -g : g;
-            if (decays) d = fma(splat(decay), p, d);
-            if (moves) {
-                const Vec<T> v = s.first ? d : fma(splat(momentum), load(velocity + i), dampens ? splat(fresh) * d : d);
-                store(velocity + i, v);
-                d = s.nesterov ? fma(splat(momentum), v, d) : v;
-            }
-            store(param + i, fma(splat(minus_lr), d, p));
-        }
-        for (; i < end; ++i) {
-            T d = s.maximize ? -grad[i] : grad[i];
-            if (decays) d = fma1(decay, param[i], d);
-            if (moves) {
-                const T v = s.first ? d : fma1(momentum, velocity[i], dampens ? fresh * d : d);
-                velocity[i] = v;
-                d = s.nesterov ? fma1(momentum, v, d) : v;
-            }
-            param[i] = fma1(minus_lr, d, param[i]);
-        }
+        for (; i + LANES<T> <= end; i += LANES<T>) update(i, Count<LANES<T>>{});
+        if (i < end) update(i, end - i);
     });
 }
 

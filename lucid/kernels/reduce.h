@@ -1,4 +1,4 @@
-// Reductions in the order of ARITHMETIC.md, section 2: `column_sums` runs any number of float64 sums per column over
+// Reductions, and sums along an axis, in the order of ARITHMETIC.md, section 2: `column_sums` runs any number of float64 sums per column over
 // the rows of a matrix, one segment after another; batch normalisation and `reduce` say what a row contributes.
 #pragma once
 
@@ -98,24 +98,31 @@ static double ordered_sum(int64_t n, const Value& value) {
     return total;
 }
 
-// Sums of contiguous rows: segments are independent, so some are summed side by side.
-template <class T>
-static double row_sum(int64_t n, const T* x) {
+// sums[j] = the sum of the whole segment j of a row whose terms are `step` apart, for the first `segments`, a multiple of
+// SEGMENTS_AT_ONCE: they are independent, so some are summed side by side.
+template <class T, class Step>
+static void segment_sums(int64_t segments, Step step, const T* x, double* sums) {
     constexpr int SIDE = Tuning::SEGMENTS_AT_ONCE;
-    const int64_t segments = (n + SEGMENT - 1) / SEGMENT;
-    if (segments < SIDE + 1) return ordered_sum(n, [&](int64_t i) { return double(x[i]); });
-    double* sums = static_cast<double*>(std::malloc(size_t(segments) * sizeof(double)));
-    const int64_t whole = n / SEGMENT / SIDE;
-    parallel_range(whole, Tuning::SEGMENTS_A_TASK, [&](int64_t begin, int64_t end) {
+    parallel_range(segments / SIDE, Tuning::SEGMENTS_A_TASK, [&](int64_t begin, int64_t end) {
         for (int64_t j = begin * SIDE; j < end * SIDE; j += SIDE) {
             double s[SIDE] = {};
-            const T* from = x + j * SEGMENT;
+            const T* from = x + j * SEGMENT * step;
             for (int i = 0; i < SEGMENT; ++i)
-                for (int q = 0; q < SIDE; ++q) s[q] = s[q] + double(from[q * SEGMENT + i]);
+                for (int q = 0; q < SIDE; ++q) s[q] = s[q] + double(from[(q * SEGMENT + i) * step]);
             for (int q = 0; q < SIDE; ++q) sums[j + q] = s[q];
         }
     });
-    for (int64_t j = whole * SIDE; j < segments; ++j)
+}
+
+// The sum of a contiguous row.
+template <class T>
+static double row_sum(int64_t n, const T* x) {
+    constexpr int SIDE = Tuning::SEGMENTS_AT_ONCE;
+    const int64_t segments = (n + SEGMENT - 1) / SEGMENT, at_once = n / SEGMENT / SIDE * SIDE;
+    if (segments < SIDE + 1) return ordered_sum(n, [&](int64_t i) { return double(x[i]); });
+    double* sums = static_cast<double*>(std::malloc(size_t(segments) * sizeof(double)));
+    segment_sums(at_once, Count<1>{}, x, sums);
+    for (int64_t j = at_once; j < segments; ++j)
         sums[j] = ordered_sum(smaller<int64_t>(SEGMENT, n - j * SEGMENT),
                               [&](int64_t i) { return double(x[j * SEGMENT + i]); });
     const double total = combine_segments(sums, segments, 1);
@@ -177,6 +184,88 @@ static void reduce(Reduce op, int64_t outer, int64_t terms, int64_t inner, const
         case Reduce::max: return reduce_extreme<T, true>(outer, terms, inner, x, y);
         case Reduce::min: return reduce_extreme<T, false>(outer, terms, inner, x, y);
     }
+}
+
+// -- sums along an axis: section 4.1 --------------------------------------------------------------------------------------
+
+// What came before a segment: the groups, and the segments of its own group; +0 where there is none.
+struct Before {
+    double groups = 0.0, group = 0.0;
+    void add(int64_t segment, double sum) {
+        group = group + sum;
+        if (segment % GROUP != GROUP - 1) return;
+        groups = groups + group;
+        group = 0.0;
+    }
+};
+
+// A segment of N rows, which lie `apart`: y[t] = groups + (group + the sum of the segment's terms up to t). Returns in
+// `sums` what they come to.
+template <int N, class T, class Apart>
+inline void cumsum_segment(int64_t terms, int64_t step, Apart apart, const Before* before, const T* x, T* y, double* sums) {
+    double groups[N], group[N], sum[N];
+    for (int q = 0; q < N; ++q) groups[q] = before[q].groups, group[q] = before[q].group, sum[q] = 0.0;
+    for (int64_t t = 0; t < terms; ++t, x += step, y += step) {
+        for (int q = 0; q < N; ++q) sum[q] = sum[q] + double(x[q * apart]);
+        for (int q = 0; q < N; ++q) y[q * apart] = T(groups[q] + (group[q] + sum[q]));
+    }
+    for (int q = 0; q < N; ++q) sums[q] = sum[q];
+}
+
+// N rows that lie side by side, from segment `first` on.
+template <int N, class T>
+static void cumsum_rows(int64_t terms, int64_t step, Before* before, const T* x, T* y, int64_t first = 0) {
+    double sums[N];
+    for (int64_t j = first; j * SEGMENT < terms; ++j) {
+        const int64_t at = j * SEGMENT, count = smaller<int64_t>(SEGMENT, terms - at);
+        cumsum_segment<N>(count, step, Count<1>{}, before, x + at * step, y + at * step, sums);
+        for (int q = 0; q < N; ++q) before[q].add(j, sums[q]);
+    }
+}
+
+// One row; of a long one segments are summed first, so that they can go side by side.
+template <class T>
+static void cumsum_row(int64_t terms, int64_t step, const T* x, T* y) {
+    constexpr int SIDE = Tuning::SEGMENTS_AT_ONCE;
+    const int64_t at_once = terms / SEGMENT / SIDE * SIDE;
+    Before now;
+    if (at_once == 0) return cumsum_rows<1>(terms, step, &now, x, y);
+    double* sums = static_cast<double*>(std::malloc(size_t(at_once) * sizeof(double)));
+    Before* before = static_cast<Before*>(std::malloc(size_t(at_once) * sizeof(Before)));
+    segment_sums(at_once, step, x, sums);
+    for (int64_t j = 0; j < at_once; ++j) {
+        before[j] = now;
+        now.add(j, sums[j]);
+    }
+    parallel_range(at_once / SIDE, Tuning::SEGMENTS_A_TASK, [&](int64_t begin, int64_t end) {
+        for (int64_t j = begin * SIDE; j < end * SIDE; j += SIDE) {
+            const int64_t at = j * SEGMENT * step;
+            cumsum_segment<SIDE>(SEGMENT, step, SEGMENT * step, before + j, x + at, y + at, sums + j);
+        }
+    });
+    cumsum_rows<1>(terms, step, &now, x, y, at_once);
+    std::free(before);
+    std::free(sums);
+}
+
+template <class T>
+static void cumsum(int64_t outer, int64_t terms, int64_t inner, bool reverse, const T* x, T* y) {
+    constexpr int SIDE = 2 * LANES<double>;  // rows whose sums, and what came before, stay in registers
+    const int64_t first = reverse ? (terms - 1) * inner : 0, step = reverse ? -inner : inner;
+    const int64_t pieces = (inner + SIDE - 1) / SIDE;  // of rows that lie side by side
+    parallel_range(outer * pieces, grain_of_sums(terms * smaller<int64_t>(SIDE, inner)), [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+            const int64_t column = i % pieces * SIDE, at = i / pieces * terms * inner + first + column;
+            if (inner == 1) {
+                cumsum_row(terms, step, x + at, y + at);
+            } else if (column + SIDE <= inner) {
+                Before before[SIDE];
+                cumsum_rows<SIDE>(terms, step, before, x + at, y + at);
+            } else {
+                for (int64_t c = 0; c < inner - column; ++c) cumsum_row(terms, step, x + at + c, y + at + c);
+            }
+        }
+    });
 }
 
 }  // namespace LUCID_ISA

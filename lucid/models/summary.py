@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lucid import nn
-from lucid.backends.shapes import hollow
+from lucid.backends.shapes import abstract
 from lucid.core.device import get_default_device
 from lucid.core.dtypes import get_default_dtype
 from lucid.core.tensor import Tensor, wrap
@@ -119,7 +119,7 @@ def summarize(model: nn.Module, input_shape: Sequence[int]) -> Summary:
     dtype = parameters[0].dtype if parameters else get_default_dtype()
     rows = _RowTracer(model)
     device = parameters[0].device if parameters else get_default_device()
-    dry_run(model, [wrap(hollow(shape, dtype), device)], rows)
+    dry_run(model, [wrap(abstract(shape, dtype), device)], rows)
     return Summary(
         input_shape=shape,
         rows=rows.finished,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from lucid.backends import Backend, backend_for
-from lucid.backends.shapes import Hollow, ShapeBackend, hollow
+from lucid.backends.shapes import Abstract, ShapeBackend, abstract
 from lucid.core.grad_mode import no_grad
 from lucid.core.tensor import Tensor, wrap
 from lucid.nn.module import Module
@@ -20,7 +20,7 @@ _lock = threading.RLock()  # there is one tracer at a time
 
 
 class Watcher(Protocol):
-    """What is told of a dry run: every module as it is entered and left, and every operation with hollow tensors."""
+    """What learns of a dry run: every module as it is entered and left, and every operation with abstract tensors."""
 
     def update(self, tensor: Tensor, result: Tensor) -> None: ...
 
@@ -34,7 +34,7 @@ class Watcher(Protocol):
 
 
 def dry_run(module: Module, inputs: Sequence[Tensor], watcher: Watcher) -> Any:
-    """Call ``module`` in eval mode on tensors like ``inputs`` and return what it returns, hollow.
+    """Call ``module`` in eval mode on tensors like ``inputs`` and return what it returns, abstract.
 
     Raises:
         RuntimeError: its forward reads values, or draws random numbers.
@@ -52,10 +52,10 @@ def dry_run(module: Module, inputs: Sequence[Tensor], watcher: Watcher) -> Any:
                 part.training = training
 
 
-def hollow_like(tensor: Tensor, batch: int | None = None) -> Tensor:
+def abstract_like(tensor: Tensor, batch: int | None = None) -> Tensor:
     """A tensor without values, of the shape and dtype of ``tensor``, or of another length of its first axis."""
     shape = tensor.shape if batch is None else (batch, *tensor.shape[1:])
-    return wrap(hollow(shape, tensor.dtype), tensor.device)
+    return wrap(abstract(shape, tensor.dtype), tensor.device)
 
 
 class _OwnThread:
@@ -70,14 +70,15 @@ class _OwnThread:
         return self._shapes if self._own() else backend_for(device)
 
     def arrays(self, arrays: list[Any]) -> list[Any]:
-        """Parameters and numbers as hollow as the input, wherever they lie."""
+        """Parameters and numbers as abstract as the input, wherever they lie."""
         if not self._own():
             return arrays
-        return [a if a is None or isinstance(a, Hollow) else hollow(a.shape, a.dtype) for a in arrays]
+        return [a if a is None or isinstance(a, Abstract) else abstract(a.shape, a.dtype) for a in arrays]
 
     def record(self, function: Function, inputs: tuple[Tensor | None, ...], output: Tensor) -> None:
         if self._own():
-            output._array = hollow(output.shape, output.dtype)  # NumPy makes real arrays of hollow ones here and there
+            # NumPy makes real arrays of abstract ones here and there.
+            output._array = abstract(output.shape, output.dtype)
             self._watcher.record(function, inputs, output)
 
     def compose(self, whole: Composition, inputs: tuple[Tensor | None, ...], run: Callable[[], Tensor]) -> Tensor:

@@ -124,8 +124,8 @@ def command(
         if verified:
             batches = [batch] if batch else DYNAMIC_BATCHES
             result = verify(files[0], network, [(count, *example.shape[1:]) for count in batches], progress=progress)
-    told = f"{target}: {model}, {size / 1e6:.1f} MB, opset {opset}, batch {batch or 'dynamic'}, weights {origin}"
-    click.echo(visible(told))
+    sentence = f"{target}: {model}, {size / 1e6:.1f} MB, opset {opset}, batch {batch or 'dynamic'}, weights {origin}"
+    click.echo(visible(sentence))
     if result is not None:
         click.echo(str(result))
     return 0 if result is None or result.agrees else 1

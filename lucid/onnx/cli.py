@@ -39,7 +39,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return run_command(
         NAME,
         body,
-        told=(ValueError, TypeError, RuntimeError, ImportError),
+        reported=(ValueError, TypeError, RuntimeError, ImportError),
         interrupted="interrupted; no file is left half-written",
         memory=lambda: "the memory of this machine is not enough for this model; a smaller --image-size may do",
     )

@@ -30,7 +30,8 @@ def one_axis(name: str, axis: SupportsIndex, ndim: int) -> int:
     """
     number = operator.index(axis)
     if not -ndim <= number < ndim:
-        raise ValueError(f"{name}: got axis {number} for a tensor of {ndim} axes; may be {-ndim} to {ndim - 1}")
+        axes = f"may be {-ndim} to {ndim - 1}" if ndim else "it must have one"
+        raise ValueError(f"{name}: got axis {number} for a tensor of {ndim} axes; {axes}")
     return number % ndim
 
 

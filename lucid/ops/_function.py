@@ -86,8 +86,6 @@ class Function(GradNode):
     """The inputs that need not have the dtype of the others: a condition, classes."""
     view: ClassVar[bool] = False
     """Whether the result may share memory with the first input."""
-    export: ClassVar[Any] = None
-    """``export(builder, node)`` emits the ONNX nodes that stand for a node of this operation (``lucid.onnx``)."""
 
     forward: Callable[..., Any]
     backward: Callable[..., Any]

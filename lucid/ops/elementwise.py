@@ -6,7 +6,6 @@ order in which it is written here. Integers and booleans are computed exactly, b
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -791,25 +790,6 @@ class Gelu(Function):
     def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
         (x,) = self.saved  # type: ignore[misc]
         return (be.binary(f"{self.kernel}_grad", dy, x),)
-
-    @staticmethod
-    def export(b: Any, node: Any) -> None:
-        """ONNX has it from version 20 on; before, the steps of its definition."""
-        (x,), approximate = node.inputs, node.attrs["approximate"]
-        if b.opset >= 20:
-            b.emit("Gelu", node, [x], approximate=approximate)
-            return
-
-        def step(op: str, what: str, a: str, number: float) -> str:
-            return str(b.emit(op, node, [a, b.constant(node, f"{what}_by", number, b.dtype(x))], what))
-
-        if approximate == "tanh":
-            cube = b.emit("Mul", node, [x, b.emit("Mul", node, [x, x], "square")], "cube")
-            both = b.emit("Add", node, [x, step("Mul", "small", cube, 0.044715)], "sum")
-            share = b.emit("Tanh", node, [step("Mul", "scaled", both, math.sqrt(2 / math.pi))], "share")
-        else:
-            share = b.emit("Erf", node, [step("Mul", "scaled", x, math.sqrt(0.5))], "share")
-        b.emit("Mul", node, [step("Mul", "half", x, 0.5), step("Add", "whole", share, 1.0)])
 
 
 def gelu(input: Operand, approximate: str = "none") -> Tensor:

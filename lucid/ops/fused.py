@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from lucid.backends import Backend
+from lucid.backends.base import Epilogue, Norm
 from lucid.core.dtypes import float64
 from lucid.core.tensor import Tensor
 from lucid.ops._function import Function, apply
@@ -35,7 +36,7 @@ class NormAct(BatchNorm):
             self.mean, self.var = statistics_of(be, x, mean, var)
         else:
             self.mean, self.var = stored(be, mean), stored(be, var)
-            y = be.norm_act_eval(x, gamma, beta, self.mean, self.var, self.eps, residual, self.relu)
+            y = be.norm_act_eval(x, Norm(gamma, beta, self.mean, self.var, self.eps), residual, self.relu)
         self.saved = (x, gamma, y if self.relu else None)
         return y
 
@@ -44,7 +45,7 @@ class NormAct(BatchNorm):
         needs = self.needs or ()
         wanted = needs[5]
         dx, dgamma, dbeta, dresidual = be.norm_act_grad(
-            dy, x, y, gamma, self.mean, self.var, self.eps, self.training, wanted, accumulate_into
+            dy, x, y, Norm(gamma, None, self.mean, self.var, self.eps), self.training, wanted, accumulate_into
         )
         grads = (dx, dgamma, dbeta, None, None, dresidual)
         return tuple([grad if need else None for grad, need in zip(grads, needs, strict=True)])
@@ -81,8 +82,8 @@ class Conv2dNormAct(Function):
     def forward(
         self, be: Backend, x: Any, weight: Any, bias: Any, gamma: Any, beta: Any, mean: Any, var: Any, residual: Any
     ) -> Any:
-        norm = gamma, beta, be.convert(mean, float64), be.convert(var, float64), self.eps
-        return be.conv2d_norm(x, weight, bias, self.geometry, norm, residual, self.relu, self.stamp)
+        norm = Norm(gamma, beta, be.convert(mean, float64), be.convert(var, float64), self.eps)
+        return be.conv2d_norm(x, weight, bias, self.geometry, Epilogue(norm, residual, self.relu), self.stamp)
 
 
 def norm_act(

@@ -23,7 +23,7 @@ _Binary = Callable[[Any, Any], Tensor]
 # Under the function's own name, called as the function is.
 _ALIKE: dict[Any, str] = {
     elementwise: "abs clamp clip exp log masked_fill neg pow power reciprocal relu sigmoid sign sqrt square",
-    reduction: "argmax argmin max mean min sum var",
+    reduction: "argmax argmin cumsum max mean min sum var",
     comparison: "all any",
     shape: "clone detach expand_dims flatten ravel squeeze swapaxes unsqueeze",
 }

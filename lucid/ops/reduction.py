@@ -15,7 +15,7 @@ from lucid.ops._common import all_axes, one_axis
 from lucid.ops._function import EVERY_INPUT, Function, apply
 from lucid.ops.elementwise import div, square, sub
 
-__all__ = ["amax", "amin", "argmax", "argmin", "max", "mean", "min", "sum", "var"]
+__all__ = ["amax", "amin", "argmax", "argmin", "cumsum", "max", "mean", "min", "sum", "var"]
 
 
 class _Reduce(Function):
@@ -78,6 +78,49 @@ def sum(x: Operand, axis: Any = None, keepdims: bool = False) -> Tensor:
     """
     x = as_tensor(x)
     return apply(Sum(all_axes("sum", axis, x.ndim), keepdims), x)
+
+
+class CumulativeSum(Function):
+    name = "cumsum"
+    params = ("axis",)
+
+    def __init__(self, axis: int) -> None:
+        self.axis = axis
+
+    def forward(self, be: Backend, x: Any) -> Any:
+        if x.dtype.kind != "f":
+            return be.xp.asarray(x.cumsum(axis=self.axis))
+        return be.cumsum(x, self.axis, False)
+
+    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        return (be.cumsum(dy, self.axis, True),)
+
+
+def cumsum(x: Operand, axis: int) -> Tensor:
+    """The sums along ``axis`` up to each element: ``y[i] = x[0] + .. + x[i]``.
+
+    Each is rounded as ``sum`` of the same elements is, so the last along the axis equals ``sum(x, axis)``.
+
+    Args:
+        x: a tensor of any shape with an axis. Integers are added exactly.
+        axis: one axis.
+
+    Returns:
+        The shape of ``x``. Gradient: the same sums of ``dy`` from the other end, ``dx[i] = dy[i] + .. + dy[K-1]``.
+
+    Raises:
+        ValueError: there is no such axis.
+
+    Source: ONNX operator CumSum.
+
+    Example:
+        >>> import lucid
+        >>> lucid.cumsum(lucid.tensor([[1.0, 2.0], [3.0, 4.0]]), axis=0)
+        tensor([[1., 2.],
+                [4., 6.]])
+    """
+    x = as_tensor(x)
+    return apply(CumulativeSum(one_axis("cumsum", axis, x.ndim)), x)
 
 
 class Mean(_Reduce):

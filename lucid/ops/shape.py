@@ -6,6 +6,7 @@ Reshaping, transposing, broadcasting and basic indexing may return views, which 
 from __future__ import annotations
 
 import builtins
+import itertools
 import math
 import operator
 from collections.abc import Sequence
@@ -393,7 +394,7 @@ def split(x: Operand, size: int | Sequence[int], axis: int = 0) -> tuple[Tensor,
         if size < 1:
             raise ValueError(f"size: got {size}; may be at least 1")
         sizes = [builtins.min(size, length - start) for start in range(0, length, size)] or [0]
-    ends = np.cumsum(sizes).tolist()
+    ends = list(itertools.accumulate(sizes))
     front = (slice(None),) * place
     return tuple(getitem(x, (*front, slice(end - n, end))) for n, end in zip(sizes, ends, strict=True))
 

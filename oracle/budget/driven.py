@@ -31,7 +31,7 @@ from oracle.precision.algorithms import (
     winograd_weight_gradient,
 )
 from oracle.precision.profile import Profile, profile_of
-from oracle.precision.rounding import Rounding
+from oracle.precision.rounding import Rounding, alike
 from oracle.trace import Key, Recorder
 
 Variances = Callable[[np.ndarray, np.ndarray, int, int, float, int], tuple[np.ndarray, np.ndarray]]
@@ -190,6 +190,12 @@ class Disturbance:
         found = variance + (variance + mean.square()) * relative - 2 * mean * off
         return torch.maximum(found, variance / 4)
 
+    def repeated(self, x: Tensor) -> Tensor:
+        """The relative variance of a sum of squared deviations in which the zeros that a ReLU left are all alike."""
+        zeros = (x == 0).sum((0, 2, 3)).clamp(min=1).to(x.dtype).numpy()
+        one = np.zeros_like(zeros) if self.roundoff.one_pass else np.ones_like(zeros)  # a square of 0 adds nothing
+        return torch.from_numpy(alike(self.roundoff.sums, zeros, one))
+
     def of_images(self, shares: Sequence[Tensor]) -> Tensor | float:
         """The variance of adding the images' shares of a gradient where they are stored
         (`oracle.precision.algorithms`)."""
@@ -308,7 +314,7 @@ class _Normalisation(torch.autograd.Function):
         if norm.training:
             variance, mean = torch.var_mean(x, _but_channels(x), correction=0)
             of_mean = disturb.chain(count, count * variance, (count * mean).square()) / count**2
-            of_variance = disturb.chain(count, 0.0 * variance, torch.ones_like(variance))
+            of_variance = disturb.chain(count, 0.0 * variance, torch.ones_like(variance)) + disturb.repeated(x)
             off = disturb.shared(len(mean), of_mean.sqrt())
             relative = disturb.shared(len(mean), of_variance.sqrt())
             variance = disturb.variance(variance, mean, relative, off)
@@ -453,7 +459,7 @@ def winners_of(node: Node, image: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Piece:
+class Subgraph:
     """A part of a graph, and what a subject handed over.
 
     Args:
@@ -471,7 +477,11 @@ class Piece:
 
 
 def run_driven(
-    case: Case, recorder: Recorder, decisions: Decisions, disturb: Disturbance | None = None, piece: Piece | None = None
+    case: Case,
+    recorder: Recorder,
+    decisions: Decisions,
+    disturb: Disturbance | None = None,
+    piece: Subgraph | None = None,
 ) -> dict[str, np.ndarray]:
     """Run a case's graph in float64 at the given decisions, and record every tensor.
 
@@ -485,7 +495,7 @@ def run_driven(
     Returns:
         The values that the piece keeps, as whoever takes them took them.
     """
-    run = _Run(case, recorder, decisions, disturb, piece or Piece(case.graph.nodes, {}, case.state))
+    run = _Run(case, recorder, decisions, disturb, piece or Subgraph(case.graph.nodes, {}, case.state))
     run.run()
     return run.kept
 
@@ -508,7 +518,7 @@ class _Run:
         recorder: Recorder,
         decided: Decisions,
         disturb: Disturbance | None,
-        piece: Piece,
+        piece: Subgraph,
     ) -> None:
         graph: Graph = case.graph
         self._piece, self._given = piece, piece.given

@@ -33,7 +33,8 @@ from oracle.errors import UsageError
 from oracle.operations import decisions
 from oracle.precision.difference import Budget, Difference, Precision, channels, measure, root_mean_square
 from oracle.precision.profile import Profile, profile_of
-from oracle.trace import Key, Kind, Trace
+from oracle.subjects import find_subject
+from oracle.trace import Key, Kind, Trace, execution_order
 
 if TYPE_CHECKING:
     from oracle.budget.driven import Decisions
@@ -137,8 +138,6 @@ def free_budget(
     if count < 2:
         raise UsageError(f"seeds: got {count}; must be at least 2, to see a spread")
     if truth is None:
-        from oracle.subjects import find_subject
-
         truth = find_subject("torch:float64").trace(case)
     return from_spread(
         truth, _disturbed_runs(case, profile, count, truth, progress), profile.format.stored, case.graph.output
@@ -195,8 +194,6 @@ def from_spread(
         stored: the unit roundoff of what is stored.
         output: the value that the loss takes.
     """
-    from oracle.trace import execution_order
-
     order = execution_order(truth)
     order += [key for key in truth if key not in set(order)]  # of a piece, gradients of what it begins with
     freedom = _freedom(order, found)

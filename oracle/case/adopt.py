@@ -9,20 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from oracle.case.case import Case
 from oracle.case.names import Reading, Rules, Vocabulary, listed
 from oracle.case.shapes import shapes_of
 from oracle.case.zoo import PUBLISHED
 from oracle.errors import UsageError
 from oracle.graph.model import Model
-from oracle.graph.state import State
 from oracle.trace import Key, Trace
-
-if TYPE_CHECKING:
-    from oracle.case.case import Case
 
 
 @dataclass(frozen=True)
@@ -137,10 +133,10 @@ def _shared(
             found[found_key] = key
             last = run == runs[-1]
             placed.setdefault("the block's output" if last else run.rsplit(".", 1)[1], []).append("/".join(key))
-    told = [f"{listed(names, 2)} read as {what} (the module runs several times)" for what, names in placed.items()]
+    texts = [f"{listed(names, 2)} read as {what} (the module runs several times)" for what, names in placed.items()]
     if lost:
-        told.append(f"{listed(lost)} not compared: the module runs several times, and which run it is cannot be told")
-    return told
+        texts.append(f"{listed(lost)} not compared: the module runs several times, and which run it is cannot be told")
+    return texts
 
 
 def _which_run(
@@ -179,39 +175,15 @@ def _judge_shapes(trace: Trace, moved: Mapping[Key, Key], model: Model, shapes: 
     if not wrong:
         return
     theirs, ours = next(iter(wrong.items()))
-    told = f"{'/'.join(theirs)} is {trace[theirs].shape} where {model.name} has {shapes[ours]}"
+    text = f"{'/'.join(theirs)} is {trace[theirs].shape} where {model.name} has {shapes[ours]}"
     like = model.likeness(name for _, name in wrong.values())
     if like:
-        raise UsageError(f"names: this is {like}: {told}")
+        raise UsageError(f"names: this is {like}: {text}")
     if 2 * len(wrong) > len(known):
-        raise UsageError(f"names: this is another network, or another size of input: {told}; {len(wrong)} such tensors")
+        raise UsageError(f"names: this is another network, or another size of input: {text}; {len(wrong)} such tensors")
 
 
 # -- weights ----------------------------------------------------------------------------------------------------------
-
-
-def adopt_state(
-    state: State, model: Model, shapes: Mapping[str, tuple[int, ...]], rules: Rules | None = None
-) -> tuple[State, tuple[str, ...]]:
-    """Put a state dict under the oracle's names, and add the counters that it may lack; says what was assumed.
-
-    What is not understood keeps its name, and `oracle.graph.state.check_state` refuses it.
-
-    Example:
-        >>> from oracle.case.zoo import find_model
-        >>> shapes = {"fc.bias": (10,), "stem.1.num_batches_tracked": ()}
-        >>> state, notes = adopt_state({"module.fc.bias": np.zeros(10)}, find_model("narrow_basic"), shapes)
-        >>> list(state), notes[-1]
-        (['fc.bias', 'stem.1.num_batches_tracked'], '1 num_batches_tracked missing, taken as 0')
-    """
-    reading = Vocabulary(model).read(state, rules)
-    found = {reading.names.get(name, name): value for name, value in state.items() if name not in reading.left_out}
-    counters = [name for name in shapes if name.endswith(".num_batches_tracked") and name not in found]
-    notes = list(reading.assumed)
-    if counters:
-        notes.append(f"{len(counters)} num_batches_tracked missing, taken as 0")
-    found |= {name: np.zeros(shapes[name], np.int64) for name in counters}
-    return found, tuple(notes)
 
 
 @dataclass(frozen=True)
@@ -292,8 +264,8 @@ def require_input(label: str, brought: Brought, case: Case) -> None:
         options = [f"--image-size {theirs[2]}"] if theirs[2] not in (0, case.size) else []
         options += [f"--batch {theirs[0]}"] if theirs[0] not in (0, case.batch) else []
         advice = f"check it with {' '.join(options)}, or {advice}"
-    told, wanted = ("x".join(str(side or "N") for side in shape) for shape in (theirs, ours))
-    raise UsageError(f"subject: {label} takes an input of {told}, and that of {case.name} is {wanted}: {advice}")
+    given, wanted = ("x".join(str(side or "N") for side in shape) for shape in (theirs, ours))
+    raise UsageError(f"subject: {label} takes an input of {given}, and that of {case.name} is {wanted}: {advice}")
 
 
 def judge_weights(label: str, brought: Brought, case: Case) -> tuple[tuple[str, ...], tuple[str, ...]]:

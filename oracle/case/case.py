@@ -22,8 +22,7 @@ import numpy as np
 
 from lucid.files import open_regular
 from lucid.models.seeded import seeded_state, seeded_uniform, seeded_words
-from oracle.case.adopt import adopt_state
-from oracle.case.names import Rules
+from oracle.case.names import Rules, adopt_state
 from oracle.errors import UsageError
 from oracle.graph.graph import INPUT, Graph
 from oracle.graph.model import Mode, Model

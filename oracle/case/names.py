@@ -22,9 +22,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from oracle.errors import UsageError
 from oracle.files import read_bytes
 from oracle.graph.model import Model
+from oracle.graph.state import State
 from oracle.operations import is_loss
 from oracle.trace import KINDS
 
@@ -322,8 +325,8 @@ class Vocabulary:
             takers.setdefault(ours, []).append(theirs)
         doubles = {ours: both for ours, both in takers.items() if len(both) > 1}
         if doubles:
-            told = [f"{' and '.join(both)} would both be {ours}" for ours, both in doubles.items()]
-            raise UsageError(f"names: {listed(told, 3)}: say which is meant with --names")
+            sentences = [f"{' and '.join(both)} would both be {ours}" for ours, both in doubles.items()]
+            raise UsageError(f"names: {listed(sentences, 3)}: say which is meant with --names")
 
     def _assumed(
         self,
@@ -335,17 +338,17 @@ class Vocabulary:
         rules: Rules,
     ) -> tuple[str, ...]:
         """What was assumed, in sentences."""
-        told = []
+        sentences = []
         ruled = sum(rules.fits(name) for name in texts)
         if ruled:
-            told.append(f"{ruled} {'name' if ruled == 1 else 'names'} read by {rules.origin or 'rules'}")
+            sentences.append(f"{ruled} {'name' if ruled == 1 else 'names'} read by {rules.origin or 'rules'}")
         wrapped = [
             part for name, text in bare.items() for part in (texts[name] or "").split(".") if text != texts[name]
         ]
         for wrapper in dict.fromkeys(part for part in wrapped if part in WRAPPERS):
-            told.append(f"names read without {wrapper + '.'!r}")
+            sentences.append(f"names read without {wrapper + '.'!r}")
         if any(short[name] != bare[name] for name in bare):
-            told.append(f"names read without {prefix!r}")
+            sentences.append(f"names read without {prefix!r}")
         others = {
             theirs: ours
             for name, text in short.items()
@@ -354,8 +357,8 @@ class Vocabulary:
         }
         if others:
             pairs = ", ".join(f"{theirs} is {ours}" for theirs, ours in self.layout.aliases.items() if theirs in others)
-            told.append(f"names read as {self.layout.called}'s: {pairs}")
-        return tuple(told)
+            sentences.append(f"names read as {self.layout.called}'s: {pairs}")
+        return tuple(sentences)
 
 
 def _unwrapped(text: str) -> str:
@@ -383,3 +386,27 @@ def _containers(modules: Sequence[str]) -> dict[str, str]:
             if holder not in modules:
                 found[holder] = name
     return found
+
+
+def adopt_state(
+    state: State, model: Model, shapes: Mapping[str, tuple[int, ...]], rules: Rules | None = None
+) -> tuple[State, tuple[str, ...]]:
+    """Put a state dict under the oracle's names, and add the counters that it may lack; says what was assumed.
+
+    What is not understood keeps its name, and `oracle.graph.state.check_state` refuses it.
+
+    Example:
+        >>> from oracle.case.zoo import find_model
+        >>> shapes = {"fc.bias": (10,), "stem.1.num_batches_tracked": ()}
+        >>> state, notes = adopt_state({"module.fc.bias": np.zeros(10)}, find_model("narrow_basic"), shapes)
+        >>> list(state), notes[-1]
+        (['fc.bias', 'stem.1.num_batches_tracked'], '1 num_batches_tracked missing, taken as 0')
+    """
+    reading = Vocabulary(model).read(state, rules)
+    found = {reading.names.get(name, name): value for name, value in state.items() if name not in reading.left_out}
+    counters = [name for name in shapes if name.endswith(".num_batches_tracked") and name not in found]
+    notes = list(reading.assumed)
+    if counters:
+        notes.append(f"{len(counters)} num_batches_tracked missing, taken as 0")
+    found |= {name: np.zeros(shapes[name], np.int64) for name in counters}
+    return found, tuple(notes)

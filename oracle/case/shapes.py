@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from oracle.case.case import Case
 from oracle.graph.graph import Shape
 from oracle.operations import is_loss, shapes_of_values
 from oracle.trace import Key
-
-if TYPE_CHECKING:
-    from oracle.case.case import Case
 
 
 def shapes_of(case: Case) -> dict[Key, Shape]:

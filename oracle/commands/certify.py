@@ -20,12 +20,14 @@ from oracle.truth.certificate import (
     certify,
     configurations,
     identity,
+    machine,
     processor,
     read_certificates,
     slug,
     table,
     write_certificate,
 )
+from oracle.truth.goldens import Golden, golden_directory, golden_names
 
 HARDWARE = "hardware"
 _NUMBERS = "N[,N]"
@@ -77,8 +79,6 @@ def command(
 
     With --repeat N they run N times over: a digest that ever changes is silent data corruption, and is reported.
     """
-    from oracle.truth.goldens import Golden, golden_directory, golden_names
-
     home = golden_directory() if directory is None else directory
     names = golden_names(directory)
     if listing:
@@ -87,8 +87,8 @@ def command(
         try:
             listed = table(read_certificates(home / HARDWARE), current)
         except (KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
-            told = f"{type(error).__name__}: {error}"
-            raise UsageError(f"certificate: one in {home / HARDWARE} is not sound: {told}") from None
+            text = f"{type(error).__name__}: {error}"
+            raise UsageError(f"certificate: one in {home / HARDWARE} is not sound: {text}") from None
         for line in listed.splitlines():
             click.echo(visible(line))
         return DONE
@@ -111,8 +111,8 @@ def command(
             mark = "[green]✓[/green]" if run.agrees else "[red]✗[/red]"
             console.print(f"{mark} ", end="")
             console.print(visible(run.sentence()), markup=False)
-    told = "all equal" if document["agrees"] else "NOT all equal"
-    summary = f"{document['digests']} digests in {document['seconds']:.1f} s, {told}; {path}"
+    text = "all equal" if document["agrees"] else "NOT all equal"
+    summary = f"{document['digests']} digests in {document['seconds']:.1f} s, {text}; {path}"
     console.print(visible(summary), markup=False)
     return status_of(runs)
 
@@ -136,8 +136,6 @@ def status_of(runs: Sequence[Run]) -> int:
 def _device_name(backend: str) -> str:
     if backend != "cuda":
         return processor()
-    from oracle.truth.certificate import machine
-
     found: str = machine(gpu=True)["gpu"]["name"]
     return found
 

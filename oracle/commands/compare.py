@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from lucid.console import visible
+from oracle.case.names import Rules
 from oracle.commands.options import OutputConsole, names_option, report_options, require_writable
 from oracle.commands.progress import progress
 from oracle.precision.difference import PRECISIONS
@@ -14,6 +15,9 @@ from oracle.precision.profile import profile_of
 from oracle.report import write_reports
 from oracle.report.json_report import exit_status
 from oracle.report.terminal import print_verdict
+from oracle.run import compare_trace
+from oracle.subjects.file import FileSubject
+from oracle.truth.goldens import Golden
 
 _NOTED = 10  # names that are none of a trace's tensor
 
@@ -60,11 +64,6 @@ def command(
     leaves out is reported as not observed. Names of torchvision's layout and wrappers' prefixes (`module.`) are read;
     --names says what others are.
     """
-    from oracle.case.names import Rules
-    from oracle.run import compare_trace
-    from oracle.subjects.file import FileSubject
-    from oracle.truth.goldens import Golden
-
     profile_of(precision)  # an unknown one is said now
     require_writable(json=json_path, junit=junit_path, html=html_path)
     rules = None if names is None else Rules.read(names)
@@ -79,8 +78,8 @@ def command(
     console = OutputConsole()
     print_verdict(verdict, console, tables=not quiet, worst=worst, every=every)
     for stranger in read.strangers[:_NOTED]:
-        told = f"note: {stranger!r} in {trace} is no name of a trace's tensor, and was not compared"
-        console.print(visible(told), markup=False)
+        text = f"note: {stranger!r} in {trace} is no name of a trace's tensor, and was not compared"
+        console.print(visible(text), markup=False)
     if len(read.strangers) > _NOTED:
         console.print(f"note: nor were {len(read.strangers) - _NOTED} others", markup=False)
     return exit_status(verdict)

@@ -13,6 +13,8 @@ from oracle.case.zoo import SMALLEST, find_model
 from oracle.commands.options import OutputConsole, require_writable
 from oracle.commands.progress import progress
 from oracle.errors import UsageError
+from oracle.faults import CATALOGUE, find_fault
+from oracle.faults.matrix import run_matrix
 from oracle.files import record_lines, write_whole
 from oracle.graph.model import Mode
 
@@ -84,8 +86,6 @@ def command(
 
 
 def _chosen(names: tuple[str, ...], categories: tuple[str, ...]) -> list[str]:
-    from oracle.faults import CATALOGUE, find_fault
-
     found = [find_fault(name).name for name in names] if names else list(CATALOGUE)
     chosen = [name for name in found if not categories or CATALOGUE[name].category in categories]
     if not chosen:
@@ -94,8 +94,6 @@ def _chosen(names: tuple[str, ...], categories: tuple[str, ...]) -> list[str]:
 
 
 def _print_catalogue(names: list[str], console: Console) -> None:
-    from oracle.faults import CATALOGUE
-
     for name in names:
         fault = CATALOGUE[name]
         console.print(f"{fault.category:14} {name}: {fault.description} ({', '.join(fault.ops)})", markup=False)
@@ -113,8 +111,6 @@ def _run(
     repeats: int,
     seed: int,
 ) -> Any:
-    from oracle.faults.matrix import run_matrix
-
     found = [find_model(name) for name in models or SMALLEST]
     modes: tuple[Mode, ...] = ("eval", "train") if mode == "both" else (mode,)  # type: ignore[assignment]
     cases = [Case(each, one, SEEDED, image_size, batch) for each in found for one in modes]

@@ -17,6 +17,8 @@ from lucid.console import visible
 from oracle.commands.options import require_writable
 from oracle.errors import UsageError
 from oracle.files import write_whole
+from oracle.kernel.check import check_kernel
+from oracle.report.json_report import shown
 
 
 @click.command("kernel")
@@ -67,8 +69,6 @@ def command(
     It is run on shapes and values that find faults, forward and backward, and every element is judged by the budget
     that is derived for this operation on these inputs. The exit status is 1 where it disagrees.
     """
-    from oracle.kernel.check import check_kernel
-
     require_writable(json=json_path)
     verdict = check_kernel(
         _function("--with", function),
@@ -83,8 +83,6 @@ def command(
     )
     click.echo("\n".join(map(visible, verdict.sentence().splitlines())))
     if json_path is not None:
-        from oracle.report.json_report import shown
-
         write_whole(json_path, (json.dumps(shown(verdict.to_dict()), indent=1) + "\n").encode())
     return 0 if verdict.agrees else 1
 

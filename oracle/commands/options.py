@@ -35,9 +35,9 @@ def report_options(command: Command) -> Command:
     )
     every = click.option("--all", "every", is_flag=True, help="List every tensor.")
     made = every(worst(quiet(made)))
-    for name, told in reversed(_REPORTS.items()):
+    for name, text in reversed(_REPORTS.items()):
         path = click.Path(path_type=Path)
-        made = click.option(f"--{name}", f"{name}_path", type=path, metavar="FILE", help=told)(made)
+        made = click.option(f"--{name}", f"{name}_path", type=path, metavar="FILE", help=text)(made)
     result: Command = made
     return result
 

@@ -21,9 +21,9 @@ def progress(quiet: bool = False) -> Iterator[Callable[[str], None]]:
     with console.status("starting") as status:
 
         def step(message: str) -> None:
-            told = escape(visible(message))  # it names subjects and cases
-            status.update(told)
+            text = escape(visible(message))  # it names subjects and cases
+            status.update(text)
             if not console.is_terminal:
-                console.print(told, soft_wrap=True)
+                console.print(text, soft_wrap=True)
 
         yield step

@@ -35,5 +35,5 @@ def command(model: str, output: Path | None, mode: Mode | Literal["both"], force
         write_vectors([standard_case(found, each) for each in modes], directory, force=force, progress=step)
     files = [file for file in directory.rglob("*") if file.is_file()]
     size = sum(file.stat().st_size for file in files)
-    told = f"{directory}: {len(files)} files, {size / 1e6:.1f} MB; {directory / PAGE} says what to dump"
-    click.echo(visible(told))
+    text = f"{directory}: {len(files)} files, {size / 1e6:.1f} MB; {directory / PAGE} says what to dump"
+    click.echo(visible(text))

@@ -7,6 +7,7 @@ fault needs no version for either.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -204,8 +205,6 @@ def find_fault(name: str) -> Fault:
     Raises:
         UsageError: there is none; the sentence suggests the nearest.
     """
-    import difflib
-
     if name in CATALOGUE:
         return CATALOGUE[name]
     near = difflib.get_close_matches(name, CATALOGUE, n=1, cutoff=0.4)

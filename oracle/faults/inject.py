@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lucid.nn.functional import cross_entropy
+from lucid.ops._function import Function, apply
+from lucid.tensor import wrap
 from oracle.case.case import Case
 from oracle.errors import UsageError
 from oracle.faults.fault import Array, Context, Draw, Engine, Fault, Injection, Site
 from oracle.graph.graph import Node
 from oracle.operations import is_loss
 from oracle.subjects import Subject
+from oracle.subjects.lucid_engine import LucidSubject
 
 if TYPE_CHECKING:
-    from oracle.subjects.lucid_engine import LucidSubject
     from oracle.subjects.pytorch import TorchSubject
 
 
@@ -105,9 +108,9 @@ def _set_attributes(module: Any, injection: Injection) -> None:
 
 def _acts(injection: Injection) -> bool:
     """Whether functions have to stand around the module."""
-    around = (injection.input, injection.output, injection.output_gradient, injection.input_gradient)
+    functions = (injection.input, injection.output, injection.output_gradient, injection.input_gradient)
     others = bool(injection.parameter_gradients) or injection.statistics is not None
-    return any(each is not None for each in around) or others
+    return any(each is not None for each in functions) or others
 
 
 Hook = Callable[[Any, Context], Any]
@@ -200,8 +203,6 @@ def _watch_torch_parameter(module: Any, name: str, change: Callable[[Array, Cont
 
 
 def _lucid_subject(layer: Node, injection: Injection, options: tuple[str, ...]) -> LucidSubject:
-    from oracle.subjects.lucid_engine import LucidSubject
-
     class Faulty(LucidSubject):
         """Keeps the model that it ran, for its statistics."""
 
@@ -216,8 +217,6 @@ def _lucid_subject(layer: Node, injection: Injection, options: tuple[str, ...]) 
 
 
 def _into_lucid(model: Any, case: Case, layer: Node, injection: Injection) -> None:
-    from lucid.nn.functional import cross_entropy
-
     entries = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     for name, value in _changed_state(case.state, layer, injection).items():
         entries[name].data[...] = value
@@ -239,8 +238,6 @@ def _into_lucid(model: Any, case: Case, layer: Node, injection: Injection) -> No
 
 
 def _lucid_nodes(injection: Injection) -> tuple[Hook, Hook]:
-    from lucid.ops._function import Function, apply
-
     def like(array: Array, other: Array) -> Array:
         return np.array(array, other.dtype, order="C")
 
@@ -287,8 +284,6 @@ def _keep_lucid(injection: Injection) -> Keep:
 
 
 def _watch_lucid_parameter(module: Any, name: str, change: Callable[[Array, Context], Array]) -> None:
-    from lucid.tensor import wrap
-
     def seen(gradient: Any) -> Any:
         made = change(np.ascontiguousarray(gradient.numpy()), module.__dict__["fault_context"])
         return wrap(np.array(made, gradient.numpy().dtype, order="C"))

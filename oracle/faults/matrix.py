@@ -107,19 +107,19 @@ class _Proving:
         subject = faulty(engine, fault, self.case, layer, seed)
         run = _run(subject, self.case)
         changed = bool(run.failure) or not run.same_bits(self.healthy[engine])
-        told: dict[str, Any] = {}
+        entry: dict[str, Any] = {}
         if changed:
             look = self._foreign if engine == "torch" else self._own
             verdicts = look(subject, run.trace)
-            told = {
+            entry = {
                 "caught": {each.view: not each.agrees for each in verdicts},
                 "named": {each.view: _names(each, layer) for each in verdicts if not each.agrees},
                 "found": {each.view: each.sentence() for each in verdicts},
             }
         elif not fault.no_op:
-            told = {"unseen": f"it needs {fault.needs}"}
+            entry = {"unseen": f"it needs {fault.needs}"}
         return Outcome(
-            fault.name, fault.category, engine, self.case.name, layer.name, changed, **told, failure=run.failure
+            fault.name, fault.category, engine, self.case.name, layer.name, changed, **entry, failure=run.failure
         )
 
     def _foreign(self, subject: Subject, trace: Trace) -> list[SubjectVerdict]:
@@ -248,7 +248,7 @@ class Matrix:
 
 
 def _outcome_to_dict(outcome: Outcome) -> dict[str, Any]:
-    told = {
+    entry = {
         "fault": outcome.fault,
         "category": outcome.category,
         "engine": outcome.engine,
@@ -257,14 +257,14 @@ def _outcome_to_dict(outcome: Outcome) -> dict[str, Any]:
         "changed": outcome.changed,
     }
     if outcome.changed:
-        told |= {"caught": dict(outcome.caught), "named": dict(outcome.named)}
+        entry |= {"caught": dict(outcome.caught), "named": dict(outcome.named)}
         if not outcome.is_caught or not outcome.is_named:
-            told["found"] = dict(outcome.found)
+            entry["found"] = dict(outcome.found)
     if outcome.unseen:
-        told["unseen"] = outcome.unseen
+        entry["unseen"] = outcome.unseen
     if outcome.failure:
-        told["failure"] = outcome.failure
-    return told
+        entry["failure"] = outcome.failure
+    return entry
 
 
 def matrix_cases(

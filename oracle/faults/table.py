@@ -72,7 +72,7 @@ def categories(matrix: Matrix) -> Iterator[Row]:
 def summary(matrix: Matrix) -> list[str]:
     """What it all comes to, in sentences."""
     live = len(matrix.live)
-    told = [
+    sentences = [
         f"{len({each.fault for each in matrix.outcomes})} faults put into {len(matrix.outcomes)} subjects; "
         f"{live} changed a bit, {len(matrix.inert)} are inert (they change no bit of any case), and "
         f"{len(matrix.unseen)} cannot be seen by their case.",
@@ -83,10 +83,10 @@ def summary(matrix: Matrix) -> list[str]:
         if judged:
             caught = [each for each in judged if each.caught[view]]
             named = sum(each.named.get(view, False) for each in caught)
-            told.append(
+            sentences.append(
                 f"The {view} view caught {len(caught)} of the {len(judged)} that it judged, and named {named} of these."
             )
-    return told
+    return sentences
 
 
 def _percent(share: float) -> str:
@@ -95,13 +95,13 @@ def _percent(share: float) -> str:
 
 def misses(matrix: Matrix) -> list[str]:
     """One sentence for each fault that was missed, or whose layer was not named."""
-    told = []
+    sentences = []
     for outcome in matrix.missed:
-        told.append(f"missed: {_where(outcome)}: {CATALOGUE[outcome.fault].description}")
+        sentences.append(f"missed: {_where(outcome)}: {CATALOGUE[outcome.fault].description}")
     for outcome in matrix.misnamed:
         view = next(view for view in ("exact", "local", "free") if outcome.caught.get(view))
-        told.append(f"another layer named: {_where(outcome)}: {outcome.found[view]}")
-    return told
+        sentences.append(f"another layer named: {_where(outcome)}: {outcome.found[view]}")
+    return sentences
 
 
 def blind_spots(matrix: Matrix) -> Iterator[tuple[str, str, str, str]]:

@@ -30,9 +30,9 @@ def check_state(shapes: Mapping[str, tuple[int, ...]], state: Mapping[str, np.nd
             if name in state and tuple(state[name].shape) != tuple(shape)
         ],
     }
-    told = [f"{kind} {_shortened(names)}" for kind, names in problems.items() if names]
-    if told:
-        raise ValueError(f"the weights do not fit the model: {'; '.join(told)}")
+    found = [f"{kind} {_shortened(names)}" for kind, names in problems.items() if names]
+    if found:
+        raise ValueError(f"the weights do not fit the model: {'; '.join(found)}")
 
 
 def _shortened(names: list[str], limit: int = 5) -> str:

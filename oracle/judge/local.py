@@ -240,10 +240,10 @@ class _Run:
     def verdict(self, truth: LocalTruth) -> SubjectVerdict:
         """Forward in order, then backward from the last layer to the first."""
         backward = [each for verdicts in reversed(self._backward) for each in verdicts]
-        told = self._hints(truth)
+        hints = self._hints(truth)
         found = [
-            replace(each, difference="; ".join(filter(None, (each.difference, told[id(each)]))))
-            if id(each) in told
+            replace(each, difference="; ".join(filter(None, (each.difference, hints[id(each)]))))
+            if id(each) in hints
             else each
             for each in (*self._forward, *backward)
         ]
@@ -393,12 +393,12 @@ def judge_local(
     if isinstance(array, NotNumbersError):
         return no_numbers(key, "local", array)
     if array.shape != exact.shape:
-        told = describe_difference(array, exact, Budget(0.0))
+        text = describe_difference(array, exact, Budget(0.0))
         note = f"shape {array.shape} where the truth has {exact.shape}"
-        return LayerVerdict(*key, "local", "shape", difference=told, note=note)
+        return LayerVerdict(*key, "local", "shape", difference=text, note=note)
     if not np.isfinite(array).all():
-        told = describe_difference(array, exact, Budget(0.0), kind=wanted.kind)
-        return LayerVerdict(*key, "local", "not finite", difference=told, note=count_not_finite(array))
+        text = describe_difference(array, exact, Budget(0.0), kind=wanted.kind)
+        return LayerVerdict(*key, "local", "not finite", difference=text, note=count_not_finite(array))
     return _measured(wanted, array, key, known)
 
 
@@ -450,7 +450,7 @@ def _measured(wanted: Expected, array: Array, key: tuple[Kind, str], known: Mapp
         used = float(shares[channel])
     over = error > budget or largest > largest_budget or used > 1.0
     status: Status = "exact" if error == 0 else status_of(not over, budget / scale <= JUDGEABLE)
-    told = Budget(budget / scale, largest_budget / scale, None if allowed is None else allowed / scale)
+    relative = Budget(budget / scale, largest_budget / scale, None if allowed is None else allowed / scale)
     return LayerVerdict(
         *key,
         "local",
@@ -461,7 +461,7 @@ def _measured(wanted: Expected, array: Array, key: tuple[Kind, str], known: Mapp
         largest_budget / scale,
         channel,
         used,
-        describe_difference(array, exact, told, kind=wanted.kind, others=known) if over else "",
+        describe_difference(array, exact, relative, kind=wanted.kind, others=known) if over else "",
         wanted.note,
     )
 

@@ -250,8 +250,8 @@ class _Own:
                 if judge_local(wanted, self._trace[suspect.key]).agrees:
                     allowing.append(more)
             if allowing and found.status == "over":
-                told = "; ".join(filter(None, (found.difference, hint(allowing))))
-                self._found[suspect.key] = replace(found, difference=told)
+                text = "; ".join(filter(None, (found.difference, hint(allowing))))
+                self._found[suspect.key] = replace(found, difference=text)
 
     def _passed(self, node: Node, inputs: tuple[Array, ...]) -> Array | None:
         """Where an operation that decides by the sign let pass: where the subject's own output is above zero, or else

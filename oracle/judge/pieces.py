@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from oracle.budget.driven import Decisions, Disturbance, Piece, roundoff_of, run_driven, winners_of
+from oracle.budget.driven import Decisions, Disturbance, Subgraph, roundoff_of, run_driven, winners_of
 from oracle.budget.free import MAGNIFIED, Spread, from_spread, in_float64
 from oracle.case.case import Case
 from oracle.graph.graph import INPUT, Graph, Node
@@ -60,11 +60,11 @@ def judge_pieces(
         wanted: the tensors to judge.
         trace: all that it handed over.
     """
-    pieces = _Pieces(case, profile, known, wanted)
+    pieces = _Subgraphs(case, profile, known, wanted)
     return {key: pieces.judge(key, trace[key]) for key in wanted}
 
 
-class _Pieces:
+class _Subgraphs:
     """The pieces that lead to some tensors: what these should be, and how far they may be from it."""
 
     def __init__(self, case: Case, profile: Profile, known: Mapping[Key, Array], wanted: Sequence[Key]) -> None:
@@ -106,7 +106,7 @@ class _Pieces:
 
     def _run(self, recorder: Any, decided: Decisions, disturb: Disturbance | None = None) -> dict[str, Array]:
         keep = {name for node in self._unseen for name in node.inputs}
-        return run_driven(self._case, recorder, decided, disturb, Piece(self._nodes, self._given, self._state, keep))
+        return run_driven(self._case, recorder, decided, disturb, Subgraph(self._nodes, self._given, self._state, keep))
 
     def _measure(self) -> dict[Key, Budget]:
         """Disturbed runs at the decisions of the run without errors; and runs at those that their errors would make."""

@@ -148,18 +148,18 @@ def _shares(wanted: Array, legal: Array, places: Array, weight: Array, blocked: 
     come nearest to ``wanted``: projected gradient descent. At most ``overlap`` windows hold an element, which
     bounds the step."""
     share: Array = legal / legal.sum(1, keepdims=True)
-    ahead, momentum = share, 1.0
+    extrapolated, momentum = share, 1.0
     for _ in range(_ROUNDS):  # with Nesterov's momentum (Beck and Teboulle, "A fast iterative shrinkage-thresholding")
-        made = np.bincount(places.ravel(), (ahead * weight[:, None]).ravel(), minlength=wanted.size)
+        made = np.bincount(places.ravel(), (extrapolated * weight[:, None]).ravel(), minlength=wanted.size)
         apart = (wanted - made)[places] * legal
         if not (np.abs(apart) > 1e-6 * np.abs(weight)[:, None]).any():
-            return ahead
-        moved = ahead + apart / (float(overlap) * weight[:, None])
+            return extrapolated
+        moved = extrapolated + apart / (float(overlap) * weight[:, None])
         clipped = np.maximum(moved, 0.0) * legal
         free = blocked & (clipped.sum(1) <= 1)
         after = np.where(free[:, None], clipped, _onto_simplex(moved, legal))
         further = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
-        ahead = after + (momentum - 1) / further * (after - share)
+        extrapolated = after + (momentum - 1) / further * (after - share)
         share, momentum = after, further
     return share
 

@@ -236,20 +236,20 @@ class SubjectVerdict:
         if layer.status != "over":
             return "; ".join(filter(None, (layer.note or layer.status, layer.difference)))
         if layer.view == "exact":
-            told = "another digest"
+            text = "another digest"
         elif layer.error > layer.budget:
-            told = f"error {layer.error:.1e}, budget {layer.budget:.1e}"
+            text = f"error {layer.error:.1e}, budget {layer.budget:.1e}"
         elif layer.largest > layer.largest_budget:
-            told = f"largest deviation {layer.largest:.1e} of the root mean square, budget {layer.largest_budget:.1e}"
+            text = f"largest deviation {layer.largest:.1e} of the root mean square, budget {layer.largest_budget:.1e}"
         elif layer.channel is not None:
-            told = f"channel {layer.channel} used {layer.channel_share:.1f} times its budget"
+            text = f"channel {layer.channel} used {layer.channel_share:.1f} times its budget"
         else:
-            told = layer.note or "over"
+            text = layer.note or "over"
         if layer.difference:
-            told += f"; {layer.difference}"
+            text += f"; {layer.difference}"
         if layer.kind == "activation_gradient" and self.consumers.get(layer.name):
-            told += f"; the backward of {' and '.join(self.consumers[layer.name])} makes it"
-        return told
+            text += f"; the backward of {' and '.join(self.consumers[layer.name])} makes it"
+        return text
 
 
 def tensor_in_words(layer: LayerVerdict) -> str:
@@ -305,13 +305,13 @@ def judge(
         'over'
     """
     if array.shape != truth.shape:
-        told = explain(array, truth, budget) if explain else ""
+        text = explain(array, truth, budget) if explain else ""
         note = f"shape {array.shape} where the truth has {truth.shape}"
-        return LayerVerdict(*key, view, "shape", difference=told, note=note)
+        return LayerVerdict(*key, view, "shape", difference=text, note=note)
     found = measure(key[0], array, truth, scale)
     if not math.isfinite(found.error) and not all_finite(array):
-        told = explain(array, truth, budget) if explain else ""
-        return LayerVerdict(*key, view, "not finite", difference=told, note=count_not_finite(array))
+        text = explain(array, truth, budget) if explain else ""
+        return LayerVerdict(*key, view, "not finite", difference=text, note=count_not_finite(array))
     judgeable = budget.rms <= JUDGEABLE
     budget = budget.granted()
     channel, used = worst_channel(found.channel, budget.channel)
@@ -411,16 +411,16 @@ class Comparison:
             self._found[key] = self._judge(key, array)
         self._owed.discard(key)
         if not self._owed:
-            self._settle()
+            self._finish()
 
-    def _settle(self) -> None:
+    def _finish(self) -> None:
         """Judge what waited."""
         for key in [key for key in self._keys if key in self._waiting]:
             self._found[key] = self._judge(key, self._waiting.pop(key))
 
     def layers(self) -> list[LayerVerdict]:
         """The verdicts in the order of execution; what was not recorded is missing, what is strange comes last."""
-        self._settle()
+        self._finish()
         found = {key: each.result() if isinstance(each, Future) else each for key, each in self._found.items()}
         note = "the subject left no such tensor"
         absent: dict[Kind, Status] = {"statistic": "not observed"}  # nobody owes the statistics that are kept

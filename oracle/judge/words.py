@@ -106,7 +106,7 @@ def _pair(subject: Array, truth: Array, budget: Budget, axes: Axes) -> Pair:
 def _named(pair: Pair, known: Mapping[str, Array], name: str) -> str:
     """The first kind that holds."""
 
-    def there(strict: bool) -> str:
+    def the_place(strict: bool) -> str:
         where = place.find(pair, strict)
         if where is None or (strict and not where.dense):
             return ""
@@ -119,9 +119,9 @@ def _named(pair: Pair, known: Mapping[str, Array], name: str) -> str:
         "slices": lambda: layout.slices(pair),
         "axes": lambda: layout.rearranged(pair),
         "each": lambda: _first((values.by_slice,), pair),
-        "place": lambda: there(True),
+        "place": lambda: the_place(True),
         "looser": lambda: _first(LOOSER, pair),
-        "scattered": lambda: there(False),
+        "scattered": lambda: the_place(False),
     }
     return best(tries[each]() for each in ORDER)
 
@@ -154,20 +154,20 @@ def _measured(pair: Pair, budget: Budget) -> str:
     if share == 0.0:
         return _worst(pair, budget)
     size, mean = math.sqrt(pair.energy / pair.truth.size), float(pair.difference.mean())
-    told = [
+    parts = [
         f"all elements{_coarser(pair, mean, size)}"
         if share > 0.99
         else f"{100 * share:.2g} % of the elements stand out"
     ]
     if abs(mean) > 0.3 * size and pair.truth.size > 1:
-        told.append(f"mostly of one sign, {mean:+.2g} on average")
+        parts.append(f"mostly of one sign, {mean:+.2g} on average")
     ratio = math.sqrt(energy(pair.subject) / pair.norm) if pair.norm > 0 else 1.0
     if not 0.5 < ratio < 2:
-        told.append(f"{number(ratio, 2)} times as large as the truth")
+        parts.append(f"{number(ratio, 2)} times as large as the truth")
     correlation = _correlation(pair.subject, pair.truth)
     if correlation < 0.99:
-        told.append(f"correlation with the truth {correlation:.2g}")
-    return ", ".join(told)
+        parts.append(f"correlation with the truth {correlation:.2g}")
+    return ", ".join(parts)
 
 
 def _worst(pair: Pair, budget: Budget) -> str:
@@ -207,7 +207,7 @@ def _coarser(pair: Pair, mean: float, size: float) -> str:
 
 def _not_finite(subject: Array, truth: Array, axes: Axes) -> str:
     nan, infinite = np.isnan(subject), np.isinf(subject)
-    what = " and ".join(word for word, there in (("NaN", nan.any()), ("infinity", infinite.any())) if there)
+    what = " and ".join(word for word, present in (("NaN", nan.any()), ("infinity", infinite.any())) if present)
     bad = nan | infinite
     if bad.all():
         return f"{what} everywhere"

@@ -13,7 +13,7 @@ import numpy as np
 from oracle.errors import UsageError
 from oracle.kernel.alternatives import explain
 from oracle.kernel.bounded import Arithmetic, Array, Bounded
-from oracle.kernel.draw import RANDOM, WHOLE, draw_integers, draw_values
+from oracle.kernel.draw import NOT_FINITE, RANDOM, WHOLE, draw_integers, draw_values
 from oracle.kernel.judge import Finding, Judged, judge_result, passes_tolerance
 from oracle.kernel.operation import KernelOperation, Shape, Sizes
 from oracle.kernel.operations import find_operation
@@ -182,7 +182,9 @@ def judge_one(
             truth, name = _truth_of(operation, bounded, gradient, wrt, settled, arithmetic)
         except (ValueError, IndexError) as error:
             raise UsageError(f"inputs: {operation.name} cannot take them: {error}") from None
-    judged = judge_result(actual, truth, profile.base, dtype, zeros=False, contained=operation.contained, leans=None)
+    finite = all(each is None or bool(np.isfinite(each).all()) for each in values)
+    contained = operation.contained or finite
+    judged = judge_result(actual, truth, profile.base, dtype, zeros=False, contained=contained, leans=None)
     verdict.checks, verdict.elements, verdict.closest = 1, int(truth.value.size), judged.share
     finding = judged.finding
     if finding is not None:
@@ -477,7 +479,7 @@ class _Check:
             self.base,
             dtype,
             zeros=self.operation.zeros and name == "output",
-            contained=self.operation.contained,
+            contained=self.operation.contained or case.draw not in NOT_FINITE,
             leans=leans,
             constants=self.operation.constants,
         )
@@ -620,13 +622,13 @@ class _Check:
         case, failed = self._telling(case, gradients, failed)
         finding = failed.judged.finding
         assert finding is not None
-        shapes = [shape for shape, taken in zip(smallest.shapes, self.taken, strict=True) if taken is not None]
+        shapes, told_at = (self._given_of(each.shapes) for each in (smallest, case))
         wrong = 0 if finding.wrong is None else int(finding.wrong.sum())
         place = "" if finding.wrong is None else place_of(finding.wrong, self._axes(failed))
         self.verdict.failures.append(
             KernelFailure(
                 failed.result,
-                tuple(shapes),
+                shapes,
                 case.draw,
                 self._kind(case, failed, finding),
                 "; ".join(filter(None, (place, tile_of(smallest.sizes)))),
@@ -636,8 +638,13 @@ class _Check:
                 not self.integers and passes_tolerance(last.actual, last.truth.value, self.base),
                 self._line(smallest),
                 self._hint(case, gradients),
+                told_at,
             )
         )
+
+    def _given_of(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        """The shapes of the inputs that the kernel takes."""
+        return tuple(shape for shape, taken in zip(shapes, self.taken, strict=True) if taken is not None)
 
     def _telling(self, case: Case, gradients: bool, failed: Run) -> tuple[Case, Run]:
         """A case that fails in the same result and is large enough to tell the kind."""

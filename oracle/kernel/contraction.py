@@ -129,12 +129,13 @@ def _any_algorithm(made: Bounded, a: Bounded, b: Bounded, length: float, axis: i
     errors over neighbours; so much of the product of the norms of one image (or of all, for a weight) and one filter.
     """
     of = made.of
-    if of.whole or 0 in (*made.shape, *a.shape, *b.shape):
+    if 0 in (*made.shape, *a.shape, *b.shape):
         return made
     rounds = {0: 1.0, 2: 1.0, 4: 8.0, 6: 64.0}[of.tiles]
     size = np.linalg.norm(a.value.reshape(a.shape[0], -1), axis=1) if axis == 0 else np.linalg.norm(a.value)
     other = np.linalg.norm(b.value.reshape(b.shape[0], -1), axis=1).max()
-    grown = of.unit * rounds * math.log2(max(2.0, length)) * size * other
+    unit = 2.0**-50 if of.whole else of.unit  # of whole numbers float64's, which some transforms are made in
+    grown = unit * rounds * math.log2(max(2.0, length)) * size * other
     return made.with_error(np.reshape(grown, (np.size(grown), *(1,) * (made.value.ndim - 1))))
 
 

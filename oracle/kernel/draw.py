@@ -25,6 +25,7 @@ Array = np.ndarray[Any, Any]
 # Kinds whose values differ at random, so that roundings of sums are independent; and those of small whole numbers.
 RANDOM = ("normal", "strided", "small")
 WHOLE = "whole"
+NOT_FINITE = ("special", "nan", "masked", "edges")
 INTEGER_RANGE = (-127, 128)
 # The exponents of the smallest normal numbers.
 _LEAST = {"float64": -1022, "float32": -126, "tf32": -126, "bfloat16": -126, "float16": -14, "int8": 0}

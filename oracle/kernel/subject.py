@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+import lucid
 from oracle.errors import UsageError
 from oracle.kernel.operation import Argument, KernelOperation
 
@@ -60,8 +61,6 @@ class Framework:
 
             return cupy.asarray(_numpy(values, precision))
         if self.name == "lucid":
-            import lucid
-
             return lucid.tensor(_numpy(values, precision))
         return _numpy(values, precision)
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from oracle.kernel.judge import in_units
+
 Shape = tuple[int, ...]
 
 
@@ -24,6 +26,8 @@ class KernelFailure:
             healthy kernel may have there, and what the exact result, rounded once, has.
         passes: whether the usual tolerance lets it pass.
         reproduce: a line that runs this one check.
+        note: what else is known.
+        told_at: the shapes at which kind, place, count and error were seen: larger ones tell more.
     """
 
     result: str
@@ -37,14 +41,17 @@ class KernelFailure:
     passes: bool
     reproduce: str
     note: str = ""
+    told_at: tuple[Shape, ...] = ()
 
     def sentence(self) -> str:
         """All of it."""
-        from oracle.kernel.judge import in_units
-
         wrong, size = self.count
-        parts = [f"{self.result} is wrong at shape {_shapes(self.shapes)} ({self.draw} values)"]
+        parts = [f"{self.result} is wrong from shape {_shapes(self.shapes)} on ({self.draw} values)"]
+        if not self.told_at or self.told_at == self.shapes:
+            parts = [f"{self.result} is wrong at shape {_shapes(self.shapes)} ({self.draw} values)"]
         told = self.kind
+        if self.told_at and self.told_at != self.shapes:
+            told = f"at {_shapes(self.told_at)} {told}"
         if wrong:
             told += f", in {wrong:,} of {size:,} elements" + (f": {self.place}" if self.place else "")
         parts.append(told)
@@ -73,6 +80,7 @@ class KernelFailure:
             "passes_assert_close": self.passes,
             "reproduce": self.reproduce,
             "note": self.note,
+            "told_at": [list(shape) for shape in self.told_at],
         }
 
 

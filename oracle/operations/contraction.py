@@ -46,12 +46,12 @@ def has_tiles(window: Window) -> bool:
 
 
 def _contraction(
-    contract: Contraction, a: Array, b: Array, terms: float, rounding: Rounding
+    contraction_of: Contraction, a: Array, b: Array, terms: float, rounding: Rounding
 ) -> tuple[Array, Deviation, Array]:
     """A sum of products; its deviation: the worst healthy chain, and the operands' own rounding (TF32); and the sums of
     its squared products."""
-    total = contract(a, b)
-    squares = _squares(contract, a, b)
+    total = contraction_of(a, b)
+    squares = _squares(contraction_of, a, b)
     own = chain(rounding.sums, terms, total, squares)
     if not rounding.operand:
         return total, Deviation(own), squares
@@ -75,20 +75,20 @@ def _of_operands(own: Array, total: Array, squares: Array, rounding: Rounding) -
 
 
 def _over_images(
-    contract: Contraction, dy: Array, x: Array, terms: float, rounding: Rounding
+    contraction_of: Contraction, dy: Array, x: Array, terms: float, rounding: Rounding
 ) -> tuple[Array, Deviation, Array]:
     """A contraction over the images of a batch, which may be added up in the storage type."""
-    total, deviation, squares = _contraction(contract, dy, x, terms, rounding)
+    total, deviation, squares = _contraction(contraction_of, dy, x, terms, rounding)
     if not rounding.between:
         return total, deviation, squares
-    shares = [contract(dy[i : i + 1], x[i : i + 1]) for i in range(len(dy))]
+    shares = [contraction_of(dy[i : i + 1], x[i : i + 1]) for i in range(len(dy))]
     return total, replace(deviation, own=deviation.own + of_images(shares, rounding)), squares
 
 
-def _squares(contract: Contraction, a: Array, b: Array) -> Array:
+def _squares(contraction_of: Contraction, a: Array, b: Array) -> Array:
     """The sums of squared products; in float32, scaled so that nothing underflows: variances need no more."""
     scale_a, scale_b = (float(np.abs(each).max(initial=0.0)) or 1.0 for each in (a, b))
-    small = contract(np.square(a / scale_a).astype(np.float32), np.square(b / scale_b).astype(np.float32))
+    small = contraction_of(np.square(a / scale_a).astype(np.float32), np.square(b / scale_b).astype(np.float32))
     scaled: Array = small.astype(np.float64) * (scale_a * scale_b) ** 2
     return scaled
 
@@ -194,9 +194,9 @@ def _compute_linear(node: Node, inputs: Sequence[Any], parameters: Mapping[str, 
 def _describe_conv(node: Node, inputs: Sequence[Shape], parameters: Mapping[str, Shape]) -> str:
     window, groups = node.window, node.attributes["groups"]
     width, inner = parameters["weight"][:2]
-    told = f"Conv2d({inner * groups}, {width}, kernel_size={window.kernel}, stride={window.stride}"
-    told += f", padding={window.padding}" if any(window.padding) else ""
-    return f"{told}{f', groups={groups}' if groups > 1 else ''}, bias=False)"
+    text = f"Conv2d({inner * groups}, {width}, kernel_size={window.kernel}, stride={window.stride}"
+    text += f", padding={window.padding}" if any(window.padding) else ""
+    return f"{text}{f', groups={groups}' if groups > 1 else ''}, bias=False)"
 
 
 def _describe_linear(node: Node, inputs: Sequence[Shape], parameters: Mapping[str, Shape]) -> str:

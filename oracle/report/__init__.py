@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from oracle.run import Verdict
+from oracle.judge.summary import Verdict, verdict_to_dict
+from oracle.report.json_report import write_json
+from oracle.report.junit_report import write_junit
 
 __all__ = ["write_reports"]
 
@@ -29,8 +30,6 @@ def write_reports(
         UsageError: a file cannot be written.
     """
     from oracle.report.html_report import write_html
-    from oracle.report.json_report import verdict_to_dict, write_json
-    from oracle.report.junit_report import write_junit
 
     document = verdict if isinstance(verdict, Mapping) else verdict_to_dict(verdict)
     for path, write in ((json, write_json), (junit, write_junit), (html, write_html)):

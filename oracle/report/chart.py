@@ -109,7 +109,7 @@ def draw(heading: str, layers: Sequence[tuple[int, dict[str, Any]]], first: int 
             round(place(error), 1),
             _SHAPES.get(layer["kind"], "circle"),
             _state(layer),
-            told(layer),
+            in_words(layer),
             row,
         )
         for position, ((row, layer), error) in enumerate(zip(layers, errors, strict=True))
@@ -136,7 +136,7 @@ def _state(layer: dict[str, Any]) -> Literal["within", "over", "absent", "unjudg
     return "within" if layer["agrees"] else "over"
 
 
-def told(layer: dict[str, Any]) -> str:
+def in_words(layer: dict[str, Any]) -> str:
     """A layer in one line, for the pointer that rests on it."""
     parts = [f"{layer['kind'].replace('_', ' ')} {layer['name']}: {layer['status']}"]
     if layer["error"] != "NaN":

@@ -122,7 +122,7 @@ def _row(number: int, case: dict[str, Any], subject: dict[str, Any], layer: dict
         "state": state(layer),
         "symbol": _SYMBOLS[state(layer)],
         "status": layer["status"],
-        "told": _told(layer),
+        "words": _words(layer),
         "printed": False,
     }
 
@@ -135,14 +135,14 @@ def _choose_printed(rows: list[dict[str, Any]]) -> None:
         row["printed"] = row["view"] != "exact" or row["state"] == "bad"
 
 
-def _told(layer: dict[str, Any]) -> str:
-    told = [layer["difference"], layer["note"]]
+def _words(layer: dict[str, Any]) -> str:
+    words = [layer["difference"], layer["note"]]
     if layer["status"] == "over":
         if value(layer["largest"]) > value(layer["largest_budget"]):
-            told.append(f"largest deviation {_short(layer['largest'])}, budget {_short(layer['largest_budget'])}")
+            words.append(f"largest deviation {_short(layer['largest'])}, budget {_short(layer['largest_budget'])}")
         if layer["channel"] is not None and value(layer["channel_share"]) > 1:
-            told.append(f"channel {layer['channel']}: {_percent(value(layer['channel_share']))} of its budget")
-    return "; ".join(filter(None, told))
+            words.append(f"channel {layer['channel']}: {_percent(value(layer['channel_share']))} of its budget")
+    return "; ".join(filter(None, words))
 
 
 def _short(number: float | str) -> str:

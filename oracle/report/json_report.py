@@ -7,38 +7,21 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 from lucid.console import DONE, IMPOSSIBLE, WRONG, visible
 from oracle import files
 from oracle.errors import UsageError
+from oracle.judge.summary import FORMAT, CaseVerdict, Verdict, number, place_of
 from oracle.judge.verdicts import LayerVerdict, Status, SubjectVerdict, View
 from oracle.precision.difference import PRECISIONS
 from oracle.trace import KINDS
 
-if TYPE_CHECKING:
-    from oracle.run import CaseVerdict, Verdict
-
-FORMAT = "lucid-oracle verdict 2"
 Document = Mapping[str, Any]
 State = Literal["good", "bad", "neutral"]
 NEUTRAL = ("not observed", "not judged")  # neither agreement nor disagreement; any other status that agrees not is bad
 
 _WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-
-
-def number(value: float) -> float | str:
-    """A float as strict JSON can hold it: what is not finite becomes the string ``NaN``, ``Infinity`` or ``-Infinity``.
-
-    Example:
-        >>> number(0.5), number(float("nan")), number(float("-inf"))
-        (0.5, 'NaN', '-Infinity')
-    """
-    if math.isfinite(value):
-        return float(value)
-    if math.isnan(value):
-        return "NaN"
-    return "Infinity" if value > 0 else "-Infinity"
 
 
 def value(number: float | str) -> float:
@@ -71,71 +54,6 @@ def is_forward(kind: str) -> bool:
         (True, False)
     """
     return not kind.endswith("_gradient")
-
-
-def verdict_to_dict(verdict: Verdict) -> dict[str, Any]:
-    """The verdict as plain dictionaries, lists, strings and finite numbers."""
-    return {
-        "format": FORMAT,
-        "agrees": verdict.agrees,
-        "versions": dict(verdict.versions),
-        "cases": [_case(case) for case in verdict.cases],
-    }
-
-
-def _case(case: CaseVerdict) -> dict[str, Any]:
-    return {
-        **case.case.describe(),
-        "agrees": case.agrees,
-        "truth": case.truth,
-        "loss": None if case.loss is None else number(case.loss),
-        "seconds": round(case.seconds, 3),
-        "subjects": [_subject(subject) for subject in case.subjects],
-    }
-
-
-def _subject(subject: SubjectVerdict) -> dict[str, Any]:
-    statuses = [layer.status for layer in subject.layers]
-    return {
-        "subject": subject.subject,
-        "view": subject.view,
-        "precision": subject.precision,
-        "agrees": subject.agrees,
-        "sentence": subject.sentence(),
-        "failure": subject.failure or None,
-        "notes": list(subject.notes),
-        "differing": list(subject.differing),
-        "first": _place(subject, subject.first),
-        "first_forward": _place(subject, subject.first_forward),
-        "first_backward": _place(subject, subject.first_backward),
-        "counts": {status: statuses.count(status) for status in dict.fromkeys(statuses)},
-        "seconds": round(subject.seconds, 3),
-        "layers": [layer_to_dict(layer) for layer in subject.layers],
-    }
-
-
-def _place(subject: SubjectVerdict, layer: LayerVerdict | None) -> int | None:
-    """Where a layer stands in the list of the subject's layers."""
-    return None if layer is None else next(place for place, each in enumerate(subject.layers) if each is layer)
-
-
-def layer_to_dict(layer: LayerVerdict) -> dict[str, Any]:
-    """One tensor of a verdict."""
-    return {
-        "kind": layer.kind,
-        "name": layer.name,
-        "status": layer.status,
-        "agrees": layer.agrees,
-        "used": number(layer.used),
-        "error": number(layer.error),
-        "budget": number(layer.budget),
-        "largest": number(layer.largest),
-        "largest_budget": number(layer.largest_budget),
-        "channel": None if layer.channel is None else int(layer.channel),
-        "channel_share": number(layer.channel_share),
-        "difference": layer.difference,
-        "note": layer.note,
-    }
 
 
 def shown(document: Any) -> Any:
@@ -230,13 +148,13 @@ def read_json(path: Path) -> dict[str, Any]:
     problem = _problem(document, "verdict")
     if problem:
         raise UsageError(f"verdict: {path} is not a sound verdict: {problem}")
-    settled: dict[str, Any] = document
-    settle(settled)
+    read: dict[str, Any] = document
+    find_sums_again(read)
     try:
-        shown(settled)
+        shown(read)
     except RecursionError:  # in a part that nobody knows, such as no verdict has
         raise UsageError(f"verdict: {path} is nested too deeply to be read") from None
-    return settled
+    return read
 
 
 def _problem(part: Any, what: str) -> str:
@@ -301,10 +219,10 @@ def _further_problem(part: dict[str, Any], what: str) -> str:
 def _short(given: Any) -> str:
     """A value as an error shows it."""
     try:
-        told = repr(given)
+        text = repr(given)
     except (ValueError, RecursionError):  # an integer of thousands of digits
-        told = f"a value of type {type(given).__name__}"
-    return told if len(told) <= _LONGEST else f"{told[:_LONGEST]} ..."
+        text = f"a value of type {type(given).__name__}"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
 
 
 _LONGEST = 60
@@ -313,7 +231,7 @@ _LONGEST = 60
 # -- what a document says in sum --------------------------------------------------------------------------------------
 
 
-def settle(document: dict[str, Any]) -> None:
+def find_sums_again(document: dict[str, Any]) -> None:
     """Find again, from the layers, what a document says in sum, and write it over what stands there.
 
     A layer is what its status says, unless its own numbers contradict it: then it is over.
@@ -344,12 +262,12 @@ def _settle_layer(layer: dict[str, Any], subject: Mapping[str, Any]) -> None:
 def _settle_subject(subject: dict[str, Any]) -> None:
     found = _rebuilt_subject(subject)
     places = {
-        "first": _place(found, found.first),
-        "first_forward": _place(found, found.first_forward),
-        "first_backward": _place(found, found.first_backward),
+        "first": place_of(found, found.first),
+        "first_forward": place_of(found, found.first_forward),
+        "first_backward": place_of(found, found.first_backward),
     }
-    told = (subject["agrees"], {name: subject[name] for name in _PLACES})
-    if told != (found.agrees, places) or (" agrees in " in subject["sentence"] and not found.agrees):
+    stated = (subject["agrees"], {name: subject[name] for name in _PLACES})
+    if stated != (found.agrees, places) or (" agrees in " in subject["sentence"] and not found.agrees):
         subject["sentence"] = found.sentence()
     statuses = [layer.status for layer in found.layers]
     counts = {status: statuses.count(status) for status in dict.fromkeys(statuses)}
@@ -372,8 +290,6 @@ def _layer(layer: Mapping[str, Any], subject: Mapping[str, Any]) -> LayerVerdict
 
 def _rebuilt(document: Document) -> Verdict:
     """The verdict that a document was made of, without what was run: who agrees, and where not."""
-    from oracle.run import CaseVerdict, Verdict
-
     nothing: Any = None
     cases = [CaseVerdict(nothing, [_rebuilt_subject(each) for each in case["subjects"]]) for case in document["cases"]]
     return Verdict(cases, {})

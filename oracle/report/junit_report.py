@@ -52,13 +52,13 @@ def _suite(case: dict[str, Any], subject: dict[str, Any]) -> ElementTree.Element
     parts = (case["name"], subject["subject"], subject["view"])
     suite = ElementTree.Element("testsuite", name=_text(" ".join(parts)))
     properties = ElementTree.SubElement(suite, "properties")
-    for name, told in (
+    for name, words in (
         ("precision", subject["precision"]),
         ("truth", case["truth"]),
         ("sentence", subject["sentence"]),
         *(("note", note) for note in (*case["notes"], *subject["notes"])),
     ):
-        ElementTree.SubElement(properties, "property", name=name, value=_text(told))
+        ElementTree.SubElement(properties, "property", name=name, value=_text(words))
     where = _text(".".join(part.replace(".", "_") for part in parts))
     for layer in subject["layers"]:
         test = ElementTree.SubElement(suite, "testcase", name=_text(f"{layer['kind']} {layer['name']}"))
@@ -116,13 +116,13 @@ def _outcome(test: ElementTree.Element, tag: str, kind: str, message: str) -> No
 
 
 def _why(layer: dict[str, Any]) -> str:
-    told = [layer["status"]]
+    words = [layer["status"]]
     for name, allowed in (("error", "budget"), ("largest", "largest_budget")):
         if layer[name] != "NaN":
-            told.append(f"{name} {value(layer[name]):.3e} (budget {value(layer[allowed]):.3e})")
+            words.append(f"{name} {value(layer[name]):.3e} (budget {value(layer[allowed]):.3e})")
     if layer["channel"] is not None and layer["channel_share"] != "NaN":
-        told.append(f"channel {layer['channel']} used {value(layer['channel_share']):.0%} of its budget")
-    return "; ".join([*told, *filter(None, (layer["difference"], layer["note"]))])
+        words.append(f"channel {layer['channel']} used {value(layer['channel_share']):.0%} of its budget")
+    return "; ".join([*words, *filter(None, (layer["difference"], layer["note"]))])
 
 
 def _text(text: str) -> str:

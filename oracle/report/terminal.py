@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from lucid.console import DONE
+from oracle.judge.summary import Verdict, verdict_to_dict
 from oracle.report.json_report import (
     OUTCOMES,
     Document,
@@ -25,11 +26,7 @@ from oracle.report.json_report import (
     shown,
     state,
     value,
-    verdict_to_dict,
 )
-
-if TYPE_CHECKING:
-    from oracle.run import Verdict
 
 CLOSEST = 10  # tensors that are listed where all is well
 OUT_OF_LINE = 20  # tensors that are listed where it is not, without their neighbours
@@ -213,8 +210,8 @@ def _cell(layer: Mapping[str, Any] | None, marks: _Marks, bar: int, errors: bool
         return f"same{bits} {mark}"
     if status != "within" and (status != "over" or math.isnan(used)):
         return f"[red]{f'other{bits}' if status == 'over' else escape(status)}[/red] {mark}"
-    told = f"{value(layer['error']):.1e} " if errors and layer["error"] != "NaN" else ""
-    return f"{told}{f'{marks.bar(used, bar)} ' if bar else ''}{_percent(used):>5} {mark}"
+    number = f"{value(layer['error']):.1e} " if errors and layer["error"] != "NaN" else ""
+    return f"{number}{f'{marks.bar(used, bar)} ' if bar else ''}{_percent(used):>5} {mark}"
 
 
 def _percent(used: float) -> str:

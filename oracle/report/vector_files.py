@@ -17,13 +17,17 @@ from typing import Any
 
 import numpy as np
 
+import lucid
 from lucid.files import new_directory
+from lucid.onnx import export
 from oracle.case.case import Case
 from oracle.case.shapes import shapes_of
 from oracle.errors import UsageError
 from oracle.files import read_json, write_whole
 from oracle.operations import describe_nodes
+from oracle.subjects import find_subject
 from oracle.subjects.file import file_name
+from oracle.subjects.lucid_engine import make_model
 from oracle.trace import Key, Kind
 
 FORMAT = "lucid-oracle vectors 1"
@@ -56,10 +60,10 @@ def wanted(case: Case) -> list[Wanted]:
     words, owner = describe_nodes(case.graph), case.graph.owner
     kept = "what is kept for eval: 0.9 of it and 0.1 of the batch's (the variance unbiased)"
 
-    def told(kind: Kind, name: str) -> str:
+    def described(kind: Kind, name: str) -> str:
         return kept if kind == "statistic" else words[owner[name].name if kind == "parameter_gradient" else name]
 
-    return [Wanted(key, shape, told(*key)) for key, shape in shapes_of(case).items()]
+    return [Wanted(key, shape, described(*key)) for key, shape in shapes_of(case).items()]
 
 
 def write_vectors(
@@ -176,10 +180,6 @@ def _write_onnx(case: Case, directory: Path, progress: Progress) -> None:
     import onnx
     from onnx import numpy_helper
 
-    import lucid
-    from lucid.onnx import export
-    from oracle.subjects.lucid_engine import make_model
-
     progress(f"{case.name}: the ONNX model")
     export(make_model(case).eval(), lucid.tensor(case.input), directory / MODEL)
     proto = onnx.load(directory / MODEL)
@@ -204,8 +204,6 @@ class _Last:
 
 def _output(case: Case) -> np.ndarray:
     """The network's output as float64 has it, rounded once to float32."""
-    from oracle.subjects import find_subject
-
     last = _Last()
     find_subject("lucid:float64").run(case, last)
     return last.array.astype(np.float32)

@@ -135,8 +135,8 @@ def find_subject(text: str) -> Subject:
     except (UsageError, MemoryError):
         raise
     except Exception as error:  # a subject is foreign code
-        told = str(error) if isinstance(error, TypeError) else name_of(error)
-        raise UsageError(f"subject: {text!r} cannot be made with the options {options}: {told}") from error
+        reason = str(error) if isinstance(error, TypeError) else name_of(error)
+        raise UsageError(f"subject: {text!r} cannot be made with the options {options}: {reason}") from error
 
 
 def require_sound(subject: Subject) -> Subject:
@@ -193,6 +193,8 @@ def _import_file(path: Path) -> ModuleType:
 def _import_here(name: str) -> ModuleType:
     """Import a module; an installed command does not look into the current directory by itself."""
     here = str(Path.cwd())
+    if here in sys.path:  # taking it out again would take the one that was there, before others
+        return importlib.import_module(name)
     sys.path.append(here)
     try:
         return importlib.import_module(name)

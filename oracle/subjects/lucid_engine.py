@@ -14,6 +14,7 @@ from oracle.errors import UsageError
 from oracle.graph.graph import Graph
 from oracle.subjects import Subject, choose, observed, positive, take
 from oracle.subjects.layerwise import Layerwise
+from oracle.subjects.lucid_layers import LucidLayers
 from oracle.trace import Recorder
 
 
@@ -98,8 +99,6 @@ class LucidSubject(Subject):
 
     def layerwise(self, case: Case) -> Layerwise | None:
         """The model taken apart; ``None`` for an inference plan."""
-        from oracle.subjects.lucid_layers import LucidLayers
-
         return None if self._plan else LucidLayers(self, case)
 
     @staticmethod

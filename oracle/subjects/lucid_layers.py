@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,14 +16,24 @@ from oracle.graph.graph import INPUT, Node
 from oracle.operations import is_loss
 from oracle.subjects.layerwise import Array, CodeFeed, CodeRun, LayerRun, Layerwise
 
-if TYPE_CHECKING:
-    from oracle.subjects.lucid_engine import LucidSubject
+
+class _Subject(Protocol):
+    """What is asked of a `LucidSubject`."""
+
+    device: str
+    precision: Any
+
+    def settings(self) -> contextlib.AbstractContextManager[None]: ...
+
+    def build(self, case: Case) -> nn.Module: ...
+
+    def loss_of(self, model: nn.Module) -> Callable[[Tensor, Tensor], Tensor]: ...
 
 
 class LucidLayers(Layerwise):
     """The model that a `LucidSubject` would run, taken apart."""
 
-    def __init__(self, subject: LucidSubject, case: Case) -> None:
+    def __init__(self, subject: _Subject, case: Case) -> None:
         self._subject, self._case = subject, case
         with subject.settings():
             self._model = subject.build(case)

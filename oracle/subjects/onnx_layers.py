@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import onnx
 
@@ -12,14 +12,19 @@ from oracle.errors import UsageError
 from oracle.graph.graph import INPUT, Node
 from oracle.subjects.layerwise import Array, CodeFeed, CodeRun, LayerRun, Layerwise
 
-if TYPE_CHECKING:
-    from oracle.subjects.onnx_runtime import OnnxRuntimeSubject
+
+class _Subject(Protocol):
+    """What is asked of an `OnnxRuntimeSubject`."""
+
+    def export(self, case: Case) -> tuple[onnx.ModelProto, dict[str, str]]: ...
+
+    def load(self, model: bytes) -> Any: ...
 
 
 class OnnxLayers(Layerwise):
     """The model that an `OnnxRuntimeSubject` would run, taken apart at the layers' tensors."""
 
-    def __init__(self, subject: OnnxRuntimeSubject, case: Case) -> None:
+    def __init__(self, subject: _Subject, case: Case) -> None:
         self._subject = subject
         proto, names = subject.export(case)
         self._image = proto.graph.input[0].name

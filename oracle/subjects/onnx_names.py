@@ -108,8 +108,8 @@ class ForeignGraph:
         """What was assumed, in sentences."""
         if not self.tensors:
             return self.reading.assumed
-        told = f"{len(self.tensors)} tensors found by torch.onnx's names, the parameters' names and the graph's edges"
-        return (*self.reading.assumed, told)
+        text = f"{len(self.tensors)} tensors found by torch.onnx's names, the parameters' names and the graph's edges"
+        return (*self.reading.assumed, text)
 
     def _anchor(self, nodes: Iterable[onnx.NodeProto]) -> None:
         """Find what has parameters."""
@@ -148,9 +148,9 @@ class ForeignGraph:
         ):
             if list(found) != wanted:
                 name = self._model.name
-                told = f"{what} {found[0]} at {layer.name}, where {name} has {wanted[0]}"
+                text = f"{what} {found[0]} at {layer.name}, where {name} has {wanted[0]}"
                 like = self._model.likeness([layer.name]) if what == "stride" else ""
-                raise UsageError(f"names: the file has {told}: it is {like or 'another network'}")
+                raise UsageError(f"names: the file has {text}: it is {like or 'another network'}")
 
     def _follow(self) -> None:
         """Find what has no parameters, from what it takes."""

@@ -10,6 +10,8 @@ import onnx
 
 import lucid
 from lucid.files import open_regular
+from lucid.graph import trace
+from lucid.onnx import to_onnx
 from lucid.onnx._need import need
 from oracle.case.case import Case
 from oracle.errors import UsageError
@@ -105,8 +107,8 @@ class OnnxRuntimeSubject(Subject):
         proto = _load(self._file)
         _, _, notes = _changed(proto, case, self._file)
         reading = read_parameters(proto, case.model, case.rules)
-        told = {each.key: each.value for each in proto.metadata_props}
-        origin = f"lucid-export: {told['lucid.weights']}" if "lucid.weights" in told else ""
+        metadata = {each.key: each.value for each in proto.metadata_props}
+        origin = f"lucid-export: {metadata['lucid.weights']}" if "lucid.weights" in metadata else ""
         return Brought(own_weights(proto, reading.names), notes, origin=origin, takes=_takes(proto))
 
     def session(self, case: Case) -> onnxruntime.InferenceSession:
@@ -125,9 +127,6 @@ class OnnxRuntimeSubject(Subject):
 
     def export(self, case: Case) -> tuple[onnx.ModelProto, dict[str, str]]:
         """What lucid exports of ``case``, for any batch, and the layers among its tensors."""
-        from lucid.graph import trace
-        from lucid.onnx import to_onnx
-
         model = make_model(case).eval()
         names = [node.name for node in case.graph.nodes]
         graph = trace(model, lucid.tensor(case.input), dynamic_batch=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +16,7 @@ from oracle.precision.difference import Precision
 from oracle.precision.profile import take_profile
 from oracle.subjects import Subject, choose, observed, positive, take
 from oracle.subjects.layerwise import Layerwise
+from oracle.subjects.torch_layers import TorchLayers, to_numpy
 from oracle.trace import Recorder, Trace
 
 _DTYPES = {
@@ -107,8 +107,6 @@ class TorchSubject(Subject):
 
     def layerwise(self, case: Case) -> Layerwise | None:
         """The twin taken apart; ``None`` where it is compiled whole."""
-        from oracle.subjects.torch_layers import TorchLayers
-
         return None if self._compile else TorchLayers(self, case)
 
     @staticmethod
@@ -141,13 +139,6 @@ def _device(label: str, name: str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UsageError(f"subject: {label}: PyTorch cannot use the device {name!r} here: {error}") from None
     return device
-
-
-def to_numpy(tensor: Tensor) -> np.ndarray:
-    """A tensor's values in NumPy; bfloat16, which NumPy lacks, widened to float32 exactly."""
-    tensor = tensor.detach()
-    array: np.ndarray = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu().numpy()
-    return array
 
 
 def _run_eager(model: nn.Module, graph: Graph, image: Tensor, labels: Tensor | None, recorder: Recorder) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,14 +15,32 @@ from oracle.graph.graph import INPUT, Node
 from oracle.operations import is_loss
 from oracle.subjects.layerwise import Array, CodeFeed, CodeRun, LayerRun, Layerwise
 
-if TYPE_CHECKING:
-    from oracle.subjects.pytorch import TorchSubject
+
+class _Subject(Protocol):
+    """What is asked of a `TorchSubject`."""
+
+    device: torch.device
+    dtype: torch.dtype
+    layout: torch.memory_format
+
+    def settings(self) -> contextlib.AbstractContextManager[None]: ...
+
+    def build(self, case: Case) -> nn.Module: ...
+
+    def loss_of(self, model: nn.Module) -> Callable[[Tensor, Tensor], Tensor]: ...
+
+
+def to_numpy(tensor: Tensor) -> np.ndarray:
+    """A tensor's values in NumPy; bfloat16, which NumPy lacks, widened to float32 exactly."""
+    tensor = tensor.detach()
+    array: np.ndarray = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu().numpy()
+    return array
 
 
 class TorchLayers(Layerwise):
     """The twin that a `TorchSubject` would run, taken apart."""
 
-    def __init__(self, subject: TorchSubject, case: Case) -> None:
+    def __init__(self, subject: _Subject, case: Case) -> None:
         self._subject, self._case = subject, case
         with subject.settings():
             self._model = subject.build(case)
@@ -100,8 +119,6 @@ class TorchLayers(Layerwise):
 
     @staticmethod
     def _numpy(tensor: Tensor) -> Array:
-        from oracle.subjects.pytorch import to_numpy
-
         return to_numpy(tensor).copy()
 
 
@@ -122,8 +139,8 @@ class _Fed(torch.autograd.Function):
 class _Stub(nn.Module):
     def __init__(self, output: Tensor, handed: Tensor | None, arrived: Callable[[Tensor], None]) -> None:
         super().__init__()
-        self._told = output, handed, arrived
+        self._given = output, handed, arrived
 
     def forward(self, x: Tensor) -> Any:
-        output, handed, arrived = self._told
+        output, handed, arrived = self._given
         return output if handed is None else _Fed.apply(x, output, handed, arrived)

@@ -22,17 +22,20 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
+import lucid
+from lucid.device import MOST_THREADS, THREADS, to_numpy
 from oracle.errors import UsageError, foreign
 from oracle.files import read_json, write_whole
+from oracle.judge.summary import versions
+from oracle.subjects import find_subject
 from oracle.subjects.file import file_name
 from oracle.trace import Key, Kind
-
-if TYPE_CHECKING:
-    from oracle.truth.goldens import Golden
+from oracle.truth.digest import digest_later
+from oracle.truth.goldens import Golden
 
 FORMAT = "lucid-oracle certificate 1"
 How = Literal["eager", "plan"]
@@ -129,8 +132,6 @@ class _Hashing:
         self._made: dict[Key, Future[str]] = {}
 
     def record(self, kind: Any, name: str, array: np.ndarray) -> None:
-        from oracle.truth.digest import digest_later
-
         self._made[kind, name] = digest_later(np.asarray(array))
 
     def __contains__(self, key: object) -> bool:
@@ -188,8 +189,6 @@ class _Engine:
     """lucid in one configuration on one case; what it holds stays from round to round."""
 
     def __init__(self, case: Any, configuration: Configuration) -> None:
-        from oracle.subjects import find_subject
-
         options = [configuration.backend] + (["plan"] if configuration.how == "plan" else [])
         self._subject: Any = find_subject(":".join(("lucid", *options)))
         self._case, self._configuration = case, configuration
@@ -203,8 +202,6 @@ class _Engine:
 
         A plan's steps whose names are among ``names`` are recorded as activations, the others in ``held``.
         """
-        import lucid
-
         self._recorder = recorder
         with _settings(self._configuration), self._subject.settings():
             self._make()
@@ -233,8 +230,6 @@ class _Engine:
 
     def _make(self) -> None:
         """The model or the plan, where there is none yet; a train step begins with the case's statistics."""
-        import lucid
-
         if self._image is None:
             self._image = lucid.tensor(self._case.input, device=self._subject.device)
             model = self._subject.build(self._case)
@@ -251,8 +246,6 @@ class _Engine:
                     buffer.copy_(lucid.tensor(self._case.state[name], device=self._subject.device))
 
     def _held(self) -> Iterator[tuple[str, Any]]:
-        from lucid.device import to_numpy
-
         yield "input", self._image.numpy()
         if self._plan is not None:
             for name, array in self._plan.constants().items():
@@ -278,10 +271,10 @@ def _one(run: Run, golden: Golden, engine: _Engine, number: int) -> None:
     digests = recorder.digests()
     run.seconds = min(run.seconds, time.perf_counter() - start)
     run.rounds += 1
-    there = held.digests()
+    now = held.digests()
     kinds = {kind for kind, _ in known}
     for key in [key for key in digests if key[0] not in kinds]:  # the golden keeps no digests of the kind
-        there[key] = digests.pop(key)
+        now[key] = digests.pop(key)
     expected = dict.fromkeys(key for key in known if eager or key == output or key in digests)
     for key in dict.fromkeys((*expected, *digests)):
         found = digests.get(key, "missing")
@@ -292,17 +285,15 @@ def _one(run: Run, golden: Golden, engine: _Engine, number: int) -> None:
         if key not in expected or found != golden.digest(key):
             run.different[key] = None
     if number == 1:
-        run.held = there
-    for key in dict.fromkeys((*run.held, *there)):
-        if not run.failure and there.get(key) != run.held.get(key):
+        run.held = now
+    for key in dict.fromkeys((*run.held, *now)):
+        if not run.failure and now.get(key) != run.held.get(key):
             run.changed.setdefault(key, number)
 
 
 @contextlib.contextmanager
 def _settings(configuration: Configuration) -> Iterator[None]:
     """The instruction set and the number of threads, as long as a run lasts."""
-    import lucid
-
     threads = lucid.get_num_threads()
     native = _native() if configuration.isa is not None else None
     isa = native.isa() if native is not None else None
@@ -320,8 +311,6 @@ def _settings(configuration: Configuration) -> Iterator[None]:
 
 def _native() -> Any:
     """The compiled extension, once the backend has chosen its instruction set."""
-    import lucid
-
     try:
         lucid.get_backend("native")
     except RuntimeError as error:
@@ -370,8 +359,6 @@ def configurations(
     for isa in isas or ():
         if isa not in known:
             raise UsageError(f"isa: got {isa!r}; this processor has {', '.join(known) or 'no native kernels'}")
-    from lucid.device import MOST_THREADS, THREADS
-
     counts = sorted({1, min(os.cpu_count() or 1, MOST_THREADS)}) if threads is None else threads
     if not counts or any(not 1 <= count <= MOST_THREADS for count in counts):
         raise UsageError(f"threads: got {', '.join(map(str, counts))}; each must be {THREADS}")
@@ -454,11 +441,11 @@ def machine(gpu: bool = False) -> dict[str, Any]:
 def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """What the processor calls itself, with the family, model and stepping that tell generations apart."""
     try:
-        told = dict(re.findall(r"^([^\t:]+)\t*: (.+)$", cpuinfo.read_text().split("\n\n")[0], re.MULTILINE))
+        stated = dict(re.findall(r"^([^\t:]+)\t*: (.+)$", cpuinfo.read_text().split("\n\n")[0], re.MULTILINE))
     except OSError:
-        told = {}
-    name = told.get("model name") or platform.processor() or platform.machine()
-    numbers = [f"{field} {told[key]}" for key, field in _CPU_FIELDS.items() if key in told]
+        stated = {}
+    name = stated.get("model name") or platform.processor() or platform.machine()
+    numbers = [f"{field} {stated[key]}" for key, field in _CPU_FIELDS.items() if key in stated]
     return f"{name.strip()} ({', '.join(numbers)})" if numbers else name.strip()
 
 
@@ -493,9 +480,6 @@ def _driver() -> str | None:
 
 
 def _versions() -> dict[str, Any]:
-    import lucid
-    from oracle.run import versions
-
     return {
         **{name: version for name, version in versions().items() if name in ("lucid-oracle", "numpy")},
         "python": platform.python_version(),
@@ -559,14 +543,14 @@ def table(certificates: Sequence[dict[str, Any]], current: dict[str, str]) -> st
             threads = sorted({run["threads"] for run in runs if run["threads"] is not None})
             hows = " and ".join(dict.fromkeys(run["how"] for run in runs))
             total, equal = (sum(run[what] for run in runs) for what in ("digests", "equal"))
-            told = "all" if total == equal and all(run["agrees"] for run in runs) else f"**{equal}**"
+            share = "all" if total == equal and all(run["agrees"] for run in runs) else f"**{equal}**"
             cells = (
                 device,
                 f"{name} ({hows})",
                 ", ".join(map(str, threads)) or "-",
                 str(len({run["golden"] for run in runs})),
                 f"{total:,}",
-                f"{told} (of other goldens)" if outdated else told,
+                f"{share} (of other goldens)" if outdated else share,
                 str(document["rounds"]),
                 document["made"][:10],
             )

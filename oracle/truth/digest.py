@@ -57,10 +57,11 @@ def _canonical(block: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(1)
-def _pool() -> ThreadPoolExecutor:
+def workers() -> ThreadPoolExecutor:
+    """The threads that hash."""
     return ThreadPoolExecutor(2, thread_name_prefix="digest")
 
 
 def digest_later(array: np.ndarray) -> Future[str]:
     """The digest, made by another thread. The array must not change until it is done."""
-    return _pool().submit(digest, array)
+    return workers().submit(digest, array)

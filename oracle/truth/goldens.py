@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +24,7 @@ import numpy as np
 
 from lucid.files import open_regular
 from lucid.models.seeded import seeded_words
+from oracle.budget.free import in_float64
 from oracle.case.case import Case, standard_case
 from oracle.case.shapes import shapes_of
 from oracle.case.zoo import STANDARD
@@ -51,8 +53,6 @@ class GoldenError(UsageError):
 
 def golden_directory() -> Path:
     """Where the package keeps its goldens."""
-    from importlib.util import find_spec
-
     spec = find_spec("golden")  # a directory of data, without modules
     places = [Path(place) for place in (spec.submodule_search_locations or ())] if spec is not None else []
     return next(
@@ -220,8 +220,6 @@ class Golden:
 
     def budget(self, key: Key, precision: Precision) -> Budget:
         """How far a healthy subject of that precision may be in a whole run."""
-        from oracle.budget.free import in_float64
-
         if precision == "float64":
             return in_float64(key, self.budget(key, "float32"))
         place = self._places[key]
@@ -281,7 +279,7 @@ def _require_law(law: object, file: Path) -> None:
         )
 
 
-def _standard_case(told: Mapping[str, Any], name: str, file: Path) -> Case:
+def _standard_case(stated: Mapping[str, Any], name: str, file: Path) -> Case:
     """The case that is run under that name, where every field of what a golden tells is its own.
 
     Nothing is made of what was told: an architecture may be told that no machine has memory for.
@@ -290,8 +288,8 @@ def _standard_case(told: Mapping[str, Any], name: str, file: Path) -> Case:
     if standard is None:
         raise GoldenError(f"{file}: {name} is no standard case; there are {', '.join(golden_cases())}")
     for part, wanted in describe_case(standard).items():
-        if told[part] != json.loads(json.dumps(wanted)):
-            raise GoldenError(f"{file}: the case's {part} is {told[part]!r} where {name} runs with {wanted!r}")
+        if stated[part] != json.loads(json.dumps(wanted)):
+            raise GoldenError(f"{file}: the case's {part} is {stated[part]!r} where {name} runs with {wanted!r}")
     return standard
 
 
@@ -451,11 +449,11 @@ def _require_amplification(golden: Golden, file: Path) -> None:
     """What is said of the budgets in sum is what they are."""
     rms = {key: float(golden.tables["budget"][place, 0, 0]) for place, key in enumerate(golden)}
     found = _amplification(golden.keys(), rms)
-    told = golden.amplification
-    same = isinstance(told, Mapping) and set(told) == set(found)
+    stated = golden.amplification
+    same = isinstance(stated, Mapping) and set(stated) == set(found)
     for kind in found if same else ():
         for name, number in found[kind].items():
-            given = told[kind].get(name)
+            given = stated[kind].get(name)
             close = isinstance(given, int | float) and (given == number or abs(given - number) <= _DIGITS * number)
             same = same and close
     if not same:
@@ -650,8 +648,8 @@ def verify(directory: Path | None = None) -> list[str]:
             golden = Golden.load(name, directory)
             problems += [f"{directory / name}.safetensors: {problem}" for problem in _problems_of_whole(golden)]
             if entry["tensors"] != len(golden.tensors):
-                told = f"says {entry['tensors']} tensors of {name}, which has {len(golden.tensors)}"
-                problems.append(f"{directory / MANIFEST}: {told}")
+                stated = f"says {entry['tensors']} tensors of {name}, which has {len(golden.tensors)}"
+                problems.append(f"{directory / MANIFEST}: {stated}")
         except GoldenError as error:
             problems.append(str(error))
     listed = set(manifest["files"])
@@ -670,15 +668,15 @@ def _problems_of_whole(golden: Golden) -> list[str]:
     if all(array is None for array in whole.values()):
         return problems
     for key, array in whole.items():
-        told = f"{key[0]} {key[1]!r}"
+        stated = f"{key[0]} {key[1]!r}"
         if array is None or array.shape != golden.shape(key) or array.dtype != np.float64:
-            problems.append(f"{told} is not there whole, as the others are")
+            problems.append(f"{stated} is not there whole, as the others are")
         elif digest(array) != golden.digest(key, "float64"):
-            problems.append(f"{told} has another digest than the description's")
+            problems.append(f"{stated} has another digest than the description's")
         elif (
             _norm(array) != golden.norm(key)
             or not np.array_equal(sample(golden.name, key, array), golden.samples(key)[1])
             or not np.array_equal(sketch(golden.name, key, array), golden.projections(key))
         ):
-            problems.append(f"the norm, samples or projections of {told} are not those of the tensor")
+            problems.append(f"the norm, samples or projections of {stated} are not those of the tensor")
     return problems[:1]

@@ -15,12 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
+from oracle.budget.free import SIDE_NOTE, decisions_of, f_quantile, free_budget, in_float64, truth_at
 from oracle.case.case import SEEDED, Case, standard_case
 from oracle.case.zoo import STANDARD
 from oracle.errors import UsageError
 from oracle.graph.graph import Node
 from oracle.judge.ties import TIE_NOTE, pool_gradients
-from oracle.judge.verdicts import LayerVerdict, View, judge, status_of, tensor_in_words
+from oracle.judge.verdicts import Comparison, LayerVerdict, View, judge, status_of, tensor_in_words
 from oracle.judge.words import describe_difference
 from oracle.operations import consumers_of, decisions
 from oracle.precision.difference import (
@@ -34,8 +35,9 @@ from oracle.precision.difference import (
     root_mean_square,
 )
 from oracle.precision.profile import Profile, hint, profile_of
+from oracle.subjects import find_subject
 from oracle.trace import KINDS, Key, Kind, Trace, execution_order
-from oracle.truth.digest import digest, digest_later
+from oracle.truth.digest import digest, digest_later, workers
 from oracle.truth.goldens import (
     BUCKETS,
     Golden,
@@ -185,8 +187,6 @@ class Truth:
         self.how = f"lucid float64, made here; PyTorch float64 agrees, at most {worst.used:.0%} of its budget used"
 
     def _budget_of_all(self, precision: str | Profile, trace: Trace, progress: Progress) -> Mapping[Key, Budget]:
-        from oracle.budget.free import free_budget, in_float64
-
         profile = profile_of(precision)
         if profile.base == "float64":
             single = self._budget_of_all("float32", trace, progress)
@@ -229,11 +229,11 @@ class Truth:
                 found.append(more)
         if not found:
             return list(layers)
-        told = {
+        hints = {
             id(layer): replace(layer, difference="; ".join(filter(None, (layer.difference, hint(found)))))
             for layer in over[:HINTS]
         }
-        return [told.get(id(layer), layer) for layer in layers]
+        return [hints.get(id(layer), layer) for layer in layers]
 
     def _within(self, layer: LayerVerdict, profile: Profile, more: Profile) -> bool:
         """Whether another profile allows what was measured of a tensor, and clearly more than the declared one."""
@@ -260,9 +260,7 @@ class Truth:
         return _Free(self, precision).judge
 
     def _judge_exact(self, key: Key, array: np.ndarray, precision: str) -> Future[LayerVerdict]:
-        from oracle.truth.digest import _pool
-
-        return _pool().submit(self._compare_digest, key, array, precision)
+        return workers().submit(self._compare_digest, key, array, precision)
 
     def _compare_digest(self, key: Key, array: np.ndarray, precision: str) -> LayerVerdict:
         assert self.golden is not None
@@ -276,8 +274,6 @@ class Truth:
 
     def _judge_stored(self, key: Key, array: np.ndarray, precision: Precision) -> LayerVerdict:
         """By the sketch and the samples. The sketch's estimate of a squared error is a sum of sixteen squares."""
-        from oracle.budget.free import f_quantile
-
         golden = self.golden
         assert golden is not None
         if array.shape != golden.shape(key):
@@ -312,16 +308,11 @@ class _Hashing(Trace):
 
 
 def _run_lucid(case: Case, trace: Trace) -> None:
-    from oracle.subjects import find_subject
-
     find_subject("lucid:float64").run(case, trace)
 
 
 def agreement(case: Case, truth: Trace, budgets: Mapping[Key, Budget]) -> list[LayerVerdict]:
     """PyTorch in float64, the second origin, judged against the first within float64's own budget."""
-    from oracle.judge.verdicts import Comparison
-    from oracle.subjects import find_subject
-
     free = _Free(_Known(case, truth, budgets), "float64")
     comparison = Comparison(execution_order(truth), "free", free.judge)
     find_subject("torch:float64").run(case, comparison)
@@ -353,7 +344,7 @@ class _Free:
         self._truth, self._precision = truth, precision
         self._signs: dict[str, np.ndarray] = {}
         self._before: dict[str, np.ndarray] = {}  # by max pooling, what it takes
-        self._around: dict[str, np.ndarray] = {}  # the gradients on both sides of max poolings
+        self._beside: dict[str, np.ndarray] = {}  # the gradients on both sides of max poolings
         self._ties = 0
         self._seen: set[str] = set()
 
@@ -381,8 +372,6 @@ class _Free:
 
     def judge(self, key: Key, array: np.ndarray) -> LayerVerdict:
         """One tensor."""
-        from oracle.budget.free import SIDE_NOTE
-
         truth, scale, moved = self._truth.trace[key], self._truth._scales[key], False
         backward = key[0] in ("activation_gradient", "parameter_gradient")
         if backward and self.decided_otherwise:
@@ -394,7 +383,7 @@ class _Free:
             # What is within a budget that says nothing has its own decisions too: no fault was shown.
             self._watch(key[1], array, found.status in ("exact", "within", "not judged"))
         if backward and key[1] in self._beside_pools:
-            self._around[key[1]] = array
+            self._beside[key[1]] = array
         if backward and found.status == "over" and key in self._tied:
             again = judge(key, "free", array, self._tied[key], allowed, explain=explain)
             found = replace(again, note=TIE_NOTE.format(self._ties)) if again.agrees else found
@@ -463,8 +452,6 @@ class _Free:
 
     @cached_property
     def _moved_truth(self) -> Trace:
-        from oracle.budget.free import truth_at
-
         return truth_at(self._truth.case, self._truth.trace, self._passed, self._winners[0])
 
     @cached_property
@@ -477,9 +464,9 @@ class _Free:
         found: dict[Key, np.ndarray] = {}
         for name, before in self._before.items():
             pool = self._pools[name]
-            if not {pool.name, name} <= set(self._around) or case.graph.consumers[name] != [pool]:
+            if not {pool.name, name} <= set(self._beside) or case.graph.consumers[name] != [pool]:
                 continue
-            own = (self._around[pool.name], self._around[name])
+            own = (self._beside[pool.name], self._beside[name])
             of_truth = truth["activation_gradient", pool.name]
             candidates, ties = pool_gradients(before, *own, pool.window, of_truth)
             self._ties += ties
@@ -490,14 +477,13 @@ class _Free:
 
     def _before_pool(self, name: str, gradient: np.ndarray) -> dict[Key, np.ndarray]:
         """The gradients of everything that leads to a value, from that of the value."""
-        from oracle.budget.driven import Piece, run_driven
-        from oracle.budget.free import decisions_of
+        from oracle.budget.driven import Subgraph, run_driven
 
         case, moved = self._truth.case, Trace()
         decided = decisions_of(case, self._truth.trace)
         decided = replace(decided, passed={**decided.passed, **self._passed}) if self.decided_otherwise else decided
         key: Key = ("activation_gradient", name)
-        run_driven(case, moved, decided, piece=Piece(case.graph.ancestors(name), {key: gradient}, case.state))
+        run_driven(case, moved, decided, piece=Subgraph(case.graph.ancestors(name), {key: gradient}, case.state))
         found = {each: moved[each] for each in moved if each[0] in ("activation_gradient", "parameter_gradient")}
         return {key: gradient, **found}
 
@@ -517,7 +503,6 @@ class _Free:
     def _spread_of_the_unseen(self) -> dict[Key, list[Difference]]:
         """How far gradients go where the unseen decisions fall as errors as large as the forward budget make them."""
         from oracle.budget.driven import winners_of
-        from oracle.budget.free import truth_at
 
         case, truth = self._truth.case, self._truth.trace
         base = self._moved_truth if self.decided_otherwise else truth

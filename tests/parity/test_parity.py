@@ -45,7 +45,7 @@ SUBJECTS: dict[str, tuple[tuple[Mode, ...], tuple[str, ...]]] = {
     "onnxruntime:fused": (("eval",), QUICK),
 }
 # Who runs every model. The other subjects run a model of each post-activation block (pre-activation ones in all guises
-# are in test_oracle_budget.py and test_oracle_own.py, small), and what takes minutes a model, less.
+# are in oracle/test_budget.py and oracle/judge/test_own.py, small), and what takes minutes a model, less.
 EVERY = ("lucid:threads=1", "lucid:plan", "torch", "onnxruntime")
 KINDS = ("resnet_18", "resnet_50")
 # The largest repeat the blocks of the others: one foreign subject a mode.

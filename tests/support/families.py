@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lucid.backends.base import Array, Backend
+from lucid.backends.base import Array, Backend, Epilogue, Norm
 from lucid.device import place, to_numpy
 from lucid.kernels.elementwise.functions import FUNCTIONS
 
@@ -102,11 +102,11 @@ def conv2d_input_grad(rng: np.random.Generator) -> Call:
     options, x_shape, w_shape, y_shape = convolution(rng)
     dtype, special = dtype_of(rng), share_of_specials(rng)
     dy, w = values(rng, y_shape, dtype, special), values(rng, w_shape, dtype, special)
-    there = values(rng, x_shape, dtype, special)
+    accumulate_into = values(rng, x_shape, dtype, special)
     geometry = geometry_of(options)
     return lambda be: (
         be.conv2d_input_grad(dy, w, x_shape, *geometry),
-        be.conv2d_input_grad_onto(there, dy, w, geometry),
+        be.conv2d_input_grad_onto(accumulate_into, dy, w, geometry),
     )
 
 
@@ -126,11 +126,11 @@ def conv2d_norm(rng: np.random.Generator) -> Call:
     x, w = values(rng, x_shape, dtype, special), values(rng, w_shape, dtype, special)
     channels = y_shape[1:2]
     bias, gamma, beta = (values(rng, channels, dtype) if rng.random() < 0.5 else None for _ in range(3))
-    norm = (gamma, beta, rng.standard_normal(channels), rng.random(channels) + 0.1, 1e-5)
+    norm = Norm(gamma, beta, rng.standard_normal(channels), rng.random(channels) + 0.1, 1e-5)
     residual = values(rng, y_shape, dtype, special) if rng.random() < 0.5 else None
     geometry = geometry_of(options)
     relu = bool(rng.random() < 0.5)
-    return lambda be: be.conv2d_norm(x, w, bias, geometry, norm, residual, relu)
+    return lambda be: be.conv2d_norm(x, w, bias, geometry, Epilogue(norm, residual, relu))
 
 
 @family
@@ -144,14 +144,14 @@ def norm_act(rng: np.random.Generator) -> Call:
     residual = values(rng, shape, dtype, special) if rng.random() < 0.5 else None
     relu, training = bool(rng.random() < 0.7), bool(rng.random() < 0.6)
     mean, var = rng.standard_normal(channels), rng.random(channels) + 0.1
-    there = values(rng, shape, dtype, special) if rng.random() < 0.5 else None
+    accumulate_into = values(rng, shape, dtype, special) if rng.random() < 0.5 else None
 
     def call(be: Backend) -> Any:
-        stored = be.norm_act_eval(x, gamma, beta, mean, var, 1e-5, residual, relu)
+        stored = be.norm_act_eval(x, Norm(gamma, beta, mean, var, 1e-5), residual, relu)
         y, m, v = be.norm_act_train(x, gamma, beta, 1e-5, residual, relu)
         after = (y if training else stored) if relu else None
-        statistics = (m, v) if training else (mean, var)
-        grads = be.norm_act_grad(dy, x, after, gamma, *statistics, 1e-5, training, residual is not None, there)
+        norm = Norm(gamma, None, *((m, v) if training else (mean, var)), 1e-5)
+        grads = be.norm_act_grad(dy, x, after, norm, training, residual is not None, accumulate_into)
         return (stored, y, m, v, *grads[: 3 if residual is None else 4])
 
     return call
@@ -349,6 +349,20 @@ def reductions(rng: np.random.Generator) -> Call:
 
 
 @family
+def cumsum(rng: np.random.Generator) -> Call:
+    dtype, special = dtype_of(rng), share_of_specials(rng)
+    shape = tuple(int(v) for v in rng.integers(0 if rng.random() < 0.1 else 1, 12, int(rng.integers(1, 5))))
+    axis = int(rng.integers(-len(shape), len(shape)))
+    if rng.random() < 0.5:
+        long = int(rng.choice([255, 256, 257, 2048, 2049, 3000, 8192, 8193, 17000, 70000]))
+        shape = (int(rng.integers(1, 3)), long, int(rng.choice([1, 1, 2, 5, 17] if long < 9000 else [1])))
+        axis = int(rng.choice([1, -2]))
+        dtype = np.float64 if rng.random() < 0.6 else np.float32  # float32 hides most slips of the order
+    x = values(rng, shape, dtype, special)
+    return lambda be: [be.cumsum(x, axis, reverse) for reverse in (False, True)]
+
+
+@family
 def softmax_and_loss(rng: np.random.Generator) -> Call:
     dtype, special = dtype_of(rng), share_of_specials(rng) / 10
     rows, classes = int(rng.integers(1, 12)), int(rng.choice([1, 2, 10, 256, 257, 1000]))
@@ -429,10 +443,10 @@ class OnHost:
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
-            there = [self._put(argument) for argument in arguments]
-            result = getattr(self._backend, name)(*there, **{key: self._put(o) for key, o in options.items()})
+            placed = [self._put(argument) for argument in arguments]
+            result = getattr(self._backend, name)(*placed, **{key: self._put(o) for key, o in options.items()})
             if name in self._IN_PLACE:
-                for argument, changed in zip(arguments, there, strict=True):
+                for argument, changed in zip(arguments, placed, strict=True):
                     if isinstance(argument, np.ndarray):
                         argument[...] = to_numpy(changed)
             return self._get(result)
@@ -441,7 +455,8 @@ class OnHost:
 
     def _put(self, value: Any) -> Any:
         if isinstance(value, tuple):
-            return tuple(self._put(part) for part in value)
+            parts = [self._put(part) for part in value]
+            return type(value)(*parts) if isinstance(value, Norm | Epilogue) else tuple(parts)
         return place(self._backend, value) if isinstance(value, np.ndarray) else value
 
     def _get(self, value: Any) -> Any:

@@ -30,9 +30,6 @@ using scalar::log64;
 template <class V>
 using Maybe = V*;
 
-DEVICE float fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
-DEVICE double fma(double a, double b, double c) { return __fma_rn(a, b, c); }
-
 template <class I>
 DEVICE I smaller(I a, I b) {
     return a < b ? a : b;

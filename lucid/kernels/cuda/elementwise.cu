@@ -95,17 +95,11 @@ KERNEL(running_update, THREADS, int64_t n, double factor, double momentum, const
 
 KERNEL(sgd, THREADS, int64_t n, double lr, double momentum, double dampening, double weight_decay, bool nesterov,
        bool maximize, bool first, const T* grad, T* param, T* velocity) {
-    const T minus_lr = -T(lr), moving = T(momentum), decay = T(weight_decay), fresh = T(1.0 - dampening);
     for (int64_t i = first_index(); i < n; i += index_step()) {
-        const T p = param[i];
-        T d = maximize ? -grad[i] : grad[i];
-        if (weight_decay != 0.0) d = fma(decay, p, d);
-        if (momentum != 0.0) {
-            const T v = first ? d : fma(moving, velocity[i], dampening != 0.0 ? fresh * d : d);
-            velocity[i] = v;
-            d = nesterov ? fma(moving, v, d) : v;
-        }
-        param[i] = fma(minus_lr, d, p);
+        const T p = param[i], d = scalar::sgd_gradient(grad[i], p, weight_decay, maximize);
+        T v = d;
+        if (momentum != 0.0) velocity[i] = v = scalar::sgd_velocity(d, velocity[i], momentum, dampening, first);
+        param[i] = scalar::sgd_parameter(p, d, v, lr, momentum, nesterov);
     }
 }
 

@@ -78,6 +78,46 @@ KERNEL(finish_parts, REDUCE_THREADS, int64_t outer, int64_t count, int64_t inner
     }
 }
 
+// y[o, t, i] = the sum of the terms up to t, or with `reverse` from t on (section 4.1). A row is (o, i); a thread takes a
+// segment of it, so a block has several rows if they are short, and goes along a long one.
+KERNEL(cumsum, REDUCE_THREADS, int64_t outer, int64_t terms, int64_t inner, bool reverse, const T* x, T* y) {
+    __shared__ double sums[REDUCE_THREADS];
+    const int64_t segments = (terms + SEGMENT - 1) / SEGMENT, step = reverse ? -inner : inner;
+    int side = 1;  // segments of a row at once
+    while (side < segments && side < REDUCE_THREADS) side *= 2;
+    const int rows = REDUCE_THREADS / side, mine = threadIdx.x % rows;
+    for (int64_t first = int64_t(blockIdx.x) * rows; first < outer * inner; first += int64_t(gridDim.x) * rows) {
+        const int64_t row = first + mine;
+        const int64_t start = row / inner * terms * inner + row % inner + (reverse ? (terms - 1) * inner : 0);
+        SegmentSums before, own;
+        for (int64_t j = 0; j < segments; j += side) {
+            const int64_t t0 = (j + threadIdx.x / rows) * SEGMENT, from = start + t0 * step;
+            const int64_t count = row < outer * inner ? larger<int64_t>(0, smaller<int64_t>(SEGMENT, terms - t0)) : 0;
+            const auto term = [&](int64_t t) { return x[from + t * step]; };
+            double sum = 0.0;
+            if (segments > 1) {
+                in_batches<16, T>(count, term, [&](T value) { sum = sum + double(value); });
+                sums[threadIdx.x] = sum;
+                __syncthreads();
+                for (int q = 0; q < side; ++q) {
+                    if (q == int(threadIdx.x) / rows) own = before;
+                    before.add(sums[q * rows + mine]);
+                }
+                __syncthreads();
+            }
+            const double groups = own.segments < GROUP ? 0.0 : own.total;
+            const double group = own.segments % GROUP == 0 ? 0.0 : own.group;
+            sum = 0.0;
+            int64_t to = from;
+            in_batches<16, T>(count, term, [&](T value) {
+                sum = sum + double(value);
+                y[to] = T(groups + (group + sum));
+                to += step;
+            });
+        }
+    }
+}
+
 // The extreme of each row of terms, its index, or both.
 KERNEL(extremes, REDUCE_THREADS, bool max, int64_t outer, int64_t terms, int64_t inner, const T* x, T* y, int64_t* index) {
     for (int64_t at = first_index(); at < outer * inner; at += index_step()) {

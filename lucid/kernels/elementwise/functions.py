@@ -1,4 +1,4 @@
-"""The scalar functions of the law (sections 5, 6 and 11 of ``ARITHMETIC.md``), each one expression.
+"""The scalar functions of the law (sections 5, 6, 10 and 11 of ``ARITHMETIC.md``), each one expression.
 
 Called with arrays a function is the NumPy reference. ``printer.py`` reads its text and prints the same steps as C++
 (``printed.h``) and as the law's formulas. So a function is written in few words: assignments, ``return``, the terms
@@ -22,6 +22,7 @@ from lucid.kernels.elementwise.terms import (
     bits,
     bits_of,
     floating,
+    fma,
     from_bits,
     horner,
     integer,
@@ -334,6 +335,39 @@ def power_whole(x: Value, n: int) -> Value:
 def power_real(x: Value, exponent: float) -> Value:
     """x^exponent for any other exponent; NaN for x below 0."""
     return narrow(exp64(exponent * log64(wide(x))), x)
+
+
+# -- section 10: an update of a parameter ------------------------------------------------------------------------------
+
+
+def sgd_gradient(g: Value, p: Value, weight_decay: float, maximize: bool) -> Value:
+    """The gradient of what is minimised, with weight decay."""
+    d = g
+    if maximize:
+        d = -g
+    if weight_decay:
+        d = fma(number(weight_decay, p), p, d)
+    return d
+
+
+def sgd_velocity(d: Value, v: Value, momentum: float, dampening: float, first: bool) -> Value:
+    """The velocity, of the one before but for the first time."""
+    if first:
+        return d
+    fresh = d
+    if dampening:
+        fresh = number(1.0 - dampening, d) * d
+    return fma(number(momentum, v), v, fresh)
+
+
+def sgd_parameter(p: Value, d: Value, v: Value, lr: float, momentum: float, nesterov: bool) -> Value:
+    """The parameter, of the gradient and, where there is momentum, the velocity."""
+    step = d
+    if momentum:
+        step = v
+        if nesterov:
+            step = fma(number(momentum, v), v, d)
+    return fma(-number(lr, p), step, p)
 
 
 # -- section 11: normal deviates, as Wichura's AS 241 (PPND16) has them -----------------------------------------------

@@ -265,6 +265,45 @@ LUCID_LANES V power_real(V x, double exponent) {
     return narrow<V>(exp64(exponent * log64(wide(x))));
 }
 
+// The gradient of what is minimised, with weight decay.
+template <class V>
+LUCID_LANES V sgd_gradient(V g, V p, double weight_decay, bool maximize) {
+    auto d = g;
+    if (maximize) {
+        d = -g;
+    }
+    if (weight_decay) {
+        d = fma(number<V>(weight_decay), p, d);
+    }
+    return d;
+}
+
+// The velocity, of the one before but for the first time.
+template <class V>
+LUCID_LANES V sgd_velocity(V d, V v, double momentum, double dampening, bool first) {
+    if (first) {
+        return d;
+    }
+    auto fresh = d;
+    if (dampening) {
+        fresh = number<V>(1.0 - dampening) * d;
+    }
+    return fma(number<V>(momentum), v, fresh);
+}
+
+// The parameter, of the gradient and, where there is momentum, the velocity.
+template <class V>
+LUCID_LANES V sgd_parameter(V p, V d, V v, double lr, double momentum, bool nesterov) {
+    auto step = d;
+    if (momentum) {
+        step = v;
+        if (nesterov) {
+            step = fma(number<V>(momentum), v, d);
+        }
+    }
+    return fma(-number<V>(lr), step, p);
+}
+
 // For |q| <= 0.425.
 template <class V>
 LUCID_LANES V normal_centre(V q) {

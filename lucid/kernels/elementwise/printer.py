@@ -37,7 +37,7 @@ _OPERATORS: dict[type, str] = {
     ast.Gt: ">",
     ast.GtE: ">=",
 }
-_PARAMETERS = {"Value": "V", "Wide": "V", "int": "int64_t", "float": "double"}
+_PARAMETERS = {"Value": "V", "Wide": "V", "int": "int64_t", "float": "double", "bool": "bool"}
 
 
 def constants() -> dict[str, Any]:
@@ -216,7 +216,8 @@ _NAMES = """\
 def _formula(e: ast.AST) -> str:
     """An expression as the law has it, where the dtype that ``narrow`` and ``number`` take is understood."""
     text = re.sub(r"narrow\((.*), \w+\)$", r"narrow(\1)", ast.unparse(e))
-    return re.sub(r"number\(([\d.]+), \w+\)", r"\1", text)
+    text = re.sub(r"number\(([\d.]+), \w+\)", r"\1", text)
+    return re.sub(r"number\(([^()]+), \w+\)", r"narrow(\1)", text)
 
 
 def _cell(tree: ast.FunctionDef) -> str:
@@ -247,6 +248,7 @@ def law() -> dict[str, str]:
         "polynomials": "\n".join(["| polynomial | coefficients, from the lowest power |", "|---|---|", *long]),
         "functions": "\n".join(["| function | formula |", "|---|---|", *rows]),
         "powers": "\n\n".join(_law_of(t) for t in trees.values() if t.name.startswith("power_")),
+        "optimizer": "\n\n".join(_law_of(t) for t in trees.values() if t.name.startswith("sgd_")),
         "float64": "\n\n".join(_law_of(t) for t in trees.values() if t.name.endswith("64")),
         "constants": "\n".join(["| constant | value | constant | value |", "|---|---|---|---|", *paired]).replace(
             "||", "|"

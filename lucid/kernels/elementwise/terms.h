@@ -24,11 +24,17 @@ LUCID_LANES float square_root(float x) { return __fsqrt_rn(x); }
 LUCID_LANES double square_root(double x) { return __dsqrt_rn(x); }
 LUCID_LANES float magnitude(float x) { return fabsf(x); }
 LUCID_LANES double magnitude(double x) { return fabs(x); }
+LUCID_LANES float fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+LUCID_LANES double fma(double a, double b, double c) { return __fma_rn(a, b, c); }
 #else
 LUCID_LANES float square_root(float x) { return __builtin_sqrtf(x); }
 LUCID_LANES double square_root(double x) { return __builtin_sqrt(x); }
 LUCID_LANES float magnitude(float x) { return __builtin_fabsf(x); }
 LUCID_LANES double magnitude(double x) { return __builtin_fabs(x); }
+#ifndef LUCID_VECTOR_BYTES
+LUCID_LANES float fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+LUCID_LANES double fma(double a, double b, double c) { return __builtin_fma(a, b, c); }
+#endif
 #endif
 
 LUCID_LANES double wide(float x) { return double(x); }

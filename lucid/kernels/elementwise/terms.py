@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from lucid.kernels import _fma
+
 Value = Any
 """A number of the operation's dtype; the function returns one of the same."""
 Wide = Any
@@ -68,6 +70,11 @@ def integer(x: Wide) -> Integer:
 def floating(n: Integer) -> Wide:
     """An integer, ``|n| < 2^51``, as a float64."""
     return from_bits(n + _MAGIC_BITS) - _MAGIC
+
+
+def fma(a: Value, b: Value, c: Value) -> Value:
+    """``a * b + c``, rounded once."""
+    return _fma.fma(a, b, c)
 
 
 def bits(x: Wide) -> Integer:

@@ -35,15 +35,15 @@ def philox4x32(seed: int, stream: int, block: int, blocks: int) -> Array:
     return np.stack([c0, c1, c2, c3], axis=1).astype(np.uint32).reshape(-1)
 
 
-def _key(seed: int, stream: int, block: int) -> dict[str, int]:
-    return {"seed": seed % 2**64, "stream": stream % 2**64, "block": block % 2**64}
+START = "seed", "stream", "block"
 
 
 @kernel(
     "11",
     returns=lambda seed, stream, block, words: {"y": ((words,), np.uint32)},
     layout={"y": DENSE},
-    sizes=lambda seed, stream, block, words: {**_key(seed, stream, block), "n": words},
+    sizes=lambda seed, stream, block, words: {"n": words},
+    numbers=START,
 )
 def philox(seed: int, stream: int, block: int, words: int) -> Array:
     """``words`` uint32 values from the start of ``block``, shape ``(words,)``."""
@@ -54,12 +54,8 @@ def philox(seed: int, stream: int, block: int, words: int) -> Array:
     "11",
     returns=lambda seed, stream, block, n, low, high, dtype: {"y": ((n,), dtype)},
     layout={"y": DENSE},
-    sizes=lambda seed, stream, block, n, low, high, dtype: {
-        **_key(seed, stream, block),
-        "n": n,
-        "low": low,
-        "high": high,
-    },
+    sizes=lambda seed, stream, block, n, *_: {"n": n},
+    numbers=(*START, "low", "high"),
 )
 def uniform(seed: int, stream: int, block: int, n: int, low: float, high: float, dtype: Any) -> Array:
     """``n`` values; float32 takes one word a value, float64 two."""
@@ -70,12 +66,8 @@ def uniform(seed: int, stream: int, block: int, n: int, low: float, high: float,
     "11",
     returns=lambda seed, stream, block, n, mean, std, dtype: {"y": ((n,), dtype)},
     layout={"y": DENSE},
-    sizes=lambda seed, stream, block, n, mean, std, dtype: {
-        **_key(seed, stream, block),
-        "n": n,
-        "mean": mean,
-        "std": std,
-    },
+    sizes=lambda seed, stream, block, n, *_: {"n": n},
+    numbers=(*START, "mean", "std"),
 )
 def normal(seed: int, stream: int, block: int, n: int, mean: float, std: float, dtype: Any) -> Array:
     """``n`` values; words as in ``uniform``."""

@@ -40,20 +40,20 @@ def _another_order(pair: Pair) -> str:
     if not 2 <= len(shape) <= 4:
         return ""
     for order in _orders(shape):
-        told = _holds(pair, pair.truth.transpose(order))
-        if told is not None:
-            return _read_as(pair, order) + told
+        suffix = _holds(pair, pair.truth.transpose(order))
+        if suffix is not None:
+            return _read_as(pair, order) + suffix
     for order in _orders(shape):
-        told = _holds(pair, stored(pair.truth, order))
-        if told is not None:
-            return _read_as(pair, order, written=True) + told
+        suffix = _holds(pair, stored(pair.truth, order))
+        if suffix is not None:
+            return _read_as(pair, order, written=True) + suffix
     return ""
 
 
 def stored(truth: Array, order: tuple[int, ...]) -> Array:
     """The truth's memory taken for that of a tensor whose axes lie in ``order``."""
-    there = truth.reshape([truth.shape[axis] for axis in order])
-    return there.transpose(np.argsort(order))
+    moved = truth.reshape([truth.shape[axis] for axis in order])
+    return moved.transpose(np.argsort(order))
 
 
 def _read_as(pair: Pair, order: tuple[int, ...], written: bool = False) -> str:
@@ -61,7 +61,7 @@ def _read_as(pair: Pair, order: tuple[int, ...], written: bool = False) -> str:
     shape, words = pair.truth.shape, pair.axes.words
     if len(shape) == 2:
         return "transposed" + ("" if shape[0] == shape[1] else " in memory")
-    moved = [axis for axis, there in enumerate(order) if axis != there]
+    moved = [axis for axis, source in enumerate(order) if axis != source]
     if len(moved) == 2 and shape[moved[0]] == shape[moved[1]]:
         if len(shape) == 4 and moved == [2, 3]:
             return "rows and columns are transposed"
@@ -96,9 +96,9 @@ def _turned(pair: Pair) -> str:
     if pair.truth.ndim != 4:
         return ""
     for axes, words in (((2,), "upside down"), ((3,), "left and right exchanged"), ((2, 3), "turned by half")):
-        told = _holds(pair, np.flip(pair.truth, axes))
-        if told is not None:
-            return words + told
+        suffix = _holds(pair, np.flip(pair.truth, axes))
+        if suffix is not None:
+            return words + suffix
     return ""
 
 
@@ -119,9 +119,9 @@ def _shifted(pair: Pair) -> str:
         places = np.unravel_index(inner.places, moved.shape)
         if not _worth(inner.subject[places], inner.truth[places], moved[places]):
             continue
-        told = inner.explained(moved)
-        if told is not None:
-            return f"shifted by {_steps(steps)}{told}"
+        suffix = inner.explained(moved)
+        if suffix is not None:
+            return f"shifted by {_steps(steps)}{suffix}"
     return ""
 
 
@@ -139,9 +139,9 @@ def _offset(pair: Pair) -> str:
         flat, truth = pair.subject.reshape(-1), pair.truth.reshape(-1)
         if _worth(flat[inside], truth[inside], truth[inside - step]):
             inner = Pair(flat[_kept(step)], truth[_kept(step)], pair.granted, pair.axes, 0, False)
-            told = inner.explained(truth[_kept(-step)])
-            if told is not None:
-                return f"shifted by {step} elements in memory{told}"
+            suffix = inner.explained(truth[_kept(-step)])
+            if suffix is not None:
+                return f"shifted by {step} elements in memory{suffix}"
     return ""
 
 
@@ -151,12 +151,12 @@ def _kept(step: int) -> slice:
 
 
 def _steps(steps: tuple[int, ...]) -> str:
-    told = [
+    texts = [
         f"{ {1: 'one', 2: 'two'}[abs(step)] } {word}{'s' if abs(step) > 1 else ''}"
         for step, word in zip(steps, ("row", "column"), strict=True)
         if step
     ]
-    return " and ".join(told)
+    return " and ".join(texts)
 
 
 # -- slices -----------------------------------------------------------------------------------------------------------
@@ -166,9 +166,9 @@ def slices(pair: Pair) -> str:
     """Whole slices (images, channels, rows of a matrix) that hold other slices' values."""
     for axis in range(min(2, pair.truth.ndim)):
         if 2 <= pair.truth.shape[axis] <= MOST_SLICES:
-            told = _along(pair, axis)
-            if told:
-                return told
+            text = _along(pair, axis)
+            if text:
+                return text
     return ""
 
 
@@ -189,10 +189,10 @@ def _along(pair: Pair, axis: int) -> str:
     if (order == np.arange(count)).all() or (each == 1 and len(few) == 1) or not ours[few].any():
         return ""  # what is all zeros comes from nowhere, though another slice may be zero
     candidate = np.take(pair.truth, order, axis)
-    told = pair.explained(candidate)
-    if told is None or not _telling(pair, candidate, count, each):
+    suffix = pair.explained(candidate)
+    if suffix is None or not _telling(pair, candidate, count, each):
         return ""
-    return _exchanged(pair.axes.words[axis], order) + told
+    return _exchanged(pair.axes.words[axis], order) + suffix
 
 
 def _squares(rows: Array) -> Array:

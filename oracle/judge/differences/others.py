@@ -57,11 +57,11 @@ class _Sampled:
 def _equal(sampled: _Sampled, near: Mapping[str, int]) -> str:
     for name, some in sampled.some.items():
         if sampled.fits(some):
-            told = sampled.pair.explained(sampled.others[name])
-            if told is not None:
+            suffix = sampled.pair.explained(sampled.others[name])
+            if suffix is not None:
                 when = ", a later tensor: overwritten in place?" if near[name] > 0 else ""
                 when = when or (", an earlier tensor: was the operation skipped?" if near[name] < 0 else "")
-                return f"equal to {name}{when}{told}"
+                return f"equal to {name}{when}{suffix}"
     return ""
 
 
@@ -77,9 +77,9 @@ def _sum(sampled: _Sampled) -> str:
             for rectified in (False, True):
                 right = np.maximum(total, 0) if rectified else total
                 if scale and float(np.square(right - sampled.truth).sum()) <= max(EXACT * scale, _granted(sampled)):
-                    told = _of_sum(sampled, first, second, rectified)
-                    if told:
-                        return told
+                    text = _of_sum(sampled, first, second, rectified)
+                    if text:
+                        return text
     return ""
 
 
@@ -105,15 +105,15 @@ def _of_sum(sampled: _Sampled, first: str, second: str, rectified: bool) -> str:
     ]
     for candidate, words in guesses:
         if sampled.fits(candidate.reshape(-1)[pair.places]):
-            told = pair.explained(candidate)
-            if told is not None:
-                return words + told
+            suffix = pair.explained(candidate)
+            if suffix is not None:
+                return words + suffix
     for moved, words in _misread(b):
         candidate = act(a + moved)
         if sampled.fits(candidate.reshape(-1)[pair.places]):
-            told = pair.explained(candidate)
-            if told is not None:
-                return f"{second} is added, but {words}{told}"
+            suffix = pair.explained(candidate)
+            if suffix is not None:
+                return f"{second} is added, but {words}{suffix}"
     return ""
 
 
@@ -156,12 +156,12 @@ def _missing(sampled: _Sampled) -> str:
         if not c or not sampled.fits(sampled.truth + c * some):
             continue
         whole = sampled.others[name]
-        told = sampled.pair.explained(sampled.pair.truth + c * whole, 1)
-        if told is None:
+        suffix = sampled.pair.explained(sampled.pair.truth + c * whole, 1)
+        if suffix is None:
             continue
         if abs(c + 1) < 1e-3:
-            return f"{name} is missing from the sum{told}"
+            return f"{name} is missing from the sum{suffix}"
         if abs(c - 1) < 1e-3:
-            return f"{name} is added once more{told}"
-        return f"the truth and {number(c)} times {name}{told}"
+            return f"{name} is added once more{suffix}"
+        return f"the truth and {number(c)} times {name}{suffix}"
     return ""

@@ -174,10 +174,10 @@ class Pair:
         rest = self.subject - candidate
         left = energy(rest)
         share = left / min(self.energy, self.variation) if self.variation > 0.0 else math.inf
-        told = self._words(left, share, candidate)
-        if told is None or not self._reaches(candidate, rest):
+        suffix = self._words(left, share, candidate)
+        if suffix is None or not self._reaches(candidate, rest):
             return None
-        return told
+        return suffix
 
     def _words(self, left: float, share: float, candidate: Array) -> str | None:
         if left <= SPARE * max(self.allowed, FLOAT32**2 * energy(candidate)):
@@ -206,7 +206,7 @@ def _percent(left: float) -> str:
     return f"{math.floor(1e4 * (1 - left)) / 100:.4g} %" if left >= 1e-4 else "99.99 %"
 
 
-def best(told: Iterable[str]) -> str:
+def best(explanations: Iterable[str]) -> str:
     """The first that explains all but what the budget grants; if none does, the first that explains nearly all.
 
     Example:
@@ -214,7 +214,7 @@ def best(told: Iterable[str]) -> str:
         'a sign'
     """
     partly = ""
-    for each in told:
+    for each in explanations:
         if each and PARTLY not in each:
             return each
         partly = partly or each

@@ -78,19 +78,19 @@ def place_of(changed: Array, pair: Pair) -> Place | None:
     sets = [_touched(changed, axis) for axis in range(changed.ndim)]
     if count <= LISTED and count < changed.size:
         at = [f"({', '.join(map(str, each))})" for each in np.argwhere(changed).tolist()]
-        told = f"one element, at {at[0]}" if count == 1 else f"{count} elements, at {' and '.join(at)}"
+        text = f"one element, at {at[0]}" if count == 1 else f"{count} elements, at {' and '.join(at)}"
         if changed.ndim == 1 or count == 1 or _hull(sets) > count:
-            return Place(told, sets, count, count == 1)
+            return Place(text, sets, count, count == 1)
     parts = [_is_part(sets[axis], shape[axis], axis, pair) for axis in range(changed.ndim)]
     if not any(parts):
         return _frame(changed, sets, count, pair)
-    told = "".join(_image(sets, parts, shape)) if pair.axes.activation else ""
-    rest = [axis for axis, part in enumerate(parts) if part and not (told and axis >= 2)]
+    text = "".join(_image(sets, parts, shape)) if pair.axes.activation else ""
+    rest = [axis for axis, part in enumerate(parts) if part and not (text and axis >= 2)]
     spans = [span(words[axis], sets[axis], shape[axis]) for axis in reversed(rest)]
-    told = ", ".join([*([told] if told else []), *spans])
+    text = ", ".join([*([text] if text else []), *spans])
     if count < DENSE * _hull(sets):
-        return Place(f"{count} elements of {changed.size}, within {told}", sets, count, False)
-    return Place(told, sets, count, True)
+        return Place(f"{count} elements of {changed.size}, within {text}", sets, count, False)
+    return Place(text, sets, count, True)
 
 
 def _touched(changed: Array, axis: int) -> Array:
@@ -162,8 +162,8 @@ def describe_place(
     if not s.any():
         return f"zeros in {place.words}"
     inner = Pair(s, place.of(pair.truth), pair.granted, pair.axes, pair.count, False)
-    told = _unwritten(place, inner, others or {}) or _copied(pair, place, inner) or values(inner) or _garbage(pair, s)
-    return f"{place.words} ({told})" if told else place.words
+    text = _unwritten(place, inner, others or {}) or _copied(pair, place, inner) or values(inner) or _garbage(pair, s)
+    return f"{place.words} ({text})" if text else place.words
 
 
 def _scattered(pair: Pair, place: Place) -> str:
@@ -209,17 +209,17 @@ def _copied(pair: Pair, place: Place, inner: Pair) -> str:
             source = places + step
             if source[0] < 0 or source[-1] >= count:
                 continue
-            sets = [source if each == axis else there for each, there in enumerate(place.sets)]
-            told = inner.explained(pair.truth[np.ix_(*sets)], 1)
-            if told is not None:
+            sets = [source if each == axis else indices for each, indices in enumerate(place.sets)]
+            suffix = inner.explained(pair.truth[np.ix_(*sets)], 1)
+            if suffix is not None:
                 where = span(pair.axes.words[axis], source, count)
-                return f"the values of {where}{told}"
+                return f"the values of {where}{suffix}"
         for source in (places[0] - 1, places[-1] + 1):
             if 0 <= source < count and len(places) > 1 and inner.truth.size >= 4 * len(places):
-                sets = [np.array([source]) if each == axis else there for each, there in enumerate(place.sets)]
-                told = inner.explained(np.broadcast_to(pair.truth[np.ix_(*sets)], inner.truth.shape))
-                if told is not None:
-                    return f"all hold the values of {pair.axes.words[axis]} {source}{told}"
+                sets = [np.array([source]) if each == axis else indices for each, indices in enumerate(place.sets)]
+                suffix = inner.explained(np.broadcast_to(pair.truth[np.ix_(*sets)], inner.truth.shape))
+                if suffix is not None:
+                    return f"all hold the values of {pair.axes.words[axis]} {source}{suffix}"
     return ""
 
 
@@ -227,11 +227,11 @@ def _unwritten(place: Place, inner: Pair, others: Mapping[str, Array]) -> str:
     """Whether the place holds another tensor's values: an input's, where the operation left it as it was."""
     for name, other in others.items():
         if np.ndim(other) == len(place.sets) and all(
-            len(there) and there[-1] < size for there, size in zip(place.sets, np.shape(other), strict=False)
+            len(indices) and indices[-1] < size for indices, size in zip(place.sets, np.shape(other), strict=False)
         ):
-            told = inner.explained(place.of(np.asarray(other, np.float64)))
-            if told is not None:
-                return f"the values of {name} there{told}"
+            suffix = inner.explained(place.of(np.asarray(other, np.float64)))
+            if suffix is not None:
+                return f"the values of {name} there{suffix}"
     return ""
 
 

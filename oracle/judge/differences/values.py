@@ -31,8 +31,8 @@ def constant(pair: Pair) -> str:
 
 def sign(pair: Pair) -> str:
     """``-truth``."""
-    told = pair.explained(-pair.truth)
-    return "" if told is None else f"the sign is reversed{told}"
+    suffix = pair.explained(-pair.truth)
+    return "" if suffix is None else f"the sign is reversed{suffix}"
 
 
 def factor(pair: Pair) -> str:
@@ -40,13 +40,13 @@ def factor(pair: Pair) -> str:
     if pair.norm == 0.0 or pair.truth.size < 2:
         return ""
     a = float(np.vdot(pair.subject, pair.truth)) / pair.norm
-    told = pair.explained(a * pair.truth, 1)
-    if told is None:
+    suffix = pair.explained(a * pair.truth, 1)
+    if suffix is None:
         return ""
     many = pair.count
     if pair.axes.activation and many > 1 and abs((1 - a * a) * many - 1) < 0.02:
-        return f"a factor of sqrt((M - 1) / M), {number(a)} with M = {many}: unbiased variance?{told}"
-    return f"a constant factor of {number(a)}{told}"
+        return f"a factor of sqrt((M - 1) / M), {number(a)} with M = {many}: unbiased variance?{suffix}"
+    return f"a constant factor of {number(a)}{suffix}"
 
 
 def shift(pair: Pair) -> str:
@@ -54,8 +54,8 @@ def shift(pair: Pair) -> str:
     if pair.truth.size < 2:
         return ""
     b = float(pair.difference.mean())
-    told = pair.explained(pair.truth + b, 1)
-    return "" if told is None else f"a constant shift of {b:.3g}{told}"
+    suffix = pair.explained(pair.truth + b, 1)
+    return "" if suffix is None else f"a constant shift of {b:.3g}{suffix}"
 
 
 def affine(pair: Pair) -> str:
@@ -68,8 +68,8 @@ def affine(pair: Pair) -> str:
         return ""
     a = float(np.vdot(pair.subject, centred)) / norm
     b = float(pair.subject.mean() - a * pair.truth.mean())
-    told = pair.explained(a * pair.truth + b, 2)
-    return "" if told is None else f"a factor of {number(a)} and a shift of {b:.3g}{told}"
+    suffix = pair.explained(a * pair.truth + b, 2)
+    return "" if suffix is None else f"a factor of {number(a)} and a shift of {b:.3g}{suffix}"
 
 
 # -- sides ------------------------------------------------------------------------------------------------------------
@@ -93,12 +93,12 @@ def _sides(pair: Pair) -> Iterator[str]:
         yield _say(words, pair.explained(candidate))
     for side, words in ((t < 0, "negative"), (t > 0, "positive")):
         slope = float(np.vdot(pair.subject[side], t[side])) / energy(t[side])
-        told = pair.explained(np.where(side, slope * t, t), 1)
-        yield _say(f"the {words} side by a slope of {number(slope)}, the other side right", told)
+        suffix = pair.explained(np.where(side, slope * t, t), 1)
+        yield _say(f"the {words} side by a slope of {number(slope)}, the other side right", suffix)
 
 
-def _say(words: str, told: str | None) -> str:
-    return "" if told is None else words + told
+def _say(words: str, suffix: str | None) -> str:
+    return "" if suffix is None else words + suffix
 
 
 def mask(pair: Pair) -> str:
@@ -204,8 +204,8 @@ def clamped(pair: Pair) -> str:
         sides.append(f"below {least:.4g}")
     if not sides or least == most:
         return ""
-    told = pair.explained(np.clip(pair.truth, low, high))
-    return "" if told is None else f"values {' and '.join(sides)} are cut off: saturated?{told}"
+    suffix = pair.explained(np.clip(pair.truth, low, high))
+    return "" if suffix is None else f"values {' and '.join(sides)} are cut off: saturated?{suffix}"
 
 
 # -- one rule a channel -----------------------------------------------------------------------------------------------
@@ -232,24 +232,24 @@ def _by_slice(pair: Pair, axis: int) -> str:
         return ""
     squares = np.square(t).sum(others, keepdims=True)
     factors = (s * t).sum(others, keepdims=True) / np.where(squares > 0, squares, 1.0)
-    told = pair.explained(factors * t, count)
-    if told is not None and squares.any():
-        return _factors(pair, axis, factors.reshape(-1)[squares.reshape(-1) > 0], "", told)
-    told = pair.explained(t + pair.difference.mean(others, keepdims=True), count)
-    if told is not None:
+    suffix = pair.explained(factors * t, count)
+    if suffix is not None and squares.any():
+        return _factors(pair, axis, factors.reshape(-1)[squares.reshape(-1) > 0], "", suffix)
+    suffix = pair.explained(t + pair.difference.mean(others, keepdims=True), count)
+    if suffix is not None:
         hint = ": a mean or a bias?" if axis == pair.axes.channel else ""
-        return f"each {pair.axes.words[axis]} shifted by a constant of its own{hint}{told}"
+        return f"each {pair.axes.words[axis]} shifted by a constant of its own{hint}{suffix}"
     centred = t - t.mean(others, keepdims=True)
     spread = np.square(centred).sum(others, keepdims=True)
     slopes = (s * centred).sum(others, keepdims=True) / np.where(spread > 0, spread, 1.0)
     shifts = s.mean(others, keepdims=True) - slopes * t.mean(others, keepdims=True)
-    told = pair.explained(slopes * t + shifts, 2 * count) if each >= 6 else None
-    if told is None and each >= 6 and axis == pair.axes.channel:
+    suffix = pair.explained(slopes * t + shifts, 2 * count) if each >= 6 else None
+    if suffix is None and each >= 6 and axis == pair.axes.channel:
         return _behind_relu(pair, axis, others)
     return (
         ""
-        if told is None or not spread.any()
-        else _affine(pair, axis, slopes.reshape(-1)[spread.reshape(-1) > 0], told)
+        if suffix is None or not spread.any()
+        else _affine(pair, axis, slopes.reshape(-1)[spread.reshape(-1) > 0], suffix)
     )
 
 
@@ -268,16 +268,16 @@ def _behind_relu(pair: Pair, axis: int, others: tuple[int, ...]) -> str:
     slopes = (s * centred).sum(others, keepdims=True) / np.where(spread > 0, spread, 1.0)
     shifts = np.where(spread > 0, mean_s - slopes * mean_t, 0.0)
     made = np.where(spread > 0, np.maximum(slopes * t + shifts, 0), s)
-    told = pair.explained(np.where(t > 0, made, np.minimum(s, made)), 2 * pair.truth.shape[axis])
-    if told is None or not spread.any():
+    suffix = pair.explained(np.where(t > 0, made, np.minimum(s, made)), 2 * pair.truth.shape[axis])
+    if suffix is None or not spread.any():
         return ""
     slopes = slopes.reshape(-1)[spread.reshape(-1) > 0]
     if np.abs(slopes - 1).max() < 1e-3 * np.abs(shifts).max() / math.sqrt(pair.norm / t.size):
-        return f"each {pair.axes.words[axis]} shifted by a constant of its own before a ReLU: a mean or a bias?{told}"
-    return _affine(pair, axis, slopes, told, " before a ReLU")
+        return f"each {pair.axes.words[axis]} shifted by a constant of its own before a ReLU: a mean or a bias?{suffix}"
+    return _affine(pair, axis, slopes, suffix, " before a ReLU")
 
 
-def _factors(pair: Pair, axis: int, factors: Array, more: str, told: str, before: str = "") -> str:
+def _factors(pair: Pair, axis: int, factors: Array, more: str, suffix: str, before: str = "") -> str:
     """Words for a factor of each slice's own."""
     low, high = float(factors.min()), float(factors.max())
     one_side = low > 0 and (high <= 1 + 1e-6 or low >= 1 - 1e-6)
@@ -285,18 +285,18 @@ def _factors(pair: Pair, axis: int, factors: Array, more: str, told: str, before
     if not pair.axes.activation or axis != pair.axes.channel:
         hint = ""
     span = f"{number(low)} to {number(high)}"
-    return f"each {pair.axes.words[axis]} by a factor{more} of its own{before}, {span}{hint}{told}"
+    return f"each {pair.axes.words[axis]} by a factor{more} of its own{before}, {span}{hint}{suffix}"
 
 
-def _affine(pair: Pair, axis: int, slopes: Array, told: str, before: str = "") -> str:
+def _affine(pair: Pair, axis: int, slopes: Array, suffix: str, before: str = "") -> str:
     many, word = pair.count, pair.axes.words[axis]
     middle = float(np.median(slopes))
     if pair.axes.activation and many > 1 and np.abs((1 - np.square(slopes)) * many - 1).max() < 0.05:
         root = f"a factor of sqrt((M - 1) / M), {number(middle)} with M = {many}"
-        return f"each {word} by {root}, about a centre of its own{before}: unbiased variance?{told}"
+        return f"each {word} by {root}, about a centre of its own{before}: unbiased variance?{suffix}"
     if float(np.ptp(slopes)) < 1e-3 * abs(middle - 1):
-        return f"a factor of {number(middle)}, and each {word} shifted by a constant of its own{before}{told}"
-    return _factors(pair, axis, slopes, " and a shift", told, before)
+        return f"a factor of {number(middle)}, and each {word} shifted by a constant of its own{before}{suffix}"
+    return _factors(pair, axis, slopes, " and a shift", suffix, before)
 
 
 # -- grids ------------------------------------------------------------------------------------------------------------
@@ -376,9 +376,9 @@ def _grid_by_channel(pair: Pair) -> str:
             candidate[place] = _on_grid(t[place], s[place], found[0]) if found[1] > 1 else s[place]
             most = max(most, found[1])
         else:
-            told = pair.explained(np.moveaxis(candidate, 0, axis))
-            if told is not None:
-                return f"rounded to {_bits(most)}, steps of its own for each {pair.axes.words[axis]}{told}"
+            suffix = pair.explained(np.moveaxis(candidate, 0, axis))
+            if suffix is not None:
+                return f"rounded to {_bits(most)}, steps of its own for each {pair.axes.words[axis]}{suffix}"
     return ""
 
 

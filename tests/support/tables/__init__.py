@@ -1,4 +1,4 @@
-"""The rows of ``tests/test_ops.py``, one family of operations a file."""
+"""The rows of ``tests/lucid/test_ops.py``, one family of operations a file."""
 
 from __future__ import annotations
 

@@ -74,6 +74,22 @@ def special_reduction(name: str, theirs: Function, kind: Kind = "special") -> li
     ]
 
 
+ALONG = [((1,), 0), ((7,), -1), ((0,), 0), ((5, 3), 0), ((5, 3), -1), ((2, 3, 4), 1), ((2, 0, 3), 0), ((2, 600), 1)]
+
+
+def sums_along() -> list[Row]:
+    def row(name: str, axis: int, *given: Given, **options: Any) -> Row:
+        name = f"cumsum-{name}-axis{axis}"
+        return Row(
+            name, lucid.cumsum, lambda x: lucid.cumsum(x, axis), lambda x: torch.cumsum(x, axis), given, **options
+        )
+
+    return [
+        *[row(shape_name(shape), axis, Given(shape), sums=True) for shape, axis in ALONG],
+        row("special", 1, Given((3, 40), "infinite"), smooth=False, sums=True),
+    ]
+
+
 def torch_sum(x: torch.Tensor, axis: Any, keep: bool) -> torch.Tensor:
     return torch.sum(x, axis, keepdim=keep)
 
@@ -263,6 +279,7 @@ ROWS = [
     *reduction("var", torch_var, "normal", [(s, a) for s, a in AXES if s not in TOO_FEW]),
     *reduction("max", torch.amax, "apart"),
     *reduction("min", torch.amin, "apart"),
+    *sums_along(),
     *special_reduction("sum", wide(torch_sum)),
     *special_reduction("mean", wide(torch_mean)),
     *special_reduction("max", extremum(torch.amax)),

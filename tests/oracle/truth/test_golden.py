@@ -530,7 +530,7 @@ def test_the_grid_rounds_up_and_by_less_than_a_tenth() -> None:
 
 
 def test_make_golden_makes_the_same_bytes(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "tools"))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[3] / "tools"))
     sys.modules.pop("make_golden", None)
     import make_golden
 

@@ -18,7 +18,7 @@ import pytest
 from lucid import backends
 from lucid.backends import available_backends, get_backend
 
-TOOLS = Path(__file__).parent.parent / "tools"
+TOOLS = Path(__file__).parents[2] / "tools"
 SCRIPT = TOOLS / "verify_gpu.sh"
 
 pytestmark = pytest.mark.skipif(not SCRIPT.exists(), reason="the tools are not beside the tests")

@@ -175,16 +175,16 @@ def test_verify_agrees(capsys):
 
 def test_verify_disagrees(capsys, monkeypatch):
     pytest.importorskip("onnxruntime")
-    from lucid.onnx import _convert
+    from lucid.onnx.operators import EXPORTS
 
     def forget_padding(builder, node):
         builder.emit(
             "Conv", node, node.inputs, kernel_shape=[3, 3], strides=list(node.attrs["stride"]), auto_pad="SAME_UPPER"
         )
 
-    original = _convert._TABLE["conv2d"]
+    original = EXPORTS["conv2d"]
     monkeypatch.setitem(
-        _convert._TABLE,
+        EXPORTS,
         "conv2d",
         lambda b, node: (forget_padding if node.name == "layer2.0.conv1" else original)(b, node),
     )

@@ -17,7 +17,7 @@ from oracle.run import Verdict
 from oracle.testing import OutOfLineError, assert_agrees, tensors_compared, to_trace
 
 CONV = ("activation", "layer1.0.conv1")
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 
 
 def test_pytest_finds_the_plugin_by_itself() -> None:

@@ -565,6 +565,39 @@ def test_sum_order(dtype: Any, terms: int) -> None:
     assert_same(BACKEND.reduce("mean", x, (0,), True), np.array([means]))
 
 
+def law_of_sums(x: Array, reverse: bool) -> list[Any]:
+    """By 4.1: the sum of the terms up to each, or of those from each on, the last first."""
+    terms = [float(v) for v in x]
+    if reverse:
+        return law_of_sums(x[::-1], False)[::-1]
+    return [narrow(reduction(terms[: i + 1]), x.dtype.type) for i in range(len(terms))]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("shape", "axis"), [((7,), 0), ((0,), -1), ((3, 0, 2), 0), ((2, 300, 3), 1), ((3, 2, 9), -3)])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_cumsum(shape: tuple[int, ...], axis: int, kind: str, dtype: Any, reverse: bool) -> None:
+    x = random(shape, dtype, kind)
+    law = np.zeros_like(x)
+    for rows in np.ndindex(*np.delete(shape, axis)):
+        at = (*rows[: axis % x.ndim], slice(None), *rows[axis % x.ndim :])
+        law[at] = law_of_sums(x[at], reverse)
+    assert_same(BACKEND.cumsum(x, axis, reverse), law)
+    assert_same(BACKEND.cumsum(x.copy("F"), axis, reverse), law)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_cumsum_of_several_groups(dtype: Any, reverse: bool) -> None:
+    """At a sample of elements: the ends of segments and groups, and others."""
+    x = random(3 * 8192 + 300, dtype, "plain")
+    backwards = slice(None, None, -1 if reverse else 1)
+    y, terms = BACKEND.cumsum(x, 0, reverse)[backwards], [float(v) for v in x[backwards]]
+    for i in [0, 1, 255, 256, 257, 8191, 8192, 8193, 8448, 16383, 16384, 20000, 24575, 24576, len(x) - 1]:
+        assert y[i] == narrow(reduction(terms[: i + 1]), dtype)
+
+
 @pytest.mark.parametrize("axes", [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2), ()])
 @pytest.mark.parametrize("op", ["sum", "mean", "max", "min"])
 @pytest.mark.parametrize("kind", ["plain", "special"])

@@ -95,7 +95,7 @@ def test_workers_do_not_oversubscribe() -> None:
     done = subprocess.run(
         command,
         env={**kept, "LUCID_NUM_THREADS": "4", "OMP_NUM_THREADS": "4"},
-        cwd=Path(__file__).parent.parent,
+        cwd=Path(__file__).parents[3],
         capture_output=True,
         text=True,
         timeout=120,

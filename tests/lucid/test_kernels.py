@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.bits import assert_same_bits
+from support.families import named
 
 import lucid
 from lucid.backends import _compiled, _cuda_source, get_backend
-from lucid.backends.shapes import hollow
+from lucid.backends.shapes import abstract
 from lucid.kernels.declare import DENSE, kernel, kernels
 
 DEF = (Path(lucid.__file__).parent / "kernels" / "kernels.def").read_text()
@@ -173,6 +175,32 @@ def test_a_declaration_without_sizes_is_refused_by_a_compiled_backend() -> None:
         _compiled.launched(DECLARED["reduce"])
 
 
+CALLS = {
+    "a seed is no part of the key": [("uniform", (seed, 2, 3, 8, -1.0, 2.0, np.float32)) for seed in (5, 6)],
+    "nor are bounds": [("uniform", (5, 2, 3, 8, low, 2.0, np.float32)) for low in (-1.0, 0.5)],
+    "a length is": [("normal", (5, 2, 3, n, 0.0, 1.0, np.float32)) for n in (8, 3)],
+    "a dtype is": [("normal", (5, 2, 3, 8, 0.0, 1.0, dtype)) for dtype in (np.float32, np.float64)],
+    "the dtype of an array": [("log_softmax", (np.eye(3, dtype=dtype), 1)) for dtype in (np.float32, np.float64)],
+    "an axis": [("log_softmax", (np.tri(3, dtype=np.float32), axis)) for axis in (0, 1, -1, -2)],
+    "an array that may be None": [
+        ("nll_loss", (np.ones((2, 3), np.float32), np.array([0, 2]), weight, ignore, "mean"))
+        for weight in (None, np.arange(1, 4, dtype=np.float32))
+        for ignore in (-100, 0)
+    ],
+}
+"""Calls one after the other, of which a launch must not take one for another."""
+
+
+@pytest.mark.parametrize("case", CALLS)
+@pytest.mark.parametrize("known", [1024, 1], ids=["known", "forgotten"])
+def test_a_launch_works_out_once_what_it_may(case: str, known: int, native: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(_compiled, "KNOWN", known)
+    be, reference = get_backend("native"), get_backend("reference")
+    for name, arguments in CALLS[case] * 2:
+        got, expected = (dict(named(getattr(backend, name)(*arguments))) for backend in (be, reference))
+        assert_same_bits(got, expected, name)
+
+
 def test_a_new_kernel_is_a_declaration(native: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Declared for a test: the body is the reference, the shape rule a dry run, the launch calls a kernel by name."""
     found: dict[str, Any] = {}
@@ -186,4 +214,4 @@ def test_a_new_kernel_is_a_declaration(native: Any, monkeypatch: pytest.MonkeyPa
     made = found["largest"]
     x = np.arange(12, dtype=np.float32).reshape(3, 4).T
     assert largest(x) == _compiled.launched(made)(get_backend("native"), x) == 11
-    assert made.returns(hollow((3, 4), np.float64)) == {"y": ((), np.dtype(np.float64))}
+    assert made.returns(abstract((3, 4), np.float64)) == {"y": ((), np.dtype(np.float64))}

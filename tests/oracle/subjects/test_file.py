@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import sys
 import tracemalloc
 import zipfile
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from oracle.subjects import find_subject
 from oracle.subjects.file import FileSubject, file_name, parse_name, read_trace
 from oracle.trace import KINDS, Trace
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "numpy_runtime.py"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "numpy_runtime.py"
 TENSORS: dict[str, np.ndarray] = {
     "activation/stem.0": np.arange(6, dtype=np.float32).reshape(1, 2, 3),
     "activation/fc": np.linspace(0, 1, 4, dtype=np.float64),
@@ -321,6 +322,16 @@ def test_a_module_in_the_current_directory(tmp_path: Path, monkeypatch: pytest.M
     for text in ("my_runtime_1:NOT_A_CLASS", "my_runtime_1:Missing", "json:JSONDecoder"):
         with pytest.raises(UsageError, match=r"has no class \w+ derived from oracle.Subject"):
             find_subject(text)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_where_modules_are_looked_for_stays(known: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = [str(tmp_path), *sys.path] if known else sys.path[:]
+    monkeypatch.setattr(sys, "path", before[:])
+    with pytest.raises(UsageError):
+        find_subject("json:JSONDecoder")
+    assert sys.path == before
 
 
 @pytest.mark.parametrize(

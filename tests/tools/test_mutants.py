@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-TOOL = Path(__file__).parent.parent / "tools" / "mutants.py"
+TOOL = Path(__file__).parents[2] / "tools" / "mutants.py"
 pytestmark = pytest.mark.skipif(not TOOL.exists(), reason="the tools are not beside the tests")
 
 

@@ -23,11 +23,12 @@ from support.verdicts import ABSENT, FORWARD, KEYS, LAYERS, NOT_FINITE, OVER, a_
 
 from oracle import cli
 from oracle.errors import UsageError
+from oracle.judge.summary import number, verdict_to_dict
 from oracle.judge.verdicts import LayerVerdict, SubjectVerdict
 from oracle.report import write_reports
 from oracle.report.chart import BOTTOM, HEIGHT, LEFT, TOP, WIDTH, draw
 from oracle.report.html_report import to_html
-from oracle.report.json_report import number, read_json, value, verdict_to_dict, write_json
+from oracle.report.json_report import read_json, value, write_json
 from oracle.report.junit_report import to_junit
 from oracle.report.terminal import print_verdict
 from oracle.run import Verdict

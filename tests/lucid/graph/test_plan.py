@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -267,6 +270,55 @@ def test_a_plan_is_made_of_what_the_parameters_are_then(backend: str, kind: str,
         assert bits(model(x).numpy()) != before
         model.state_dict(keep_vars=True)[kind].fill_(2.0)  # and after
         assert bits(plan(x).numpy()) == before
+
+
+class Joined(nn.Module):
+    """A parameter that is moved by no kernel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(lucid.ones(2, 3))
+
+    def forward(self, x: lucid.Tensor) -> lucid.Tensor:
+        return lucid.relu(lucid.concatenate([x, self.weight]))
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_step_that_is_run_as_a_whole_has_its_own_parameters(backend: str, change: str) -> None:
+    model, x = Joined().eval(), lucid.ones(1, 3)
+    plan = compile(model, x)
+    with lucid.no_grad():
+        CHANGES[change](model.weight)
+    assert plan(x).tolist() == [[1.0] * 3] * 3
+
+
+MEMORY = """
+import re
+from pathlib import Path
+import lucid
+from lucid import nn
+
+def mib(field):
+    return int(re.search(rf"{field}:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+wide = [nn.Conv2d(8, 8, 3, padding=1) for _ in range(4)]  # results of 32 MiB each
+deep = [layer for _ in range(4) for layer in (nn.Conv2d(512, 512, 3, padding=1), nn.ReLU())]  # weights of 9 MiB each
+model = nn.Sequential(*wide, nn.AdaptiveAvgPool2d(4), nn.Conv2d(8, 512, 1), *deep).eval()
+before = mib("VmRSS")
+plan = lucid.compile(model, lucid.zeros(1, 8, 1024, 1024))
+print(mib("VmHWM") - before, sum(x.nbytes for x in plan.constants().values()) / 2**20)
+"""
+
+
+def test_recording_holds_no_more_than_it_must() -> None:
+    """Two results beside the input, then copies of the weights; not both, and no copy of a copy."""
+    pytest.importorskip("_lucid_native")
+    if not Path("/proc/self/status").exists():
+        pytest.skip("needs /proc")
+    ran = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
+    grown, constants = map(float, ran.stdout.split())
+    assert constants > 36
+    assert grown < 3 * 32 + 16
 
 
 def test_a_plan_does_not_follow_its_model(backend: str) -> None:

@@ -1,0 +1,20 @@
+"""What stands for each operation in ONNX, by the families of ``lucid.ops``.
+
+A function marked ``@exports(operation)`` emits the nodes of one operation; ``alike`` lists those that ONNX has with the
+same operands and no attributes. A composed operation needs neither: it is exported as its parts.
+"""
+
+from lucid.onnx._builder import EXPORTS
+from lucid.onnx.operators import (  # noqa: F401 (each enters its operations)
+    comparison,
+    convolution,
+    elementwise,
+    loss,
+    normalization,
+    pooling,
+    product,
+    reduction,
+    shape,
+)
+
+__all__ = ["EXPORTS"]

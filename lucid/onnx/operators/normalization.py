@@ -1,0 +1,39 @@
+"""Normalization: ``lucid.ops.normalization`` in ONNX."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lucid.graph import Node
+from lucid.onnx._builder import Builder, exports
+
+
+@exports("batch_norm")
+def _batch_norm(b: Builder, node: Node) -> None:
+    if node.attrs["training"]:
+        raise ValueError(f"{node.name!r}: a normalisation by the statistics of its batch cannot be exported")
+    x, gamma, beta, mean, var = node.inputs
+    channels, dtype = b.shape(mean), b.dtype(node.output)
+    b.emit(
+        "BatchNormalization",
+        node,
+        [
+            x,
+            gamma or b.constant(node, "scale", np.ones(channels), dtype),
+            beta or b.constant(node, "shift", np.zeros(channels), dtype),
+            mean,
+            var,
+        ],
+        epsilon=node.attrs["eps"],
+    )
+
+
+@exports("layer_norm")
+def _layer_norm(b: Builder, node: Node) -> None:
+    x, weight, bias = node.inputs
+    shape, dtype = node.attrs["normalized_shape"], b.dtype(node.output)
+    if b.opset < 17 or dtype != np.float32:  # the operator came in 17, and takes mean and variance in float32 at most
+        b.translate_body(node)
+        return
+    scale = weight or b.constant(node, "scale", np.ones(shape), dtype)
+    b.emit("LayerNormalization", node, [x, scale, bias], axis=-len(shape), epsilon=node.attrs["eps"])

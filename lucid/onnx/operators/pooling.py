@@ -1,0 +1,99 @@
+"""Pooling: ``lucid.ops.pooling`` in ONNX."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from lucid.graph import Node
+from lucid.onnx._builder import Builder, exports
+
+
+@exports("max_pool2d")
+def _max_pool2d(b: Builder, node: Node) -> None:
+    before, after, _ = _pool_padding(b, node, node.attrs["dilation"])
+    b.emit(
+        "MaxPool",
+        node,
+        node.inputs,
+        kernel_shape=list(node.attrs["kernel_size"]),
+        strides=list(node.attrs["stride"]),
+        pads=[*before, *after],
+        dilations=list(node.attrs["dilation"]),
+    )
+
+
+@exports("avg_pool2d")
+def _avg_pool2d(b: Builder, node: Node) -> None:
+    before, after, overhangs = _pool_padding(b, node, (1, 1))
+    counts_padding = node.attrs["count_include_pad"] and any(before)
+    if counts_padding and overhangs:
+        raise ValueError(
+            f"{node.name!r}: an average pooling whose last window reaches beyond the padding (ceil_mode), and that "
+            "counts the padding, has no counterpart in the ONNX export; use count_include_pad=False"
+        )
+    b.emit(
+        "AveragePool",
+        node,
+        node.inputs,
+        kernel_shape=list(node.attrs["kernel_size"]),
+        strides=list(node.attrs["stride"]),
+        pads=[*before, *after],
+        count_include_pad=int(counts_padding),
+    )
+
+
+def _pool_padding(b: Builder, node: Node, dilation: Sequence[int]) -> tuple[list[int], list[int], bool]:
+    """Padding before and after, and whether a last window (of ceil_mode) reaches beyond lucid's own padding.
+
+    The padding behind is widened to where that window ends, so that ONNX's own ceil_mode, whose meaning changed between
+    versions, is not needed.
+    """
+    before = list(node.attrs["padding"])
+    after = []
+    for side, outputs, kernel, stride, step, pad in zip(
+        b.shape(node.inputs[0])[2:],
+        b.shape(node.output)[2:],
+        node.attrs["kernel_size"],
+        node.attrs["stride"],
+        dilation,
+        before,
+        strict=True,
+    ):
+        if not (isinstance(side, int) and isinstance(outputs, int)):
+            raise ValueError(f"{node.name!r}: a pooling of images of open size cannot be exported")
+        end = (outputs - 1) * stride + step * (kernel - 1) + 1
+        after.append(max(pad, end - side - pad))
+    return before, after, after != before
+
+
+@exports("adaptive_avg_pool2d")
+def _adaptive_avg_pool2d(b: Builder, node: Node) -> None:
+    sides = b.shape(node.inputs[0])[2:]
+    outputs = b.shape(node.output)[2:]
+    windows = [_window(side, out) for side, out in zip(sides, outputs, strict=True)]
+    if tuple(outputs) == (1, 1):
+        b.emit("GlobalAveragePool", node, node.inputs)
+    elif all(windows):
+        b.emit("AveragePool", node, node.inputs, kernel_shape=windows, strides=windows)
+    else:  # windows of several sizes: as two products with matrices of averages
+        dtype = b.dtype(node.output)
+        rows = b.constant(node, "rows", _averages(sides[0], outputs[0]), dtype)
+        columns = b.constant(node, "columns", _averages(sides[1], outputs[1]).T, dtype)
+        averaged = b.emit("MatMul", node, [rows, node.inputs[0]], "rows_averaged")
+        b.emit("MatMul", node, [averaged, columns])
+
+
+def _window(side: Any, outputs: Any) -> int:
+    """The size of the windows, if they have one size and share nothing; else 0."""
+    return side // outputs if outputs and side % outputs == 0 else 0
+
+
+def _averages(side: Any, outputs: Any) -> np.ndarray:
+    matrix = np.zeros((outputs, side))
+    for i in range(outputs):
+        start, stop = i * side // outputs, -(-(i + 1) * side // outputs)
+        matrix[i, start:stop] = 1 / (stop - start)
+    return matrix

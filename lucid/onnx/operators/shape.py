@@ -1,0 +1,103 @@
+"""Shape: ``lucid.ops.shape`` in ONNX."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from onnx import helper
+
+from lucid.graph import Node
+from lucid.onnx._builder import Builder, alike, exports
+
+alike(
+    {
+        "identity": "Identity",
+        "to_device": "Identity",
+    }
+)
+
+
+@exports("reshape")
+def _reshape(b: Builder, node: Node) -> None:
+    _reshape_to_output(b, node, node.inputs[0])
+
+
+def _reshape_to_output(b: Builder, node: Node, operand: str | None) -> None:
+    target = [size if isinstance(size, int) else -1 for size in b.shape(node.output)]
+    if target.count(-1) > 1:
+        raise ValueError(
+            f"{node.name!r}: a reshape to a shape with two open sizes has no counterpart in the ONNX export"
+        )
+    attrs: dict[str, Any] = {"allowzero": 1} if 0 in target and b.opset >= 14 else {}
+    b.emit("Reshape", node, [operand, b.constant(node, "shape", target)], **attrs)
+
+
+@exports("broadcast_to")
+def _broadcast_to(b: Builder, node: Node) -> None:
+    target = [size if isinstance(size, int) else 1 for size in b.shape(node.output)]  # 1 keeps the operand's own size
+    b.emit("Expand", node, [node.inputs[0], b.constant(node, "shape", target)])
+
+
+@exports("transpose")
+def _transpose(b: Builder, node: Node) -> None:
+    b.emit("Transpose", node, node.inputs, perm=list(node.attrs["axes"]))
+
+
+@exports("concatenate")
+def _concatenate(b: Builder, node: Node) -> None:
+    b.emit("Concat", node, node.inputs, axis=node.attrs["axis"])
+
+
+@exports("pad")
+def _pad(b: Builder, node: Node) -> None:
+    before, after = zip(*node.attrs["widths"], strict=True)
+    widths = b.constant(node, "pads", [*before, *after])
+    value = b.constant(node, "value", node.attrs["value"], b.dtype(node.output))
+    b.emit("Pad", node, [node.inputs[0], widths, value])
+
+
+@exports("cast")
+def _cast(b: Builder, node: Node) -> None:
+    b.emit("Cast", node, node.inputs, to=helper.np_dtype_to_tensor_dtype(np.dtype(node.attrs["dtype"])))
+
+
+@exports("getitem")
+def _getitem(b: Builder, node: Node) -> None:
+    """Slices and integers become Slice and a Reshape; an index by arrays is refused."""
+    index = node.attrs["index"] if isinstance(node.attrs["index"], tuple) else (node.attrs["index"],)
+    source = b.shape(node.inputs[0])
+    if not all(part is None or part is Ellipsis or isinstance(part, int | slice) for part in index):
+        raise ValueError(
+            f"{node.name!r}: indexing by arrays has no counterpart in the ONNX export; slices and integers have"
+        )
+    positions = [part for part in index if part is not None]
+    if Ellipsis in positions:
+        place = positions.index(Ellipsis)
+        positions[place : place + 1] = [slice(None)] * (len(source) - len(positions) + 1)
+    taken = [
+        (axis, part if isinstance(part, slice) else slice(part, part + 1 or None))
+        for axis, part in enumerate(positions)
+        if part != slice(None)
+    ]
+    if all(isinstance(part, slice) for part in positions) and len(positions) == len(index) and taken:
+        b.emit("Slice", node, [node.inputs[0], *_slice_operands(b, node, taken)])
+        return
+    sliced = node.inputs[0]
+    if taken:
+        sliced = b.emit("Slice", node, [sliced, *_slice_operands(b, node, taken)], "slice")
+    _reshape_to_output(b, node, sliced)
+
+
+def _slice_operands(b: Builder, node: Node, taken: list[tuple[int, slice]]) -> list[str]:
+    """starts, ends, axes, steps."""
+    largest = np.iinfo(np.int64).max
+    columns: dict[str, list[int]] = {"starts": [], "ends": [], "axes": [], "steps": []}
+    for axis, part in taken:
+        step = 1 if part.step is None else part.step
+        first, last = (0, largest) if step > 0 else (largest, -largest)
+        columns["starts"].append(first if part.start is None else part.start)
+        columns["ends"].append(last if part.stop is None else part.stop)
+        columns["axes"].append(axis)
+        columns["steps"].append(step)
+    return [b.constant(node, what, values) for what, values in columns.items()]
