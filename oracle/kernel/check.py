@@ -818,9 +818,10 @@ def _others(
         return first, *((first[1],),) * 4
     if name in ("cross_entropy", "nll_loss"):
         return first, (first[0],), (first[1],)
-    if name in ("linear", "conv2d") and len(given) == 2:
-        return first, given[1], (given[1][0],)
-    if name in ("matmul", "linear", "conv2d", "conv2d_input_grad", "conv2d_weight_grad"):
+    if (name == "linear" or name.startswith("conv")) and "grad" not in name and len(given) == 2:
+        groups = attributes["groups"] if "transpose" in name else 1
+        return first, given[1], ((given[1][1] * groups,) if "transpose" in name else (given[1][0],))
+    if name in ("matmul", "linear") or name.startswith("conv"):
         names = ", ".join(each.name for each in operation.arguments)
         raise UsageError(f"shapes: {name} needs a shape for each of {names}; got {first}")
     return (first,) * count

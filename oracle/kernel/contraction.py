@@ -10,7 +10,7 @@ import numpy as np
 from lucid.backends import backend_for
 from oracle.errors import UsageError
 from oracle.kernel.bounded import Array, Bounded
-from oracle.kernel.operation import Argument, Attributes, KernelOperation, Made, Shape, Sizes, pair
+from oracle.kernel.operation import Argument, Attributes, KernelOperation, Made, Shape, Sizes, by_sides
 
 # Rows, terms, columns: one, primes, just past tiles of 16 to 256, one row, many terms, none.
 MATRICES = (
@@ -80,17 +80,18 @@ class _Geometry:
 
     def __init__(self, x: Shape, weight: Shape, attributes: Attributes) -> None:
         self.x, self.weight = x, weight
-        self.dilation, self.groups = pair(attributes["dilation"]), int(attributes["groups"])
-        self.stride = pair(attributes["stride"])
-        given = attributes["padding"]
         kernel = weight[2:]
+        self.dilation = by_sides(attributes["dilation"], len(kernel))
+        self.stride = by_sides(attributes["stride"], len(kernel))
+        self.groups = int(attributes["groups"])
+        given = attributes["padding"]
         if given == "same":
             total = [dilation * (side - 1) for dilation, side in zip(self.dilation, kernel, strict=True)]
-            self.padding = (total[0] // 2, total[1] // 2)
+            self.padding = tuple(each // 2 for each in total)
             if any(each % 2 for each in total):
                 raise UsageError(f"padding: 'same' with a window of {kernel} and dilation {self.dilation} is not even")
         else:
-            self.padding = (0, 0) if given == "valid" else pair(given)
+            self.padding = by_sides(0 if given == "valid" else given, len(kernel))
         self.terms = math.prod(weight[1:])
 
     @property
@@ -144,7 +145,7 @@ def _conv(inputs: list[Any], **attributes: Any) -> Bounded:
     geometry = _Geometry(x.shape, weight.shape, attributes)
     made = x.contracted(weight, geometry.output, geometry.terms)
     made = _any_algorithm(made, x, weight, math.prod(x.shape[2:]), 0)
-    return _add_bias(made, bias, (1, weight.shape[0], 1, 1))
+    return _add_bias(made, bias, (1, weight.shape[0], *(1,) * len(weight.shape[2:])))
 
 
 def _conv_gradients(dy: Bounded, inputs: list[Any], y: Any, **attributes: Any) -> Made:
@@ -157,19 +158,20 @@ def _conv_gradients(dy: Bounded, inputs: list[Any], y: Any, **attributes: Any) -
     dw = _any_algorithm(dw, dy, x, math.prod(x.shape[2:]) * x.shape[0], 1)
     found = {0: dx, 1: dw}
     if bias is not None:
-        found[2] = dy.over_batch((0, 2, 3))
+        found[2] = dy.over_batch((0, *range(2, dy.value.ndim)))
     return found
 
 
 def _conv_shapes(sizes: Sizes, attributes: Attributes) -> tuple[Shape, ...]:
-    images, channels, filters, rows, columns, *window = sizes
-    groups = int(attributes["groups"])
-    dilation = pair(attributes["dilation"])
-    padding = attributes["padding"]
-    around = (0, 0) if isinstance(padding, str) else pair(padding)
+    images, channels, filters, *rest = sizes
+    count = len(rest) // 2
+    given, window = rest[:count], rest[count:]
+    groups, padding = int(attributes["groups"]), attributes["padding"]
+    dilation = by_sides(attributes["dilation"], count)
+    around = by_sides(0 if isinstance(padding, str) else padding, count)
     sides = [
         max(side, each * (kernel - 1) + 1 - 2 * pad)
-        for side, each, kernel, pad in zip((rows, columns), dilation, window, around, strict=True)
+        for side, each, kernel, pad in zip(given, dilation, window, around, strict=True)
     ]
     if padding == "same":
         window = [side if each * (side - 1) % 2 == 0 else side + 1 for side, each in zip(window, dilation, strict=True)]
@@ -177,12 +179,72 @@ def _conv_shapes(sizes: Sizes, attributes: Attributes) -> tuple[Shape, ...]:
     return x, (filters * groups, channels, *window), (filters * groups,)
 
 
+def _images(sides: int) -> tuple[Sizes, ...]:
+    """`IMAGES` of one side or three: without rows, or with a depth."""
+    if sides == 2:
+        return IMAGES
+    if sides == 1:
+        return tuple((*each[:3], each[4], each[6]) for each in IMAGES)
+    return tuple((*each[:3], 3, *each[3:5], min(2, each[5]), *each[5:]) for each in IMAGES if max(each[3:5]) < 18)
+
+
 def _check_conv(attributes: Attributes) -> None:
     for name, least in (("stride", 1), ("dilation", 1), ("groups", 1)):
-        if min(pair(attributes[name])) < least:
+        if np.min(attributes[name]) < least:
             raise UsageError(f"{name}: got {attributes[name]!r}; may be {least} or more")
     if isinstance(attributes["padding"], str) and attributes["padding"] not in ("same", "valid"):
         raise UsageError(f"padding: got {attributes['padding']!r}; may be whole numbers, 'same' or 'valid'")
+
+
+def _transposed_size(x: Shape, weight: Shape, attributes: Attributes) -> Shape:
+    """The shape of a transposed convolution's result."""
+    count = len(weight) - 2
+    stride, padding, more, dilation = (
+        by_sides(attributes[name], count) for name in ("stride", "padding", "output_padding", "dilation")
+    )
+    sides = [
+        (side - 1) * s - 2 * p + d * (kernel - 1) + m + 1
+        for side, s, p, m, d, kernel in zip(x[2:], stride, padding, more, dilation, weight[2:], strict=True)
+    ]
+    if min(sides) < 1:
+        raise UsageError(f"padding: got {attributes['padding']!r}; it leaves nothing of a result")
+    return (x[0], weight[1] * int(attributes["groups"]), *sides)
+
+
+def _transposed_geometry(x: Shape, weight: Shape, attributes: Attributes) -> _Geometry:
+    """Of the convolution whose input gradient it is."""
+    return _Geometry(_transposed_size(x, weight, attributes), weight, attributes)
+
+
+def _conv_transpose(inputs: list[Any], **attributes: Any) -> Bounded:
+    x, weight, bias = inputs
+    geometry = _transposed_geometry(x.shape, weight.shape, attributes)
+    taps, per_group = math.prod(weight.shape[2:]), weight.shape[0] // geometry.groups
+    made = x.contracted(weight, geometry.input_gradient, per_group * taps, taps)
+    made = _any_algorithm(made, x, weight, math.prod(geometry.x[2:]), 0)
+    return _add_bias(made, bias, (1, geometry.x[1], *(1,) * len(weight.shape[2:])))
+
+
+def _conv_transpose_gradients(dy: Bounded, inputs: list[Any], y: Any, **attributes: Any) -> Made:
+    x, weight, bias = inputs
+    geometry = _transposed_geometry(x.shape, weight.shape, attributes)
+    dx = dy.contracted(weight, geometry.output, geometry.terms)
+    dx = _any_algorithm(dx, dy, weight, math.prod(geometry.x[2:]), 0)
+    dw = x.contracted(dy, geometry.weight_gradient, x.shape[0] * math.prod(x.shape[2:]), x.shape[0])
+    dw = _any_algorithm(dw, x, dy, math.prod(geometry.x[2:]) * x.shape[0], 1)
+    found = {0: dx, 1: dw}
+    if bias is not None:
+        found[2] = dy.over_batch((0, *range(2, dy.value.ndim)))
+    return found
+
+
+def _conv_transpose_shapes(sizes: Sizes, attributes: Attributes) -> tuple[Shape, ...]:
+    """Images large enough that padding leaves something."""
+    images, channels, filters, *rest = sizes
+    count, groups = len(rest) // 2, int(attributes["groups"])
+    padding = by_sides(attributes["padding"], count)
+    sides = [max(side, 2 * pad + 1) for side, pad in zip(rest[:count], padding, strict=True)]
+    return (images, channels * groups, *sides), (channels * groups, filters, *rest[count:]), (filters * groups,)
 
 
 CONV_ATTRIBUTES = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
@@ -220,7 +282,7 @@ def _alone_size(place: int) -> Any:
         if attributes[name] is not None:
             return attributes
         dy, other = given
-        stride, padding, dilation = (pair(attributes[each]) for each in ("stride", "padding", "dilation"))
+        stride, padding, dilation = (by_sides(attributes[each], 2) for each in ("stride", "padding", "dilation"))
         if place == 0:
             sides = [
                 (n - 1) * s - 2 * p + d * (k - 1) + 1
@@ -234,6 +296,44 @@ def _alone_size(place: int) -> Any:
         return attributes | {name: (dy[1], other[1] // int(attributes["groups"]), *sides)}
 
     return settle
+
+
+def _axes(sides: int) -> tuple[str, ...]:
+    return ("image", "channel", *("depth", "row", "column")[3 - sides :])
+
+
+def _convolution(sides: int) -> KernelOperation:
+    return KernelOperation(
+        f"conv{sides}d",
+        (Argument("input"), _WEIGHT, _BIAS),
+        _conv,
+        _conv_gradients,
+        lambda attributes: _images(sides),
+        _conv_shapes,
+        CONV_ATTRIBUTES,
+        _DRAWS,
+        _axes(sides),
+        contained=False,
+        whole=True,
+        check=_check_conv,
+    )
+
+
+def _transposed_convolution(sides: int) -> KernelOperation:
+    return KernelOperation(
+        f"conv_transpose{sides}d",
+        (Argument("input"), _WEIGHT, _BIAS),
+        _conv_transpose,
+        _conv_transpose_gradients,
+        lambda attributes: _images(sides),
+        _conv_transpose_shapes,
+        CONV_ATTRIBUTES | {"output_padding": 0},
+        _DRAWS,
+        _axes(sides),
+        contained=False,
+        whole=True,
+        check=_check_conv,
+    )
 
 
 CONTRACTIONS = (
@@ -259,20 +359,8 @@ CONTRACTIONS = (
         axes=("row", "output feature"),
         whole=True,
     ),
-    KernelOperation(
-        "conv2d",
-        (Argument("input"), _WEIGHT, _BIAS),
-        _conv,
-        _conv_gradients,
-        lambda attributes: IMAGES,
-        _conv_shapes,
-        CONV_ATTRIBUTES,
-        _DRAWS,
-        ("image", "channel", "row", "column"),
-        contained=False,
-        whole=True,
-        check=_check_conv,
-    ),
+    *(_convolution(sides) for sides in (1, 2, 3)),
+    *(_transposed_convolution(sides) for sides in (1, 2, 3)),
     KernelOperation(
         "conv2d_input_grad",
         (Argument("dy"), _WEIGHT),

@@ -110,6 +110,24 @@ class KernelOperation:
         return found
 
 
+def by_sides(value: Any, sides: int) -> tuple[int, ...]:
+    """One number for every side, or one each.
+
+    Raises:
+        UsageError: there are as many as sides neither, nor one.
+
+    Example:
+        >>> by_sides(3, 2), by_sides((1, 2, 1), 3)
+        ((3, 3), (1, 2, 1))
+    """
+    if isinstance(value, int | np.integer):
+        return (int(value),) * sides
+    found = tuple(int(each) for each in value)
+    if len(found) != sides:
+        raise UsageError(f"sides: got {value!r}; may be a whole number, or {sides} of them")
+    return found
+
+
 def pair(value: Any) -> tuple[int, int]:
     """One number for both sides, or two.
 
@@ -117,10 +135,8 @@ def pair(value: Any) -> tuple[int, int]:
         >>> pair(3), pair((1, 2))
         ((3, 3), (1, 2))
     """
-    if isinstance(value, int | np.integer):
-        return int(value), int(value)
-    first, second = value
-    return int(first), int(second)
+    first, second = by_sides(value, 2)
+    return first, second
 
 
 def axes_of(axis: Any, rank: int) -> tuple[int, ...]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from oracle.errors import UsageError
 from oracle.kernel.bounded import Array, Bounded
-from oracle.kernel.operation import Argument, Attributes, KernelOperation, Made, Shape, Sizes, pair
+from oracle.kernel.operation import Argument, Attributes, KernelOperation, Made, Shape, Sizes, by_sides
 
 # Images, channels, rows, columns.
 PLANES = (
@@ -17,18 +19,24 @@ PLANES = (
 )  # fmt: skip
 
 
+def _at(place: Sequence[int | slice]) -> tuple[Any, ...]:
+    """An index of the last axes."""
+    return (..., *place)
+
+
 class _Windows:
     """Where the windows of a pooling are: from a padded image, by their first row and column."""
 
     def __init__(self, shape: Shape, attributes: Attributes) -> None:
         self.shape = shape
-        self.kernel = pair(attributes["kernel_size"])
+        count = len(shape) - 2
+        self.kernel = by_sides(attributes["kernel_size"], count)
         given = attributes["stride"]
-        self.stride = self.kernel if given is None else pair(given)
-        self.padding = pair(attributes["padding"])
-        self.dilation = pair(attributes.get("dilation", 1))
+        self.stride = self.kernel if given is None else by_sides(given, count)
+        self.padding = by_sides(attributes["padding"], count)
+        self.dilation = by_sides(attributes.get("dilation", 1), count)
         ceil = attributes["ceil_mode"]
-        self.sides = tuple(self._count(axis, ceil) for axis in range(2))
+        self.sides = tuple(self._count(axis, ceil) for axis in range(count))
 
     def _count(self, axis: int, ceil: bool) -> int:
         side, stride, padding = self.shape[2 + axis], self.stride[axis], self.padding[axis]
@@ -39,15 +47,14 @@ class _Windows:
             count -= 1
         return count
 
-    def taps(self) -> list[tuple[slice, slice]]:
+    def taps(self) -> list[tuple[slice, ...]]:
         """For each place in a window, the elements of the padded image that the windows have there."""
         return [
             tuple(
-                slice(place * d, place * d + (count - 1) * s + 1, s)
-                for place, d, s, count in zip((i, j), self.dilation, self.stride, self.sides, strict=True)
-            )  # type: ignore[misc]
-            for i in range(self.kernel[0])
-            for j in range(self.kernel[1])
+                slice(at * d, at * d + (count - 1) * s + 1, s)
+                for at, d, s, count in zip(place, self.dilation, self.stride, self.sides, strict=True)
+            )
+            for place in np.ndindex(*self.kernel)
         ]
 
     def room(self) -> Shape:
@@ -75,24 +82,23 @@ class _Windows:
     def gathered(self, x: Array, fill: float) -> Array:
         """Each window's elements, along a new first axis."""
         padded = self.padded(x, fill)
-        return np.stack([padded[..., rows, columns] for rows, columns in self.taps()])
+        return np.stack([padded[_at(tap)] for tap in self.taps()])
 
     def scattered(self, parts: Array) -> Array:
         """The sums of what windows hand to each element: the adjoint of `gathered`."""
         found = np.zeros(self.room())
-        for part, (rows, columns) in zip(parts, self.taps(), strict=True):
-            found[..., rows, columns] += part
+        for part, tap in zip(parts, self.taps(), strict=True):
+            found[_at(tap)] += part
         return found[self._inside()]
 
     def counts(self, include_pad: bool) -> Array:
         """By how many elements each window is divided."""
         room = np.zeros(self.room()[2:])
-        rows, columns = (side + 2 * p for side, p in zip(self.shape[2:], self.padding, strict=True))
         if include_pad:
-            room[:rows, :columns] = 1
+            room[tuple(slice(side + 2 * p) for side, p in zip(self.shape[2:], self.padding, strict=True))] = 1
         else:
             room[self._inside()[2:]] = 1
-        return np.sum([room[rows, columns] for rows, columns in self.taps()], axis=0)
+        return np.asarray(np.sum([room[tap] for tap in self.taps()], axis=0))
 
 
 def _max_pool(inputs: list[Bounded], **attributes: Any) -> Bounded:
@@ -117,7 +123,7 @@ def _max_pool_gradient(dy: Bounded, inputs: list[Bounded], y: Bounded, **attribu
     elements = windows.gathered(inputs[0].value, -np.inf)
     won = elements == elements.max(0)
     ties = won & (won.sum(0) > 1)
-    first = np.arange(len(won)).reshape(-1, 1, 1, 1, 1) == won.argmax(0)
+    first = np.arange(len(won)).reshape(-1, *(1,) * dy.value.ndim) == won.argmax(0)
     value = windows.scattered(first * dy.value)
     size = windows.scattered(won * np.abs(dy.value))
     taps = windows.scattered(won * np.ones_like(dy.value))
@@ -150,93 +156,122 @@ def _bins(side: int, count: int) -> list[slice]:
     return [slice(i * side // count, -(-(i + 1) * side // count)) for i in range(count)]
 
 
-def _sides(shape: Shape, output_size: Any) -> tuple[int, int]:
-    given = (output_size, output_size) if output_size is None or isinstance(output_size, int) else tuple(output_size)
-    first, second = (side if each is None else int(each) for each, side in zip(given, shape[2:], strict=True))
-    return first, second
+def _cells(shape: Shape, output_size: Any) -> list[tuple[tuple[int, ...], tuple[slice, ...], int]]:
+    """Each element of an adaptive pooling's result: its place, the elements that it is the mean of, how many."""
+    count = len(shape) - 2
+    given = (output_size,) * count if output_size is None or isinstance(output_size, int) else tuple(output_size)
+    if len(given) != count:
+        raise UsageError(f"output_size: got {output_size!r}; may be a whole number, or {count} of them")
+    wanted = [side if each is None else int(each) for each, side in zip(given, shape[2:], strict=True)]
+    bins = [_bins(side, each) for side, each in zip(shape[2:], wanted, strict=True)]
+    found = []
+    for place in np.ndindex(*wanted):
+        part = tuple(of_side[at] for of_side, at in zip(bins, place, strict=True))
+        found.append((place, part, math.prod(each.stop - each.start for each in part)))
+    return found
 
 
 def _adaptive(inputs: list[Bounded], output_size: Any) -> Bounded:
     x = inputs[0]
-    rows, columns = (_bins(side, count) for side, count in zip(x.shape[2:], _sides(x.shape, output_size), strict=True))
-    cells = [[x.moved(lambda part, i=i, j=j: part[..., i, j]).mean((2, 3)) for j in columns] for i in rows]  # type: ignore[misc]
-    parts = [np.stack([np.stack([cell.parts[place] for cell in row], -1) for row in cells], -2) for place in range(3)]
+    cells = _cells(x.shape, output_size)
+    behind = tuple(range(2, x.value.ndim))
+    sides = [1 + last for last in cells[-1][0]]
+    parts = [np.zeros((*x.shape[:2], *sides)) for _ in range(3)]
+    for place, part, _ in cells:
+        mean = x.moved(lambda values, part=part: values[_at(part)]).mean(behind)  # type: ignore[misc]
+        for whole, each in zip(parts, mean.parts, strict=True):
+            whole[_at(place)] = each
     return Bounded(x.of, *parts)
 
 
 def _adaptive_gradient(dy: Bounded, inputs: list[Bounded], y: Bounded, output_size: Any) -> Made:
     x = inputs[0]
     value, error, size, taps = (np.zeros(x.shape) for _ in range(4))
-    rows, columns = (_bins(side, count) for side, count in zip(x.shape[2:], _sides(x.shape, output_size), strict=True))
-    for i, of_rows in enumerate(rows):
-        for j, of_columns in enumerate(columns):
-            place = (slice(None), slice(None), of_rows, of_columns)
-            count = (of_rows.stop - of_rows.start) * (of_columns.stop - of_columns.start)
-            share = dy.moved(lambda part, i=i, j=j: part[:, :, i : i + 1, j : j + 1]) / count  # type: ignore[misc]
-            value[place] += share.value
-            error[place] += share.total
-            size[place] += np.abs(share.value)
-            taps[place] += 1
+    for place, part, count in _cells(x.shape, output_size):
+        one = _at([slice(at, at + 1) for at in place])
+        share = dy.moved(lambda values, one=one: values[one]) / count  # type: ignore[misc]
+        for whole, each in ((value, share.value), (error, share.total), (size, np.abs(share.value)), (taps, 1.0)):
+            whole[_at(part)] += each
     error += _scattering(dy) * np.maximum(taps - 2, 0) * size
     return {0: Bounded(dy.of, value, error, _scattering(dy) * np.abs(value) * (taps > 1))}
 
 
 def _check(attributes: Attributes) -> None:
-    for kernel, padding in zip(pair(attributes["kernel_size"]), pair(attributes["padding"]), strict=True):
-        if kernel < 1 or not 0 <= padding <= kernel // 2:
-            raise UsageError(
-                f"padding: got {attributes['padding']} for kernel_size={attributes['kernel_size']}; "
-                "may be 0 to half of it"
-            )
+    kernel, padding = np.broadcast_arrays(attributes["kernel_size"], attributes["padding"])
+    if (kernel < 1).any() or (padding < 0).any() or (padding > kernel // 2).any():
+        raise UsageError(
+            f"padding: got {attributes['padding']} for kernel_size={attributes['kernel_size']}; may be 0 to half of it"
+        )
+
+
+def _planes(sides: int) -> tuple[Sizes, ...]:
+    """`PLANES` of one side or three: without rows, or with a depth."""
+    if sides == 2:
+        return PLANES
+    if sides == 1:
+        return tuple((*each[:2], each[3]) for each in PLANES)
+    return tuple((*each[:2], 5, *each[2:]) for each in PLANES if max(each[2:]) < 18)
 
 
 def _plane_shapes(sizes: Sizes, attributes: Attributes) -> tuple[Shape, ...]:
     """Sides that hold one window at least."""
-    kernel, dilation = pair(attributes["kernel_size"]), pair(attributes.get("dilation", 1))
+    count = len(sizes) - 2
+    kernel, dilation = (by_sides(each, count) for each in (attributes["kernel_size"], attributes.get("dilation", 1)))
     sides = [max(side, d * (k - 1) + 1) for side, d, k in zip(sizes[2:], dilation, kernel, strict=True)]
     return ((*sizes[:2], *sides),)
 
 
 _POOLED: Attributes = {"kernel_size": 2, "stride": None, "padding": 0, "ceil_mode": False}
-_AXES = ("image", "channel", "row", "column")
 
-POOLINGS = (
-    KernelOperation(
-        "max_pool2d",
-        (Argument("input", "distinct"),),
-        _max_pool,
-        _max_pool_gradient,
-        lambda attributes: PLANES,
-        _plane_shapes,
-        _POOLED | {"dilation": 1},
-        ("low", "zeros", "special", "whole", "strided"),
-        _AXES,
-        whole=True,
-        zeros=True,
-        conserves=lambda attributes, rank: (2, 3),
-        check=_check,
-    ),
-    KernelOperation(
-        "avg_pool2d",
-        (Argument("input"),),
-        _average_pool,
-        _average_pool_gradient,
-        lambda attributes: PLANES,
-        _plane_shapes,
-        _POOLED | {"count_include_pad": True},
-        ("spike", "offset", "special", "wide", "strided"),
-        _AXES,
-        check=_check,
-    ),
-    KernelOperation(
-        "adaptive_avg_pool2d",
-        (Argument("input"),),
-        _adaptive,
-        _adaptive_gradient,
-        lambda attributes: PLANES,
-        lambda sizes, attributes: (sizes,),
-        {"output_size": 1},
-        ("spike", "offset", "special", "wide", "strided"),
-        _AXES,
-    ),
-)
+
+def _pooling(sides: int, name: str, forward: Any, backward: Any, **more: Any) -> KernelOperation:
+    given: dict[str, Any] = {
+        "arguments": (Argument("input"),),
+        "shapes": _plane_shapes,
+        "draws": ("spike", "offset", "special", "wide", "strided"),
+        "check": _check,
+    } | more
+    return KernelOperation(
+        f"{name}{sides}d",
+        forward=forward,
+        backward=backward,
+        sizes=lambda attributes: _planes(sides),
+        axes=("image", "channel", *("depth", "row", "column")[3 - sides :]),
+        **given,
+    )
+
+
+def _poolings(sides: int) -> tuple[KernelOperation, ...]:
+    return (
+        _pooling(
+            sides,
+            "max_pool",
+            _max_pool,
+            _max_pool_gradient,
+            arguments=(Argument("input", "distinct"),),
+            attributes=_POOLED | {"dilation": 1},
+            draws=("low", "zeros", "special", "whole", "strided"),
+            whole=True,
+            zeros=True,
+            conserves=lambda attributes, rank: tuple(range(2, rank)),
+        ),
+        _pooling(
+            sides,
+            "avg_pool",
+            _average_pool,
+            _average_pool_gradient,
+            attributes=_POOLED | {"count_include_pad": True},
+        ),
+        _pooling(
+            sides,
+            "adaptive_avg_pool",
+            _adaptive,
+            _adaptive_gradient,
+            shapes=lambda sizes, attributes: (sizes,),
+            attributes={"output_size": 1},
+            check=lambda attributes: None,
+        ),
+    )
+
+
+POOLINGS = tuple(operation for sides in (1, 2, 3) for operation in _poolings(sides))

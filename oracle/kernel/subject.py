@@ -149,10 +149,12 @@ class Kernel:
     _style: dict[str, Any] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        called = self.function
+        if hasattr(called, "forward") and hasattr(called, "parameters"):  # a module of PyTorch or lucid
+            called = called.forward
         try:
-            self._parameters: list[inspect.Parameter] | None = list(
-                inspect.signature(self.function).parameters.values()
-            )
+            found = inspect.signature(called)
+            self._parameters: list[inspect.Parameter] | None = list(found.parameters.values())
         except (TypeError, ValueError):
             self._parameters = None
         if self.framework is None:
@@ -177,15 +179,22 @@ class Kernel:
         return [each if each.name in bound or not each.optional else None for each in known]
 
     def _bound(self) -> dict[str, inspect.Parameter]:
-        """By input, the parameter that it goes to: of its name, or the next that no name says anything of."""
-        known = self.operation.arguments
+        """By input, the parameter that it goes to: of its name, or the next that no name says anything of.
+
+        Where there are as many parameters as inputs that are never left out, they are these, in order.
+        """
+        known, empty = self.operation.arguments, inspect.Parameter.empty
         left = self._positional()
+        needed = [each for each in known if not each.optional]
+        if len([each for each in left if each.default is empty]) <= len(needed) == len(left):
+            return dict(zip([each.name for each in needed], left, strict=True))
         found = {known[0].name: left.pop(0)} if left else {}
         for each in known[1:]:
             match = next((p for p in left if p.name == self._named(each.name)), None)
             if match is not None:
                 found[each.name] = match
                 left.remove(match)
+        left = [each for each in left if each.default in (empty, None)]  # a tile's size is no input
         for each in known[1:]:
             if each.name not in found and each.optional != "rare" and left:
                 found[each.name] = left.pop(0)

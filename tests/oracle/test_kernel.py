@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
@@ -63,6 +64,31 @@ HEALTHY: list[tuple[str, Callable[..., Any], dict[str, Any]]] = [
     ("cumsum", lambda x: x.cumsum(-1), {"axis": -1}),
     ("amax", lambda x: x.amax(-1), {"axis": -1}),
 ]  # fmt: skip
+
+
+# Not in low precision: PyTorch has no kernels there, or adds windows up in it.
+SIDES: list[tuple[str, Callable[..., Any], dict[str, Any]]] = [
+    ("conv1d", F.conv1d, {"stride": 2, "padding": 1}),
+    ("conv3d", F.conv3d, {"padding": 1}),
+    ("conv_transpose1d", F.conv_transpose1d, {"stride": 2}),
+    ("conv_transpose2d", F.conv_transpose2d, {"stride": 2, "padding": 1, "output_padding": 1, "groups": 2}),
+    ("conv_transpose3d", F.conv_transpose3d, {"dilation": 2}),
+    ("max_pool1d", F.max_pool1d, {"kernel_size": 3, "stride": 2, "padding": 1}),
+    ("max_pool3d", F.max_pool3d, {"kernel_size": 2}),
+    ("avg_pool1d", F.avg_pool1d, {"kernel_size": 3, "stride": 2, "padding": 1}),
+    ("avg_pool3d", F.avg_pool3d, {"kernel_size": 2, "ceil_mode": True}),
+    ("adaptive_avg_pool3d", F.adaptive_avg_pool3d, {"output_size": (2, None, 3)}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize(("op", "fn", "attributes"), SIDES, ids=[op for op, *_ in SIDES])
+def test_windows_of_one_to_three_sides(
+    op: str, fn: Callable[..., Any], attributes: dict[str, Any], precision: str
+) -> None:
+    verdict = oracle.check_kernel(fn, op, precision=precision, **attributes)
+    assert verdict.agrees, verdict.sentence()
+    assert not verdict.notes
 
 
 @pytest.mark.parametrize("precision", ALL)
@@ -204,6 +230,57 @@ def test_the_framework_is_found() -> None:
     assert seen == {"numpy"}
     assert oracle.check_kernel(lucid.nn.functional.relu, "relu").agrees
     assert oracle.check_kernel(torch.nn.ReLU(), "relu").agrees
+
+
+def _linear(a: Any, b: Any) -> Any:
+    return a @ b.T
+
+
+def _tiled(x: Any, w: Any, tile: int = 16) -> Any:
+    return x @ w.T
+
+
+def _norm(x: Any, g: Any, b: Any, eps: float = 1e-5) -> Any:
+    return F.layer_norm(x, x.shape[-1:], g, b, eps)
+
+
+def _gamma_first(x: Any, gamma: Any, beta: Any, mean: Any, variance: Any) -> Any:
+    return F.batch_norm(x, mean, variance, gamma, beta)
+
+
+# However a kernel takes its inputs and attributes.
+SIGNATURES: list[tuple[str, Callable[..., Any], dict[str, Any]]] = [
+    ("softmax", torch.softmax, {"axis": -1}),
+    ("softmax", F.softmax, {"axis": -1}),
+    ("softmax", torch.nn.Softmax(-1), {"axis": -1}),
+    ("softmax", functools.partial(F.softmax, dim=-1), {"axis": -1}),
+    ("softmax", lucid.nn.functional.softmax, {"axis": -1}),
+    ("sum", torch.sum, {"axis": 0}),
+    ("cumsum", torch.cumsum, {"axis": -1}),
+    ("exp", np.exp, {}),
+    ("add", np.add, {}),
+    ("matmul", np.matmul, {}),
+    ("linear", _linear, {}),
+    ("linear", _tiled, {}),
+    ("layer_norm", _norm, {}),
+    ("layer_norm", lambda x: F.layer_norm(x, x.shape[-1:]), {}),
+    ("batch_norm", _gamma_first, {}),
+    ("batch_norm", lambda x: F.batch_norm(x, None, None, training=True), {"training": True}),
+    ("batch_norm", lambda x, w, b: F.batch_norm(x, None, None, w, b, True), {"training": True}),
+    ("conv2d", lambda x, w: F.conv2d(x, w, stride=2), {"stride": 2}),
+    ("conv2d", lambda x, w, *, stride: F.conv2d(x, w, stride=stride), {"stride": 2}),
+    ("max_pool2d", torch.nn.MaxPool2d(2), {"kernel_size": 2}),
+    ("cross_entropy", lambda logits, labels: F.cross_entropy(logits, labels), {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("op", "fn", "attributes"), SIGNATURES, ids=[f"{op}-{i}" for i, (op, *_) in enumerate(SIGNATURES)]
+)
+def test_inputs_find_their_parameters(op: str, fn: Callable[..., Any], attributes: dict[str, Any]) -> None:
+    verdict = oracle.check_kernel(fn, op, **attributes)
+    assert verdict.agrees, verdict.sentence()
+    assert not verdict.refused, verdict.refused
 
 
 @pytest.mark.parametrize("require", ["repeatable", "batch invariant"])
