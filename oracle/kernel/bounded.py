@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,7 @@ class Bounded:
     error: Array
     pending: Array
 
-    @property
+    @cached_property
     def total(self) -> Array:
         """All of it."""
         return self.error + self.pending

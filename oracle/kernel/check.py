@@ -15,7 +15,7 @@ from oracle.kernel.alternatives import explain
 from oracle.kernel.bounded import Arithmetic, Array, Bounded
 from oracle.kernel.draw import NOT_FINITE, RANDOM, WHOLE, draw_integers, draw_values
 from oracle.kernel.judge import Finding, Judged, judge_result, passes_tolerance
-from oracle.kernel.operation import KernelOperation, Shape, Sizes
+from oracle.kernel.operation import EACH, KernelOperation, Shape, Sizes, axes_of
 from oracle.kernel.operations import find_operation
 from oracle.kernel.subject import Framework, Kernel, out_parameter, to_array
 from oracle.kernel.verdict import KernelFailure, KernelVerdict
@@ -29,6 +29,7 @@ _SHRINKS = 48  # results of smaller inputs that are looked at for the smallest f
 # Inputs of more elements are drawn in three more ways than normal, or in one; smaller ones in all.
 _SMALL, _LARGE = 3_000, 30_000
 _DTYPES = {"float64": "float64", "float32": "float32", "bfloat16": "bfloat16", "float16": "float16"}
+_BLOCK = 1 << 15  # elements that are judged at a time
 _TELLING, _TELLINGS = 400, 3  # elements that tell a kind, and cases that are looked at for so many
 CONSERVED = "summed over what it was taken from,"
 _TWICE = 4  # cases that run twice
@@ -172,20 +173,37 @@ def judge_one(
         operation.with_defaults(attributes), [() if each is None else each.shape for each in values]
     )
     arithmetic = arithmetic_of(INTEGERS if integers else profile, "")
-    bounded = [
-        each if each is None or argument.role == "label" else arithmetic.exact(each)
-        for argument, each in zip(operation.arguments, values, strict=True)
-    ]
+    finite = all(each is None or bool(np.isfinite(each).all()) for each in values)
+    upstream = None if gradient is None else to_array(gradient)[0]
+
+    def judge(part: Any) -> tuple[Judged, Bounded, str]:
+        """The rows ``part`` of everything that has rows."""
+        taken = [None if each is None else each[part] if place == 0 else each for place, each in enumerate(values)]
+        bounded = [
+            each if each is None or argument.role == "label" else arithmetic.exact(each)
+            for argument, each in zip(operation.arguments, taken, strict=True)
+        ]
+        dy = None if upstream is None else upstream[part]
+        truth, name = _truth_of(operation, bounded, dy, wrt, settled, arithmetic)
+        contained = operation.contained or finite
+        of_part = judge_result(actual[part], truth, profile.base, dtype, zeros=False, contained=contained, leans=None)
+        return of_part, truth, name
+
     verdict = KernelVerdict(operation.name, INTEGERS if integers else str(profile), kernel="the result")
+    verdict.checks, verdict.elements = 1, int(actual.size)
     with np.errstate(all="ignore"):
         try:
-            truth, name = _truth_of(operation, bounded, gradient, wrt, settled, arithmetic)
+            for part in _row_blocks(operation, settled, values, actual, wrt):
+                judged, _, _ = judge(part)
+                verdict.closest = max(verdict.closest, judged.share)
+                if judged.finding is not None:
+                    break
+            else:
+                return verdict
+            judged, truth, name = judge(...)
         except (ValueError, IndexError) as error:
             raise UsageError(f"inputs: {operation.name} cannot take them: {error}") from None
-    finite = all(each is None or bool(np.isfinite(each).all()) for each in values)
-    contained = operation.contained or finite
-    judged = judge_result(actual, truth, profile.base, dtype, zeros=False, contained=contained, leans=None)
-    verdict.checks, verdict.elements, verdict.closest = 1, int(truth.value.size), judged.share
+    verdict.elements, verdict.closest = int(truth.value.size), judged.share
     finding = judged.finding
     if finding is not None:
         wrong = 0 if finding.wrong is None else int(finding.wrong.sum())
@@ -207,10 +225,27 @@ def judge_one(
     return verdict
 
 
+def _row_blocks(
+    operation: KernelOperation, attributes: Any, values: list[Array | None], actual: Array, wrt: int | str | None
+) -> list[Any]:
+    """What of a result is judged at a time: all of it, or, where rows have nothing to do with each other, so many that
+    all that is computed about them stays in the processor's cache, which is several times as fast."""
+    first, axis = values[0], attributes.get("axis", -1)
+    assert first is not None
+    alone = sum(each is not None for each in values) == 1 and wrt in (None, 0, operation.arguments[0].name)
+    if not alone or first.ndim < 2 or first.size <= _BLOCK or actual.shape[:1] != first.shape[:1]:
+        return [...]
+    apart = operation.apart(attributes, actual.ndim)
+    if axis is None or 0 in axes_of(axis, first.ndim) or (apart not in (0, EACH)):
+        return [...]
+    rows = max(1, _BLOCK // (first.size // len(first)))
+    return [slice(start, start + rows) for start in range(0, len(first), rows)]
+
+
 def _truth_of(
     operation: KernelOperation,
     bounded: list[Any],
-    gradient: Any,
+    dy: Array | None,
     wrt: int | str | None,
     attributes: Any,
     arithmetic: Arithmetic,
@@ -225,7 +260,7 @@ def _truth_of(
         raise UsageError(f"wrt: got {wrt!r}; may be the place or name of an input that is given: {', '.join(names)}")
     if operation.backward is None or not operation.arguments[place].gradient:
         raise UsageError(f"wrt: {names[place]} has no gradient in {operation.name}")
-    dy = to_array(gradient)[0]
+    assert dy is not None
     if dy.shape != y.shape:
         raise UsageError(f"gradient: got shape {dy.shape}; {operation.name} has a result of {y.shape}")
     return operation.backward(arithmetic.exact(dy), bounded, y, **attributes)[place], f"gradient of {names[place]}"

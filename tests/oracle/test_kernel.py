@@ -331,6 +331,16 @@ class TestWithinBudget:
         with pytest.raises(AssertionError):
             assert_within_budget(F.softmax(x, -1) * 1.01, "softmax", x)
 
+    @pytest.mark.parametrize("axis", [-1, 0])
+    def test_large_results_are_judged_in_blocks(self, axis: int) -> None:
+        x = torch.randn(300, 300)
+        y = F.softmax(x, axis)
+        assert_within_budget(y, "softmax", x, axis=axis)
+        assert_within_budget(x.sum(axis), "sum", x, axis=axis)
+        y[299, 7] += 1e-4
+        with pytest.raises(AssertionError, match="row 299 of 300"):
+            assert_within_budget(y, "softmax", x, axis=axis)
+
     @pytest.mark.parametrize(
         ("match", "arguments", "named"),
         [
