@@ -1,7 +1,7 @@
 """What backends of compiled kernels share: how arrays are stored, and the launch of a kernel from its declaration.
 
-Images are stored channels-last, ``(N, H, W, C)`` in memory behind arrays of shape ``(N, C, H, W)``, and convolution
-weights ``(KH, KW, C, O)`` behind ``(O, C, KH, KW)``: an argument in that order is used where it lies, any other is
+Images are stored channels-last, ``(N, *sides, C)`` in memory behind arrays of shape ``(N, C, *sides)``, and convolution
+weights ``(*kernel, C, O)`` behind ``(O, C, *kernel)``: an argument in that order is used where it lies, any other is
 copied into it first. Structures and enumerations cross by the names of their fields and values.
 """
 
@@ -30,8 +30,13 @@ def same_layout(a: Array, b: Array) -> bool:
 
 def rows_of(images: Array) -> tuple[int, int]:
     """Pixels and channels of a stored image batch."""
-    n, h, w, c = images.shape
-    return n * h * w, c
+    *pixels, c = images.shape
+    return prod(pixels), c
+
+
+def as_images(stored: Array) -> Array:
+    """A stored image batch as (N, C, *sides)."""
+    return stored.transpose(IMAGES.restored[stored.ndim])
 
 
 class CompiledBackend(FusedBackend, ABC):
@@ -67,8 +72,8 @@ class CompiledBackend(FusedBackend, ABC):
         return None if x is None else self.xp.ascontiguousarray(x, dtype)
 
     def images(self, x: Array) -> Array:
-        """``x`` of shape (N, C, H, W) as a dense (N, H, W, C) array."""
-        return self.xp.ascontiguousarray(x.transpose(IMAGES.order))
+        """``x`` of shape (N, C, *sides) as a dense (N, *sides, C) array."""
+        return self.xp.ascontiguousarray(x.transpose(IMAGES.order[x.ndim]))
 
     def images_or_none(self, x: Array | None) -> Array | None:
         """``images``, where there is one."""
@@ -76,13 +81,13 @@ class CompiledBackend(FusedBackend, ABC):
 
     def weight(self, weight: Array) -> Array:
         """A convolution's weight as it is stored."""
-        return self.dense(weight.transpose(WEIGHT.order))
+        return self.dense(weight.transpose(WEIGHT.order[weight.ndim]))
 
     def new_images(self, shape: tuple[int, ...], dtype: Any) -> tuple[Array, Array]:
-        """A new dense (N, H, W, C) array, and the same memory shaped (N, C, H, W)."""
-        n, c, h, w = shape
-        stored = self.empty((n, h, w, c), dtype)
-        return stored, stored.transpose(IMAGES.restored)
+        """A new dense (N, *sides, C) array, and the same memory shaped (N, C, *sides)."""
+        n, c, *sides = shape
+        stored = self.empty((n, *sides, c), dtype)
+        return stored, as_images(stored)
 
     def without_gaps(self, x: Array) -> Array:
         """``x``, which may have its axes in any order in memory."""
@@ -197,6 +202,7 @@ def launched(k: Kernel) -> Callable[..., Any]:
     ]
     known: dict[Any, Any] = {}
     scope: dict[str, Any] = {"known": known, "work_out": partial(_work_out, k, known), "int64": np.dtype(np.int64)}
+    scope |= {f"{name}_axes": k.layout[name].restored for name in made}
     exec("\n".join(lines), scope)
     method: Callable[..., Any] = scope[k.name]
     method.__doc__ = k.reference.__doc__
@@ -219,8 +225,8 @@ def _stored(k: Kernel, name: str) -> str:
         return f"self.images({name})"
     if layout.axis_last:
         return f"self.dense({name} if order is None else {name}.transpose(order))"
-    if layout.order is not None:
-        return f"self.dense({name}.transpose({layout.order}))"
+    if layout is WEIGHT:
+        return f"self.weight({name})"
     return f"self.dense({name})" if layout.dtype is None else f"self.dense({name}, {layout.dtype.__name__})"
 
 
@@ -229,7 +235,7 @@ def _restored(k: Kernel, name: str) -> str:
     layout = k.layout[name]
     if layout.axis_last:
         return f"{name} if restored is None else {name}.transpose(restored)"
-    return name if layout.order is None else f"{name}.transpose({layout.restored})"
+    return f"{name}.transpose({name}_axes[{name}.ndim])" if layout.order else name
 
 
 KNOWN = 1024
@@ -242,7 +248,7 @@ def _work_out(k: Kernel, known: dict[Any, Any], backend: CompiledBackend, key: A
     found: list[Any] = [backend.packed(k.sizes(*arguments))]
     to_last: tuple[Any, Any] = (None, None)
     for name, (shape, dtype) in k.returns(*arguments).items():
-        order = k.layout[name].order
+        order = k.layout[name].order.get(len(shape))
         if k.layout[name].axis_last:
             order, _ = to_last = axis_to_last(len(shape), arguments[k.parameters.index("axis")])
         found += [shape if order is None else tuple([shape[i] for i in order]), np.dtype(dtype)]

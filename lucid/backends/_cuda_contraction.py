@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from functools import lru_cache
+from itertools import product
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from lucid.backends._compiled import CompiledBackend, same_layout
 from lucid.backends._cuda_cut import (
     GROUP,
     SEGMENT,
+    Axis,
     Cut,
     best_cut,
     ceil_div,
@@ -22,9 +25,10 @@ from lucid.backends._cuda_cut import (
     residue_class,
 )
 from lucid.backends._cuda_source import structure
-from lucid.backends.base import NOTHING, Array, Epilogue, Geometry, Pair
+from lucid.backends.base import NOTHING, Array, Epilogue, Geometry, Sides
 from lucid.kernels.contraction.reference import conv_shape
 from lucid.kernels.declare import WEIGHT
+from lucid.kernels.windows import by_side
 
 MOST_GRID = 65535  # of a grid's second and third size
 THREADS = 256  # of a block, where a kernel does not say otherwise
@@ -46,34 +50,71 @@ def variant(source: str, tile: str, pack_a: bool, pack_b: bool) -> tuple[str, tu
     return name, (f"LUCID_CONTRACT={name},{source},{tile},{str(pack_a).lower()},{str(pack_b).lower()}",)
 
 
+def _source(name: str, geometry: Geometry) -> str:
+    """The kernel for windows of so many sides."""
+    return f"{name}_DEEP" if len(geometry[0]) == 3 else name
+
+
+def _image_fields(sizes: Sides, pitch: int, step: Sides) -> dict[str, int]:
+    """The fields of ``Contraction`` of an image, and of the way from tap to tap in it."""
+    plane = step[0] * prod(sizes[1:]) * pitch if len(sizes) == 3 else 0
+    return {**by_side("step_{}", step), **by_side("image_{}", sizes), "image_pitch": pitch, "a_tap_d": plane}
+
+
 def _window_fields(
     images: tuple[int, ...], weight: tuple[int, ...], output: tuple[int, ...], geometry: Geometry
 ) -> dict[str, int]:
     """The fields of ``Contraction`` that a convolution and its weight's gradient share: where a place of the output
     meets the images, with the shapes as they are stored."""
     stride, padding, dilation, groups = geometry
-    (_, h, w, c), (kh, kw, cg, o) = images, weight
+    (_, *sizes, c), (*kernel, cg, o), (_, *outputs, _) = images, weight, output
     return {
         "batch": groups,
         "a_step": cg,
         "b_step": o // groups,
         "y_step": o // groups,
-        "rows_h": output[1],
-        "rows_w": output[2],
-        "stride_h": stride[0],
-        "stride_w": stride[1],
-        "start_h": -padding[0],
-        "start_w": -padding[1],
-        "step_h": dilation[0],
-        "step_w": dilation[1],
-        "image_h": h,
-        "image_w": w,
-        "image_pitch": c,
-        "taps_h": kh,
-        "taps_w": kw,
-        "depth": cg,
+        **by_side("rows_{}", tuple(outputs)),
+        **by_side("stride_{}", stride),
+        **by_side("start_{}", tuple([-pad for pad in padding]), 0),
+        **_image_fields(tuple(sizes), c, dilation),
+        **by_side("taps_{}", tuple(kernel)),
+        "channels": cg,
         "b_pitch": o,
         "y_pitch": o,
+    }
+
+
+def _class_fields(
+    images: tuple[int, ...], weight: tuple[int, ...], inputs: tuple[int, ...], geometry: Geometry, axes: list[Axis]
+) -> dict[str, int]:
+    """The fields of ``Contraction`` of one class of an input gradient, with the shapes as they are stored."""
+    stride, _, _, groups = geometry
+    (n, *outputs, o), (*kernel, cg, _), (_, *sizes, c) = images, weight, inputs
+    first, pixels, taps, tap0, tap_step, offset, offset_step = map(tuple, zip(*axes, strict=True))
+    og = o // groups
+    pitches = [prod(kernel[side + 1 :]) * cg * o for side in range(len(kernel))]  # of the weight, from tap to tap
+    return {
+        "m": n * prod(pixels),
+        "n": cg,
+        "k": prod(taps) * og,
+        "batch": groups,
+        "a_step": og,
+        "b_step": og,
+        "y_step": cg,
+        **by_side("rows_{}", pixels),
+        **by_side("stride_{}", (1,) * len(kernel)),
+        **by_side("start_{}", offset, 0),
+        **_image_fields(tuple(outputs), o, tuple([-step for step in offset_step])),
+        **by_side("taps_{}", taps),
+        "channels": og,
+        "b_pitch": o,
+        "b_start": sum(tap * pitch for tap, pitch in zip(tap0, pitches, strict=True)),
+        **by_side("b_tap_{}", tuple([step * pitch for step, pitch in zip(tap_step, pitches, strict=True)]), 0),
+        "y_pitch": c,
+        "scattered": int(max(stride) > 1),
+        **by_side("out_{}", tuple(sizes)),
+        **by_side("first_{}", first, 0),
+        **by_side("skip_{}", stride),
     }
 
 
@@ -179,7 +220,7 @@ class CudaContractions(CompiledBackend):
             y_step=m * n,
             taps_h=1,
             taps_w=1,
-            depth=k,
+            channels=k,
             a_pitch=a_pitch,
             b_pitch=b_pitch,
             y_pitch=n,
@@ -192,7 +233,7 @@ class CudaContractions(CompiledBackend):
         return y
 
     def conv2d(
-        self, x: Array, weight: Array, bias: Array | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
+        self, x: Array, weight: Array, bias: Array | None, stride: Sides, padding: Sides, dilation: Sides, groups: int
     ) -> Array:
         return self._conv2d(x, weight, bias, (stride, padding, dilation, groups), NOTHING)
 
@@ -221,18 +262,18 @@ class CudaContractions(CompiledBackend):
         stored, y = self.new_images(conv_shape(x.shape, weight.shape, *geometry), x.dtype)
         if y.size:
             images, taps = self.images(x), self.weight(weight)
-            (n, oh, ow, o), (kh, kw, cg, _), c = stored.shape, taps.shape, images.shape[3]
+            (*pixels, o), (*kernel, cg, _), c = stored.shape, taps.shape, images.shape[-1]
             og = o // geometry[3]
             self._contract(
-                "FORWARD",
+                _source("FORWARD", geometry),
                 images,
                 taps,
                 stored,
                 ((cg, c), (og, o), (og, o)),
                 self._after(x.dtype, bias, then),
-                m=n * oh * ow,
+                m=prod(pixels),
                 n=og,
-                k=kh * kw * cg,
+                k=prod(kernel) * cg,
                 **_window_fields(images.shape, taps.shape, stored.shape, geometry),
             )
         return y
@@ -242,9 +283,9 @@ class CudaContractions(CompiledBackend):
         dy: Array,
         weight: Array,
         input_shape: tuple[int, ...],
-        stride: Pair,
-        padding: Pair,
-        dilation: Pair,
+        stride: Sides,
+        padding: Sides,
+        dilation: Sides,
         groups: int,
     ) -> Array:
         return self._input_grad(dy, weight, input_shape, (stride, padding, dilation, groups), NOTHING)
@@ -273,54 +314,15 @@ class CudaContractions(CompiledBackend):
         stride, padding, dilation, groups = geometry
         images = self.images(dy)
         weight, after = self.weight(weight), self._after(dy.dtype, None, then)
-        (n, h, w, c), (_, oh, ow, o), (kh, kw, cg, _) = stored.shape, images.shape, weight.shape
+        (*kernel, cg, o), sizes, c = weight.shape, input_shape[2:], input_shape[1]
         og = o // groups
         # Pixels whose coordinates leave the same remainders by the stride see the same taps: a contraction each.
-        for first_h in range(min(stride[0], h)):
-            for first_w in range(min(stride[1], w)):
-                down = residue_class(first_h, h, stride[0], padding[0], dilation[0], kh)
-                across = residue_class(first_w, w, stride[1], padding[1], dilation[1], kw)
-                self._contract(
-                    "INPUT_GRAD",
-                    images,
-                    weight,
-                    stored,
-                    ((og, o), (og, o), (cg, c)),
-                    after,
-                    m=n * down.pixels * across.pixels,
-                    n=cg,
-                    k=down.taps * across.taps * og,
-                    batch=groups,
-                    a_step=og,
-                    b_step=og,
-                    y_step=cg,
-                    rows_h=down.pixels,
-                    rows_w=across.pixels,
-                    stride_h=1,
-                    stride_w=1,
-                    start_h=down.offset,
-                    start_w=across.offset,
-                    step_h=-down.offset_step,
-                    step_w=-across.offset_step,
-                    image_h=oh,
-                    image_w=ow,
-                    image_pitch=o,
-                    taps_h=down.taps,
-                    taps_w=across.taps,
-                    depth=og,
-                    b_pitch=o,
-                    b_start=(down.tap0 * kw + across.tap0) * cg * o,
-                    b_tap_h=down.tap_step * kw * cg * o,
-                    b_tap_w=across.tap_step * cg * o,
-                    y_pitch=c,
-                    scattered=int(stride != (1, 1)),
-                    out_h=h,
-                    out_w=w,
-                    first_h=first_h,
-                    first_w=first_w,
-                    skip_h=stride[0],
-                    skip_w=stride[1],
-                )
+        for firsts in product(*(range(min(step, size)) for step, size in zip(stride, sizes, strict=True))):
+            sides = zip(firsts, sizes, stride, padding, dilation, kernel, strict=True)
+            axes = [residue_class(*side) for side in sides]
+            fields = _class_fields(images.shape, weight.shape, stored.shape, geometry, axes)
+            packs = (og, o), (og, o), (cg, c)
+            self._contract(_source("INPUT_GRAD", geometry), images, weight, stored, packs, after, **fields)
         return dx
 
     def conv2d_weight_grad(
@@ -328,26 +330,26 @@ class CudaContractions(CompiledBackend):
         dy: Array,
         x: Array,
         weight_shape: tuple[int, ...],
-        stride: Pair,
-        padding: Pair,
-        dilation: Pair,
+        stride: Sides,
+        padding: Sides,
+        dilation: Sides,
         groups: int,
     ) -> Array:
-        o, cg, kh, kw = weight_shape
-        stored = self.empty((kh, kw, cg, o), dy.dtype)
+        (o, cg, *kernel), geometry = weight_shape, (stride, padding, dilation, groups)
+        stored = self.empty((*kernel, cg, o), dy.dtype)
         if stored.size:
             gradient, images = self.images(dy), self.images(x)
-            (n, oh, ow, _), c, og = gradient.shape, images.shape[3], o // groups
+            (*pixels, _), c, og = gradient.shape, images.shape[-1], o // groups
             self._contract(
-                "WEIGHT_GRAD",
+                _source("WEIGHT_GRAD", geometry),
                 images,
                 gradient,
                 stored,
                 ((cg, c), (og, o), (og, o)),
                 self._after(dy.dtype),
-                m=kh * kw * cg,
+                m=prod(kernel) * cg,
                 n=og,
-                k=n * oh * ow,
-                **_window_fields(images.shape, stored.shape, gradient.shape, (stride, padding, dilation, groups)),
+                k=prod(pixels),
+                **_window_fields(images.shape, stored.shape, gradient.shape, geometry),
             )
-        return stored.transpose(WEIGHT.restored)
+        return stored.transpose(WEIGHT.restored[stored.ndim])

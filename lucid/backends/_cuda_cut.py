@@ -35,7 +35,7 @@ def check_range(source: str, fields: dict[str, int]) -> None:
     if max(sizes) > MOST_TERMS:
         m, n, k = sizes
         raise ValueError(f"a contraction of {m} by {k} by {n} terms: each may be at most {MOST_TERMS} on a GPU")
-    for side, name in (("h", "high"), ("w", "wide")):
+    for side, name in (("d", "deep"), ("h", "high"), ("w", "wide")):
         rows, stride, start, taps, step, image = (
             abs(fields.get(f"{field}_{side}", 0)) for field in ("rows", "stride", "start", "taps", "step", "image")
         )
@@ -45,9 +45,9 @@ def check_range(source: str, fields: dict[str, int]) -> None:
                 f"a convolution that looks at {reach} pixels of an image {image} {name}, with stride, padding and the "
                 f"reach of its kernel: may be at most {MOST_REACH} on a GPU"
             )
-    plane = fields.get("image_h", 0) * fields.get("image_w", 0)
-    if source == "WEIGHT_GRAD" and plane >= 2**31:  # whose terms are places, which it counts in a plane
-        raise ValueError(f"a weight gradient of images of {plane} pixels: may be at most {2**31 - 1} on a GPU")
+    pixels = fields.get("image_d", 1) * fields.get("image_h", 0) * fields.get("image_w", 0)
+    if source.startswith("WEIGHT_GRAD") and pixels >= 2**31:  # whose terms are places, which it counts in an image
+        raise ValueError(f"a weight gradient of images of {pixels} pixels: may be at most {2**31 - 1} on a GPU")
 
 
 class Tile(NamedTuple):
@@ -73,7 +73,10 @@ def _tiles(kind: str) -> tuple[Tile, ...]:
 
 TILES = {4: _tiles("float"), 8: _tiles("double")}
 """By itemsize, the tiles to choose from."""
-SOURCES = ("FORWARD", "INPUT_GRAD", "WEIGHT_GRAD", "MATMUL_NN", "MATMUL_NT", "MATMUL_TN", "MATMUL_TT")
+SOURCES = (
+    *("FORWARD", "INPUT_GRAD", "WEIGHT_GRAD", "FORWARD_DEEP", "INPUT_GRAD_DEEP", "WEIGHT_GRAD_DEEP"),
+    *("MATMUL_NN", "MATMUL_NT", "MATMUL_TN", "MATMUL_TT"),
+)
 """What is contracted with what: ``SourceName`` of gemm.cuh."""
 CHUNKS = (32, 16, 8, 4, 2, 1)
 MOST_SLOT_BYTES = 1 << 30

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
+from math import prod
 from typing import Any, NamedTuple
 
 from lucid.backends._cuda_run import Executor, Launch
@@ -79,11 +80,12 @@ class CudaRecorder:
         return made
 
     def _images(self, x: Array) -> Array:
-        n, c, h, w = x.shape
-        if x.transpose(IMAGES.order).flags.c_contiguous or not x.flags.c_contiguous:
-            return self._contiguous(x.transpose(IMAGES.order))
-        images = self.kernels.empty((n, h, w, c), x.dtype)
-        self.kernels._swap_axes(x.reshape(n, c, h * w), images.reshape(n, h * w, c))
+        n, c, *sides = x.shape
+        stored = x.transpose(IMAGES.order[x.ndim])
+        if stored.flags.c_contiguous or not x.flags.c_contiguous:
+            return self._contiguous(stored)
+        images = self.kernels.empty((n, *sides, c), x.dtype)
+        self.kernels._swap_axes(x.reshape(n, c, prod(sides)), images.reshape(n, prod(sides), c))
         return images
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from lucid.backends._compiled import as_images, rows_of
 from lucid.backends._plan import INPUT, Call, Place, Plan, Step, Touch, in_memory, rounded, row_major, size_of
-from lucid.backends.base import NOTHING, Array, Epilogue, Norm, Pair
+from lucid.backends.base import NOTHING, Array, Epilogue, Norm, Sides
 from lucid.backends.native import NativeBackend, empty
 from lucid.backends.native import _native as native
 from lucid.kernels.declare import IMAGES
@@ -61,12 +62,12 @@ class NativeRecorder(NativeBackend):
         return self._moved(x, super().convert(x, dtype))
 
     def images(self, x: Array) -> Array:
-        images = x.transpose(IMAGES.order)
+        images = x.transpose(IMAGES.order[x.ndim])
         if images.flags.c_contiguous or not x.flags.c_contiguous:
             return super().images(x)
-        n, c, h, w = x.shape
-        images = empty((n, h, w, c), x.dtype)
-        native.swap_axes(n=n, rows=c, columns=h * w, x=x, y=images)
+        n, c, *sides = x.shape
+        images = empty((n, *sides, c), x.dtype)
+        native.swap_axes(n=n, rows=c, columns=prod(sides), x=x, y=images)
         return images
 
     def panels(self, weight: Array, conv: bytes, groups: int, stamp: int | None) -> tuple[Array, bool]:
@@ -77,7 +78,7 @@ class NativeRecorder(NativeBackend):
 
     def linear(self, x: Array, weight: Array, bias: Array | None) -> Array:
         """A convolution of images of one pixel, whose weight is packed once."""
-        one: Pair = (1, 1)
+        one: Sides = (1, 1)
         images, taps = x.reshape(*x.shape, 1, 1), weight.reshape(*weight.shape, 1, 1)
         y = self.conv2d_norm(images, taps, bias, (one, (0, 0), one, 1), NOTHING)
         return y.reshape(y.shape[:2])
@@ -86,9 +87,9 @@ class NativeRecorder(NativeBackend):
         images = self.images(x)
         y = empty(images.shape, images.dtype)
         given = self.after(x.dtype, Epilogue(norm, residual, relu))
-        *_, channels = images.shape
-        native.normalize(rows=prod(images.shape[:3]), channels=channels, x=images, **given, y=y)
-        return y.transpose(IMAGES.restored)
+        rows, channels = rows_of(images)
+        native.normalize(rows=rows, channels=channels, x=images, **given, y=y)
+        return as_images(y)
 
 
 class NativePlan(Plan):

@@ -19,14 +19,15 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from math import prod
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from lucid.kernels.declare import Array, Pair
+from lucid.kernels.declare import Array, Sides
 
-Geometry = tuple[Pair, Pair, Pair, int]
+Geometry = tuple[Sides, Sides, Sides, int]
 """Stride, padding and dilation of a convolution, and its groups."""
 
 
@@ -61,12 +62,13 @@ def dense_order(x: Array) -> tuple[int, ...] | None:
 
 
 def index_dtype(shape: tuple[int, ...]) -> Any:
-    """The integers that hold every offset ``h * W + w`` in a plane of images of ``shape``."""
-    return np.dtype(np.int32 if shape[2] * shape[3] < 2**31 else np.int64)
+    """The integers that hold every place in an image, for images of ``shape``."""
+    return np.dtype(np.int32 if prod(shape[2:]) < 2**31 else np.int64)
 
 
 class Backend:
-    """The short list of kernels. ``float`` below means float32 or float64; images are ``(N, C, H, W)``."""
+    """The short list of kernels. ``float`` below means float32 or float64; images are ``(N, C, H, W)``,
+    of windows ``(N, C, *sides)`` with one to three sides."""
 
     name: str
     xp: ModuleType

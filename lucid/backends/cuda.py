@@ -9,18 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from lucid.backends._compiled import launched, rows_of, same_layout
+from lucid.backends._compiled import as_images, launched, rows_of, same_layout
 from lucid.backends._cuda_compile import KERNELS
 from lucid.backends._cuda_contraction import MOST_GRID, THREADS, CudaContractions, Size, variant
 from lucid.backends._cuda_cut import GROUP, SEGMENT, SOURCES, TILES, ceil_div
 from lucid.backends._cuda_run import TYPE_NAMES, CupyExecutor, EmulatedExecutor, Executor, Launch, options_for
 from lucid.backends._cuda_source import in_order
-from lucid.backends.base import Array, Norm, Pair, dense_order, index_dtype
-from lucid.kernels.declare import IMAGES, bind
+from lucid.backends.base import Array, Norm, Sides, dense_order, index_dtype
+from lucid.kernels.declare import bind
 from lucid.kernels.pool.reference import pool_problem
 
 SMALL_BLOCK = 64  # where threads are few and each has much to do: they spread over more multiprocessors
@@ -35,7 +36,8 @@ def _plane_index(shape: tuple[int, ...]) -> Any:
     dtype = index_dtype(shape)
     if dtype != np.int32:
         raise ValueError(
-            f"max_pool2d: got images of {shape[2]}x{shape[3]}; on a GPU a plane may have at most {2**31 - 1} pixels"
+            f"max_pool{len(shape) - 2}d: got images of {'x'.join(map(str, shape[2:]))}; on a GPU a plane may have at "
+            f"most {2**31 - 1} pixels"
         )
     return dtype
 
@@ -105,6 +107,8 @@ class CudaBackend(CudaContractions):
     def launch(self, kernel: str, y: Array, tasks: str, named: dict[str, Any]) -> None:
         if "pool" in named:
             self._check_sides(named["pool"])
+            if max(named["pool"][name] for name in ("d", "od", "kd")) > 1:
+                kernel += "_deep"  # two sides are spared the registers of a third
         dtype = y.dtype if y.dtype in TYPE_NAMES else np.dtype(np.float32)
         if tasks == "nothing":
             self.call(kernel, dtype, (1, 1, 1), **named)
@@ -273,7 +277,7 @@ class CudaBackend(CudaContractions):
         self, x: Array, gamma: Array | None, beta: Array | None, eps: float, residual: Array | None, relu: bool
     ) -> tuple[Array, Array, Array]:
         images = self.images(x)
-        channels = images.shape[3]
+        channels = images.shape[-1]
         mean, var = self.empty((channels,), np.float64), self.empty((channels,), np.float64)
         m, k, shift = coefficients = tuple(self.empty((3, channels), x.dtype))
         if channels:
@@ -332,7 +336,7 @@ class CudaBackend(CudaContractions):
             (m, k, shift), residual = coefficients, self.images_or_none(residual)
             given = {"x": images, "m": m, "k": k, "shift": shift, "residual": residual, "relu": relu, "y": y}
             self.call("normalize", y.dtype, self.blocks(ceil_div(y.size, 4)), **_rows(images), **given)
-        return y.transpose(IMAGES.restored)
+        return as_images(y)
 
     def norm_act_grad(
         self,
@@ -345,7 +349,7 @@ class CudaBackend(CudaContractions):
         accumulate_into: Array | None = None,
     ) -> tuple[Array, Array, Array, Array | None]:
         images, gradient, after = self.images(x), self.images(dy), self.images_or_none(y)
-        sizes, channels = _rows(images), images.shape[3]
+        sizes, channels = _rows(images), images.shape[-1]
         dx = self.xp.empty_like(images)
         dgamma, dbeta = self.empty((channels,), x.dtype), self.empty((channels,), x.dtype)
         masked = self.xp.empty_like(images) if residual and y is not None else None
@@ -371,19 +375,20 @@ class CudaBackend(CudaContractions):
                 dx=dx,
                 dresidual=masked,
             )
-        dresidual = None if not residual else dy if masked is None else masked.transpose(IMAGES.restored)
-        return dx.transpose(IMAGES.restored), dgamma, dbeta, dresidual
+        dresidual = None if not residual else dy if masked is None else as_images(masked)
+        return as_images(dx), dgamma, dbeta, dresidual
 
     # -- pooling -----------------------------------------------------------------------------------------------------
 
     @staticmethod
     def _check_sides(pool: dict[str, int]) -> None:
-        h, w, oh, ow = (pool[name] for name in ("h", "w", "oh", "ow"))
-        if max(h, w, oh, ow) > MOST_SIDE:
-            raise ValueError(f"pooling: images of {h}x{w} to {oh}x{ow}; a side has at most {MOST_SIDE} pixels on a GPU")
+        sizes, outputs = ([pool[name.format(side)] for side in "dhw"] for name in ("{}", "o{}"))
+        if max(*sizes, *outputs) > MOST_SIDE:
+            before, after = ("x".join(map(str, three)) for three in (sizes, outputs))
+            raise ValueError(f"pooling: images of {before} to {after}; a side has at most {MOST_SIDE} pixels on a GPU")
 
     def max_pool2d(
-        self, x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, output: Pair
+        self, x: Array, kernel: Sides, stride: Sides, padding: Sides, dilation: Sides, output: Sides
     ) -> tuple[Array, Array]:
         shape = (*x.shape[:2], *output)
         stored, y = self.new_images(shape, x.dtype)
@@ -397,23 +402,31 @@ class CudaBackend(CudaContractions):
         if not dx.size:
             return dx
         pool = pool_problem(input_shape, dy.shape[2:])
-        places = self.images(index).astype(_plane_index(input_shape), copy=False)
-        ranges = []
-        for vertical, windows, positions in ((True, pool["oh"], pool["h"]), (False, pool["ow"], pool["w"])):
-            bounds = self.empty((2, windows), np.int32)
-            covering = self.empty((2, positions), np.int32)
-            if bounds.size:
-                self.call("no_bounds", dy.dtype, self.blocks(windows), windows=windows, bounds=bounds)
-            if dy.size:
-                grid = self.blocks(pool["n"] * windows * THREADS)
-                self.call("window_bounds", dy.dtype, grid, pool=pool, vertical=vertical, index=places, bounds=bounds)
-            side = {"positions": positions, "windows": windows}
-            self.call("covering_windows", dy.dtype, self.blocks(positions), **side, bounds=bounds, ranges=covering)
-            ranges.append(covering)
-        down, across = ranges
-        given = {"dy": self.images(dy), "index": places, "down": down, "across": across, "dx": stored}
-        self.launch("max_pool_grad", dx, "elements", {"pool": pool, **given})
+        gradient, places = self.images(dy), self.images(index).astype(_plane_index(input_shape), copy=False)
+        ranges = {}
+        windows, sizes = ([pool[name.format(side)] for side in "dhw"] for name in ("o{}", "{}"))
+        for side, name in enumerate(("deep", "down", "across")):
+            if side > 0 or max(windows[0], sizes[0]) > 1:
+                after, pitch = prod(windows[side + 1 :]) * pool["c"], prod(sizes[side + 1 :])
+                along = {"before": prod(windows[:side]), "after": after, "pitch": pitch}
+                along |= {"n": pool["n"], "windows": windows[side], "positions": sizes[side]}
+                ranges[name] = self._covering_windows(dy.dtype, places, **along)
+        given = {"pool": pool, "dy": gradient, "index": places, **ranges, "dx": stored}
+        self.launch("max_pool_grad", dx, "elements", given)
         return dx
+
+    def _covering_windows(self, dtype: Any, index: Array, **along: int) -> Array:
+        """Of one side, the first and the last window that may have chosen each position."""
+        positions, windows = along["positions"], along["windows"]
+        bounds, ranges = self.empty((2, windows), np.int32), self.empty((2, positions), np.int32)
+        if bounds.size:
+            self.call("no_bounds", dtype, self.blocks(windows), windows=windows, bounds=bounds)
+        if index.size:
+            grid = self.blocks(along["n"] * windows * THREADS)
+            self.call("window_bounds", dtype, grid, **along, index=index, bounds=bounds)
+        side = {"positions": positions, "windows": windows}
+        self.call("covering_windows", dtype, self.blocks(positions), **side, bounds=bounds, ranges=ranges)
+        return ranges
 
     def _swap_axes(self, x: Array, y: Array) -> None:
         """(n, a, b) to (n, b, a)."""

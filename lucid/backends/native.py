@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from lucid.backends._compiled import CompiledBackend, launched, rows_of, same_layout
+from lucid.backends._compiled import CompiledBackend, as_images, launched, rows_of, same_layout
 from lucid.backends._settings import choice, extension
-from lucid.backends.base import Array, Epilogue, Geometry, Norm, Pair, dense_order, index_dtype
+from lucid.backends.base import Array, Epilogue, Geometry, Norm, Sides, dense_order, index_dtype
 from lucid.kernels.contraction.reference import conv_problem, conv_shape
 from lucid.kernels.declare import IMAGES, WEIGHT, Structure, bind
 from lucid.kernels.pool.reference import pool_problem
@@ -65,10 +65,12 @@ def _conv(*shapes_and_geometry: Any) -> bytes:
 
 
 @lru_cache(1024)
-def _convolution(x: tuple[int, ...], weight: tuple[int, ...], geometry: Geometry) -> tuple[tuple[int, ...], bytes]:
-    """The stored shape of a convolution's result, and the problem."""
+def _convolution(
+    x: tuple[int, ...], weight: tuple[int, ...], geometry: Geometry
+) -> tuple[tuple[int, ...], tuple[int, ...], bytes]:
+    """The stored shape of a convolution's result, the way back from its layout, and the problem."""
     y = conv_shape(x, weight, *geometry)
-    return (y[0], y[2], y[3], y[1]), _conv(x, y, weight, *geometry)
+    return (y[0], *y[2:], y[1]), IMAGES.restored[len(y)], _conv(x, y, weight, *geometry)
 
 
 def _pool(*sizes: Any) -> bytes:
@@ -98,8 +100,8 @@ class _Panels:
         self._lock = threading.Lock()
 
     def of(self, weight: Array, conv: bytes, groups: int, stamp: int | None) -> tuple[Array, bool]:
-        """The panels of ``weight``, ``(O, C/groups, KH, KW)``, and True; or, of a small one, the weight as stored."""
-        stored = weight.transpose(WEIGHT.order)
+        """The panels of ``weight``, ``(O, C/groups, *kernel)``, and True; or, of a small one, the weight as stored."""
+        stored = weight.transpose(WEIGHT.order[weight.ndim])
         if stored.size < _LARGE:
             return np.ascontiguousarray(stored), False
         # The panels depend on these alone. (With a stamp, a weight of another order is copied only to be packed.)
@@ -146,14 +148,14 @@ class NativeBackend(CompiledBackend):
         return {name: _packed(value, make[name]) if name in make else value for name, value in named.items()}
 
     def images(self, x: Array) -> Array:
-        images = x.transpose(IMAGES.order)
+        images = x.transpose(IMAGES.order[x.ndim])
         if images.flags.c_contiguous:
             return images
         if x.size < _LARGE or not x.flags.c_contiguous:
             return np.ascontiguousarray(images)
-        n, c, h, w = x.shape
-        images = empty((n, h, w, c), x.dtype)
-        _native.swap_axes(n=n, rows=c, columns=h * w, x=x, y=images)
+        n, c, *sides = x.shape
+        images = empty((n, *sides, c), x.dtype)
+        _native.swap_axes(n=n, rows=c, columns=prod(sides), x=x, y=images)
         return images
 
     def dense(self, x: Array | None, dtype: Any = None) -> Array | None:
@@ -238,14 +240,14 @@ class NativeBackend(CompiledBackend):
         return y
 
     def conv2d(
-        self, x: Array, weight: Array, bias: Array | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
+        self, x: Array, weight: Array, bias: Array | None, stride: Sides, padding: Sides, dilation: Sides, groups: int
     ) -> Array:
         return self.conv2d_add(x, weight, bias, (stride, padding, dilation, groups), None)
 
     def conv2d_add(
         self, x: Array, weight: Array, bias: Array | None, geometry: Geometry, residual: Array | None
     ) -> Array:
-        shape, conv = _convolution(x.shape, weight.shape, geometry)
+        shape, restored, conv = _convolution(x.shape, weight.shape, geometry)
         y = empty(shape, x.dtype)
         _native.conv(
             conv=conv,
@@ -256,7 +258,7 @@ class NativeBackend(CompiledBackend):
             residual=self.images_or_none(residual),
             y=y,
         )
-        return y.transpose(IMAGES.restored)
+        return y.transpose(restored)
 
     def conv2d_norm(
         self,
@@ -267,7 +269,7 @@ class NativeBackend(CompiledBackend):
         then: Epilogue,
         stamp: int | None = None,
     ) -> Array:
-        shape, conv = _convolution(x.shape, weight.shape, geometry)
+        shape, restored, conv = _convolution(x.shape, weight.shape, geometry)
         y = empty(shape, x.dtype)
         panels, packed = self.panels(weight, conv, geometry[3], stamp)
         norm, residual, relu = then  # as ``after`` does, at half the cost
@@ -285,7 +287,7 @@ class NativeBackend(CompiledBackend):
             relu=relu,
             y=y,
         )
-        return y.transpose(IMAGES.restored)
+        return y.transpose(restored)
 
     def conv2d_input_grad_onto(self, accumulate_into: Array, dy: Array, weight: Array, geometry: Geometry) -> Array:
         stored, dx = self.new_images(accumulate_into.shape, dy.dtype)
@@ -304,8 +306,7 @@ class NativeBackend(CompiledBackend):
         rows, channels = rows_of(images)
         mean, var = np.empty(channels), np.empty(channels)
         _native.batch_norm_stats(rows=rows, channels=channels, x=images, mean=mean, var=var)
-        x = images.transpose(IMAGES.restored)
-        return self.norm_act_eval(x, Norm(gamma, beta, mean, var, eps), residual, relu), mean, var
+        return self.norm_act_eval(as_images(images), Norm(gamma, beta, mean, var, eps), residual, relu), mean, var
 
     def norm_act_eval(self, x: Array, norm: Norm, residual: Array | None, relu: bool) -> Array:
         gamma, beta, mean, var, eps = norm
@@ -325,7 +326,7 @@ class NativeBackend(CompiledBackend):
             relu=relu,
             y=y,
         )
-        return y.transpose(IMAGES.restored)
+        return as_images(y)
 
     def coefficients(self, dtype: Any, norm: Norm) -> Array:
         gamma, beta, mean, var, eps = norm
@@ -377,13 +378,13 @@ class NativeBackend(CompiledBackend):
             dgamma=dgamma,
             dbeta=dbeta,
         )
-        dresidual = None if not residual else dy if masked is None else masked.transpose(IMAGES.restored)
-        return dx.transpose(IMAGES.restored), dgamma, dbeta, dresidual
+        dresidual = None if not residual else dy if masked is None else as_images(masked)
+        return as_images(dx), dgamma, dbeta, dresidual
 
     # -- pooling -----------------------------------------------------------------------------------------------------
 
     def max_pool2d(
-        self, x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, output: Pair
+        self, x: Array, kernel: Sides, stride: Sides, padding: Sides, dilation: Sides, output: Sides
     ) -> tuple[Array, Array]:
         shape, width = (*x.shape[:2], *output), index_dtype(x.shape)
         (stored, y), (places, index) = self.new_images(shape, x.dtype), self.new_images(shape, width)

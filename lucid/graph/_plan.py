@@ -150,6 +150,10 @@ class InferencePlan:
 # -- fusion ----------------------------------------------------------------------------------------------------------
 
 
+_CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d"})
+_TAKE_RELU = _CONVOLUTIONS | {"batch_norm"}
+
+
 @dataclass(slots=True)
 class Step:
     """A node of the graph and what was folded into it."""
@@ -201,7 +205,7 @@ def fuse(graph: Graph) -> list[Step]:
         if node.op == "batch_norm" and first is not None and _takes_norm(first) and constant(node.inputs[1:]):
             first.norm = node
             fold(first, node)
-        elif node.op == "relu" and first is not None and first.node.op in ("conv2d", "batch_norm") and not first.relu:
+        elif node.op == "relu" and first is not None and first.node.op in _TAKE_RELU and not first.relu:
             first.relu = True
             fold(first, node)
         elif node.op == "add" and (chosen := _takes_residual(graph, node, maker, own)) is not None:
@@ -220,7 +224,7 @@ def _leaves(nodes: Sequence[Node]) -> list[Node]:
 
 
 def _takes_norm(step: Step) -> bool:
-    return step.node.op == "conv2d" and step.norm is None and step.residual is None and not step.relu
+    return step.node.op in _CONVOLUTIONS and step.norm is None and step.residual is None and not step.relu
 
 
 def _takes_residual(graph: Graph, node: Node, maker: dict[str, int], own: Any) -> tuple[Step, str] | None:
@@ -230,7 +234,7 @@ def _takes_residual(graph: Graph, node: Node, maker: dict[str, int], own: Any) -
         return None
     for mine, other in sorted(((a, b), (b, a)), key=lambda names: -maker.get(names[0], -1)):
         step = own(mine)
-        if step is None or step.node.op != "conv2d" or step.residual is not None or step.relu:
+        if step is None or step.node.op not in _CONVOLUTIONS or step.residual is not None or step.relu:
             continue
         if other not in graph.initializers and maker.get(other, -1) < maker[mine]:
             return step, other
@@ -265,7 +269,7 @@ def _eager(step: Step) -> tuple[Callable[..., Any], list[str | None]]:
     """What computes a step from a backend and arrays, and the names of the arrays."""
     node, norm = step.node, step.norm
     a, relu = node.attrs, step.relu
-    if node.op == "conv2d":
+    if node.op in _CONVOLUTIONS:
         geometry = a["stride"], a["padding"], a["dilation"], a["groups"]
 
         def conv(be: Backend, x: Any, weight: Any, bias: Any, residual: Any, *stored: Any) -> Any:

@@ -16,13 +16,14 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 Array = Any
-Pair = tuple[int, int]
+Sides = tuple[int, ...]
+"""A number for each side of an image, of which there are 1 to 3: along the depth, vertical, horizontal."""
 Returns = dict[str, tuple[tuple[int, ...], Any]]
 Order = tuple[int, ...]
 
@@ -43,22 +44,24 @@ class Structure(dict[str, int]):
 
 @dataclass(frozen=True)
 class Layout:
-    """The axes as they are stored, from the outermost (None: as they are), or the argument ``axis`` last."""
+    """The axes as they are, or in another order, or the argument ``axis`` last."""
 
-    order: Order | None = None
+    order: dict[int, Order] = field(default_factory=dict)
+    """By their number, the axes as they are stored, from the outermost; empty: as they are."""
     axis_last: bool = False
     dtype: Any = None
-    restored: Order | None = None
+    restored: dict[int, Order] = field(default_factory=dict)
     """The way back from ``order``."""
 
 
 DENSE = Layout()
 INDEX = Layout(dtype=np.int64)
 AXIS_LAST = Layout(axis_last=True)
-IMAGES = Layout((0, 2, 3, 1), restored=(0, 3, 1, 2))
-"""(N, C, H, W) stored channels-last."""
-WEIGHT = Layout((2, 3, 1, 0), restored=(3, 2, 0, 1))
-"""(O, C / groups, KH, KW) stored as (KH, KW, C / groups, O)."""
+_AXES = (3, 4, 5)  # images of one to three sides
+IMAGES = Layout({n: (0, *range(2, n), 1) for n in _AXES}, restored={n: (0, n - 1, *range(1, n - 1)) for n in _AXES})
+"""(N, C, D, H, W) stored channels-last."""
+WEIGHT = Layout({n: (*range(2, n), 1, 0) for n in _AXES}, restored={n: (n - 1, n - 2, *range(n - 2)) for n in _AXES})
+"""(O, C / groups, KD, KH, KW) stored as (KD, KH, KW, C / groups, O)."""
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,12 @@ the outputs in blocks.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from lucid.kernels.declare import Array
+from lucid.kernels.declare import Array, Sides
 
 RUN = 32  # §2: terms in a run
 SEGMENT = 256  # §2: terms in a segment
@@ -68,35 +69,41 @@ def blocks(size: int, step: int) -> Iterator[slice]:
 
 
 class Bordered:
-    """An image batch ``(N, C, H, W)`` from which rows and columns are picked by number; those outside are +0."""
+    """An image batch ``(N, C, *sides)`` of which positions are picked along every side; those outside are +0."""
 
     def __init__(self, x: Array) -> None:
-        self.height, self.width = x.shape[2:]
-        self.values = np.pad(x, ((0, 0), (0, 0), (0, 1), (0, 1)))
+        self.sides = x.shape[2:]
+        self.values = np.pad(x, [(0, 0), (0, 0), *[(0, 1) for _ in self.sides]])
 
-    def pick(self, rows: Array, columns: Array) -> Array:
-        """``(N, C, len(rows), len(columns))``."""
-        rows = np.where((rows >= 0) & (rows < self.height), rows, self.height)
-        columns = np.where((columns >= 0) & (columns < self.width), columns, self.width)
-        return self.values[:, :, rows[:, None], columns]
+    def pick(self, *positions: Array) -> Array:
+        """``(N, C, len(positions[0]), ..)``."""
+        picked = [np.where(inside(p, size), p, size) for p, size in zip(positions, self.sides, strict=True)]
+        return self.values[(slice(None), slice(None), *np.ix_(*picked))]
+
+
+def inside(positions: Array, size: int) -> Array:
+    return (positions >= 0) & (positions < size)
 
 
 def grouped(x: Array, groups: int) -> Array:
-    """``(N, C, H, W)`` as ``(C / groups, groups, N * H * W)``: the layout of a contraction's factor."""
-    n, c, h, w = x.shape
-    return x.reshape(n, groups, c // groups, h * w).transpose(2, 1, 0, 3).reshape(c // groups, groups, n * h * w)
+    """``(N, C, *sides)`` as ``(C / groups, groups, N * pixels)``: the layout of a contraction's factor."""
+    n, c, *sides = x.shape
+    x = x.reshape(n, groups, c // groups, prod(sides))
+    return x.transpose(2, 1, 0, 3).reshape(c // groups, groups, n * prod(sides))
 
 
-def ungrouped(y: Array, n: int, h: int, w: int) -> Array:
-    """``(groups, C / groups, N * H * W)`` as ``(N, C, H, W)``."""
-    return y.reshape(y.shape[0] * y.shape[1], n, h, w).swapaxes(0, 1)
+def ungrouped(y: Array, n: int, sides: Sides) -> Array:
+    """``(groups, C / groups, N * pixels)`` as ``(N, C, *sides)``."""
+    return y.reshape(y.shape[0] * y.shape[1], n, *sides).swapaxes(0, 1)
 
 
-def reach(output: int, stride: int, padding: int, dilation: int, k: int) -> Array:
-    """The input coordinates that tap ``k`` meets, output by output."""
-    return np.arange(output) * stride - padding + k * dilation
+def reach(outputs: Sides, stride: Sides, padding: Sides, dilation: Sides, tap: Sides) -> list[Array]:
+    """Along every side, the input coordinates that a tap meets, output by output."""
+    sides = zip(outputs, stride, padding, dilation, tap, strict=True)
+    return [np.arange(count) * step - pad + k * gap for count, step, pad, gap, k in sides]
 
 
 def pixels(x: Array) -> Array:
-    """``(N, C, H, W)`` as ``(N * H * W, C)``, in the order ``(n, h, w)``."""
-    return x.transpose(0, 2, 3, 1).reshape(x.size // x.shape[1] if x.shape[1] else 0, x.shape[1])
+    """``(N, C, *sides)`` as ``(N * pixels, C)``, in row-major order."""
+    n, c, *sides = x.shape
+    return np.moveaxis(x, 1, -1).reshape(n * prod(sides), c)

@@ -21,11 +21,12 @@ from lucid.ops._function import Composition, Function
 __all__ = ["Summary", "SummaryRow", "summarize"]
 
 # Length of the sum behind one element of the output, from the shapes of the operands.
-_TERMS = {
-    "conv2d": lambda x, weight: math.prod(weight[1:]),
+_TERMS: dict[str, Callable[..., int]] = {
+    **dict.fromkeys(("conv1d", "conv2d", "conv3d"), lambda x, weight: math.prod(weight[1:])),
     "linear": lambda x, weight: weight[1],
     "matmul": lambda a, b: a[-1],
 }
+_TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 
 
 @dataclass(slots=True)
@@ -148,10 +149,11 @@ class _RowTracer:
     def record(self, function: Function, inputs: tuple[Tensor | None, ...], output: Tensor) -> None:
         row, _ = self._open[-1]
         self._open[-1] = (row, True)
+        shapes = [tensor.shape for tensor in inputs[:2] if tensor is not None]
         if function.name in _TERMS:
-            row.macs += output.size * _TERMS[function.name](
-                *(tensor.shape for tensor in inputs[:2] if tensor is not None)
-            )
+            row.macs += output.size * _TERMS[function.name](*shapes)
+        elif function.name in _TRANSPOSED:  # every element of the input goes through its channel's weight
+            row.macs += math.prod(shapes[0]) * math.prod(shapes[1][1:])
 
     def compose(self, whole: Composition, inputs: tuple[Tensor | None, ...], run: Callable[[], Tensor]) -> Tensor:
         """Books what it consists of."""

@@ -1,23 +1,177 @@
-"""The convolution layer."""
+"""The convolution layers."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 from lucid.core.dtypes import get_default_dtype
 from lucid.core.tensor import Tensor
+from lucid.kernels.declare import Sides
 from lucid.nn import init
 from lucid.nn.module import Module
 from lucid.nn.parameter import Parameter, empty_weight
-from lucid.ops import conv2d
-from lucid.ops._window import Pair, PairLike, per_side
+from lucid.ops import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
+from lucid.ops._window import SEVERAL, SidesLike, per_side
 from lucid.ops.creation import empty
 
-__all__ = ["Conv2d"]
+__all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
 
 
-class Conv2d(Module):
+class _Convolution(Module):
+    """What the layers share; a subclass says of how many sides it is, and what it computes."""
+
+    sides: ClassVar[int]
+    bias: Parameter | None
+    padding: Any
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: SidesLike,
+        stride: SidesLike,
+        padding: SidesLike | str,
+        dilation: SidesLike,
+        groups: int,
+        padding_mode: str,
+    ) -> None:
+        super().__init__()
+        if in_channels < 1 or out_channels < 1:
+            raise ValueError(f"in_channels, out_channels: got {in_channels} and {out_channels}; may be at least 1")
+        if groups < 1 or in_channels % groups or out_channels % groups:
+            raise ValueError(
+                f"groups: got {groups}; must divide in_channels {in_channels} and out_channels {out_channels}"
+            )
+        if padding_mode != "zeros":
+            raise ValueError(f"padding_mode: got {padding_mode!r}; may be 'zeros'")
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kernel_size = per_side("kernel_size", kernel_size, 1, self.sides)
+        self.stride = per_side("stride", stride, 1, self.sides)
+        self.padding = padding if isinstance(padding, str) else per_side("padding", padding, 0, self.sides)
+        self.dilation = per_side("dilation", dilation, 1, self.sides)
+        self.groups = groups
+        self.padding_mode = padding_mode
+
+    def _make_parameters(self, channels: tuple[int, int], bias: bool, device: str | None, dtype: Any) -> None:
+        """The weight of those channels and the kernel's size, and the bias if there is one."""
+        kind = dtype or get_default_dtype()
+        self.weight = empty_weight(*channels, *self.kernel_size, dtype=kind, device=device)
+        made = Parameter(empty(self.out_channels, dtype=kind, device=device)) if bias else None
+        self.register_parameter("bias", made)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw weight and bias anew."""
+        init.kaiming_uniform(self.weight, a=math.sqrt(5))
+        if self.bias is not None:
+            bound = 1 / math.sqrt(math.prod(self.weight.shape[1:]))
+            init.uniform(self.bias, -bound, bound)
+
+    def extra_repr(self) -> str:
+        """As PyTorch shows it: what is not the default."""
+        text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
+        if isinstance(self.padding, str) or any(self.padding):
+            text += f", padding={self.padding}"
+        if max(self.dilation) > 1:
+            text += f", dilation={self.dilation}"
+        return text + self._repr_of_output_padding() + self._repr_of_the_rest()
+
+    def _repr_of_output_padding(self) -> str:
+        return ""
+
+    def _repr_of_the_rest(self) -> str:
+        text = f", groups={self.groups}" if self.groups != 1 else ""
+        return text if self.bias is not None else text + ", bias=False"
+
+
+class _Conv(_Convolution):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: SidesLike,
+        stride: SidesLike = 1,
+        padding: SidesLike | str = 0,
+        dilation: SidesLike = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        device: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        if isinstance(padding, str) and padding not in ("same", "valid"):
+            raise ValueError(f"padding: got {padding!r}; may be 'same', 'valid', a number or {SEVERAL[self.sides]}")
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, padding_mode)
+        if padding == "same" and max(self.stride) > 1:
+            raise ValueError(f"padding: 'same' needs stride 1, got {self.stride}")
+        self._make_parameters((out_channels, in_channels // groups), bias, device, dtype)
+
+
+class _ConvTranspose(_Convolution):
+    padding: Sides
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: SidesLike,
+        stride: SidesLike = 1,
+        padding: SidesLike = 0,
+        output_padding: SidesLike = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: SidesLike = 1,
+        padding_mode: str = "zeros",
+        device: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, padding_mode)
+        self.output_padding = per_side("output_padding", output_padding, 0, self.sides)
+        self._make_parameters((in_channels, out_channels // groups), bias, device, dtype)
+
+    def _repr_of_output_padding(self) -> str:
+        return f", output_padding={self.output_padding}" if any(self.output_padding) else ""
+
+
+class Conv1d(_Conv):
+    """One-dimensional convolution: ``lucid.nn.functional.conv1d`` with a weight and a bias of its own.
+
+    Args:
+        in_channels: C, at least 1.
+        out_channels: O, at least 1.
+        kernel_size: a number.
+        stride: a number, at least 1.
+        padding: a number, or ``"same"`` or ``"valid"``.
+        dilation: a number, at least 1.
+        groups: into how many groups channels are divided.
+        bias: whether there is one.
+        padding_mode: ``"zeros"``, the only one.
+        device: where the parameters lie; the default device if None.
+        dtype: float32 or float64; the default dtype if None.
+
+    Attributes:
+        weight: ``(O, C/groups, K)``, from ``kaiming_uniform(a=sqrt(5))``: evenly up to ``1 / sqrt(fan_in)``.
+        bias: ``(O,)``, evenly up to ``1 / sqrt(fan_in)``; or None.
+
+    Raises:
+        ValueError: groups that do not divide the channels, sizes below their least, another padding mode.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.Conv1d(3, 8, 3, stride=2, padding=1)(lucid.zeros(1, 3, 8)).shape
+        (1, 8, 4)
+    """
+
+    sides = 1
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``(N, C, L) -> (N, O, OL)``."""
+        return conv1d(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+class Conv2d(_Conv):
     """Two-dimensional convolution: ``lucid.nn.functional.conv2d`` with a weight and a bias of its own.
 
     Args:
@@ -46,66 +200,161 @@ class Conv2d(Module):
         (1, 8, 4, 4)
     """
 
-    bias: Parameter | None
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: PairLike,
-        stride: PairLike = 1,
-        padding: PairLike | str = 0,
-        dilation: PairLike = 1,
-        groups: int = 1,
-        bias: bool = True,
-        padding_mode: str = "zeros",
-        device: str | None = None,
-        dtype: Any = None,
-    ) -> None:
-        super().__init__()
-        if in_channels < 1 or out_channels < 1:
-            raise ValueError(f"in_channels, out_channels: got {in_channels} and {out_channels}; may be at least 1")
-        if groups < 1 or in_channels % groups or out_channels % groups:
-            raise ValueError(
-                f"groups: got {groups}; must divide in_channels {in_channels} and out_channels {out_channels}"
-            )
-        if padding_mode != "zeros":
-            raise ValueError(f"padding_mode: got {padding_mode!r}; may be 'zeros'")
-        if isinstance(padding, str) and padding not in ("same", "valid"):
-            raise ValueError(f"padding: got {padding!r}; may be 'same', 'valid', a number or a pair")
-        self.in_channels = in_channels
-        self.out_channels = out_channels
-        self.kernel_size: Pair = per_side("kernel_size", kernel_size, 1)
-        self.stride: Pair = per_side("stride", stride, 1)
-        self.padding: Pair | str = padding if isinstance(padding, str) else per_side("padding", padding, 0)
-        self.dilation: Pair = per_side("dilation", dilation, 1)
-        self.groups = groups
-        self.padding_mode = padding_mode
-        if padding == "same" and max(self.stride) > 1:
-            raise ValueError(f"padding: 'same' needs stride 1, got {self.stride}")
-        kind = dtype or get_default_dtype()
-        self.weight = empty_weight(out_channels, in_channels // groups, *self.kernel_size, dtype=kind, device=device)
-        self.register_parameter("bias", Parameter(empty(out_channels, dtype=kind, device=device)) if bias else None)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draw weight and bias anew."""
-        init.kaiming_uniform(self.weight, a=math.sqrt(5))
-        if self.bias is not None:
-            bound = 1 / math.sqrt(math.prod(self.weight.shape[1:]))
-            init.uniform(self.bias, -bound, bound)
+    sides = 2
 
     def forward(self, input: Tensor) -> Tensor:
         """``(N, C, H, W) -> (N, O, OH, OW)``."""
         return conv2d(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
-    def extra_repr(self) -> str:
-        """As PyTorch shows it: what is not the default."""
-        text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
-        if isinstance(self.padding, str) or any(self.padding):
-            text += f", padding={self.padding}"
-        if max(self.dilation) > 1:
-            text += f", dilation={self.dilation}"
-        if self.groups != 1:
-            text += f", groups={self.groups}"
-        return text if self.bias is not None else text + ", bias=False"
+
+class Conv3d(_Conv):
+    """Three-dimensional convolution: ``lucid.nn.functional.conv3d`` with a weight and a bias of its own.
+
+    Args:
+        in_channels: C, at least 1.
+        out_channels: O, at least 1.
+        kernel_size: a number or three (along the depth, vertical, horizontal).
+        stride: a number or three, at least 1.
+        padding: a number or three, or ``"same"`` or ``"valid"``.
+        dilation: a number or three, at least 1.
+        groups: into how many groups channels are divided.
+        bias: whether there is one.
+        padding_mode: ``"zeros"``, the only one.
+        device: where the parameters lie; the default device if None.
+        dtype: float32 or float64; the default dtype if None.
+
+    Attributes:
+        weight: ``(O, C/groups, KD, KH, KW)``, from ``kaiming_uniform(a=sqrt(5))``: evenly up to ``1 / sqrt(fan_in)``.
+        bias: ``(O,)``, evenly up to ``1 / sqrt(fan_in)``; or None.
+
+    Raises:
+        ValueError: groups that do not divide the channels, sizes below their least, another padding mode.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.Conv3d(3, 8, 3, stride=2, padding=1)(lucid.zeros(1, 3, 4, 8, 8)).shape
+        (1, 8, 2, 4, 4)
+    """
+
+    sides = 3
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``(N, C, D, H, W) -> (N, O, OD, OH, OW)``."""
+        return conv3d(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+class ConvTranspose1d(_ConvTranspose):
+    """One-dimensional transposed convolution: ``lucid.nn.functional.conv_transpose1d`` with parameters of its own.
+
+    Args:
+        in_channels: C, at least 1.
+        out_channels: O, at least 1.
+        kernel_size: a number.
+        stride: a number, at least 1.
+        padding: a number, at least 0.
+        output_padding: a number, less than the stride or the dilation.
+        groups: into how many groups channels are divided.
+        bias: whether there is one.
+        dilation: a number, at least 1.
+        padding_mode: ``"zeros"``, the only one.
+        device: where the parameters lie; the default device if None.
+        dtype: float32 or float64; the default dtype if None.
+
+    Attributes:
+        weight: ``(C, O/groups, K)``, from ``kaiming_uniform(a=sqrt(5))``: evenly up to
+            ``1 / sqrt(O/groups * taps)``.
+        bias: ``(O,)``, likewise; or None.
+
+    Raises:
+        ValueError: groups that do not divide the channels, sizes below their least, another padding mode.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.ConvTranspose1d(3, 8, 4, stride=2, padding=1)(lucid.zeros(1, 3, 4)).shape
+        (1, 8, 8)
+    """
+
+    sides = 1
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``(N, C, L) -> (N, O, OL)``."""
+        geometry = self.stride, self.padding, self.output_padding, self.groups, self.dilation
+        return conv_transpose1d(input, self.weight, self.bias, *geometry)
+
+
+class ConvTranspose2d(_ConvTranspose):
+    """Two-dimensional transposed convolution: ``lucid.nn.functional.conv_transpose2d`` with parameters of its own.
+
+    Args:
+        in_channels: C, at least 1.
+        out_channels: O, at least 1.
+        kernel_size: a number or a pair (vertical, horizontal).
+        stride: a number or a pair, at least 1.
+        padding: a number or a pair, at least 0.
+        output_padding: a number or a pair, less than the stride or the dilation.
+        groups: into how many groups channels are divided.
+        bias: whether there is one.
+        dilation: a number or a pair, at least 1.
+        padding_mode: ``"zeros"``, the only one.
+        device: where the parameters lie; the default device if None.
+        dtype: float32 or float64; the default dtype if None.
+
+    Attributes:
+        weight: ``(C, O/groups, KH, KW)``, from ``kaiming_uniform(a=sqrt(5))``: evenly up to
+            ``1 / sqrt(O/groups * taps)``.
+        bias: ``(O,)``, likewise; or None.
+
+    Raises:
+        ValueError: groups that do not divide the channels, sizes below their least, another padding mode.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.ConvTranspose2d(3, 8, 4, stride=2, padding=1)(lucid.zeros(1, 3, 4, 4)).shape
+        (1, 8, 8, 8)
+    """
+
+    sides = 2
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``(N, C, H, W) -> (N, O, OH, OW)``."""
+        geometry = self.stride, self.padding, self.output_padding, self.groups, self.dilation
+        return conv_transpose2d(input, self.weight, self.bias, *geometry)
+
+
+class ConvTranspose3d(_ConvTranspose):
+    """Three-dimensional transposed convolution: ``lucid.nn.functional.conv_transpose3d`` with parameters of its own.
+
+    Args:
+        in_channels: C, at least 1.
+        out_channels: O, at least 1.
+        kernel_size: a number or three (along the depth, vertical, horizontal).
+        stride: a number or three, at least 1.
+        padding: a number or three, at least 0.
+        output_padding: a number or three, less than the stride or the dilation.
+        groups: into how many groups channels are divided.
+        bias: whether there is one.
+        dilation: a number or three, at least 1.
+        padding_mode: ``"zeros"``, the only one.
+        device: where the parameters lie; the default device if None.
+        dtype: float32 or float64; the default dtype if None.
+
+    Attributes:
+        weight: ``(C, O/groups, KD, KH, KW)``, from ``kaiming_uniform(a=sqrt(5))``: evenly up to
+            ``1 / sqrt(O/groups * taps)``.
+        bias: ``(O,)``, likewise; or None.
+
+    Raises:
+        ValueError: groups that do not divide the channels, sizes below their least, another padding mode.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.ConvTranspose3d(3, 8, 4, stride=2, padding=1)(lucid.zeros(1, 3, 2, 4, 4)).shape
+        (1, 8, 4, 8, 8)
+    """
+
+    sides = 3
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``(N, C, D, H, W) -> (N, O, OD, OH, OW)``."""
+        geometry = self.stride, self.padding, self.output_padding, self.groups, self.dilation
+        return conv_transpose3d(input, self.weight, self.bias, *geometry)

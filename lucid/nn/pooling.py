@@ -2,31 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 from lucid.core.tensor import Tensor
 from lucid.nn.module import Module
-from lucid.ops import adaptive_avg_pool2d, avg_pool2d, max_pool2d
-from lucid.ops._window import PairLike
+from lucid.ops import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    adaptive_avg_pool3d,
+    avg_pool1d,
+    avg_pool2d,
+    avg_pool3d,
+    max_pool1d,
+    max_pool2d,
+    max_pool3d,
+)
+from lucid.ops._window import SidesLike, per_side
+from lucid.ops.pooling import OutputLike
 
-__all__ = ["AdaptiveAvgPool2d", "AvgPool2d", "MaxPool2d"]
+__all__ = [
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AdaptiveAvgPool3d",
+    "AvgPool1d",
+    "AvgPool2d",
+    "AvgPool3d",
+    "MaxPool1d",
+    "MaxPool2d",
+    "MaxPool3d",
+]
 
 
-class MaxPool2d(Module):
-    """The largest element of each window: ``lucid.nn.functional.max_pool2d``, which explains the arguments.
-
-    Example:
-        >>> import lucid
-        >>> lucid.nn.MaxPool2d(3, stride=2, padding=1)(lucid.zeros(1, 2, 8, 8)).shape
-        (1, 2, 4, 4)
-    """
+class _MaxPool(Module):
+    pool: ClassVar[Callable[..., Any]]
 
     def __init__(
         self,
-        kernel_size: PairLike,
-        stride: PairLike | None = None,
-        padding: PairLike = 0,
-        dilation: PairLike = 1,
+        kernel_size: SidesLike,
+        stride: SidesLike | None = None,
+        padding: SidesLike = 0,
+        dilation: SidesLike = 1,
         return_indices: bool = False,
         ceil_mode: bool = False,
     ) -> None:
@@ -39,11 +55,9 @@ class MaxPool2d(Module):
         self.ceil_mode = ceil_mode
 
     def forward(self, input: Tensor) -> Any:
-        """``(N, C, H, W) -> (N, C, OH, OW)``, with the indices if they are asked for."""
+        """``(N, C, *sides) -> (N, C, *outputs)``, with the indices if they are asked for."""
         geometry = self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
-        if self.return_indices:
-            return max_pool2d(input, *geometry, return_indices=True)
-        return max_pool2d(input, *geometry)
+        return self.pool(input, *geometry, return_indices=self.return_indices)
 
     def extra_repr(self) -> str:
         """As PyTorch shows it."""
@@ -53,20 +67,14 @@ class MaxPool2d(Module):
         )
 
 
-class AvgPool2d(Module):
-    """The mean of each window: ``lucid.nn.functional.avg_pool2d``, which explains the arguments.
-
-    Example:
-        >>> import lucid
-        >>> lucid.nn.AvgPool2d(2)(lucid.zeros(1, 2, 8, 8)).shape
-        (1, 2, 4, 4)
-    """
+class _AvgPool(Module):
+    pool: ClassVar[Callable[..., Tensor]]
 
     def __init__(
         self,
-        kernel_size: PairLike,
-        stride: PairLike | None = None,
-        padding: PairLike = 0,
+        kernel_size: SidesLike,
+        stride: SidesLike | None = None,
+        padding: SidesLike = 0,
         ceil_mode: bool = False,
         count_include_pad: bool = True,
     ) -> None:
@@ -78,31 +86,138 @@ class AvgPool2d(Module):
         self.count_include_pad = count_include_pad
 
     def forward(self, input: Tensor) -> Tensor:
-        """``(N, C, H, W) -> (N, C, OH, OW)``."""
-        return avg_pool2d(input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)
+        """``(N, C, *sides) -> (N, C, *outputs)``."""
+        return self.pool(input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)
 
     def extra_repr(self) -> str:
         """As PyTorch shows it."""
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
 
-class AdaptiveAvgPool2d(Module):
-    """The means of a fixed number of windows: ``lucid.nn.functional.adaptive_avg_pool2d``.
+class _AdaptiveAvgPool(Module):
+    pool: ClassVar[Callable[..., Tensor]]
 
-    Example:
-        >>> import lucid
-        >>> lucid.nn.AdaptiveAvgPool2d((1, 1))(lucid.zeros(1, 2, 7, 7)).shape
-        (1, 2, 1, 1)
-    """
-
-    def __init__(self, output_size: int | tuple[int | None, int | None]) -> None:
+    def __init__(self, output_size: OutputLike) -> None:
         super().__init__()
         self.output_size = output_size
 
     def forward(self, input: Tensor) -> Tensor:
-        """``(N, C, H, W) -> (N, C, *output_size)``."""
-        return adaptive_avg_pool2d(input, self.output_size)
+        """``(N, C, *sides) -> (N, C, *output_size)``."""
+        return self.pool(input, self.output_size)
 
     def extra_repr(self) -> str:
         """As PyTorch shows it."""
         return f"output_size={self.output_size}"
+
+
+class MaxPool1d(_MaxPool):
+    """The largest element of each window: ``lucid.nn.functional.max_pool1d``, which explains the arguments.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.MaxPool1d(3, stride=2, padding=1)(lucid.zeros(1, 2, 8)).shape
+        (1, 2, 4)
+    """
+
+    pool = staticmethod(max_pool1d)
+
+
+class MaxPool2d(_MaxPool):
+    """The largest element of each window: ``lucid.nn.functional.max_pool2d``, which explains the arguments.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.MaxPool2d(3, stride=2, padding=1)(lucid.zeros(1, 2, 8, 8)).shape
+        (1, 2, 4, 4)
+    """
+
+    pool = staticmethod(max_pool2d)
+
+
+class MaxPool3d(_MaxPool):
+    """The largest element of each window: ``lucid.nn.functional.max_pool3d``, which explains the arguments.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.MaxPool3d(3, stride=2, padding=1)(lucid.zeros(1, 2, 4, 8, 8)).shape
+        (1, 2, 2, 4, 4)
+    """
+
+    pool = staticmethod(max_pool3d)
+
+
+class AvgPool1d(_AvgPool):
+    """The mean of each window: ``lucid.nn.functional.avg_pool1d``, which explains the arguments.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.AvgPool1d(2)(lucid.zeros(1, 2, 8)).shape
+        (1, 2, 4)
+    """
+
+    pool = staticmethod(avg_pool1d)
+
+    def extra_repr(self) -> str:
+        """As PyTorch shows it."""
+        sizes = [per_side("", value, 0, 1) for value in (self.kernel_size, self.stride, self.padding)]
+        return "kernel_size={}, stride={}, padding={}".format(*sizes)
+
+
+class AvgPool2d(_AvgPool):
+    """The mean of each window: ``lucid.nn.functional.avg_pool2d``, which explains the arguments.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.AvgPool2d(2)(lucid.zeros(1, 2, 8, 8)).shape
+        (1, 2, 4, 4)
+    """
+
+    pool = staticmethod(avg_pool2d)
+
+
+class AvgPool3d(_AvgPool):
+    """The mean of each window: ``lucid.nn.functional.avg_pool3d``, which explains the arguments.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.AvgPool3d(2)(lucid.zeros(1, 2, 4, 8, 8)).shape
+        (1, 2, 2, 4, 4)
+    """
+
+    pool = staticmethod(avg_pool3d)
+
+
+class AdaptiveAvgPool1d(_AdaptiveAvgPool):
+    """The means of a given number of windows: ``lucid.nn.functional.adaptive_avg_pool1d``, which has the argument.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.AdaptiveAvgPool1d(1)(lucid.zeros(1, 2, 8)).shape
+        (1, 2, 1)
+    """
+
+    pool = staticmethod(adaptive_avg_pool1d)
+
+
+class AdaptiveAvgPool2d(_AdaptiveAvgPool):
+    """The means of a given number of windows: ``lucid.nn.functional.adaptive_avg_pool2d``, which has the argument.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.AdaptiveAvgPool2d((1, 1))(lucid.zeros(1, 2, 8, 8)).shape
+        (1, 2, 1, 1)
+    """
+
+    pool = staticmethod(adaptive_avg_pool2d)
+
+
+class AdaptiveAvgPool3d(_AdaptiveAvgPool):
+    """The means of a given number of windows: ``lucid.nn.functional.adaptive_avg_pool3d``, which has the argument.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.AdaptiveAvgPool3d(1)(lucid.zeros(1, 2, 4, 8, 8)).shape
+        (1, 2, 1, 1, 1)
+    """
+
+    pool = staticmethod(adaptive_avg_pool3d)

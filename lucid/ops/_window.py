@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeAlias, TypeVar, overload
+from typing import Any, TypeAlias, TypeVar
 
 from lucid.kernels import windows
+from lucid.kernels.declare import Sides
 
-Pair = tuple[int, int]
-Sides = tuple[int, ...]
-PairLike: TypeAlias = "int | Sequence[int]"
+SidesLike: TypeAlias = "int | Sequence[int]"
+"""A number for all sides, or one for each."""
 _Result = TypeVar("_Result")
-_Sides = TypeVar("_Sides", bound=Sides)
 
 
 MOST = 2**31 - 1
@@ -37,15 +36,7 @@ def cached(function: Callable[..., _Result], *arguments: Any) -> _Result:
     return result
 
 
-@overload
-def per_side(name: str, value: Any, least: int, sides: Literal[2] = 2) -> Pair: ...
-
-
-@overload
-def per_side(name: str, value: Any, least: int, sides: int) -> Sides: ...
-
-
-def per_side(name: str, value: Any, least: int, sides: int = 2) -> Sides:
+def per_side(name: str, value: Any, least: int, sides: int) -> Sides:
     """``value``, a number or one for each of the ``sides``, as one for each.
 
     Raises:
@@ -61,7 +52,7 @@ def per_side(name: str, value: Any, least: int, sides: int = 2) -> Sides:
         if len(numbers) == 1:
             numbers = numbers * sides
         if len(numbers) != sides:
-            raise ValueError(f"{name}: got {value!r}; may be an integer or {_SEVERAL[sides]}")
+            raise ValueError(f"{name}: got {value!r}; may be an integer or {SEVERAL[sides]}")
     if min(numbers) < least:
         raise ValueError(f"{name}: got {value!r}; may be {least} or more")
     if max(numbers) > MOST:
@@ -69,36 +60,32 @@ def per_side(name: str, value: Any, least: int, sides: int = 2) -> Sides:
     return numbers
 
 
-_SEVERAL = {1: "a sequence of one", 2: "a pair of integers", 3: "three integers"}
+SEVERAL = {1: "a sequence of one", 2: "a pair of integers", 3: "three integers"}
 _AXES = {1: "(N, C, L)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}
+KERNEL_AXES = {1: "K", 2: "KH, KW", 3: "KD, KH, KW"}
 
 
-def require_image(name: str, shape: Sides, sides: int = 2) -> None:
+def require_image(name: str, shape: Sides, sides: int) -> None:
     """Raise ValueError unless ``shape`` is that of a batch of images with so many sides."""
     if len(shape) != sides + 2:
         raise ValueError(f"{name}: input has shape {shape}; must have {sides + 2} axes, {_AXES[sides]}")
 
 
 def output_size(
-    name: str, shape: Sides, kernel: Sides, stride: _Sides, padding: Sides, dilation: Sides, ceil_mode: bool = False
-) -> _Sides:
+    name: str, shape: Sides, kernel: Sides, stride: Sides, padding: Sides, dilation: Sides, ceil_mode: bool = False
+) -> Sides:
     """How many windows fit on images of ``shape``, along each side; ``lucid.kernels.windows`` counts them.
 
     Raises:
         ValueError: not one fits.
     """
-    counts = tuple(
-        [
-            windows.output_size(*side, ceil_mode)
-            for side in zip(shape[2:], kernel, stride, padding, dilation, strict=True)
-        ]
-    )
+    counts = windows.output_sizes(shape[2:], kernel, stride, padding, dilation, ceil_mode)
     if min(counts) < 1:
         raise ValueError(
             f"{name}: a kernel of {times(kernel)} with dilation {dilation} is larger than the input "
             f"{times(shape[2:])} with padding {padding}"
         )
-    return counts  # type: ignore[return-value]  # (as many as there are strides)
+    return counts
 
 
 def times(sides: Sides) -> str:

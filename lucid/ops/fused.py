@@ -160,7 +160,7 @@ def _resolve(
     input: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int
 ) -> tuple[Tensor, Any, tuple[int, ...]]:
     """Input and geometry as ``resolve_geometry`` says, and the shape of the result."""
-    input, geometry = resolve_geometry(input, weight, bias, stride, padding, dilation, groups)
+    input, geometry = resolve_geometry(2, input, weight, bias, stride, padding, dilation, groups)
     x, w = input._array.shape, weight._array.shape
     return input, geometry, (x[0], w[0], *output_size("conv2d", x, w[2:], *geometry[:3]))
 

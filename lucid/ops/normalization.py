@@ -110,7 +110,7 @@ def run(
 ) -> Tensor:
     """Check the operands, apply the function, let the running statistics follow."""
     shape = input._array.shape
-    require_image("batch_norm", shape)
+    require_image("batch_norm", shape, 2)
     check_channels(shape, running_mean, running_var, weight, bias)
     count = shape[0] * shape[2] * shape[3]
     if function.training and count == 1:

@@ -1,24 +1,38 @@
-"""Pooling over windows of images (``ARITHMETIC.md``, section 8)."""
+"""Pooling over windows of images of one to three sides (``ARITHMETIC.md``, section 8)."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, overload
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias, overload
 
 from lucid.backends import Backend
 from lucid.core.tensor import Tensor, wrap
+from lucid.kernels.declare import Sides
 from lucid.ops._function import Function, apply
-from lucid.ops._window import MOST, Pair, PairLike, cached, output_size, per_side, require_image, times
+from lucid.ops._window import MOST, SidesLike, cached, output_size, per_side, require_image, times
 
-__all__ = ["adaptive_avg_pool2d", "avg_pool2d", "max_pool2d"]
+__all__ = [
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool3d",
+    "avg_pool1d",
+    "avg_pool2d",
+    "avg_pool3d",
+    "max_pool1d",
+    "max_pool2d",
+    "max_pool3d",
+]
+
+OutputLike: TypeAlias = "int | Sequence[int | None]"
+"""A number for all sides, or one for each; None keeps a side's length."""
 
 
-class MaxPool2d(Function):
-    name = "max_pool2d"
+class MaxPool(Function):
     floats = True
     params = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 
     def __init__(
-        self, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool, output: Pair
+        self, kernel_size: Sides, stride: Sides, padding: Sides, dilation: Sides, ceil_mode: bool, output: Sides
     ) -> None:
         self.kernel_size = kernel_size
         self.stride = stride
@@ -37,13 +51,164 @@ class MaxPool2d(Function):
         return (be.max_pool2d_grad(dy, index, shape),)
 
 
+class MaxPool1d(MaxPool):
+    name = "max_pool1d"
+
+
+class MaxPool2d(MaxPool):
+    name = "max_pool2d"
+
+
+class MaxPool3d(MaxPool):
+    name = "max_pool3d"
+
+
+_MAX_POOL = {1: MaxPool1d, 2: MaxPool2d, 3: MaxPool3d}
+
+
+class AvgPool(Function):
+    floats = True
+    params = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")
+
+    def __init__(
+        self,
+        kernel_size: Sides,
+        stride: Sides,
+        padding: Sides,
+        ceil_mode: bool,
+        count_include_pad: bool,
+        output: Sides,
+    ) -> None:
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.padding = padding
+        self.ceil_mode = ceil_mode
+        self.count_include_pad = count_include_pad
+        self.output = output
+
+    def forward(self, be: Backend, x: Any) -> Any:
+        self.shape = x.shape
+        return be.avg_pool2d(x, self.kernel_size, self.stride, self.padding, self.count_include_pad, self.output)
+
+    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        geometry = self.kernel_size, self.stride, self.padding, self.count_include_pad
+        return (be.avg_pool2d_grad(dy, self.shape, *geometry),)
+
+
+class AvgPool1d(AvgPool):
+    name = "avg_pool1d"
+
+
+class AvgPool2d(AvgPool):
+    name = "avg_pool2d"
+
+
+class AvgPool3d(AvgPool):
+    name = "avg_pool3d"
+
+
+_AVG_POOL = {1: AvgPool1d, 2: AvgPool2d, 3: AvgPool3d}
+
+
+class AdaptiveAvgPool(Function):
+    floats = True
+    params = ("output_size",)
+
+    def __init__(self, output_size: Sides) -> None:
+        self.output_size = output_size
+
+    def forward(self, be: Backend, x: Any) -> Any:
+        self.shape = x.shape
+        return be.adaptive_avg_pool2d(x, self.output_size)
+
+    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        return (be.adaptive_avg_pool2d_grad(dy, self.shape),)
+
+
+class AdaptiveAvgPool1d(AdaptiveAvgPool):
+    name = "adaptive_avg_pool1d"
+
+
+class AdaptiveAvgPool2d(AdaptiveAvgPool):
+    name = "adaptive_avg_pool2d"
+
+
+class AdaptiveAvgPool3d(AdaptiveAvgPool):
+    name = "adaptive_avg_pool3d"
+
+
+_ADAPTIVE_AVG_POOL = {1: AdaptiveAvgPool1d, 2: AdaptiveAvgPool2d, 3: AdaptiveAvgPool3d}
+
+
+@overload
+def max_pool1d(
+    input: Tensor,
+    kernel_size: SidesLike,
+    stride: SidesLike | None = None,
+    padding: SidesLike = 0,
+    dilation: SidesLike = 1,
+    ceil_mode: bool = False,
+    return_indices: Literal[False] = False,
+) -> Tensor: ...
+
+
+@overload
+def max_pool1d(
+    input: Tensor,
+    kernel_size: SidesLike,
+    stride: SidesLike | None = None,
+    padding: SidesLike = 0,
+    dilation: SidesLike = 1,
+    ceil_mode: bool = False,
+    *,
+    return_indices: Literal[True],
+) -> tuple[Tensor, Tensor]: ...
+
+
+def max_pool1d(
+    input: Tensor,
+    kernel_size: SidesLike,
+    stride: SidesLike | None = None,
+    padding: SidesLike = 0,
+    dilation: SidesLike = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    """The largest element of each window along one side: ``max_pool2d``, which explains the arguments.
+
+    Args:
+        input: ``(N, C, L)``.
+        kernel_size: the window's size: a number.
+        stride: the distance between windows; None is the window's size.
+        padding: how far windows reach beyond the image, at most half of the window.
+        dilation: the distance between the elements of a window.
+        ceil_mode: whether a last window that begins on the image and reaches beyond the padding counts.
+        return_indices: whether to return also where each element was found, as its place, int64.
+
+    Returns:
+        ``(N, C, OL)``.
+
+    Raises:
+        ValueError: as ``max_pool2d``.
+
+    Source: ONNX operator MaxPool.
+
+    Example:
+        >>> import lucid
+        >>> x = lucid.reshape(lucid.arange(6.0), (1, 1, 6))
+        >>> lucid.nn.functional.max_pool1d(x, 2).tolist()
+        [[[1.0, 3.0, 5.0]]]
+    """
+    return _max_pool(1, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+
+
 @overload
 def max_pool2d(
     input: Tensor,
-    kernel_size: PairLike,
-    stride: PairLike | None = None,
-    padding: PairLike = 0,
-    dilation: PairLike = 1,
+    kernel_size: SidesLike,
+    stride: SidesLike | None = None,
+    padding: SidesLike = 0,
+    dilation: SidesLike = 1,
     ceil_mode: bool = False,
     return_indices: Literal[False] = False,
 ) -> Tensor: ...
@@ -52,10 +217,10 @@ def max_pool2d(
 @overload
 def max_pool2d(
     input: Tensor,
-    kernel_size: PairLike,
-    stride: PairLike | None = None,
-    padding: PairLike = 0,
-    dilation: PairLike = 1,
+    kernel_size: SidesLike,
+    stride: SidesLike | None = None,
+    padding: SidesLike = 0,
+    dilation: SidesLike = 1,
     ceil_mode: bool = False,
     *,
     return_indices: Literal[True],
@@ -64,10 +229,10 @@ def max_pool2d(
 
 def max_pool2d(
     input: Tensor,
-    kernel_size: PairLike,
-    stride: PairLike | None = None,
-    padding: PairLike = 0,
-    dilation: PairLike = 1,
+    kernel_size: SidesLike,
+    stride: SidesLike | None = None,
+    padding: SidesLike = 0,
+    dilation: SidesLike = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
@@ -97,8 +262,84 @@ def max_pool2d(
         >>> lucid.nn.functional.max_pool2d(x, 2).tolist()
         [[[[5.0, 7.0], [13.0, 15.0]]]]
     """
-    geometry = cached(_windows, "max_pool2d", input._array.shape, kernel_size, stride, padding, dilation, ceil_mode)
-    function = MaxPool2d(*geometry[:4], ceil_mode, geometry[4])
+    return _max_pool(2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+
+
+@overload
+def max_pool3d(
+    input: Tensor,
+    kernel_size: SidesLike,
+    stride: SidesLike | None = None,
+    padding: SidesLike = 0,
+    dilation: SidesLike = 1,
+    ceil_mode: bool = False,
+    return_indices: Literal[False] = False,
+) -> Tensor: ...
+
+
+@overload
+def max_pool3d(
+    input: Tensor,
+    kernel_size: SidesLike,
+    stride: SidesLike | None = None,
+    padding: SidesLike = 0,
+    dilation: SidesLike = 1,
+    ceil_mode: bool = False,
+    *,
+    return_indices: Literal[True],
+) -> tuple[Tensor, Tensor]: ...
+
+
+def max_pool3d(
+    input: Tensor,
+    kernel_size: SidesLike,
+    stride: SidesLike | None = None,
+    padding: SidesLike = 0,
+    dilation: SidesLike = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    """The largest element of each window with a depth: ``max_pool2d``, which explains the arguments.
+
+    Args:
+        input: ``(N, C, D, H, W)``.
+        kernel_size: the window's size: a number or three (along the depth, vertical, horizontal).
+        stride: the distance between windows; None is the window's size.
+        padding: how far windows reach beyond the image, at most half of the window.
+        dilation: the distance between the elements of a window.
+        ceil_mode: whether a last window that begins on the image and reaches beyond the padding counts.
+        return_indices: whether to return also where each element was found, as ``(d * H + h) * W + w``, int64.
+
+    Returns:
+        ``(N, C, OD, OH, OW)``.
+
+    Raises:
+        ValueError: as ``max_pool2d``.
+
+    Source: ONNX operator MaxPool.
+
+    Example:
+        >>> import lucid
+        >>> x = lucid.reshape(lucid.arange(16.0), (1, 1, 2, 2, 4))
+        >>> lucid.nn.functional.max_pool3d(x, 2).tolist()
+        [[[[[13.0, 15.0]]]]]
+    """
+    return _max_pool(3, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+
+
+def _max_pool(
+    sides: int,
+    input: Tensor,
+    kernel_size: SidesLike,
+    stride: SidesLike | None,
+    padding: SidesLike,
+    dilation: SidesLike,
+    ceil_mode: bool,
+    return_indices: bool,
+) -> Any:
+    make = _MAX_POOL[sides]
+    geometry = cached(_windows, make.name, sides, input._array.shape, kernel_size, stride, padding, dilation, ceil_mode)
+    function = make(*geometry[:4], ceil_mode, geometry[4])
     y = apply(function, input)
     if not return_indices:
         return y
@@ -107,59 +348,65 @@ def max_pool2d(
 
 def _windows(
     name: str,
+    sides: int,
     shape: tuple[int, ...],
-    kernel_size: PairLike,
-    stride: PairLike | None,
-    padding: PairLike,
-    dilation: PairLike,
+    kernel_size: SidesLike,
+    stride: SidesLike | None,
+    padding: SidesLike,
+    dilation: SidesLike,
     ceil_mode: bool,
-) -> tuple[Pair, Pair, Pair, Pair, Pair]:
-    """Window, stride, padding and dilation as pairs, and how many windows there are, after checking them."""
-    require_image(name, shape)
-    kernel = per_side("kernel_size", kernel_size, 1)
-    strides = kernel if stride is None else per_side("stride", stride, 1)
-    pads, dilations = per_side("padding", padding, 0), per_side("dilation", dilation, 1)
+) -> tuple[Sides, Sides, Sides, Sides, Sides]:
+    """Window, stride, padding and dilation by side, and how many windows there are, after checking them."""
+    require_image(name, shape, sides)
+    kernel = per_side("kernel_size", kernel_size, 1, sides)
+    strides = kernel if stride is None else per_side("stride", stride, 1, sides)
+    pads, dilations = per_side("padding", padding, 0, sides), per_side("dilation", dilation, 1, sides)
     spans = [step * (size - 1) + 1 for size, step in zip(kernel, dilations, strict=True)]
     if any(2 * width > span for width, span in zip(pads, spans, strict=True)):
         raise ValueError(f"padding: got {pads}; may be at most half of the window {times(tuple(spans))}")
     return kernel, strides, pads, dilations, output_size(name, shape, kernel, strides, pads, dilations, ceil_mode)
 
 
-class AvgPool2d(Function):
-    name = "avg_pool2d"
-    floats = True
-    params = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")
+def avg_pool1d(
+    input: Tensor,
+    kernel_size: SidesLike,
+    stride: SidesLike | None = None,
+    padding: SidesLike = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Tensor:
+    """The mean of each window along one side: ``avg_pool2d``, which explains the arguments.
 
-    def __init__(
-        self,
-        kernel_size: Pair,
-        stride: Pair,
-        padding: Pair,
-        ceil_mode: bool,
-        count_include_pad: bool,
-        output: Pair,
-    ) -> None:
-        self.kernel_size = kernel_size
-        self.stride = stride
-        self.padding = padding
-        self.ceil_mode = ceil_mode
-        self.count_include_pad = count_include_pad
-        self.output = output
+    Args:
+        input: ``(N, C, L)``.
+        kernel_size: the window's size: a number.
+        stride: the distance between windows; None is the window's size.
+        padding: zeros around the image, at most half of the window.
+        ceil_mode: whether a last window that begins on the image and reaches beyond the padding counts.
+        count_include_pad: whether a window's mean counts the padding's zeros.
 
-    def forward(self, be: Backend, x: Any) -> Any:
-        self.shape = x.shape
-        return be.avg_pool2d(x, self.kernel_size, self.stride, self.padding, self.count_include_pad, self.output)
+    Returns:
+        ``(N, C, OL)``.
 
-    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
-        geometry = self.kernel_size, self.stride, self.padding, self.count_include_pad
-        return (be.avg_pool2d_grad(dy, self.shape, *geometry),)
+    Raises:
+        ValueError: as ``max_pool2d``.
+
+    Source: ONNX operator AveragePool.
+
+    Example:
+        >>> import lucid
+        >>> x = lucid.reshape(lucid.arange(6.0), (1, 1, 6))
+        >>> lucid.nn.functional.avg_pool1d(x, 2).tolist()
+        [[[0.5, 2.5, 4.5]]]
+    """
+    return _avg_pool(1, input, kernel_size, stride, padding, ceil_mode, count_include_pad)
 
 
 def avg_pool2d(
     input: Tensor,
-    kernel_size: PairLike,
-    stride: PairLike | None = None,
-    padding: PairLike = 0,
+    kernel_size: SidesLike,
+    stride: SidesLike | None = None,
+    padding: SidesLike = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> Tensor:
@@ -187,28 +434,84 @@ def avg_pool2d(
         >>> lucid.nn.functional.avg_pool2d(x, 2).tolist()
         [[[[2.5, 4.5], [10.5, 12.5]]]]
     """
-    geometry = cached(_windows, "avg_pool2d", input._array.shape, kernel_size, stride, padding, 1, ceil_mode)
+    return _avg_pool(2, input, kernel_size, stride, padding, ceil_mode, count_include_pad)
+
+
+def avg_pool3d(
+    input: Tensor,
+    kernel_size: SidesLike,
+    stride: SidesLike | None = None,
+    padding: SidesLike = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Tensor:
+    """The mean of each window with a depth: ``avg_pool2d``, which explains the arguments.
+
+    Args:
+        input: ``(N, C, D, H, W)``.
+        kernel_size: the window's size: a number or three (along the depth, vertical, horizontal).
+        stride: the distance between windows; None is the window's size.
+        padding: zeros around the image, at most half of the window.
+        ceil_mode: whether a last window that begins on the image and reaches beyond the padding counts.
+        count_include_pad: whether a window's mean counts the padding's zeros.
+
+    Returns:
+        ``(N, C, OD, OH, OW)``.
+
+    Raises:
+        ValueError: as ``max_pool2d``.
+
+    Source: ONNX operator AveragePool.
+
+    Example:
+        >>> import lucid
+        >>> x = lucid.reshape(lucid.arange(16.0), (1, 1, 2, 2, 4))
+        >>> lucid.nn.functional.avg_pool3d(x, 2).tolist()
+        [[[[[6.5, 8.5]]]]]
+    """
+    return _avg_pool(3, input, kernel_size, stride, padding, ceil_mode, count_include_pad)
+
+
+def _avg_pool(
+    sides: int,
+    input: Tensor,
+    kernel_size: SidesLike,
+    stride: SidesLike | None,
+    padding: SidesLike,
+    ceil_mode: bool,
+    count_include_pad: bool,
+) -> Tensor:
+    make = _AVG_POOL[sides]
+    geometry = cached(_windows, make.name, sides, input._array.shape, kernel_size, stride, padding, 1, ceil_mode)
     kernel, strides, pads, _, output = geometry
-    return apply(AvgPool2d(kernel, strides, pads, ceil_mode, count_include_pad, output), input)
+    return apply(make(kernel, strides, pads, ceil_mode, count_include_pad, output), input)
 
 
-class AdaptiveAvgPool2d(Function):
-    name = "adaptive_avg_pool2d"
-    floats = True
-    params = ("output_size",)
+def adaptive_avg_pool1d(input: Tensor, output_size: OutputLike) -> Tensor:
+    """The means of ``output_size`` windows, which divide a side as evenly as whole elements allow.
 
-    def __init__(self, output_size: Pair) -> None:
-        self.output_size = output_size
+    Args:
+        input: ``(N, C, L)`` with at least one element.
+        output_size: a number; None, in a sequence of one, keeps the length.
 
-    def forward(self, be: Backend, x: Any) -> Any:
-        self.shape = x.shape
-        return be.adaptive_avg_pool2d(x, self.output_size)
+    Returns:
+        ``(N, C, output_size)``.
 
-    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
-        return (be.adaptive_avg_pool2d_grad(dy, self.shape),)
+    Raises:
+        ValueError: as ``adaptive_avg_pool2d``, which says where the windows lie.
+
+    Source: ONNX operator GlobalAveragePool for size 1.
+
+    Example:
+        >>> import lucid
+        >>> x = lucid.reshape(lucid.arange(6.0), (1, 1, 6))
+        >>> lucid.nn.functional.adaptive_avg_pool1d(x, 3).tolist()
+        [[[0.5, 2.5, 4.5]]]
+    """
+    return _adaptive_avg_pool(1, input, output_size)
 
 
-def adaptive_avg_pool2d(input: Tensor, output_size: int | tuple[int | None, int | None]) -> Tensor:
+def adaptive_avg_pool2d(input: Tensor, output_size: OutputLike) -> Tensor:
     """The means of ``output_size`` windows, which divide the image as evenly as whole pixels allow.
 
     Window ``i`` of ``O`` along a side of ``I`` spans ``floor(i I / O)`` to ``ceil((i + 1) I / O) - 1``.
@@ -231,16 +534,42 @@ def adaptive_avg_pool2d(input: Tensor, output_size: int | tuple[int | None, int 
         >>> lucid.nn.functional.adaptive_avg_pool2d(x, 1).tolist()
         [[[[7.5]]]]
     """
-    shape = input._array.shape
-    require_image("adaptive_avg_pool2d", shape)
-    if isinstance(output_size, tuple | list):
-        kept = len(output_size) == len(shape) - 2
-        sides = [n if o is None else o for n, o in zip(shape[2:], output_size, strict=True)] if kept else output_size
-        size = per_side("output_size", sides, 1)
-    else:
-        size = per_side("output_size", output_size, 1)
+    return _adaptive_avg_pool(2, input, output_size)
+
+
+def adaptive_avg_pool3d(input: Tensor, output_size: OutputLike) -> Tensor:
+    """The means of ``output_size`` windows, which divide the image as evenly as whole pixels allow.
+
+    Args:
+        input: ``(N, C, D, H, W)`` with at least one pixel.
+        output_size: a number or three (along the depth, vertical, horizontal); None keeps the side's length.
+
+    Returns:
+        ``(N, C, *output_size)``.
+
+    Raises:
+        ValueError: as ``adaptive_avg_pool2d``, which says where the windows lie.
+
+    Source: ONNX operator GlobalAveragePool for size 1.
+
+    Example:
+        >>> import lucid
+        >>> x = lucid.reshape(lucid.arange(16.0), (1, 1, 2, 2, 4))
+        >>> lucid.nn.functional.adaptive_avg_pool3d(x, (1, 1, 2)).tolist()
+        [[[[[6.5, 8.5]]]]]
+    """
+    return _adaptive_avg_pool(3, input, output_size)
+
+
+def _adaptive_avg_pool(sides: int, input: Tensor, output_size: OutputLike) -> Tensor:
+    make, shape = _ADAPTIVE_AVG_POOL[sides], input._array.shape
+    require_image(make.name, shape, sides)
+    wanted: Any = output_size
+    if isinstance(output_size, tuple | list) and len(output_size) == sides:
+        wanted = [size if count is None else count for size, count in zip(shape[2:], output_size, strict=True)]
+    counts = per_side("output_size", wanted, 1, sides)
     if 0 in shape[2:]:
-        raise ValueError(f"adaptive_avg_pool2d: input has shape {shape}; images must have at least one pixel")
+        raise ValueError(f"{make.name}: input has shape {shape}; images must have at least one pixel")
     if max(shape[2:]) > MOST:
-        raise ValueError(f"adaptive_avg_pool2d: input has shape {shape}; a side may have at most {MOST} pixels")
-    return apply(AdaptiveAvgPool2d(size), input)
+        raise ValueError(f"{make.name}: input has shape {shape}; a side may have at most {MOST} pixels")
+    return apply(make(counts), input)

@@ -32,8 +32,8 @@ _EPSILONS = (0.0, 1e-3, 1e-6, 1e-8, 1e-12)
 _LARGEST = 3.4028235677973366e38  # what float32's exponentials overflow past
 # Elements that all candidates together may have: about a second of float64 work.
 _WORK = 6e6
-# Of its budget: what agrees with a quarter of it is likelier than what needs all.
-_SHARES = (0.25, 1.0)
+# What agrees within so much of its budget is likelier than what needs all of it.
+_CLOSE = 0.25
 _SINGLE = 64  # terms of which each may be the one that is left out
 
 
@@ -60,17 +60,28 @@ def explain(
     case = _Case(operation, inputs, attributes, arithmetic, place, dy)
     with np.errstate(all="ignore"):
         left = int(_WORK / max(1, case.work))
-        for share in _SHARES:
-            for words, alter in itertools.islice(_candidates(case), left):
-                try:
-                    altered = alter()
-                except (ValueError, IndexError, ZeroDivisionError, UsageError):
-                    continue  # there is no such bug at this shape
-                if case.tells(altered) and agrees(replace(altered, error=share * altered.error)):
-                    return words
-        for words, alter in _less_exact(case) if left else ():
-            if agrees(alter()):
-                return words
+        if not left:
+            return ""
+        inexact = partial(_inexact, case, agrees)
+        close, loose = (partial(_altered, case, agrees, left, share) for share in (_CLOSE, 1.0))
+        # In low precision much agrees with a whole budget.
+        tries = (close, inexact, loose) if arithmetic.stored > arithmetic.unit else (close, loose, inexact)
+        return next(filter(None, (each() for each in tries)), "")
+
+
+def _inexact(case: _Case, agrees: Agrees) -> str:
+    return next((words for words, alter in _less_exact(case) if agrees(alter())), "")
+
+
+def _altered(case: _Case, agrees: Agrees, left: int, share: float) -> str:
+    """The first altered operation that it agrees with, within a share of its budget."""
+    for words, alter in itertools.islice(_candidates(case), left):
+        try:
+            altered = alter()
+        except (ValueError, IndexError, ZeroDivisionError, UsageError):
+            continue  # there is no such bug at this shape
+        if case.tells(altered) and agrees(replace(altered, error=share * altered.error)):
+            return words
     return ""
 
 
@@ -94,7 +105,7 @@ class _Case:
         """How many elements one candidate goes through."""
         size = sum(each.size for each in self.inputs if each is not None)
         if self.operation.name.startswith(("conv2d", "matmul", "linear")):
-            return size + self.truth.value.size * math.sqrt(size)
+            return size + self.truth.value.size * math.sqrt(size) / 8
         return size + self.truth.value.size
 
     @property
@@ -566,8 +577,8 @@ def _convolutions(case: _Case) -> Candidates:
         else:
             yield f"{words}, in its gradient", lambda change=change: case.near(change(case.truth.value))
     yield from _geometries(case)
-    yield from _taps(case, weight)
     yield from _shortened(case)
+    yield from _taps(case, weight)
 
 
 def _geometries(case: _Case) -> Candidates:
@@ -649,18 +660,18 @@ def _taps(case: _Case, weight: Array) -> Candidates:
     along = 1 if case.place is None else 0
     term = "channel" if along else "filter"
     orders = (
-        (f"{term}", (along,)),
-        ("tap", (2, 3)),
-        (f"{term} and tap", (along, 2, 3)),
-        ("tap and channel", (2, 3, along)),
+        (term, "", (along,)),
+        ("tap", "", (2, 3)),
+        ("k", f" (taps of each {term})", (along, 2, 3)),
+        ("k", f" ({term}s of each tap)", (2, 3, along)),
     )
-    for name, axes in orders:
+    for name, order, axes in orders:
         count = math.prod(weight.shape[axis] for axis in axes)
         if count == 1 or (len(axes) > 2 and count == max(weight.shape[along], math.prod(weight.shape[2:]))):
             continue
         for words, weights in _weightings(count, name):
             change = partial(_along, axes=axes, change=partial(_weighted, weights=weights))
-            yield f"{words} of the sum", partial(case.changed, 1, change)
+            yield f"{words} of the sum{order}", partial(case.changed, 1, change)
 
 
 # Normalisations

@@ -122,7 +122,7 @@ class Bounded:
     def _made(self, value: Any, error: Any, roundings: float = 1.0, extra: float = 0.0) -> Bounded:
         """The result of one operation that rounds ``roundings`` times, and ``extra`` times before."""
         value = np.asarray(value, np.float64)
-        size = np.abs(value)
+        size = np.where(np.isfinite(value), np.abs(value), 0.0)  # an infinity is not rounded
         error = np.broadcast_to(np.asarray(error, np.float64), value.shape) + extra * self.of.unit * size
         return Bounded(self.of, value, error, roundings * self.of.unit * size + (self.of.least if roundings else 0.0))
 

@@ -96,28 +96,40 @@ def _factor(actual: Array, truth: Bounded, base: str) -> str:
     return ""
 
 
+_LITTLE = "values differ by more than roundings explain"
+
+
 def _told(actual: Array, truth: Bounded, base: str) -> str:
-    """What is known of such differences; or that they lean, if they do."""
-    told = _described(actual, truth, base)
-    if "no element stands out" not in told:
-        return told
+    """What is known of such differences; of small ones, to which side they are."""
     exact = truth.value
+    if exact.size == 1 and np.isfinite(exact).all() and exact.all():
+        found, right = float(actual.flat[0]), float(exact.flat[0])
+        return f"{found:.6g}, truth {right:.6g}: a factor of {found / right:.6g}"
+    told = _described(actual, truth, base)
+    if "no element stands out" not in told and told != _LITTLE:
+        return told
     off = np.sign(exact) * np.sign(actual - exact)
-    share = float(np.mean(off[off != 0])) if np.any(off) else 0.0
-    if abs(share) * math.sqrt(np.count_nonzero(off)) > 5:
-        return f"its errors lean {'away from zero' if share > 0 else 'towards zero'}"
-    return "values differ by more than roundings explain"
+    off = off[np.isfinite(off) & (off != 0)]
+    if not off.size:
+        return _LITTLE
+    away = float(np.mean(off > 0))
+    if abs(2 * away - 1) * math.sqrt(off.size) > 5:
+        return (
+            f"its errors lean {'away from zero' if away > 0.5 else 'towards zero'}: {max(away, 1 - away):.0%} of them"
+        )
+    return f"{_LITTLE}, to either side ({away:.0%} away from zero)"
 
 
 def _described(actual: Array, truth: Bounded, base: str) -> str:
-    exact = truth.value
-    finite = np.isfinite(exact) & np.isfinite(actual)
-    size = math.sqrt(float(np.mean(np.square(exact[finite])))) if finite.any() else 0.0
-    if not size or not finite.all():
+    """The differences of finite elements."""
+    finite = np.isfinite(truth.value) & np.isfinite(actual)
+    exact, actual = (np.where(finite, each, 0.0) for each in (truth.value, actual))
+    size = math.sqrt(float(np.mean(np.square(exact)))) if exact.size else 0.0
+    if not size:
         return "values differ"
-    granted = truth.total + FORMATS[base].stored * np.abs(exact)  # type: ignore[index]
+    granted = np.where(finite, truth.total + FORMATS[base].stored * np.abs(exact), 0.0)  # type: ignore[index]
     budget = Budget(max(math.sqrt(float(np.mean(np.square(granted)))) / size, 1e-18))
-    return describe_difference(actual, exact, budget) or "values differ by more than roundings explain"
+    return describe_difference(actual, exact, budget) or _LITTLE
 
 
 def place_of(wrong: Array, axes: Sequence[str]) -> str:

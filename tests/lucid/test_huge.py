@@ -21,6 +21,7 @@ import lucid
 import lucid.nn.functional as F
 from lucid.backends import _cuda_cut, base
 from lucid.backends._cuda_cut import MOST_REACH, MOST_TERMS, check_range
+from lucid.kernels.pool.reference import pool_problem
 
 SIDE = 46_400  # more than 2^31 pixels in a plane
 STRIDE = 23_198  # windows of 4 at 0, STRIDE, 2 * STRIDE: the last ends with the image
@@ -220,7 +221,7 @@ def test_a_plane_whose_places_have_no_index_on_a_gpu() -> None:
 def fields(**given: int) -> dict[str, int]:
     """A convolution of 3 by 3 on images of 8 by 8."""
     small = {"m": 64, "n": 4, "k": 36, "batch": 1, "rows_h": 8, "rows_w": 8, "stride_h": 1, "stride_w": 1}
-    image = {"step_h": 1, "step_w": 1, "image_h": 8, "image_w": 8, "taps_h": 3, "taps_w": 3, "depth": 4}
+    image = {"step_h": 1, "step_w": 1, "image_h": 8, "image_w": 8, "taps_h": 3, "taps_w": 3, "channels": 4}
     return {**small, **image, **given}
 
 
@@ -234,6 +235,8 @@ REFUSED: dict[str, tuple[str, dict[str, int], str]] = {
     "a start before": ("FORWARD", fields(start_h=-(2**30)), "of an image 8 high"),
     "taps": ("INPUT_GRAD", fields(step_h=-(2**29)), "of an image 8 high"),
     "a plane": ("WEIGHT_GRAD", fields(image_h=2**16, image_w=2**15), "a weight gradient of images of 2147483648 pix"),
+    "a deep image": ("FORWARD_DEEP", fields(image_d=2**30), "of an image 1073741824 deep"),
+    "planes": ("WEIGHT_GRAD_DEEP", fields(image_d=2**11, image_h=2**10, image_w=2**10), "of images of 2147483648 pix"),
 }
 TAKEN: dict[str, tuple[str, dict[str, int]]] = {
     "small": ("FORWARD", fields()),
@@ -273,8 +276,9 @@ def test_a_grid_that_no_gpu_takes_is_refused() -> None:
 
 
 SIDES: list[Callable[[Any], Any]] = [
-    lambda be: be._pool((1, 1, 2**31, 1), (1, 1)),
-    lambda be: be._pool((1, 1, 1, 1), (1, 2**31)),
+    lambda be: be._check_sides(pool_problem((1, 1, 2**31, 1), (1, 1))),
+    lambda be: be._check_sides(pool_problem((1, 1, 1, 1), (1, 2**31))),
+    lambda be: be._check_sides(pool_problem((1, 1, 2**31, 1, 1), (1, 1, 1))),
 ]
 
 

@@ -76,7 +76,17 @@ def test_a_wrong_argument_is_named(native: Any, change: dict[str, Any], error: A
 
 
 def test_a_structure_is_its_fields(native: Any) -> None:
-    ones, zeros = ("n", "c", "oh", "ow", "stride_h", "stride_w", "dilation_h", "dilation_w"), ("pad_h", "pad_w")
+    ones = (
+        "n",
+        "c",
+        "d",
+        "kd",
+        "od",
+        "oh",
+        "ow",
+        *[f"{what}_{side}" for what in ("stride", "dilation") for side in "dhw"],
+    )
+    zeros = ("pad_d", "pad_h", "pad_w")
     fields = {**dict.fromkeys(ones, 1), **dict.fromkeys(zeros, 0), **dict.fromkeys(("h", "w", "kh", "kw"), 2)}
     fields |= {"count_include_pad": False, "adaptive": False}
     x, (y,) = np.arange(4, dtype=np.float32), arrays(1)
@@ -135,7 +145,7 @@ def test_a_cuda_structure_is_put_by_name() -> None:
         "n": 7,
         "skip_w": 9,
     }
-    assert len(fields) == 37
+    assert len(fields) == 48
 
 
 INSTANCES = {

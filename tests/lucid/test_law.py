@@ -131,49 +131,60 @@ def reduction(terms: Iterable[float]) -> float:
 # -- section 3: contractions -----------------------------------------------------------------------------------------
 
 
-def at(x: Array, n: int, c: int, h: int, w: int) -> float:
-    return float(x[n, c, h, w]) if 0 <= h < x.shape[2] and 0 <= w < x.shape[3] else 0.0
+# Loops over sides: of the output, of the kernel, of the input; the first side is the outermost.
+
+
+def at(x: Array, n: int, c: int, place: Sequence[int]) -> float:
+    inside = all(0 <= p < size for p, size in zip(place, x.shape[2:], strict=True))
+    return float(x[(n, c, *place)]) if inside else 0.0
+
+
+def meeting(output: Any, tap: Any, stride: Any, padding: Any, dilation: Any) -> list[int]:
+    """The input coordinates that a tap meets."""
+    sides = zip(output, tap, stride, padding, dilation, strict=True)
+    return [o * step - pad + k * gap for o, k, step, pad, gap in sides]
 
 
 def conv2d(x: Array, w: Array, stride: Any, padding: Any, dilation: Any, groups: int, output: Any) -> Array:
-    out, per_group, kh, kw = w.shape
+    out, per_group, *kernel = w.shape
     y = np.empty((len(x), out, *output), x.dtype)
-    for n, o, oh, ow in np.ndindex(y.shape):
+    for n, o, *place in np.ndindex(y.shape):
         first = o // (out // groups) * per_group
         pairs = []
-        for i, j, ci in np.ndindex(kh, kw, per_group):
-            h, v = oh * stride[0] - padding[0] + i * dilation[0], ow * stride[1] - padding[1] + j * dilation[1]
-            pairs.append((at(x, n, first + ci, h, v), float(w[o, ci, i, j])))
-        y[n, o, oh, ow] = contraction(pairs, x.dtype.type)
+        for *tap, ci in np.ndindex(*kernel, per_group):
+            met = meeting(place, tap, stride, padding, dilation)
+            pairs.append((at(x, n, first + ci, met), float(w[(o, ci, *tap)])))
+        y[(n, o, *place)] = contraction(pairs, x.dtype.type)
     return y
 
 
 def conv2d_input_grad(dy: Array, w: Array, shape: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Array:
-    out, per_group, kh, kw = w.shape
+    out, per_group, *kernel = w.shape
     per_out = out // groups
     dx = np.empty(shape, dy.dtype)
-    for n, c, h, v in np.ndindex(*shape):
+    for n, c, *place in np.ndindex(*shape):
         group, ci = divmod(c, per_group)
         pairs = []
-        for i, j, o in np.ndindex(kh, kw, per_out):
-            up, left = h + padding[0] - i * dilation[0], v + padding[1] - j * dilation[1]
-            if up % stride[0] or left % stride[1]:
+        for *tap, o in np.ndindex(*kernel, per_out):
+            ahead = [p + pad - k * gap for p, pad, k, gap in zip(place, padding, tap, dilation, strict=True)]
+            if any(a % step for a, step in zip(ahead, stride, strict=True)):
                 continue
             channel = group * per_out + o
-            pairs.append((at(dy, n, channel, up // stride[0], left // stride[1]), float(w[channel, ci, i, j])))
-        dx[n, c, h, v] = contraction(pairs, dy.dtype.type)
+            met = [a // step for a, step in zip(ahead, stride, strict=True)]
+            pairs.append((at(dy, n, channel, met), float(w[(channel, ci, *tap)])))
+        dx[(n, c, *place)] = contraction(pairs, dy.dtype.type)
     return dx
 
 
 def conv2d_weight_grad(dy: Array, x: Array, shape: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Array:
     dw = np.empty(shape, dy.dtype)
-    for o, ci, i, j in np.ndindex(*shape):
+    for o, ci, *tap in np.ndindex(*shape):
         c = o // (shape[0] // groups) * shape[1] + ci
         pairs = []
-        for n, oh, ow in np.ndindex(len(x), *dy.shape[2:]):
-            h, v = oh * stride[0] - padding[0] + i * dilation[0], ow * stride[1] - padding[1] + j * dilation[1]
-            pairs.append((float(dy[n, o, oh, ow]), at(x, n, c, h, v)))
-        dw[o, ci, i, j] = contraction(pairs, dy.dtype.type)
+        for n, *place in np.ndindex(len(x), *dy.shape[2:]):
+            met = meeting(place, tap, stride, padding, dilation)
+            pairs.append((float(dy[(n, o, *place)]), at(x, n, c, met)))
+        dw[(o, ci, *tap)] = contraction(pairs, dy.dtype.type)
     return dw
 
 
@@ -344,17 +355,18 @@ def batch_norm_grad(
 def max_pool(x: Array, kernel: Any, stride: Any, padding: Any, dilation: Any, output: Any) -> tuple[Array, Array]:
     y = np.full((*x.shape[:2], *output), -np.inf, x.dtype)
     index = np.full(y.shape, -1)
-    for n, c, oh, ow in np.ndindex(y.shape):
+    places = np.arange(math.prod(x.shape[2:])).reshape(x.shape[2:])
+    for n, c, *place in np.ndindex(y.shape):
         window = []
-        for i, j in np.ndindex(*kernel):
-            h, w = oh * stride[0] - padding[0] + i * dilation[0], ow * stride[1] - padding[1] + j * dilation[1]
-            if 0 <= h < x.shape[2] and 0 <= w < x.shape[3]:
-                window.append((float(x[n, c, h, w]), h * x.shape[3] + w))
+        for tap in np.ndindex(*kernel):
+            met = tuple(meeting(place, tap, stride, padding, dilation))
+            if all(0 <= p < size for p, size in zip(met, x.shape[2:], strict=True)):
+                window.append((float(x[(n, c, *met)]), places[met]))
         nans = [entry for entry in window if math.isnan(entry[0])]
         if window:
             best = max(value for value, _ in window) if not nans else math.nan
             found = nans[0] if nans else next(entry for entry in window if entry[0] == best)
-            y[n, c, oh, ow], index[n, c, oh, ow] = found
+            y[(n, c, *place)], index[(n, c, *place)] = found
     return y, index
 
 
@@ -373,26 +385,30 @@ def adaptive_windows(size: int, output: int) -> list[tuple[range, int]]:
     return [(span, len(span)) for span in spans]
 
 
-def avg_pool(x: Array, rows: Any, columns: Any, include_pad: bool) -> Array:
-    y = np.empty((*x.shape[:2], len(rows), len(columns)), x.dtype)
-    for n, c, oh, ow in np.ndindex(y.shape):
-        (down, padded_down), (across, padded_across) = rows[oh], columns[ow]
-        count = padded_down * padded_across if include_pad else len(down) * len(across)
-        total = reduction(float(x[n, c, h, w]) for h in down for w in across)
-        y[n, c, oh, ow] = narrow(divide(total, count), x.dtype.type)
+def count_of(windows: Sequence[tuple[range, int]], include_pad: bool) -> int:
+    return math.prod(padded if include_pad else len(inside) for inside, padded in windows)
+
+
+def avg_pool(x: Array, *sides: Any, include_pad: bool) -> Array:
+    y = np.empty((*x.shape[:2], *map(len, sides)), x.dtype)
+    for n, c, *place in np.ndindex(y.shape):
+        windows = [side[o] for side, o in zip(sides, place, strict=True)]
+        total = reduction(float(x[(n, c, *met)]) for met in itertools.product(*(inside for inside, _ in windows)))
+        y[(n, c, *place)] = narrow(divide(total, count_of(windows, include_pad)), x.dtype.type)
     return y
 
 
-def avg_pool_grad(dy: Array, shape: Any, rows: Any, columns: Any, include_pad: bool) -> Array:
+def avg_pool_grad(dy: Array, shape: Any, *sides: Any, include_pad: bool) -> Array:
     dx = np.empty(shape, dy.dtype)
-    for n, c, h, w in np.ndindex(*shape):
+    for n, c, *place in np.ndindex(*shape):
+        covering = [
+            [o for o, (inside, _) in enumerate(side) if p in inside] for side, p in zip(sides, place, strict=True)
+        ]
         terms = []
-        for oh, ow in np.ndindex(len(rows), len(columns)):
-            (down, padded_down), (across, padded_across) = rows[oh], columns[ow]
-            count = padded_down * padded_across if include_pad else len(down) * len(across)
-            if h in down and w in across:
-                terms.append(divide(float(dy[n, c, oh, ow]), count))
-        dx[n, c, h, w] = narrow(reduction(terms), dy.dtype.type)
+        for met in itertools.product(*covering):
+            windows = [side[o] for side, o in zip(sides, met, strict=True)]
+            terms.append(divide(float(dy[(n, c, *met)]), count_of(windows, include_pad)))
+        dx[(n, c, *place)] = narrow(reduction(terms), dy.dtype.type)
     return dx
 
 
@@ -702,19 +718,33 @@ CONVOLUTIONS = {
 }
 
 
+# the same with one side or three: length, or depth, height and width
+CONVOLUTIONS_OF_OTHER_SIDES = {
+    "one side": (2, 5, 9, 3, (3,), (1,), (1,), (1,), 1),
+    "one side, mixed": (1, 4, 11, 6, (4,), (3,), (2,), (2,), 2),
+    "one side, two segments": (1, 2, 140, 2, (130,), (1,), (0,), (1,), 1),
+    "three sides": (2, 2, 3, 4, 3, 2, (3, 3, 2), (1, 1, 1), (1, 1, 0), (1, 1, 1), 1),
+    "three sides, stride": (1, 2, 5, 4, 5, 3, (2, 3, 3), (2, 1, 2), (1, 1, 1), (1, 1, 1), 1),
+    "three sides, dilation and stride": (1, 1, 7, 3, 4, 2, (3, 2, 2), (3, 2, 1), (1, 0, 1), (2, 1, 3), 1),
+    "three sides, groups": (1, 4, 3, 3, 2, 6, (2, 2, 2), (1, 2, 1), (1, 0, 1), (1, 1, 1), 2),
+    "three sides, two segments": (1, 9, 3, 2, 3, 2, (3, 3, 4), (1, 1, 1), (1, 1, 1), (1, 1, 1), 1),
+    "three sides, planes outside": (1, 2, 1, 2, 3, 2, (3, 1, 2), (2, 1, 1), (3, 0, 0), (2, 1, 1), 1),
+}
+
+
 @pytest.mark.parametrize(
     ("dtype", "kind"), [(np.float32, "plain"), (np.float32, "tiny"), (np.float32, "special"), (np.float64, "plain")]
 )
-@pytest.mark.parametrize("case", CONVOLUTIONS)
+@pytest.mark.parametrize("case", [*CONVOLUTIONS, *CONVOLUTIONS_OF_OTHER_SIDES])
 def test_convolution(case: str, dtype: Any, kind: str) -> None:
-    n, c, h, w, out, kernel, stride, padding, dilation, groups = CONVOLUTIONS[case]
-    x, weight = random((n, c, h, w), dtype, kind), random((out, c // groups, *kernel), dtype, kind)
+    n, c, *size, out, kernel, stride, padding, dilation, groups = {**CONVOLUTIONS, **CONVOLUTIONS_OF_OTHER_SIDES}[case]
+    x, weight = random((n, c, *size), dtype, kind), random((out, c // groups, *kernel), dtype, kind)
     settings_ = stride, padding, dilation, groups
     y = BACKEND.conv2d(x, weight, None, *settings_)
     assert_same(y, conv2d(x, weight, *settings_, y.shape[2:]))
     bias = random(out, dtype)
     with np.errstate(all="ignore"):
-        assert_same(BACKEND.conv2d(x, weight, bias, *settings_), y + bias[:, None, None])
+        assert_same(BACKEND.conv2d(x, weight, bias, *settings_), y + bias.reshape(-1, *[1] * len(size)))
     dy = random(y.shape, dtype, kind)
     assert_same(
         BACKEND.conv2d_input_grad(dy, weight, x.shape, *settings_), conv2d_input_grad(dy, weight, x.shape, *settings_)
@@ -932,14 +962,18 @@ def test_batch_norm_keeps_what_narrowing_the_mean_lost() -> None:
 
 # -- pooling ---------------------------------------------------------------------------------------------------------
 
-# height, width, kernel, stride, padding, output
+# sides, kernel, stride, padding, output
 POOLINGS = {
-    "2x2": (6, 4, (2, 2), (2, 2), (0, 0), (3, 2)),
-    "overlapping": (7, 6, (3, 3), (2, 2), (1, 1), (4, 3)),
-    "uneven": (5, 9, (3, 2), (1, 3), (1, 0), (5, 3)),
-    "beyond the edge": (6, 5, (3, 3), (2, 2), (1, 1), (4, 3)),
-    "more than a segment": (40, 20, (37, 19), (2, 2), (5, 4), (7, 5)),
-    "gaps": (7, 7, (2, 2), (3, 3), (0, 0), (2, 2)),
+    "2x2": ((6, 4), (2, 2), (2, 2), (0, 0), (3, 2)),
+    "overlapping": ((7, 6), (3, 3), (2, 2), (1, 1), (4, 3)),
+    "uneven": ((5, 9), (3, 2), (1, 3), (1, 0), (5, 3)),
+    "beyond the edge": ((6, 5), (3, 3), (2, 2), (1, 1), (4, 3)),
+    "one side": ((11,), (3,), (2,), (1,), (6,)),
+    "three sides": ((5, 4, 6), (3, 2, 3), (2, 2, 1), (1, 0, 1), (3, 2, 6)),
+    "three sides, beyond the edge": ((4, 3, 5), (2, 2, 2), (2, 2, 2), (0, 1, 0), (2, 2, 3)),
+    "more than a segment": ((40, 20), (37, 19), (2, 2), (5, 4), (7, 5)),
+    "three sides, more than a segment": ((9, 8, 9), (7, 6, 8), (1, 2, 1), (1, 2, 0), (5, 4, 2)),
+    "gaps": ((7, 7), (2, 2), (3, 3), (0, 0), (2, 2)),
 }
 
 
@@ -947,52 +981,58 @@ POOLINGS = {
 @pytest.mark.parametrize("case", POOLINGS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_average_pooling(case: str, kind: str, dtype: Any) -> None:
-    h, w, kernel, stride, padding, output = POOLINGS[case]
-    x, dy = random((1, 2, h, w), dtype, kind), random((1, 2, *output), dtype, kind, seed=1)
-    sides = [
-        average_windows(s, k, t, p, o) for s, k, t, p, o in zip((h, w), kernel, stride, padding, output, strict=True)
-    ]
+    size, kernel, stride, padding, output = POOLINGS[case]
+    x, dy = random((1, 2, *size), dtype, kind), random((1, 2, *output), dtype, kind, seed=1)
+    sides = [average_windows(*side) for side in zip(size, kernel, stride, padding, output, strict=True)]
     for include in (True, False):
-        assert_same(BACKEND.avg_pool2d(x, kernel, stride, padding, include, output), avg_pool(x, *sides, include))
+        assert_same(
+            BACKEND.avg_pool2d(x, kernel, stride, padding, include, output), avg_pool(x, *sides, include_pad=include)
+        )
         ours = BACKEND.avg_pool2d_grad(dy, x.shape, kernel, stride, padding, include)
-        assert_same(ours, avg_pool_grad(dy, x.shape, *sides, include))
+        assert_same(ours, avg_pool_grad(dy, x.shape, *sides, include_pad=include))
 
 
 def test_average_pooling_gradient_of_many_windows() -> None:
     """An element under more than 256 windows: its gradient has two segments."""
     x, dy = np.zeros((1, 1, 40, 40), np.float32), random((1, 1, 21, 21), np.float32)
     sides = [average_windows(40, 20, 1, 0, 21)] * 2
-    law = avg_pool_grad(dy, x.shape, *sides, True)
+    law = avg_pool_grad(dy, x.shape, *sides, include_pad=True)
     assert_same(BACKEND.avg_pool2d_grad(dy, x.shape, (20, 20), (1, 1), (0, 0), True), law)
 
 
-@pytest.mark.parametrize("size", [(7, 7), (5, 8), (1, 1), (20, 18)])
-@pytest.mark.parametrize("output", [(1, 1), (2, 3), (7, 5), (9, 10)])
+@pytest.mark.parametrize(
+    ("size", "output"),
+    [
+        *itertools.product([(7, 7), (5, 8), (1, 1), (20, 18)], [(1, 1), (2, 3), (7, 5), (9, 10)]),
+        *[((7,), (3,)), ((4,), (6,)), ((5, 4, 3), (2, 3, 3)), ((3, 1, 6), (4, 2, 4))],
+    ],
+)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_adaptive_pooling(size: Any, output: Any, dtype: Any) -> None:
     x, dy = random((2, 2, *size), dtype), random((2, 2, *output), dtype)
     sides = [adaptive_windows(s, o) for s, o in zip(size, output, strict=True)]
-    assert_same(BACKEND.adaptive_avg_pool2d(x, output), avg_pool(x, *sides, False))
-    assert_same(BACKEND.adaptive_avg_pool2d_grad(dy, x.shape), avg_pool_grad(dy, x.shape, *sides, False))
+    assert_same(BACKEND.adaptive_avg_pool2d(x, output), avg_pool(x, *sides, include_pad=False))
+    assert_same(BACKEND.adaptive_avg_pool2d_grad(dy, x.shape), avg_pool_grad(dy, x.shape, *sides, include_pad=False))
 
 
 @pytest.mark.parametrize("kind", ["plain", "special", "equal"])
-@pytest.mark.parametrize("dilation", [(1, 1), (2, 3)])
-@pytest.mark.parametrize("case", list(POOLINGS)[:4])
+@pytest.mark.parametrize("dilated", [False, True])
+@pytest.mark.parametrize("case", list(POOLINGS)[:7])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_max_pooling(case: str, dilation: Any, kind: str, dtype: Any) -> None:
-    h, w, kernel, stride, padding, output = POOLINGS[case]
-    x, dy = random((2, 2, h, w), dtype, kind), random((2, 2, *output), dtype, seed=1)
+def test_max_pooling(case: str, dilated: bool, kind: str, dtype: Any) -> None:
+    size, kernel, stride, padding, output = POOLINGS[case]
+    dilation = (2, 3, 2)[: len(size)] if dilated else (1,) * len(size)
+    x, dy = random((2, 2, *size), dtype, kind), random((2, 2, *output), dtype, seed=1)
     if kind == "equal":
         x = np.round(x * 0.4)
     y, index = BACKEND.max_pool2d(x, kernel, stride, padding, dilation, output)
     law, law_index = max_pool(x, kernel, stride, padding, dilation, output)
     assert_same(y, law)
     assert_same(index, law_index)
-    dx = np.zeros((2, 2, h * w), dtype)
-    for n, c, oh, ow in np.ndindex(y.shape):
-        if law_index[n, c, oh, ow] >= 0:
-            dx[n, c, law_index[n, c, oh, ow]] += dy[n, c, oh, ow]
+    dx = np.zeros((2, 2, math.prod(size)), dtype)
+    for place in np.ndindex(y.shape):
+        if law_index[place] >= 0:
+            dx[(*place[:2], law_index[place])] += dy[place]
     assert_same(BACKEND.max_pool2d_grad(dy, index, x.shape), dx.reshape(x.shape))
 
 

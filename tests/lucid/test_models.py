@@ -409,6 +409,14 @@ def test_summary_counts_shared_and_frozen_parameters_right():
     assert [row.parameters for row in summary.rows] == [12, 0]
 
 
+def test_summary_counts_the_terms_of_every_window():
+    line, volume = nn.Sequential(nn.Conv1d(4, 6, 3, groups=2)), nn.Sequential(nn.Conv3d(2, 5, (2, 3, 1)))
+    assert models.summarize(line, (2, 4, 9)).total_macs == 2 * 6 * 7 * 2 * 3
+    assert models.summarize(volume, (1, 2, 3, 4, 5)).total_macs == 5 * 2 * 2 * 5 * 2 * 6
+    up = nn.Sequential(nn.ConvTranspose2d(4, 6, 3, stride=2, groups=2))
+    assert models.summarize(up, (2, 4, 5, 7)).total_macs == 2 * 4 * 5 * 7 * 3 * 9
+
+
 def test_summary_prints_a_table():
     text = str(models.summarize(bare("resnet_50"), (1, 3, 224, 224)))
     assert "25,557,032" in text

@@ -278,6 +278,53 @@ def test_max_pool_says_where(backend: str) -> None:
     assert (y.tolist(), index.tolist(), index.dtype) == ([[[[5.0, 7.0]]]], [[[[1, 5]]]], lucid.int64)
 
 
+@pytest.mark.parametrize("sides", [1, 2, 3])
+def test_a_transposed_convolution_is_the_gradient_of_a_convolution(backend: str, sides: int) -> None:
+    """Bit for bit, and its own gradients are the convolution and the convolution's weight gradient."""
+    rng, name = np.random.default_rng(sides), f"{sides}d"
+    convolve, transpose = (getattr(F, kind + name) for kind in ("conv", "conv_transpose"))
+    options = {"stride": (2, 1, 3)[:sides], "padding": (1, 0, 1)[:sides], "dilation": (1, 2, 1)[:sides], "groups": 2}
+    image = lucid.tensor(rng.standard_normal((2, 6, *(6, 5, 8)[:sides])), dtype="float32", requires_grad=True)
+    weight = lucid.tensor(rng.standard_normal((4, 3, *(3, 2, 3)[:sides])), dtype="float32", requires_grad=True)
+    y = convolve(image, weight, **options)
+    dy = lucid.tensor(rng.standard_normal(y.shape), dtype="float32", requires_grad=True)
+    y.backward(dy.detach())
+    missing = [
+        size - ((n - 1) * step - 2 * pad + gap * (k - 1) + 1)
+        for size, n, step, pad, gap, k in zip(
+            image.shape[2:],
+            y.shape[2:],
+            *(options[key] for key in ("stride", "padding", "dilation")),
+            weight.shape[2:],
+            strict=True,
+        )
+    ]
+    other = lucid.tensor(weight.numpy(), requires_grad=True)
+    again = transpose(dy, other, output_padding=missing, **options)
+    assert (again.numpy() == image.grad.numpy()).all()
+    again.backward(image.detach())
+    assert (dy.grad.numpy() == y.numpy()).all()
+    assert (other.grad.numpy() == weight.grad.numpy()).all()
+
+
+@pytest.mark.parametrize("operation", ["conv", "max_pool", "avg_pool", "adaptive_avg_pool", "conv_transpose"])
+def test_one_side_is_a_height_of_one(backend: str, operation: str) -> None:
+    rng = np.random.default_rng(5)
+    line = lucid.tensor(rng.standard_normal((2, 17, 19)), dtype="float32", requires_grad=True)
+    weight = lucid.tensor(rng.standard_normal((17, 17, 3)), dtype="float32")
+    pools = (3, 2, 1), [(1, 3), (1, 2), (0, 1)]
+    one, wide = {"max_pool": pools, "avg_pool": pools, "adaptive_avg_pool": ((4,), [(1, 4)])}.get(
+        operation, ((weight, None, 2, 1), [weight[:, :, None], None, (1, 2), (0, 1)])
+    )
+    y = getattr(F, f"{operation}1d")(line, *one)
+    y.backward(y.detach())
+    image = lucid.tensor(line.numpy()[:, :, None], requires_grad=True)
+    z = getattr(F, f"{operation}2d")(image, *wide)
+    z.backward(z.detach())
+    assert (z.numpy()[:, :, 0] == y.numpy()).all()
+    assert (image.grad.numpy()[:, :, 0] == line.grad.numpy()).all()
+
+
 # -- pooling, by a loop over PyTorch's documented formulas -------------------------------------------------------------
 
 
@@ -395,6 +442,11 @@ def conv(image: Any = IMAGE, weight: Any = WEIGHT, bias: Any = None, **options: 
     return lucid.nn.functional.conv2d(lucid.zeros(*image), lucid.zeros(*weight), third, **options)
 
 
+def up(image: Any = (1, 4, 3, 3), weight: Any = (4, 3, 2, 2), bias: Any = None, **options: Any) -> lucid.Tensor:
+    third = None if bias is None else lucid.zeros(*bias)
+    return lucid.nn.functional.conv_transpose2d(lucid.zeros(*image), lucid.zeros(*weight), third, **options)
+
+
 def norm(image: Any, means: int | None, variances: int | None, training: bool = False) -> lucid.Tensor:
     mean, var = (None if n is None else lucid.ones(n) for n in (means, variances))
     return lucid.nn.functional.batch_norm(lucid.zeros(*image), mean, var, training=training)
@@ -417,6 +469,48 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
     "conv same stride": (lambda: conv(padding="same", stride=2), ValueError, "'same' needs stride 1"),
     "conv dilation": (lambda: conv(dilation=(1, 2, 3)), ValueError, r"dilation: got \(1, 2, 3\); may be an integer"),
     "conv kernel": (lambda: conv((1, 4, 2, 5)), ValueError, "conv2d: "),
+    "conv1d rank": (
+        lambda: F.conv1d(lucid.zeros(1, 2, 3, 4), lucid.zeros(2, 2, 1)),
+        ValueError,
+        r"3 axes, \(N, C, L\)",
+    ),
+    "conv1d weight": (lambda: F.conv1d(lucid.zeros(1, 2, 3), lucid.zeros(2, 2, 1, 1)), ValueError, "C/groups, K\\)"),
+    "conv1d padding": (
+        lambda: F.conv1d(lucid.zeros(1, 2, 3), lucid.zeros(2, 2, 1), padding=(1, 1)),
+        ValueError,
+        r"padding: got \(1, 1\); may be an integer or a sequence of one",
+    ),
+    "conv3d stride": (
+        lambda: F.conv3d(lucid.zeros(1, 2, 3, 3, 3), lucid.zeros(2, 2, 1, 1, 1), stride=(1, 2)),
+        ValueError,
+        r"stride: got \(1, 2\); may be an integer or three integers",
+    ),
+    "conv3d kernel": (
+        lambda: F.conv3d(lucid.zeros(1, 2, 1, 3, 3), lucid.zeros(2, 2, 2, 1, 1)),
+        ValueError,
+        "conv3d: a kernel of 2x1x1 .* is larger than the input 1x3x3",
+    ),
+    "transposed channels": (lambda: up((1, 3, 4, 4)), ValueError, r"has 3 channels; the weight .* takes 4"),
+    "transposed rank": (lambda: up((4, 4, 4)), ValueError, r"conv_transpose2d: input has shape .* must have 4 axes"),
+    "transposed weight": (lambda: up(weight=(4, 3, 2)), ValueError, r"must be \(C, O/groups, KH, KW\)"),
+    "transposed groups": (lambda: up(groups=3), ValueError, "groups: got 3; must divide the 4 input channels"),
+    "transposed bias": (lambda: up(bias=(4,), groups=2), ValueError, r"bias has shape \(4,\); must be \(6,\)"),
+    "transposed output padding": (
+        lambda: up(stride=2, output_padding=(1, 2)),
+        ValueError,
+        r"output_padding: got \(1, 2\); must be less than the stride \(2, 2\) or the dilation \(1, 1\)",
+    ),
+    "transposed away": (lambda: up((1, 4, 1, 1), padding=1), ValueError, "leaves a result of 0x0; each side must be"),
+    "max_pool3d padding": (
+        lambda: F.max_pool3d(lucid.zeros(1, 1, 3, 3, 3), 2, padding=(0, 2, 0)),
+        ValueError,
+        r"padding: got \(0, 2, 0\); may be at most half of the window 2x2x2",
+    ),
+    "avg_pool1d rank": (
+        lambda: F.avg_pool1d(lucid.zeros(5, 5), 2),
+        ValueError,
+        r"avg_pool1d: input has shape \(5, 5\)",
+    ),
     "max_pool padding": (
         lambda: F.max_pool2d(lucid.zeros(*IMAGE), 2, padding=2),
         ValueError,

@@ -5,6 +5,7 @@ The calls give NumPy arrays and want NumPy arrays back, so a backend of other ar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -32,8 +33,8 @@ def values(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, special
     if special:
         chosen = rng.random(shape) < special
         x[chosen] = rng.choice(SPECIAL, int(chosen.sum())).astype(dtype)
-    if len(shape) == 4 and rng.random() < 0.6:
-        return np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    if len(shape) >= 4 and rng.random() < 0.6:
+        return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
     if len(shape) > 1 and rng.random() < 0.3:
         axes = rng.permutation(len(shape))
         return np.ascontiguousarray(x.transpose(axes)).transpose(np.argsort(axes))
@@ -57,12 +58,23 @@ def pair(rng: np.random.Generator, low: int, high: int) -> tuple[int, int]:
     return (a, a) if rng.random() < 0.5 else (a, b)
 
 
+def numbers(rng: np.random.Generator, low: int, high: int, sides: int) -> tuple[int, ...]:
+    if sides == 2:
+        return pair(rng, low, high)
+    return tuple(int(v) for v in rng.integers(low, high + 1, sides))
+
+
+def sides_of(rng: np.random.Generator) -> int:
+    return int(rng.choice([1, 2, 2, 2, 3]))
+
+
 def output_size(size: int, kernel: int, stride: int, padding: int, dilation: int = 1) -> int:
     return (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
 
 
 def convolution(rng: np.random.Generator) -> tuple[dict[str, Any], tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     """Keyword arguments and the shapes of input, weight and output."""
+    sides = sides_of(rng)
     while True:
         groups = int(rng.choice([1, 1, 1, 2, 3, 4]))
         depthwise = rng.random() < 0.1
@@ -71,10 +83,11 @@ def convolution(rng: np.random.Generator) -> tuple[dict[str, Any], tuple[int, ..
             if depthwise
             else (int(rng.choice([1, 2, 3, 5, 16, 33, 70])), int(rng.choice([1, 2, 7, 16, 33, 65, 130])))
         )
-        kernel, stride, padding, dilation = pair(rng, 1, 4), pair(rng, 1, 3), pair(rng, 0, 3), pair(rng, 1, 2)
-        n, size = int(rng.choice([0, 1, 1, 2, 3])), pair(rng, 1, 13)
-        out = tuple(output_size(size[i], kernel[i], stride[i], padding[i], dilation[i]) for i in (0, 1))
-        work = n * groups * cg * og * kernel[0] * kernel[1] * out[0] * out[1]
+        kernel, stride = numbers(rng, 1, 4, sides), numbers(rng, 1, 3, sides)
+        padding, dilation = numbers(rng, 0, 3, sides), numbers(rng, 1, 2, sides)
+        n, size = int(rng.choice([0, 1, 1, 2, 3])), numbers(rng, 1, (60, 13, 7)[sides - 1], sides)
+        out = tuple(output_size(*side) for side in zip(size, kernel, stride, padding, dilation, strict=True))
+        work = n * groups * cg * og * math.prod(kernel) * math.prod(out)
         if min(out) > 0 and work < 600_000:
             break
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
@@ -127,6 +140,8 @@ def conv2d_norm(rng: np.random.Generator) -> Call:
     channels = y_shape[1:2]
     bias, gamma, beta = (values(rng, channels, dtype) if rng.random() < 0.5 else None for _ in range(3))
     norm = Norm(gamma, beta, rng.standard_normal(channels), rng.random(channels) + 0.1, 1e-5)
+    if len(x_shape) != 4:  # batch normalisation is of two sides
+        norm = None
     residual = values(rng, y_shape, dtype, special) if rng.random() < 0.5 else None
     geometry = geometry_of(options)
     relu = bool(rng.random() < 0.5)
@@ -181,8 +196,14 @@ def linear(rng: np.random.Generator) -> Call:
     return lambda be: be.linear(x, w, bias)
 
 
-def image_shape(rng: np.random.Generator, channels: int = 70, side: int = 20) -> tuple[int, int, int, int]:
-    return (int(rng.integers(1, 4)), int(rng.integers(1, channels)), *pair(rng, 1, side))
+def image_shape(rng: np.random.Generator, channels: int = 70, side: int = 20, sides: int = 2) -> tuple[int, ...]:
+    longest = (4 * side, side, side // 2)[sides - 1]
+    return (int(rng.integers(1, 4)), int(rng.integers(1, channels)), *numbers(rng, 1, longest, sides))
+
+
+def half_of(rng: np.random.Generator, kernel: tuple[int, ...]) -> tuple[int, ...]:
+    """A padding of at most half of each window."""
+    return tuple(int(rng.integers(0, size // 2 + 1)) for size in kernel)
 
 
 @family
@@ -212,11 +233,11 @@ def batch_norm(rng: np.random.Generator) -> Call:
 
 @family
 def max_pool2d(rng: np.random.Generator) -> Call:
-    dtype, special = dtype_of(rng), share_of_specials(rng)
+    dtype, special, sides = dtype_of(rng), share_of_specials(rng), sides_of(rng)
     while True:
-        shape, kernel, stride, dilation = image_shape(rng, 40, 12), pair(rng, 1, 4), pair(rng, 1, 3), pair(rng, 1, 2)
-        padding = (int(rng.integers(0, kernel[0] // 2 + 1)), int(rng.integers(0, kernel[1] // 2 + 1)))
-        out = tuple(output_size(shape[2 + i], kernel[i], stride[i], padding[i], dilation[i]) for i in (0, 1))
+        shape, kernel = image_shape(rng, 40, 12, sides), numbers(rng, 1, 4, sides)
+        stride, dilation, padding = numbers(rng, 1, 3, sides), numbers(rng, 1, 2, sides), half_of(rng, kernel)
+        out = tuple(output_size(*side) for side in zip(shape[2:], kernel, stride, padding, dilation, strict=True))
         if min(out) > 0:
             break
     x, dy = values(rng, shape, dtype, special), values(rng, (*shape[:2], *out), dtype)
@@ -232,11 +253,11 @@ def max_pool2d(rng: np.random.Generator) -> Call:
 
 @family
 def avg_pool2d(rng: np.random.Generator) -> Call:
-    dtype, special = dtype_of(rng), share_of_specials(rng)
+    dtype, special, sides = dtype_of(rng), share_of_specials(rng), sides_of(rng)
     while True:
-        shape, kernel, stride = image_shape(rng, 40, 24), pair(rng, 1, 18), pair(rng, 1, 3)
-        padding = (int(rng.integers(0, kernel[0] // 2 + 1)), int(rng.integers(0, kernel[1] // 2 + 1)))
-        out = tuple(output_size(shape[2 + i], kernel[i], stride[i], padding[i]) for i in (0, 1))
+        shape, kernel = image_shape(rng, 40, 24, sides), numbers(rng, 1, (40, 18, 7)[sides - 1], sides)
+        stride, padding = numbers(rng, 1, 3, sides), half_of(rng, kernel)
+        out = tuple(output_size(*side) for side in zip(shape[2:], kernel, stride, padding, strict=True))
         if min(out) > 0:
             break
     include = bool(rng.integers(2))
@@ -249,8 +270,8 @@ def avg_pool2d(rng: np.random.Generator) -> Call:
 
 @family
 def adaptive_avg_pool2d(rng: np.random.Generator) -> Call:
-    dtype, special = dtype_of(rng), share_of_specials(rng)
-    shape, out = image_shape(rng, 80, 20), pair(rng, 1, 9)
+    dtype, special, sides = dtype_of(rng), share_of_specials(rng), sides_of(rng)
+    shape, out = image_shape(rng, 80, 20, sides), numbers(rng, 1, (9, 9, 5)[sides - 1], sides)
     x, dy = values(rng, shape, dtype, special), values(rng, (*shape[:2], *out), dtype, special)
     return lambda be: (be.adaptive_avg_pool2d(x, out), be.adaptive_avg_pool2d_grad(dy, shape))
 

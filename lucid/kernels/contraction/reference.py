@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lucid.kernels._fma import chain
-from lucid.kernels.declare import IMAGES, WEIGHT, Array, Pair, Returns, Structure, kernel
+from lucid.kernels.declare import IMAGES, WEIGHT, Array, Returns, Sides, Structure, kernel
 from lucid.kernels.sums import (
     GATHERED,
     GROUP,
@@ -26,7 +26,7 @@ from lucid.kernels.sums import (
     reach,
     ungrouped,
 )
-from lucid.kernels.windows import output_size
+from lucid.kernels.windows import output_sizes, window_fields
 
 BLOCK = 1 << 15  # partial sums worked on at once: their buffers fit a core's cache
 WIDTH = 256  # outputs in a block's row, at most
@@ -37,39 +37,22 @@ def conv_problem(
     x: tuple[int, ...],
     y: tuple[int, ...],
     weight: tuple[int, ...],
-    stride: Pair,
-    padding: Pair,
-    dilation: Pair,
+    stride: Sides,
+    padding: Sides,
+    dilation: Sides,
     groups: int,
 ) -> Structure:
     """The fields of ``Conv`` of kernels.def, from the shapes of the arrays."""
-    return Structure(
-        n=x[0],
-        h=x[2],
-        w=x[3],
-        c=x[1],
-        oh=y[2],
-        ow=y[3],
-        o=weight[0],
-        kh=weight[2],
-        kw=weight[3],
-        stride_h=stride[0],
-        stride_w=stride[1],
-        pad_h=padding[0],
-        pad_w=padding[1],
-        dilation_h=dilation[0],
-        dilation_w=dilation[1],
-        groups=groups,
-    )
+    windows = window_fields(x[2:], y[2:], weight[2:], stride, padding, dilation)
+    return Structure(n=x[0], c=x[1], o=weight[0], groups=groups, **windows)
 
 
 @lru_cache(1024)
 def conv_shape(
-    x: tuple[int, ...], weight: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair, groups: int = 1
+    x: tuple[int, ...], weight: tuple[int, ...], stride: Sides, padding: Sides, dilation: Sides, groups: int = 1
 ) -> tuple[int, ...]:
     """The shape of ``conv2d``'s result, from those of its operands."""
-    sides = (output_size(x[i + 2], weight[i + 2], stride[i], padding[i], dilation[i]) for i in (0, 1))
-    return x[0], weight[0], *sides
+    return x[0], weight[0], *output_sizes(x[2:], weight[2:], stride, padding, dilation)
 
 
 def _product(a: Array, b: Array) -> Returns:
@@ -130,26 +113,24 @@ def linear(x: Array, weight: Array, bias: Array | None) -> Array:
 
 @kernel("3", returns=_convolved)
 def conv2d(
-    x: Array, weight: Array, bias: Array | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
+    x: Array, weight: Array, bias: Array | None, stride: Sides, padding: Sides, dilation: Sides, groups: int
 ) -> Array:
-    """``(N, C, H, W) * (O, C/groups, KH, KW) -> (N, O, OH, OW)``."""
-    (n, _, *size), (out, per_group, *kernel) = x.shape, weight.shape
-    oh, ow = (output_size(size[i], kernel[i], stride[i], padding[i], dilation[i]) for i in (0, 1))
-    taps = list(product(range(kernel[0]), range(kernel[1])))
-    w = weight.reshape(groups, out // groups, per_group, *kernel).transpose(3, 4, 2, 0, 1)
-    w = np.concatenate([w[tap] for tap in taps])
-    y = np.zeros((n, out, oh, ow), x.dtype)
-    for some in blocks(n, max(1, GATHERED // max(1, x.shape[1] * len(taps) * oh * ow))):
+    """``(N, C, *sides) * (O, C/groups, *kernel) -> (N, O, *outputs)``, for one, two or three sides."""
+    (n, out, *outputs), (_, per_group, *kernel) = (
+        conv_shape(x.shape, weight.shape, stride, padding, dilation),
+        weight.shape,
+    )
+    taps = list(product(*map(range, kernel)))
+    by_tap = weight.reshape(groups, out // groups, per_group, *kernel)
+    by_tap = by_tap.transpose(*range(3, by_tap.ndim), 2, 0, 1)
+    w = np.concatenate([by_tap[tap] for tap in taps])
+    y = np.zeros((n, out, *outputs), x.dtype)
+    for some in blocks(n, max(1, GATHERED // max(1, x.shape[1] * len(taps) * prod(outputs)))):
         image = Bordered(x[some])
-        met = [
-            image.pick(
-                reach(oh, stride[0], padding[0], dilation[0], i), reach(ow, stride[1], padding[1], dilation[1], j)
-            )
-            for i, j in taps
-        ]
+        met = [image.pick(*reach(tuple(outputs), stride, padding, dilation, tap)) for tap in taps]
         terms = np.concatenate([grouped(part, groups) for part in met])
-        y[some] = ungrouped(contraction(w, terms), len(met[0]), oh, ow)
-    return y if bias is None else y + bias[:, None, None]
+        y[some] = ungrouped(contraction(w, terms), len(met[0]), tuple(outputs))
+    return y if bias is None else y + bias.reshape(-1, *[1 for _ in outputs])
 
 
 @kernel(
@@ -165,33 +146,35 @@ def conv2d_input_grad(
     dy: Array,
     weight: Array,
     input_shape: tuple[int, ...],
-    stride: Pair,
-    padding: Pair,
-    dilation: Pair,
+    stride: Sides,
+    padding: Sides,
+    dilation: Sides,
     groups: int,
 ) -> Array:
     """The gradient of the first factor of ``conv2d``."""
     dx = np.zeros(input_shape, dy.dtype)
-    out, per_group, *kernel = weight.shape
-    w = weight.reshape(groups, out // groups, per_group, *kernel).transpose(3, 4, 1, 0, 2)
+    (out, per_group, *kernel), (_, _, *sizes) = weight.shape, input_shape
+    by_tap = weight.reshape(groups, out // groups, per_group, *kernel)
+    by_tap = by_tap.transpose(*range(3, by_tap.ndim), 1, 0, 2)
     image = Bordered(dy)
     # Elements of one remainder by the stride meet the same taps.
-    firsts = (range(min(stride[side], input_shape[side + 2])) for side in (0, 1))
-    for first_row, first_column in product(*firsts):
-        rows = np.arange(first_row, input_shape[2], stride[0]) + padding[0]
-        columns = np.arange(first_column, input_shape[3], stride[1]) + padding[1]
-        down = [i for i in range(kernel[0]) if (first_row + padding[0] - i * dilation[0]) % stride[0] == 0]
-        across = [j for j in range(kernel[1]) if (first_column + padding[1] - j * dilation[1]) % stride[1] == 0]
-        if not (down and across and dx.size and len(rows) and len(columns)):
+    for firsts in product(*(range(min(step, size)) for step, size in zip(stride, sizes, strict=True))):
+        sides = list(zip(firsts, sizes, kernel, stride, padding, dilation, strict=True))
+        places = [np.arange(first, size, step) + pad for first, size, _, step, pad, _ in sides]
+        seen = [
+            [k for k in range(taps) if (first + pad - k * gap) % step == 0] for first, _, taps, step, pad, gap in sides
+        ]
+        taps = list(product(*seen))
+        if not (taps and dx.size):
             continue
-        taps = list(product(down, across))
         met = [
-            image.pick((rows - i * dilation[0]) // stride[0], (columns - j * dilation[1]) // stride[1]) for i, j in taps
+            image.pick(*((p - k * gap) // step for p, k, gap, step in zip(places, tap, dilation, stride, strict=True)))
+            for tap in taps
         ]
         terms = np.concatenate([grouped(part, groups) for part in met])
-        y = contraction(np.concatenate([w[tap] for tap in taps]), terms)
-        y = ungrouped(y, len(dy), len(rows), len(columns))
-        dx[:, :, first_row :: stride[0], first_column :: stride[1]] = y
+        y = contraction(np.concatenate([by_tap[tap] for tap in taps]), terms)
+        class_of = tuple([slice(first, None, step) for first, step in zip(firsts, stride, strict=True)])
+        dx[:, :, *class_of] = ungrouped(y, len(dy), tuple(map(len, places)))
     return dx
 
 
@@ -206,19 +189,18 @@ def conv2d_weight_grad(
     dy: Array,
     x: Array,
     weight_shape: tuple[int, ...],
-    stride: Pair,
-    padding: Pair,
-    dilation: Pair,
+    stride: Sides,
+    padding: Sides,
+    dilation: Sides,
     groups: int,
 ) -> Array:
     """The gradient of the second factor of ``conv2d``."""
-    dw = np.zeros(weight_shape, dy.dtype)
+    dw: Array = np.zeros(weight_shape, dy.dtype)
     out, per_group, *kernel = weight_shape
     image = Bordered(x)
     gradient = pixels(dy).reshape(-1, groups, out // groups)
-    for i, j in product(range(kernel[0]), range(kernel[1])):
-        rows = reach(dy.shape[2], stride[0], padding[0], dilation[0], i)
-        columns = reach(dy.shape[3], stride[1], padding[1], dilation[1], j)
-        met = pixels(image.pick(rows, columns)).reshape(-1, groups, per_group)
-        dw[:, :, i, j] = contraction(gradient, met).reshape(out, per_group)
+    for tap in product(*map(range, kernel)):
+        met = image.pick(*reach(dy.shape[2:], stride, padding, dilation, tap))
+        terms = pixels(met).reshape(-1, groups, per_group)
+        dw[:, :, *tap] = contraction(gradient, terms).reshape(out, per_group)
     return dw

@@ -25,6 +25,9 @@ CONTRACT_OF((LUCID_CONTRACT))
 FOR_TILES(FORWARD)
 FOR_TILES(INPUT_GRAD)
 FOR_TILES(WEIGHT_GRAD)
+FOR_TILES(FORWARD_DEEP)
+FOR_TILES(INPUT_GRAD_DEEP)
+FOR_TILES(WEIGHT_GRAD_DEEP)
 FOR_TILES(MATMUL_NN)
 FOR_TILES(MATMUL_NT)
 FOR_TILES(MATMUL_TN)
@@ -62,7 +65,7 @@ KERNEL(combine_chunks, COMBINE_THREADS, const Contraction c, const T* slots, T* 
             if (lanes > 1) __syncthreads();
         }
         if (lane == 0 && exists) {
-            const int64_t offset = z * c.y_step + row_offset(c, m) + n;
+            const int64_t offset = z * c.y_step + row_offset<true>(c, m) + n;
             epilogue.apply<1, false>(&total, 1, z * c.n + n, offset);
             y[offset] = total;
         }

@@ -23,22 +23,25 @@
 namespace lucid {
 namespace {
 
-// What is contracted. lucid/backends/cuda.py fills it in, field by field.
+// What is contracted. lucid/backends/_cuda_contraction.py fills it in, field by field. Images have three sides; what
+// ends in _d is read by kernels of three-sided windows alone (DEEP), so that two sides cost nothing for it.
 struct Contraction {
     int64_t m, n, k, batch;
     int64_t chunk, chunks, slots;            // segments in a chunk, chunks, slots a batch
     int64_t a_step, b_step, y_step;          // from one batch (or group of channels) to the next
-    // Rows of A are places (row_h, row_w) of an image, k is (tap_h, tap_w, channel); or, where k is the place, columns
-    // are taps.
-    int64_t rows_h, rows_w;
-    int64_t stride_h, stride_w, start_h, start_w;  // a place meets the image at place * stride + start ..
-    int64_t step_h, step_w;                        // .. + tap * step
-    int64_t image_h, image_w, image_pitch;         // of the image: its sides, values from pixel to pixel
-    int64_t taps_h, taps_w, depth;                 // depth: channels in k
-    int64_t a_pitch;                               // of a matrix A: values from row to row
-    int64_t b_pitch, b_start, b_tap_h, b_tap_w;    // of B: from row to row; where it starts, and what a tap adds
-    // Row m of C lies at m * y_pitch, or, `scattered`, at pixel (first_h + row_h * skip_h, first_w + row_w * skip_w).
-    int64_t y_pitch, scattered, out_h, out_w, first_h, first_w, skip_h, skip_w;
+    // Rows of A are places (row_d, row_h, row_w) of an image, k is (tap_d, tap_h, tap_w, channel); or, where k is the
+    // place, columns are taps.
+    int64_t rows_d, rows_h, rows_w;
+    int64_t stride_d, stride_h, stride_w;             // a place meets the image at place * stride + start ..
+    int64_t start_d, start_h, start_w;
+    int64_t step_d, step_h, step_w;                   // .. + tap * step
+    int64_t image_d, image_h, image_w, image_pitch;   // of the image: its sides, values from pixel to pixel
+    int64_t taps_d, taps_h, taps_w, channels;         // channels: in k
+    int64_t a_pitch, a_tap_d;                         // of a matrix A: from row to row; of images: from tap_d to tap_d
+    int64_t b_pitch, b_start;                         // of B: from row to row; where it starts,
+    int64_t b_tap_d, b_tap_h, b_tap_w;                // and what a tap adds
+    // Row m of C lies at m * y_pitch, or, `scattered`, at pixel (first_d + row_d * skip_d, ..).
+    int64_t y_pitch, scattered, out_d, out_h, out_w, first_d, first_h, first_w, skip_d, skip_h, skip_w;
 };
 
 // What follows the sum, element by element; what is null is left out. `n` indexes all but the residual.
@@ -87,10 +90,13 @@ struct Epilogue {
     };
 };
 
+template <bool DEEP>
 DEVICE int64_t row_offset(const Contraction& c, int64_t m) {
     if (!c.scattered) return m * c.y_pitch;
     const int line = int(m) / int(c.rows_w), w = int(m) % int(c.rows_w);  // m is below 2^31
-    const int image = line / int(c.rows_h), h = line % int(c.rows_h);
+    const int plane = line / int(c.rows_h), h = line % int(c.rows_h);
+    int64_t image = plane;
+    if (DEEP) image = plane / int(c.rows_d) * c.out_d + c.first_d + plane % int(c.rows_d) * c.skip_d;
     return ((image * c.out_h + c.first_h + h * c.skip_h) * c.out_w + c.first_w + w * c.skip_w) * c.y_pitch;
 }
 
@@ -127,7 +133,7 @@ DEVICE void no_values(T* to) {
 }
 
 // An operand in which neighbours in k are neighbours in memory: rows of an image (IMAGE) or of a matrix.
-template <bool IMAGE, int BX, int THREADS, int V>
+template <bool IMAGE, bool DEEP, int BX, int THREADS, int V>
 struct AlongK {
     using Values = Share<BX, THREADS, V>;
     static constexpr int ROW_THREADS = BK / V, ROW_STEP = THREADS / ROW_THREADS;
@@ -135,10 +141,11 @@ struct AlongK {
 
     const T* next[Values::COUNT];              // what the next load reads of each row
     int h0[Values::COUNT], w0[Values::COUNT];  // where the row lies in the image; far outside if there is no such row
+    int d0[DEEP ? Values::COUNT : 1];
     unsigned inside;                           // a bit for each row that this tap meets
-    int channel, tap_h, tap_w;
-    int taps_h, taps_w, depth, step_h, step_w, height, width;
-    int64_t tap_pitch_h, tap_pitch_w;
+    int channel, tap_d, tap_h, tap_w;
+    int taps_d, taps_h, taps_w, channels, step_d, step_h, step_w, depth, height, width;
+    int64_t tap_pitch_d, tap_pitch_h, tap_pitch_w;
     int k_lane, x_lane, place;  // the last: in the tile in shared memory
 
     DEVICE void start(int k0) {
@@ -146,24 +153,34 @@ struct AlongK {
         x_lane = int(threadIdx.x) / ROW_THREADS;
         place = k_lane * V * Values::PITCH + x_lane;
         const int k = k0 + k_lane * V;
-        channel = k % larger(depth, 1);
-        const int tap = k / larger(depth, 1);
+        channel = k % larger(channels, 1);
+        const int tap = k / larger(channels, 1);
         tap_w = tap % larger(taps_w, 1);
         tap_h = tap / larger(taps_w, 1);
+        if (DEEP) {
+            tap_d = tap_h / larger(taps_h, 1);
+            tap_h = tap_h % larger(taps_h, 1);
+        }
     }
 
+    // Whether there are no more taps.
+    DEVICE bool ended() const { return DEEP ? tap_d >= taps_d : tap_h >= taps_h; }
+
     // From the start of a row to the first load.
-    DEVICE int64_t start_offset() const { return tap_h * tap_pitch_h + tap_w * tap_pitch_w + channel; }
+    DEVICE int64_t start_offset() const {
+        return (DEEP ? tap_d * tap_pitch_d : 0) + tap_h * tap_pitch_h + tap_w * tap_pitch_w + channel;
+    }
 
     // What is the same for all channels of a tap.
     DEVICE void meet_tap() {
         inside = 0;
-        if (tap_h >= taps_h) return;
+        if (ended()) return;
 #pragma unroll
         for (int i = 0; i < Values::COUNT; ++i) {
-            const bool met = IMAGE ? unsigned(h0[i] + tap_h * step_h) < unsigned(height) &&
-                                         unsigned(w0[i] + tap_w * step_w) < unsigned(width)
-                                   : h0[i] == 0;
+            bool met = IMAGE ? unsigned(h0[i] + tap_h * step_h) < unsigned(height) &&
+                                   unsigned(w0[i] + tap_w * step_w) < unsigned(width)
+                             : h0[i] == 0;
+            if (IMAGE && DEEP) met = met && unsigned(d0[i] + tap_d * step_d) < unsigned(depth);
             inside |= unsigned(met) << i;
         }
     }
@@ -172,20 +189,31 @@ struct AlongK {
     DEVICE void start_image(const Contraction& c, const T* a, int64_t x0, int k0) {
         taps_h = int(c.taps_h);
         taps_w = int(c.taps_w);
-        depth = int(c.depth);
+        channels = int(c.channels);
         step_h = int(c.step_h);
         step_w = int(c.step_w);
         height = int(c.image_h);
         width = int(c.image_w);
         tap_pitch_h = c.step_h * c.image_w * c.image_pitch;
         tap_pitch_w = c.step_w * c.image_pitch;
+        if (DEEP) {
+            taps_d = int(c.taps_d);
+            step_d = int(c.step_d);
+            depth = int(c.image_d);
+            tap_pitch_d = c.a_tap_d;
+        }
         start(k0);
 #pragma unroll
         for (int i = 0; i < Values::COUNT; ++i) {
             const unsigned x = unsigned(x0) + x_lane + i * ROW_STEP;  // m is below 2^31: dividing 64 bits takes long
-            const unsigned line = x / unsigned(c.rows_w), image = line / unsigned(c.rows_h);
+            const unsigned line = x / unsigned(c.rows_w), plane = line / unsigned(c.rows_h);
             h0[i] = x < unsigned(c.m) ? int(line % unsigned(c.rows_h) * c.stride_h + c.start_h) : -(1 << 30);
             w0[i] = int(x % unsigned(c.rows_w) * c.stride_w + c.start_w);
+            int64_t image = plane;
+            if (DEEP) {
+                d0[i] = int(plane % unsigned(c.rows_d) * c.stride_d + c.start_d);
+                image = plane / unsigned(c.rows_d) * c.image_d + d0[i];
+            }
             next[i] = a + ((image * c.image_h + h0[i]) * c.image_w + w0[i]) * c.image_pitch + start_offset();
         }
         meet_tap();
@@ -213,14 +241,19 @@ struct AlongK {
             next[i] += BK;
         }
         channel += BK;
-        if (channel < depth || tap_h >= taps_h) return;
+        if (channel < channels || ended()) return;
         int64_t way = 0;  // from the end of one tap's channels to the start of the next's
-        for (; channel >= depth && tap_h < taps_h; channel -= depth) {
-            way += tap_pitch_w - depth;
+        for (; channel >= channels && !ended(); channel -= channels) {
+            way += tap_pitch_w - channels;
             if (++tap_w == taps_w) {
                 tap_w = 0;
                 ++tap_h;
                 way += tap_pitch_h - taps_w * tap_pitch_w;
+                if (DEEP && tap_h == taps_h) {
+                    tap_h = 0;
+                    ++tap_d;
+                    way += tap_pitch_d - taps_h * tap_pitch_h;
+                }
             }
         }
 #pragma unroll
@@ -238,7 +271,7 @@ struct AlongK {
 };
 
 // An operand in which neighbours in m or n are neighbours in memory.
-template <bool IMAGE, int BX, int THREADS, int V>
+template <bool IMAGE, bool DEEP, int BX, int THREADS, int V>
 struct AcrossK {
     using Values = Share<BX, THREADS, V>;
     static constexpr int ROW_THREADS = BX / V, K_STEP = THREADS / ROW_THREADS;
@@ -248,10 +281,10 @@ struct AcrossK {
     int64_t pitch;
     int k, k_end;  // of the first value of the next load; where there is no column, none is before the end
     int k_lane, x_lane, place;  // the last: in the tile in shared memory
-    // IMAGE: k is (image, h, w); a column lies at h * stride_h + h0, w * stride_w + w0 of it.
-    int h0, w0, stride_h, stride_w, height, width, rows_h, rows_w;
+    // IMAGE: k is (image, h, w); a column lies at h * stride_h + h0, w * stride_w + w0 of it. DEEP: (image, d, h, w).
+    int d0, h0, w0, stride_d, stride_h, stride_w, depth, height, width, rows_d, rows_h, rows_w;
     int64_t image_values;
-    int place_h[Values::COUNT], place_w[Values::COUNT];
+    int place_d[DEEP ? Values::COUNT : 1], place_h[Values::COUNT], place_w[Values::COUNT];
     int64_t image[Values::COUNT];
 
     DEVICE void start(int k0, int end, int64_t x0, int64_t columns) {
@@ -271,8 +304,16 @@ struct AcrossK {
     // A of a weight gradient: column m is (tap_h, tap_w, channel).
     DEVICE void start_image(const Contraction& c, const T* a, int64_t x0, int k0, int end) {
         start(k0, end, x0, c.m);
-        const unsigned x = unsigned(x0) + x_lane, tap = x / unsigned(c.depth);
-        h0 = int(tap / unsigned(c.taps_w) * c.step_h + c.start_h);
+        const unsigned x = unsigned(x0) + x_lane, tap = x / unsigned(c.channels);
+        unsigned line = tap / unsigned(c.taps_w);
+        if (DEEP) {
+            d0 = int(line / unsigned(c.taps_h) * c.step_d + c.start_d);
+            line = line % unsigned(c.taps_h);
+            stride_d = int(c.stride_d);
+            depth = int(c.image_d);
+            rows_d = int(c.rows_d);
+        }
+        h0 = int(line * c.step_h + c.start_h);
         w0 = int(tap % unsigned(c.taps_w) * c.step_w + c.start_w);
         stride_h = int(c.stride_h);
         stride_w = int(c.stride_w);
@@ -281,14 +322,19 @@ struct AcrossK {
         rows_h = int(c.rows_h);
         rows_w = int(c.rows_w);
         pitch = c.image_pitch;
-        image_values = c.image_h * c.image_w * c.image_pitch;
-        from = a + x % unsigned(c.depth);
+        image_values = (DEEP ? c.image_d : 1) * c.image_h * c.image_w * c.image_pitch;
+        from = a + x % unsigned(c.channels);
 #pragma unroll
         for (int i = 0; i < Values::COUNT; ++i) {
             const int at = k + i * K_STEP;
             place_w[i] = at % rows_w;
             place_h[i] = at / rows_w % rows_h;
-            image[i] = int64_t(at / rows_w / rows_h) * image_values;
+            int plane = at / rows_w / rows_h;
+            if (DEEP) {
+                place_d[i] = plane % rows_d;
+                plane = plane / rows_d;
+            }
+            image[i] = int64_t(plane) * image_values;
         }
     }
 
@@ -301,19 +347,14 @@ struct AcrossK {
             if (IMAGE) {
                 const int h = place_h[i] * stride_h + h0, w = place_w[i] * stride_w + w0;
                 here = here && unsigned(h) < unsigned(height) && unsigned(w) < unsigned(width);
-                source = from + image[i] + int64_t(h * width + w) * pitch;
-                // BK places on, without a division
-                place_w[i] += BK % rows_w;
-                place_h[i] += BK / rows_w % rows_h;
-                image[i] += int64_t(BK / rows_w / rows_h) * image_values;
-                if (place_w[i] >= rows_w) {
-                    place_w[i] -= rows_w;
-                    ++place_h[i];
+                int line = h;
+                if (DEEP) {
+                    const int d = place_d[i] * stride_d + d0;
+                    here = here && unsigned(d) < unsigned(depth);
+                    line = d * height + h;
                 }
-                if (place_h[i] >= rows_h) {
-                    place_h[i] -= rows_h;
-                    image[i] += image_values;
-                }
+                source = from + image[i] + int64_t(line * width + w) * pitch;
+                advance(i);
             } else {
                 source = from + i * K_STEP * pitch;
             }
@@ -324,6 +365,30 @@ struct AcrossK {
         }
         k += BK;
         if (!IMAGE) from += BK * pitch;
+    }
+
+    // Place i, BK places on, without a division.
+    DEVICE void advance(int i) {
+        place_w[i] += BK % rows_w;
+        place_h[i] += BK / rows_w % rows_h;
+        const int planes = BK / rows_w / rows_h;
+        image[i] += int64_t(DEEP ? planes / rows_d : planes) * image_values;
+        if (place_w[i] >= rows_w) {
+            place_w[i] -= rows_w;
+            ++place_h[i];
+        }
+        if (DEEP) place_d[i] += planes % rows_d;
+        if (place_h[i] >= rows_h) {
+            place_h[i] -= rows_h;
+            if (DEEP)
+                ++place_d[i];
+            else
+                image[i] += image_values;
+        }
+        if (DEEP && place_d[i] >= rows_d) {
+            place_d[i] -= rows_d;
+            image[i] += image_values;
+        }
     }
 
     DEVICE void store(const Values& values, T* shared) const {
@@ -338,26 +403,39 @@ struct AcrossK {
     }
 };
 
-// What is contracted with what: the loaders of A and B, and how they start.
-enum SourceName { FORWARD, INPUT_GRAD, WEIGHT_GRAD, MATMUL_NN, MATMUL_NT, MATMUL_TN, MATMUL_TT };
+// What is contracted with what: the loaders of A and B, and how they start. DEEP: with windows of three sides.
+enum SourceName {
+    FORWARD,
+    INPUT_GRAD,
+    WEIGHT_GRAD,
+    FORWARD_DEEP,
+    INPUT_GRAD_DEEP,
+    WEIGHT_GRAD_DEEP,
+    MATMUL_NN,
+    MATMUL_NT,
+    MATMUL_TN,
+    MATMUL_TT
+};
 
 template <SourceName SOURCE>
 struct Operands {
-    static constexpr bool IMAGE = SOURCE == FORWARD || SOURCE == INPUT_GRAD || SOURCE == WEIGHT_GRAD;
-    static constexpr bool A_ALONG =
-        SOURCE == FORWARD || SOURCE == INPUT_GRAD || SOURCE == MATMUL_NN || SOURCE == MATMUL_NT;
-    static constexpr bool B_ALONG = SOURCE == INPUT_GRAD || SOURCE == MATMUL_NT || SOURCE == MATMUL_TT;
+    static constexpr bool DEEP = SOURCE == FORWARD_DEEP || SOURCE == INPUT_GRAD_DEEP || SOURCE == WEIGHT_GRAD_DEEP;
+    static constexpr bool INPUT = SOURCE == INPUT_GRAD || SOURCE == INPUT_GRAD_DEEP;
+    static constexpr bool WEIGHT = SOURCE == WEIGHT_GRAD || SOURCE == WEIGHT_GRAD_DEEP;
+    static constexpr bool IMAGE = SOURCE == FORWARD || INPUT || WEIGHT || DEEP;
+    static constexpr bool A_ALONG = (IMAGE && !WEIGHT) || SOURCE == MATMUL_NN || SOURCE == MATMUL_NT;
+    static constexpr bool B_ALONG = INPUT || SOURCE == MATMUL_NT || SOURCE == MATMUL_TT;
 };
 
-template <bool ALONG, bool IMAGE, int BX, int THREADS, int V>
+template <bool ALONG, bool IMAGE, bool DEEP, int BX, int THREADS, int V>
 struct Loader;
 
-template <bool IMAGE, int BX, int THREADS, int V>
-struct Loader<true, IMAGE, BX, THREADS, V> : AlongK<IMAGE, BX, THREADS, V> {
+template <bool IMAGE, bool DEEP, int BX, int THREADS, int V>
+struct Loader<true, IMAGE, DEEP, BX, THREADS, V> : AlongK<IMAGE, DEEP, BX, THREADS, V> {
     DEVICE void start_a(const Contraction& c, const T* a, int64_t x0, int k0, int) {
         if (IMAGE) return this->start_image(c, a, x0, k0);
         this->taps_h = this->taps_w = 1;
-        this->depth = int(c.k);
+        this->channels = int(c.k);
         this->tap_pitch_h = this->tap_pitch_w = 0;
         this->start_matrix(a, c.m, c.a_pitch, x0, k0);
     }
@@ -366,15 +444,19 @@ struct Loader<true, IMAGE, BX, THREADS, V> : AlongK<IMAGE, BX, THREADS, V> {
     DEVICE void start_b(const Contraction& c, const T* b, int64_t x0, int k0, int) {
         this->taps_h = int(c.taps_h);
         this->taps_w = int(c.taps_w);
-        this->depth = int(c.depth);
+        this->channels = int(c.channels);
         this->tap_pitch_h = c.b_tap_h;
         this->tap_pitch_w = c.b_tap_w;
+        if (DEEP) {
+            this->taps_d = int(c.taps_d);
+            this->tap_pitch_d = c.b_tap_d;
+        }
         this->start_matrix(b + c.b_start, c.n, c.b_pitch, x0, k0);
     }
 };
 
-template <bool IMAGE, int BX, int THREADS, int V>
-struct Loader<false, IMAGE, BX, THREADS, V> : AcrossK<IMAGE, BX, THREADS, V> {
+template <bool IMAGE, bool DEEP, int BX, int THREADS, int V>
+struct Loader<false, IMAGE, DEEP, BX, THREADS, V> : AcrossK<IMAGE, DEEP, BX, THREADS, V> {
     DEVICE void start_a(const Contraction& c, const T* a, int64_t x0, int k0, int end) {
         if (IMAGE) return this->start_image(c, a, x0, k0, end);
         this->start_matrix(a, c.m, c.a_pitch, x0, k0, end);
@@ -404,8 +486,8 @@ struct MacroKernel {
     using Kind = Operands<SOURCE>;
     static constexpr int L = Pack::LANES, THREADS = Shape::THREADS;
     static constexpr int BM = Shape::BM, BN = Shape::BN, TM = Shape::TM, TN = Shape::TN;
-    using LoaderA = Loader<Kind::A_ALONG, Kind::IMAGE, BM, THREADS, PACK_A ? L : 1>;
-    using LoaderB = Loader<Kind::B_ALONG, false, BN, THREADS, PACK_BC ? L : 1>;
+    using LoaderA = Loader<Kind::A_ALONG, Kind::IMAGE, Kind::DEEP, BM, THREADS, PACK_A ? L : 1>;
+    using LoaderB = Loader<Kind::B_ALONG, false, Kind::DEEP, BN, THREADS, PACK_BC ? L : 1>;
     static constexpr int PITCH_A = LoaderA::Values::PITCH, PITCH_B = LoaderB::Values::PITCH;
 
     // BK values of k of A and B, twice: one half is read while the other is written.
@@ -511,7 +593,7 @@ struct MacroKernel {
         for (int i = 0; i < TM; ++i) {
             const int64_t m = m_here + (i / L * (BM * L / TM) + i % L);
             if (m >= c.m) continue;
-            const int64_t row = !one_chunk ? m * c.n : SOURCE == INPUT_GRAD ? row_offset(c, m) : m * c.y_pitch;
+            const int64_t row = !one_chunk ? m * c.n : Kind::INPUT ? row_offset<Kind::DEEP>(c, m) : m * c.y_pitch;
 #pragma unroll
             for (int j = 0; j < TN; j += L) {
                 const int64_t n = n_here + j / L * (BN * L / TN);

@@ -11,8 +11,8 @@ from lucid.graph import Node
 from lucid.onnx._builder import Builder, exports
 
 
-@exports("max_pool2d")
-def _max_pool2d(b: Builder, node: Node) -> None:
+@exports("max_pool1d", "max_pool2d", "max_pool3d")
+def _max_pool(b: Builder, node: Node) -> None:
     before, after, _ = _pool_padding(b, node, node.attrs["dilation"])
     b.emit(
         "MaxPool",
@@ -25,9 +25,9 @@ def _max_pool2d(b: Builder, node: Node) -> None:
     )
 
 
-@exports("avg_pool2d")
-def _avg_pool2d(b: Builder, node: Node) -> None:
-    before, after, overhangs = _pool_padding(b, node, (1, 1))
+@exports("avg_pool1d", "avg_pool2d", "avg_pool3d")
+def _avg_pool(b: Builder, node: Node) -> None:
+    before, after, overhangs = _pool_padding(b, node, (1,) * len(node.attrs["kernel_size"]))
     counts_padding = node.attrs["count_include_pad"] and any(before)
     if counts_padding and overhangs:
         raise ValueError(
@@ -69,21 +69,31 @@ def _pool_padding(b: Builder, node: Node, dilation: Sequence[int]) -> tuple[list
     return before, after, after != before
 
 
-@exports("adaptive_avg_pool2d")
-def _adaptive_avg_pool2d(b: Builder, node: Node) -> None:
+@exports("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d")
+def _adaptive_avg_pool(b: Builder, node: Node) -> None:
     sides = b.shape(node.inputs[0])[2:]
     outputs = b.shape(node.output)[2:]
     windows = [_window(side, out) for side, out in zip(sides, outputs, strict=True)]
-    if tuple(outputs) == (1, 1):
+    if set(outputs) == {1}:
         b.emit("GlobalAveragePool", node, node.inputs)
     elif all(windows):
         b.emit("AveragePool", node, node.inputs, kernel_shape=windows, strides=windows)
-    else:  # windows of several sizes: as two products with matrices of averages
-        dtype = b.dtype(node.output)
-        rows = b.constant(node, "rows", _averages(sides[0], outputs[0]), dtype)
-        columns = b.constant(node, "columns", _averages(sides[1], outputs[1]).T, dtype)
-        averaged = b.emit("MatMul", node, [rows, node.inputs[0]], "rows_averaged")
-        b.emit("MatMul", node, [averaged, columns])
+    else:  # windows of several sizes: as products with matrices of averages
+        _averaged(b, node, sides, outputs)
+
+
+def _averaged(b: Builder, node: Node, sides: Sequence[Any], outputs: Sequence[Any]) -> None:
+    """By matrices: the last side by one behind, the one before it by one in front, the first of three turned last."""
+    dtype, value, last = b.dtype(node.output), node.inputs[0], len(sides) - 1
+    if last == 2:
+        turned = b.emit("Transpose", node, [value], "turned", perm=[0, 1, 3, 4, 2])
+        planes = b.constant(node, "planes", _averages(sides[0], outputs[0]).T, dtype)
+        averaged = b.emit("MatMul", node, [turned, planes], "planes_averaged")
+        value = b.emit("Transpose", node, [averaged], "turned_back", perm=[0, 1, 4, 2, 3])
+    if last > 0:
+        rows = b.constant(node, "rows", _averages(sides[last - 1], outputs[last - 1]), dtype)
+        value = b.emit("MatMul", node, [rows, value], "rows_averaged")
+    b.emit("MatMul", node, [value, b.constant(node, "columns", _averages(sides[last], outputs[last]).T, dtype)])
 
 
 def _window(side: Any, outputs: Any) -> int:

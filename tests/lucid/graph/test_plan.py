@@ -182,6 +182,18 @@ ANYTHING: dict[str, Callable[..., lucid.Tensor]] = {
     "a norm of what comes later": lambda m, x: m.late(x),
     "the input added": lambda m, x: lucid.relu(nn.functional.conv2d(x, m.kernel) + x),
     "pools": lambda m, x: nn.functional.avg_pool2d(x, 3, padding=1) + nn.functional.adaptive_avg_pool2d(x, (2, 3)),
+    "one side": lambda m, x: nn.functional.max_pool1d(
+        lucid.relu(nn.functional.conv1d(x[..., 0], m.kernel[..., 0], padding=1) + x[..., :1].sum()), 2
+    ),
+    "three sides": lambda m, x: nn.functional.avg_pool3d(
+        lucid.relu(nn.functional.conv3d(x.reshape(2, 6, 2, 2, 7), m.kernel[:, :, None])), (1, 2, 2)
+    ),
+    "three sides, a sum": lambda m, x: lucid.relu(
+        nn.functional.conv3d(x.reshape(2, 6, 1, 4, 7), m.kernel[:, :, None]) + x.reshape(2, 6, 1, 4, 7)
+    ),
+    "a transposed convolution": lambda m, x: lucid.relu(
+        nn.functional.conv_transpose2d(x, m.kernel, m.weight[:, 0, 0], 2)
+    ),
     "a composed operation": lambda m, x: nn.functional.layer_norm(x, (4, 7)) * m.weight,
     "no elements": lambda m, x: lucid.relu(x[:, :0]) * 2,
 }

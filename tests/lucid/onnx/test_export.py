@@ -88,7 +88,7 @@ def assert_close(actual: np.ndarray, expected: np.ndarray) -> None:
 # -- every operation -------------------------------------------------------------------------------------------------
 
 VECTORS = (normal(2, 3, 4), normal(2, 3, 4, seed=1))
-IMAGE = normal(2, 4, 9, 7)
+LINE, IMAGE, VOLUME = normal(2, 4, 9), normal(2, 4, 9, 7), normal(2, 4, 3, 5, 4)
 
 OPERATIONS = {
     "abs": (lambda m, x: lucid.abs(x), VECTORS[:1]),
@@ -147,6 +147,15 @@ OPERATIONS = {
     "conv2d dilated": (lambda m, x: m.layer(x), (IMAGE,), nn.Conv2d(4, 6, 3, padding=2, dilation=2, bias=False)),
     "conv2d grouped": (lambda m, x: m.layer(x), (IMAGE,), nn.Conv2d(4, 6, 3, groups=2)),
     "conv2d same": (lambda m, x: F.conv2d(x, m.layer.weight, padding="same"), (IMAGE,), nn.Conv2d(4, 6, (4, 3))),
+    "conv1d": (lambda m, x: m.layer(x), (LINE,), nn.Conv1d(4, 6, 3, 2, 1, groups=2)),
+    "conv3d": (lambda m, x: m.layer(x), (VOLUME,), nn.Conv3d(4, 6, (2, 3, 3), (1, 2, 1), (0, 1, 2), (1, 1, 2))),
+    "conv_transpose1d": (lambda m, x: m.layer(x), (LINE,), nn.ConvTranspose1d(4, 6, 3, 2, 1, 1)),
+    "conv_transpose2d": (
+        lambda m, x: m.layer(x),
+        (IMAGE,),
+        nn.ConvTranspose2d(4, 6, (3, 2), (2, 3), (1, 0), (1, 2), 2, False, (2, 1)),
+    ),
+    "conv_transpose3d": (lambda m, x: m.layer(x), (VOLUME,), nn.ConvTranspose3d(4, 3, 3, (1, 2, 2), 1)),
     "batch_norm plain": (lambda m, x: m.layer(x), (IMAGE,), nn.BatchNorm2d(4, affine=False)),
     "layer_norm": (lambda m, x: m.layer(x), VECTORS[:1], nn.LayerNorm(4)),
     "layer_norm without bias": (lambda m, x: m.layer(x), VECTORS[:1], nn.LayerNorm((3, 4), 0.1, bias=False)),
@@ -164,6 +173,14 @@ OPERATIONS = {
     "adaptive_avg_pool2d": (lambda m, x: F.adaptive_avg_pool2d(x, 1), (IMAGE,)),
     "adaptive_avg_pool2d even": (lambda m, x: F.adaptive_avg_pool2d(x, (3, 7)), (IMAGE,)),
     "adaptive_avg_pool2d uneven": (lambda m, x: F.adaptive_avg_pool2d(x, (4, 3)), (IMAGE,)),
+    "max_pool1d": (lambda m, x: F.max_pool1d(x, 3, 2, 1, ceil_mode=True), (LINE,)),
+    "max_pool3d": (lambda m, x: F.max_pool3d(x, (2, 3, 3), 2, (0, 1, 1)), (VOLUME,)),
+    "avg_pool1d": (lambda m, x: F.avg_pool1d(x, 3, 2, 1), (LINE,)),
+    "avg_pool3d": (lambda m, x: F.avg_pool3d(x, 2, 2, 1, count_include_pad=False), (VOLUME,)),
+    "adaptive_avg_pool1d": (lambda m, x: F.adaptive_avg_pool1d(x, 1), (LINE,)),
+    "adaptive_avg_pool1d uneven": (lambda m, x: F.adaptive_avg_pool1d(x, 4), (LINE,)),
+    "adaptive_avg_pool3d": (lambda m, x: F.adaptive_avg_pool3d(x, 1), (VOLUME,)),
+    "adaptive_avg_pool3d uneven": (lambda m, x: F.adaptive_avg_pool3d(x, (2, 4, 3)), (VOLUME,)),
     "log_softmax": (lambda m, x: F.log_softmax(x, 1), VECTORS[:1]),
     "softmax": (lambda m, x: F.softmax(x), VECTORS[:1]),
     "squeeze and excitation": (lambda m, x: m.layer(x), (IMAGE,), nn.SEModule(4, 2)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import warnings
 from typing import Any
 
@@ -45,6 +46,40 @@ CONVOLUTIONS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]
     "no-images": ((0, 3, 5, 5), (4, 3, 3, 3), {"padding": 1}),
     "one-row": ((1, 2, 1, 9), (3, 2, 1, 3), {"padding": (0, 1)}),
     "many-channels": ((1, 70, 3, 3), (33, 70, 3, 3), {"padding": 1}),
+    "one-side": ((2, 3, 9), (4, 3, 3), {"padding": 1}),
+    "one-side-mixed": ((2, 4, 11), (6, 2, 3), {"padding": 2, "stride": 2, "dilation": 2, "groups": 2}),
+    "one-side-same": ((1, 2, 6), (3, 2, 4), {"padding": "same"}),
+    "one-side-long": ((1, 17, 70), (5, 17, 31), {"padding": (9,), "stride": (3,)}),
+    "three-sides": ((2, 3, 3, 4, 5), (4, 3, 2, 3, 3), {"padding": 1}),
+    "three-sides-mixed": (
+        *((1, 4, 5, 4, 6), (6, 2, 3, 2, 2)),
+        {"padding": (1, 0, 1), "stride": (2, 1, 2), "dilation": (1, 2, 1), "groups": 2},
+    ),
+    "three-sides-same": ((1, 2, 3, 4, 3), (3, 2, 2, 3, 2), {"padding": "same"}),
+    "three-sides-1x1x1": ((2, 3, 2, 3, 3), (4, 3, 1, 1, 1), {"stride": 2}),
+    "three-sides-padding-beyond": ((1, 2, 1, 2, 3), (2, 2, 2, 2, 2), {"padding": 3}),
+    "three-sides-many-channels": ((1, 20, 2, 3, 3), (17, 20, 2, 3, 2), {"padding": (1, 1, 0)}),
+    "three-sides-no-images": ((0, 3, 3, 4, 4), (4, 3, 3, 3, 3), {"padding": 1}),
+}
+TRANSPOSED: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
+    "1x1": ((2, 3, 5, 7), (3, 4, 1, 1), {}),
+    "4x4-stride2": ((2, 3, 4, 5), (3, 4, 4, 4), {"stride": 2, "padding": 1}),
+    "3x3-output-padding": ((2, 3, 4, 5), (3, 4, 3, 3), {"stride": 2, "padding": 1, "output_padding": 1}),
+    "2x2-gaps": ((1, 2, 3, 4), (2, 3, 2, 2), {"stride": 3}),
+    "mixed": (
+        *((2, 4, 4, 3), (4, 3, 3, 2)),
+        {"stride": (2, 3), "padding": (1, 0), "output_padding": (1, 2), "groups": 2, "dilation": (2, 1)},
+    ),
+    "depthwise": ((1, 5, 4, 3), (5, 1, 3, 3), {"stride": 2, "groups": 5}),
+    "output-padding-below-dilation": ((1, 2, 4, 3), (2, 3, 2, 2), {"output_padding": 1, "dilation": 2}),
+    "many-channels": ((1, 40, 3, 3), (40, 33, 3, 3), {"stride": 2, "padding": 1}),
+    "no-images": ((0, 3, 4, 4), (3, 2, 3, 3), {}),
+    "one-side": ((2, 4, 6), (4, 3, 4), {"stride": 2, "padding": 1, "output_padding": 1, "groups": 2}),
+    "three-sides": ((2, 3, 2, 3, 3), (3, 4, 3, 2, 3), {"stride": (2, 1, 2), "padding": (1, 0, 1)}),
+    "three-sides-mixed": (
+        *((1, 4, 3, 2, 3), (4, 1, 2, 2, 2)),
+        {"stride": (3, 1, 2), "padding": (1, 1, 0), "output_padding": (2, 0, 1), "groups": 4, "dilation": (1, 2, 1)},
+    ),
 }
 WINDOWS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "2": ((2, 3, 6, 8), {"kernel_size": 2}),
@@ -61,6 +96,11 @@ WINDOWS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "ceil-padding": ((1, 2, 6, 5), {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True}),
     "ceil-last-in-padding": ((1, 1, 4, 4), {"kernel_size": 2, "stride": 3, "padding": 1, "ceil_mode": True}),
     "no-images": ((0, 3, 4, 4), {"kernel_size": 2}),
+    "one-side": ((2, 3, 9), {"kernel_size": 3, "stride": 2, "padding": 1}),
+    "one-side-ceil": ((1, 2, 8), {"kernel_size": (3,), "stride": (2,), "ceil_mode": True}),
+    "three-sides": ((2, 3, 3, 5, 4), {"kernel_size": 2}),
+    "three-sides-mixed": ((1, 2, 5, 4, 6), {"kernel_size": (3, 2, 3), "stride": (2, 1, 2), "padding": (1, 0, 1)}),
+    "three-sides-ceil": ((1, 2, 4, 5, 3), {"kernel_size": 2, "stride": 2, "padding": 1, "ceil_mode": True}),
 }
 ADAPTIVE: list[tuple[tuple[int, ...], Any]] = [
     ((2, 3, 5, 7), 1),
@@ -72,6 +112,10 @@ ADAPTIVE: list[tuple[tuple[int, ...], Any]] = [
     ((2, 3, 1, 1), 1),
     ((0, 3, 4, 4), 1),
     ((2, 3, 4, 4), 4),
+    ((2, 3, 7), 3),
+    ((2, 3, 5), (None,)),
+    ((2, 3, 3, 5, 4), 2),
+    ((1, 2, 2, 3, 5), (3, None, 1)),
 ]
 
 
@@ -80,6 +124,9 @@ def convolutions() -> list[Row]:
     for (name, (x, w, options)), bias in itertools.product(CONVOLUTIONS.items(), (False, True)):
         given = Given(x), Given(w), *([Given(w[:1])] if bias else [])
         rows.append(conv(f"{name}{'-bias' * bias}", given, options))
+    for (name, (x, w, options)), bias in itertools.product(TRANSPOSED.items(), (False, True)):
+        given = Given(x), Given(w), *([Given((w[1] * options.get("groups", 1),))] if bias else [])
+        rows.append(conv(f"{name}{'-bias' * bias}", given, options, "conv_transpose"))
     # A tap outside the image takes part as 0 in lucid and is left out in PyTorch: the same but for infinite weights,
     # so the special numbers are in the image.
     special = Given((2, 3, 6, 5), "infinite"), Given((4, 3, 3, 3))
@@ -99,35 +146,43 @@ def convolutions() -> list[Row]:
     return rows
 
 
-def torch_conv(*inputs: Any, **options: Any) -> torch.Tensor:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Using padding='same'")  # it copies the input to pad one side
-        return TF.conv2d(*inputs, **options)
+def of_sides(name: str, shape: tuple[int, ...]) -> tuple[str, Any, Any]:
+    """An operation's name with the number of sides of images of ``shape``, lucid's function and PyTorch's."""
+    name = f"{name}{len(shape) - 2}d"
+    return name, getattr(F, name), getattr(TF, name)
 
 
-def conv(name: str, given: tuple[Given, ...], options: dict[str, Any], **more: Any) -> Row:
+def conv(name: str, given: tuple[Given, ...], options: dict[str, Any], kind: str = "conv", **more: Any) -> Row:
+    operation, ours, theirs = of_sides(kind, given[0].shape)
+
+    def torch_conv(*inputs: Any) -> torch.Tensor:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Using padding='same'")  # it copies the input to pad one side
+            return theirs(*inputs, **options)
+
     return Row(
-        f"conv2d-{name}",
-        F.conv2d,
-        lambda *inputs: F.conv2d(*inputs, **options),
-        lambda *inputs: torch_conv(*inputs, **options),
-        given,
-        sums=True,
-        **more,
+        f"{operation}-{name}", ours, lambda *inputs: ours(*inputs, **options), torch_conv, given, sums=True, **more
     )
 
 
 def max_pools() -> list[Row]:
-    dilated = {"dilated": ((1, 2, 7, 9), {"kernel_size": 3, "dilation": 2, "padding": 1})}
+    dilated = {
+        "dilated": ((1, 2, 7, 9), {"kernel_size": 3, "dilation": 2, "padding": 1}),
+        "three-sides-dilated": (
+            (1, 2, 5, 7, 5),
+            {"kernel_size": (2, 3, 2), "dilation": (3, 2, 1), "padding": (0, 1, 1)},
+        ),
+    }
     rows = []
     for name, (shape, options) in {**WINDOWS, **dilated}.items():
         kinds: tuple[Kind, ...] = ("apart", "ties", "special")
+        operation, ours, _ = of_sides("max_pool", shape)
         for kind in kinds:
             rows.append(
                 Row(
-                    f"max_pool2d-{name}-{kind}",
-                    F.max_pool2d,
-                    lambda x, options=options: F.max_pool2d(x, **options),
+                    f"{operation}-{name}-{kind}",
+                    ours,
+                    lambda x, ours=ours, options=options: ours(x, **options),
                     lambda x, options=options: first_nan_max_pool(x, options),
                     (Given(shape, kind),),
                     smooth=kind == "apart",
@@ -142,13 +197,14 @@ def first_nan_max_pool(x: torch.Tensor, options: dict[str, Any]) -> torch.Tensor
 
     So PyTorch is shown the windows one by one, and here the first NaN is gathered.
     """
-    y, index = TF.max_pool2d(x, **options, return_indices=True)
+    _, _, max_pool = of_sides("max_pool", tuple(x.shape))
+    y, index = max_pool(x, **options, return_indices=True)
     if not y.isnan().any():
         return y
-    numbers = torch.arange(x.shape[2] * x.shape[3], dtype=x.dtype).reshape(1, 1, *x.shape[2:])
+    numbers = torch.arange(math.prod(x.shape[2:]), dtype=x.dtype).reshape(1, 1, *x.shape[2:])
     # Of the NaN elements the one with the smallest place is the first: NaN becomes -place, all else -infinity.
     places = torch.where(x.isnan(), -numbers, -torch.inf)
-    first = -TF.max_pool2d(places, **options)
+    first = -max_pool(places, **options)
     index = torch.where(y.isnan(), first.nan_to_num(0, 0, 0).long(), index)
     return x.flatten(2).gather(2, index.flatten(2)).reshape(y.shape)
 
@@ -158,25 +214,29 @@ def average_pools() -> list[Row]:
     for (name, (shape, options)), include in itertools.product(WINDOWS.items(), (True, False)):
         if not options.get("padding") and not include:
             continue
+        operation, ours, theirs = of_sides("avg_pool", shape)
         for kind in ("normal", "special"):
             rows.append(
                 Row(
-                    f"avg_pool2d-{name}{'' if include else '-without-padding'}-{kind}",
-                    F.avg_pool2d,
-                    lambda x, o=options, i=include: F.avg_pool2d(x, **o, count_include_pad=i),
-                    wide(lambda x, o=options, i=include: TF.avg_pool2d(x, **o, count_include_pad=i)),
+                    f"{operation}-{name}{'' if include else '-without-padding'}-{kind}",
+                    ours,
+                    lambda x, f=ours, o=options, i=include: f(x, **o, count_include_pad=i),
+                    wide(lambda x, f=theirs, o=options, i=include: f(x, **o, count_include_pad=i)),
                     (Given(shape, kind),),
                     smooth=kind == "normal",
                     sums=True,
                 )
             )
     for (shape, size), kind in itertools.product(ADAPTIVE, ("normal", "special")):
+        operation, ours, theirs = of_sides("adaptive_avg_pool", shape)
+        if size == (None,):  # which PyTorch has for more sides alone
+            theirs = lambda x, _, f=theirs: f(x, x.shape[2])  # noqa: E731
         rows.append(
             Row(
-                f"adaptive_avg_pool2d-{shape_name(shape)}-to{size}-{kind}".replace(" ", ""),
-                F.adaptive_avg_pool2d,
-                lambda x, size=size: F.adaptive_avg_pool2d(x, size),
-                wide(lambda x, size=size: TF.adaptive_avg_pool2d(x, size)),
+                f"{operation}-{shape_name(shape)}-to{size}-{kind}".replace(" ", ""),
+                ours,
+                lambda x, f=ours, size=size: f(x, size),
+                wide(lambda x, f=theirs, size=size: f(x, size)),
                 (Given(shape, kind),),
                 smooth=kind == "normal",
                 sums=True,
