@@ -143,7 +143,8 @@ class Plan:
 
     def record(self, name: str, run: Run, operands: Sequence[Source], values: dict[str, Array]) -> Array:
         """Run a step and note how; ``values`` has the arrays of its operands that are values."""
-        if self.reads_what_it_is_given:
+        own = self.recorder is None or self.reads_what_it_is_given
+        if own:
             operands = [self._own(operand) for operand in operands]
         if INPUT in values:
             self.input_size = values[INPUT].size
@@ -162,7 +163,7 @@ class Plan:
             self._take_apart(step, calls, result, arrays)
         if self.recorder is not None:
             self.recorder.forget()
-        if step.calls is None and not self.reads_what_it_is_given:
+        if step.calls is None and not own:
             step.operands = [self._own(operand) for operand in operands]
         self.steps.append(step)
         return result

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -78,8 +78,13 @@ def _in(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         raise TypeError("strict: got a NumPy array; must be an array of the device")
     if isinstance(value, list | tuple):
-        return type(value)(_in(part) for part in value)
+        return _like(value, map(_in, value))
     return value
+
+
+def _like(value: list[Any] | tuple[Any, ...], parts: Iterable[Any]) -> Any:
+    """A list or tuple of the same type; a named one takes its parts one by one."""
+    return value._make(parts) if hasattr(value, "_make") else type(value)(parts)
 
 
 def _out(value: Any) -> Any:
@@ -96,7 +101,7 @@ def _flushed(value: Any) -> Any:
             value = np.asarray(value).copy("K")
             value[small] *= np.float32(0)
     elif isinstance(value, list | tuple):
-        value = type(value)(_flushed(part) for part in value)
+        value = _like(value, map(_flushed, value))
     return value
 
 

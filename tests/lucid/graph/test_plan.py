@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -327,7 +328,9 @@ def test_recording_holds_no_more_than_it_must() -> None:
     pytest.importorskip("_lucid_native")
     if not Path("/proc/self/status").exists():
         pytest.skip("needs /proc")
-    ran = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
+    environment = os.environ | {"LUCID_BACKEND": "native"}
+    command = [sys.executable, "-c", MEMORY]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     grown, constants = map(float, ran.stdout.split())
     assert constants > 36
     assert grown < 3 * 32 + 16
