@@ -34,3 +34,12 @@ def test_the_page_works_as_printed(tmp_path: Path) -> None:
             assert found.returncode == ("disagrees" in printed)
             ran += 1
     assert ran >= 3
+
+
+def test_a_convolution_in_c() -> None:
+    """What a user writes who calls C: right, and careless about views."""
+    command = [sys.executable, str(PAGE.parents[1] / "examples" / "conv_in_c.py")]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert "conv2d as conv2d in float32 agrees" in found.stdout
+    assert "read as if it were contiguous" in found.stdout
