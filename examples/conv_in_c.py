@@ -1,4 +1,4 @@
-"""A convolution in C, called through ctypes, held to what a healthy kernel may return: ``python examples/conv_in_c.py``.
+"""A convolution in C, called through ctypes, held to what healthy kernels return: ``python examples/conv_in_c.py``.
 
 ``conv2d`` hands C what it expects. ``careless`` forgets that an array may be a view: the check says so, and shows the
 smallest shapes at which it goes wrong.
