@@ -153,6 +153,9 @@ class StrictArray:
                 return _out(self._array.astype(dtype, copy=copy))
             return _out(_flushed(_flushed(self._array).astype(dtype)))
 
+    def cumsum(self, axis: int) -> Any:
+        return _out(self._array.cumsum(axis=axis))
+
     def __getitem__(self, index: Any) -> Any:
         self._check_index(index)
         return _out(self._array[_in(index)])
