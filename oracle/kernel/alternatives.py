@@ -19,7 +19,7 @@ import numpy as np
 
 from oracle.errors import UsageError
 from oracle.kernel.bounded import Arithmetic, Array, Bounded
-from oracle.kernel.operation import Attributes, KernelOperation, axes_of, pair
+from oracle.kernel.operation import Attributes, KernelOperation, axes_of, by_sides
 from oracle.kernel.pooling import _Windows
 from oracle.kernel.rows import _Loss, log_softmax
 
@@ -608,7 +608,7 @@ def _geometries(case: _Case) -> Candidates:
         )
     if isinstance(attributes["padding"], str) or case.place is not None:
         return
-    dilation, padding = pair(attributes["dilation"]), pair(attributes["padding"])
+    dilation, padding = by_sides(attributes["dilation"], 2), by_sides(attributes["padding"], 2)
     for axis, name in ((2, "row"), (3, "column")):
         for step, which in ((1, "after"), (-1, "before")):
             yield (
@@ -628,7 +628,7 @@ def _geometries(case: _Case) -> Candidates:
         for around in {shifted, padding}:
             if min(around) >= 0:
                 yield told, lambda w=wanted, p=around: case.cropped(case.run(dilation=w, padding=p))
-    stride = pair(attributes["stride"])
+    stride = by_sides(attributes["stride"], 2)
     for wanted in sorted({(1, 1), stride[::-1], (stride[0] + 1, stride[1] + 1)} - {stride}):
         told = f"stride is {wanted} instead of {stride}" if wanted != (1, 1) else "stride is ignored"
         yield told, lambda w=wanted: case.cropped(case.run(stride=w))

@@ -13,7 +13,7 @@ operation makes (a sum of two numbers, a square root) has one right answer, and 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -305,9 +305,3 @@ def _times(a: Any, b: Any) -> Any:
     with np.errstate(invalid="ignore"):
         product = np.multiply(a, b)
     return np.where((np.asarray(a) == 0) | (np.asarray(b) == 0), 0.0, product)
-
-
-def concatenate(parts: Sequence[Bounded], axis: int) -> Bounded:
-    """Several, one behind the other."""
-    stacked = [np.concatenate(each, axis) for each in zip(*(part.parts for part in parts), strict=True)]
-    return Bounded(parts[0].of, *stacked)

@@ -6,6 +6,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,14 @@ import numpy as np
 from oracle.errors import UsageError
 from oracle.kernel.alternatives import explain
 from oracle.kernel.bounded import Arithmetic, Array, Bounded
-from oracle.kernel.draw import NOT_FINITE, RANDOM, WHOLE, draw_integers, draw_values
+from oracle.kernel.draw import NOT_FINITE, RANDOM, WHOLE, Drawing, draw_integers
 from oracle.kernel.judge import Finding, Judged, judge_result, passes_tolerance
 from oracle.kernel.operation import EACH, KernelOperation, Shape, Sizes, axes_of
 from oracle.kernel.operations import find_operation
 from oracle.kernel.subject import Framework, Kernel, out_parameter, to_array
-from oracle.kernel.verdict import KernelFailure, KernelVerdict
+from oracle.kernel.verdict import KernelFailure, KernelVerdict, shapes_in_words
 from oracle.kernel.words import cut_off, kind_of, place_of, tile_of
-from oracle.precision.profile import Profile, profile_of
+from oracle.precision.profile import FORMATS, Profile, profile_of
 from oracle.precision.rounding import round_to
 
 INTEGERS = "int8"
@@ -28,7 +29,6 @@ REQUIREMENTS = ("repeatable", "batch invariant")
 _SHRINKS = 48  # results of smaller inputs that are looked at for the smallest failure
 # Inputs of more elements are drawn in three more ways than normal, or in one; smaller ones in all.
 _SMALL, _LARGE = 3_000, 30_000
-_DTYPES = {"float64": "float64", "float32": "float32", "bfloat16": "bfloat16", "float16": "float16"}
 _BLOCK = 1 << 15  # elements that are judged at a time
 _TELLING, _TELLINGS = 400, 3  # elements that tell a kind, and cases that are looked at for so many
 CONSERVED = "summed over what it was taken from,"
@@ -66,14 +66,14 @@ def arithmetic_of(precision: str | Profile, draw: str) -> Arithmetic:
     profile = profile_of(precision)
     of = profile.format
     return Arithmetic(
-        of.sums,
-        of.stored if profile.sums_in_storage else of.sums,
-        of.stored,
-        of.factors * (2 if profile.truncated else 1),
-        2 * of.sums if of.matrix_units else 0.0,
-        of.stored if profile.sums_in_storage else 0.0,
-        0.0 if of.sums < 2.0**-50 else 2.0**-150,
-        of.least,
+        unit=of.sums,
+        sums=of.stored if profile.sums_in_storage else of.sums,
+        stored=of.stored,
+        factors=of.factors * (2 if profile.truncated else 1),
+        products=2 * of.sums if of.matrix_units else 0.0,
+        between=of.stored if profile.sums_in_storage else 0.0,
+        least=0.0 if of.sums < 2.0**-50 else 2.0**-150,
+        tiny=of.least,
         alike=draw not in RANDOM,
         grid=1 / (2 * of.stored),
         whole=draw == WHOLE and not profile.winograd,
@@ -167,7 +167,7 @@ def judge_one(
         raise UsageError("gradient, wrt: a gradient is judged from both, a result from neither")
     actual, dtype = to_array(actual)
     integers = precision == INTEGERS or dtype.startswith(("int", "uint"))
-    profile = profile_of("float32" if integers else precision or _DTYPES.get(dtype, "float32"))
+    profile = profile_of("float32" if integers else precision or (dtype if dtype in FORMATS else "float32"))
     values = [None if each is None else to_array(each)[0] for each in given]
     settled = operation.settle(
         operation.with_defaults(attributes), [() if each is None else each.shape for each in values]
@@ -213,7 +213,7 @@ def judge_one(
                 name,
                 tuple(each.shape for each in values if each is not None),
                 "the given",
-                kind_of(actual, truth, finding, profile.base, ""),
+                kind_of(actual, truth, finding, profile.base),
                 "" if finding.wrong is None else place_of(finding.wrong, axes),
                 (wrong, truth.value.size),
                 finding.error,
@@ -293,7 +293,7 @@ class _Check:
         unknown = [each for each in require if each not in REQUIREMENTS]
         if unknown:
             raise UsageError(f"require: got {unknown[0]!r}; may be {' and '.join(map(repr, REQUIREMENTS))}")
-        self.require, self.seed, self.device, self.shapes = tuple(require), seed, device, shapes
+        self.require, self.seed, self.shapes = tuple(require), seed, shapes
         self.kernel = Kernel(fn, self.operation, attributes, device)
         self.backward = None
         if backward is not None:
@@ -320,7 +320,7 @@ class _Check:
         for index, each in enumerate(sizes):
             shapes = self.operation.shapes(each, self.attributes)
             yield Case(shapes, "normal", each), True
-            size = max(_count(shape) for shape in shapes)
+            size = max(map(prod, shapes))
             several = len(draws) if size <= _SMALL else 3 if size <= _LARGE else 1
             for more in range(min(len(draws), several)):
                 draw = draws[(several * index + more) % len(draws)]
@@ -358,12 +358,9 @@ class _Check:
             if self.integers and argument.role != "label":
                 small = self.operation.name in ("add", "subtract", "multiply")
                 values = rng.integers(-8, 8, shape).astype(np.float64) if small else draw_integers(shape, rng)
-            elif not shape:
-                values = draw_values(self.operation, argument, place, case.draw, (1,), -1, self.profile, rng).reshape(
-                    ()
-                )
             else:
-                values = draw_values(self.operation, argument, place, case.draw, shape, row, self.profile, rng)
+                drawn = Drawing(self.operation, argument, place, shape or (1,), row, self.profile, rng)
+                values = drawn.values(case.draw).reshape(shape)
             if argument.role == "label":
                 values = values % max(1, case.shapes[0][1])
             found.append(values if self.taken[place] is not None else None)
@@ -383,7 +380,7 @@ class _Check:
                 failed = self.judge(case, gradients, count=True)
             except _KernelRaisedError as error:
                 raised.append(str(error))
-                self.verdict.refused.append(f"{_shapes(case.shapes)}: {error}")
+                self.verdict.refused.append(f"{shapes_in_words(case.shapes)}: {error}")
                 continue
             if failed is not None:
                 self._report(case, gradients, failed)
@@ -690,7 +687,7 @@ class _Check:
         left = _TELLINGS
         for sizes in self.operation.sizes(self.attributes):
             shapes = self.operation.shapes(sizes, self.attributes)
-            if left and _TELLING <= max(map(_count, shapes)) <= _LARGE:
+            if left and _TELLING <= max(map(prod, shapes)) <= _LARGE:
                 left -= 1
                 larger = Case(shapes, case.draw, sizes)
                 try:
@@ -708,7 +705,7 @@ class _Check:
                 return told
         if failed.result == f"{self._of_first}, {CONSERVED}":
             return "where elements tie, the gradient is not handed on once: to several of them in full, or to none"
-        return kind_of(failed.actual, failed.truth, finding, self.base, case.draw)
+        return kind_of(failed.actual, failed.truth, finding, self.base)
 
     def _output_shape(self, inputs: list[Array | None], attributes: Any) -> Shape:
         bounded = [self._bounded(Arithmetic(0.0, 0.0, 0.0), place, each) for place, each in enumerate(inputs)]
@@ -876,17 +873,9 @@ def _smaller(sizes: Sizes) -> Iterator[Any]:
                 yield (*sizes[:index], less, *sizes[index + 1 :])
 
 
-def _count(shape: Shape) -> int:
-    return int(np.prod(shape, dtype=np.int64))
-
-
-def _shapes(shapes: Sequence[Shape]) -> str:
-    return " and ".join(map(str, shapes))
-
-
 def _poison(shape: Shape) -> None:
     """Leave NaN in memory that is free, so that a buffer that is not written shows."""
-    count = min(_count(shape), 1 << 16)
+    count = min(prod(shape), 1 << 16)
     for kind in (np.float32, np.float64, np.float16):
         buffers = [np.full(count, np.nan, kind) for _ in range(2)]
         del buffers

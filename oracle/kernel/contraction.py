@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lucid.backends import backend_for
+from lucid.kernels.windows import input_sizes, output_sizes
 from oracle.errors import UsageError
 from oracle.kernel.bounded import Array, Bounded
 from oracle.kernel.operation import Argument, Attributes, KernelOperation, Made, Shape, Sizes, by_sides
@@ -99,12 +100,7 @@ class _Geometry:
         return self.stride, self.padding, self.dilation, self.groups
 
     def sides(self) -> tuple[int, ...]:
-        return tuple(
-            (side + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
-            for side, kernel, stride, padding, dilation in zip(
-                self.x[2:], self.weight[2:], self.stride, self.padding, self.dilation, strict=True
-            )
-        )
+        return output_sizes(self.x[2:], self.weight[2:], self.stride, self.padding, self.dilation)
 
     def output(self, x: Array, weight: Array) -> Array:
         if 0 in x.shape:
@@ -202,10 +198,8 @@ def _transposed_size(x: Shape, weight: Shape, attributes: Attributes) -> Shape:
     stride, padding, more, dilation = (
         by_sides(attributes[name], count) for name in ("stride", "padding", "output_padding", "dilation")
     )
-    sides = [
-        (side - 1) * s - 2 * p + d * (kernel - 1) + m + 1
-        for side, s, p, m, d, kernel in zip(x[2:], stride, padding, more, dilation, weight[2:], strict=True)
-    ]
+    least = input_sizes(x[2:], weight[2:], stride, padding, dilation)
+    sides = [side + extra for side, extra in zip(least, more, strict=True)]
     if min(sides) < 1:
         raise UsageError(f"padding: got {attributes['padding']!r}; it leaves nothing of a result")
     return (x[0], weight[1] * int(attributes["groups"]), *sides)
@@ -284,15 +278,10 @@ def _alone_size(place: int) -> Any:
         dy, other = given
         stride, padding, dilation = (by_sides(attributes[each], 2) for each in ("stride", "padding", "dilation"))
         if place == 0:
-            sides = [
-                (n - 1) * s - 2 * p + d * (k - 1) + 1
-                for n, s, p, d, k in zip(dy[2:], stride, padding, dilation, other[2:], strict=True)
-            ]
+            sides = input_sizes(dy[2:], other[2:], stride, padding, dilation)
             return attributes | {name: (dy[0], other[1] * int(attributes["groups"]), *sides)}
-        sides = [
-            (side + 2 * p - (n - 1) * s - 1) // d + 1
-            for side, p, n, s, d in zip(other[2:], padding, dy[2:], stride, dilation, strict=True)
-        ]
+        # As many taps as windows of the result's size, whose elements lie a stride apart, moved by the dilation.
+        sides = output_sizes(other[2:], dy[2:], dilation, padding, stride)
         return attributes | {name: (dy[1], other[1] // int(attributes["groups"]), *sides)}
 
     return settle

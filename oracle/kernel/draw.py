@@ -12,6 +12,7 @@ contiguous (``strided``).
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,70 +32,69 @@ INTEGER_RANGE = (-127, 128)
 _LEAST = {"float64": -1022, "float32": -126, "tf32": -126, "bfloat16": -126, "float16": -14, "int8": 0}
 
 
-def draw_values(
-    operation: KernelOperation,
-    argument: Argument,
-    place: int,
-    kind: str,
-    shape: Shape,
-    axis: int,
-    profile: Profile,
-    rng: Any,
-) -> Array:
-    """One input's values, as float64 numbers that the precision can store."""
-    if argument.role == "label":
-        return rng.integers(0, 1 << 30, shape)
-    values = _of_kind(operation, argument, place, kind, shape, axis, profile, rng)
-    if argument.role == "positive" and kind not in ("span", "edges"):
-        values = np.exp2(rng.uniform(-20, -10, shape)) if kind == "small" else np.abs(values) + 2.0**-4
-    with np.errstate(over="ignore"):
-        return np.asarray(
-            round_to(np.clip(values, -1e300, 1e300) if kind in ("wide", "span") else values, profile), np.float64
-        )
-
-
 def draw_integers(shape: Shape, rng: Any) -> Array:
     """8-bit whole numbers, those at the ends of their range among them."""
     return rng.integers(*INTEGER_RANGE, shape).astype(np.float64)
 
 
-def _of_kind(
-    operation: KernelOperation,
-    argument: Argument,
-    place: int,
-    kind: str,
-    shape: Shape,
-    axis: int,
-    profile: Profile,
-    rng: Any,
-) -> Array:
-    normal = rng.standard_normal(shape)
-    if argument.role == "scale":
-        normal = 1.0 + normal / 4
-    if kind == WHOLE:
-        return rng.integers(-4, 5, shape).astype(np.float64)
-    if kind == "edges":
-        return _scattered(*operation.edges)(np.abs(normal) + 0.5, axis, rng)
-    if kind == "zeros" and argument.role == "distinct":  # windows of nothing but zeros below zero among them
-        return np.where(rng.random(shape) < 0.8, -0.0, np.where(rng.random(shape) < 0.3, 0.0, -1.0))
-    if kind == "zeros":
-        choice = rng.integers(0, 4, shape)
-        return np.where(choice == 0, 0.0, np.where(choice == 1, -0.0, normal))
-    if kind == "span" and argument.role == "positive":
-        low, high = (math.log2(each) for each in operation.span)
-        return np.exp2(rng.uniform(low, high, shape))
-    if kind == "span":
-        return rng.uniform(*operation.span, shape)
-    if kind == "wide" and argument.role in ("data", "weight"):
-        return np.copysign(np.exp2(rng.uniform(-10, 10, shape)), normal)
-    if kind == "subnormal" and argument.role in ("data", "weight") and place == 0:
-        return normal * 2.0 ** (_LEAST[profile.base] - 2)
-    if argument.role == "distinct" and kind in ("normal", "strided"):
-        return _distinct(shape, profile, rng)
-    if place:
-        return normal
-    special = _SPECIAL.get(kind)
-    return normal if special is None else special(normal, axis, rng)
+@dataclass(frozen=True)
+class Drawing:
+    """One input that is drawn.
+
+    Args:
+        operation: whose.
+        argument: which of its inputs; ``place`` counts them.
+        shape: with an axis at least.
+        axis: along which rows lie.
+        profile: what stores it.
+        rng: a generator of its own.
+    """
+
+    operation: KernelOperation
+    argument: Argument
+    place: int
+    shape: Shape
+    axis: int
+    profile: Profile
+    rng: Any
+
+    def values(self, kind: str) -> Array:
+        """Float64 numbers that the precision can store; labels are whole."""
+        if self.argument.role == "label":
+            return self.rng.integers(0, 1 << 30, self.shape)
+        values = self._of_kind(kind)
+        if self.argument.role == "positive" and kind not in ("span", "edges"):
+            small = kind == "small"
+            values = np.exp2(self.rng.uniform(-20, -10, self.shape)) if small else np.abs(values) + 2.0**-4
+        if kind in ("wide", "span"):
+            values = np.clip(values, -1e300, 1e300)
+        with np.errstate(over="ignore"):
+            return np.asarray(round_to(values, self.profile), np.float64)
+
+    def _of_kind(self, kind: str) -> Array:
+        rng, shape, role, span = self.rng, self.shape, self.argument.role, self.operation.span
+        normal = rng.standard_normal(shape)
+        if role == "scale":
+            normal = 1.0 + normal / 4
+        if kind == WHOLE:
+            return rng.integers(-4, 5, shape).astype(np.float64)
+        if kind == "edges":
+            return _scattered(*self.operation.edges)(np.abs(normal) + 0.5, self.axis, rng)
+        if kind == "zeros" and role == "distinct":  # windows of nothing but zeros below zero among them
+            return np.where(rng.random(shape) < 0.8, -0.0, np.where(rng.random(shape) < 0.3, 0.0, -1.0))
+        if kind == "zeros":
+            choice = rng.integers(0, 4, shape)
+            return np.where(choice == 0, 0.0, np.where(choice == 1, -0.0, normal))
+        if kind == "span":
+            return np.exp2(rng.uniform(*np.log2(span), shape)) if role == "positive" else rng.uniform(*span, shape)
+        if kind == "wide" and role in ("data", "weight"):
+            return np.copysign(np.exp2(rng.uniform(-10, 10, shape)), normal)
+        if kind == "subnormal" and role in ("data", "weight") and self.place == 0:
+            return normal * 2.0 ** (_LEAST[self.profile.base] - 2)
+        if role == "distinct" and kind in ("normal", "strided"):
+            return _distinct(shape, self.profile, rng)
+        special = None if self.place else _SPECIAL.get(kind)
+        return normal if special is None else special(normal, self.axis, rng)
 
 
 def _distinct(shape: Shape, profile: Profile, rng: Any) -> Array:

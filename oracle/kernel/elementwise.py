@@ -73,11 +73,8 @@ def _relu_gradient(dy: Bounded, x: Bounded, y: Bounded) -> Bounded:
 
 
 def _sigmoid(x: Bounded) -> Bounded:
-    return _positive_part(1.0 / ((-x).exp() + 1.0), x)
-
-
-def _positive_part(y: Bounded, x: Bounded) -> Bounded:
-    """In float64 without overflow: exp(-x) is infinite for very negative x, and the quotient is then 0, as it is."""
+    """Where ``exp(-x)`` is infinite, the quotient is 0, as it should be, and has no error of its own."""
+    y = 1.0 / ((-x).exp() + 1.0)
     return Bounded(y.of, y.value, np.where(np.isfinite(y.error), y.error, 4 * y.of.unit * np.abs(y.value)), y.pending)
 
 
@@ -124,17 +121,17 @@ def _check_gelu(attributes: Attributes) -> None:
         raise UsageError(f"approximate: got {attributes['approximate']!r}; may be 'none' or 'tanh'")
 
 
+def _bounds(min_value: float | None, max_value: float | None) -> tuple[float, float]:
+    return -math.inf if min_value is None else min_value, math.inf if max_value is None else max_value
+
+
 def _clip(x: Bounded, min_value: float | None, max_value: float | None) -> Bounded:
-    low = -math.inf if min_value is None else min_value
-    high = math.inf if max_value is None else max_value
-    return x.moved(lambda part: part).where(
-        (x.value >= low) & (x.value <= high) | np.isnan(x.value), np.clip(x.value, low, high)
-    )
+    clipped = np.clip(x.value, *_bounds(min_value, max_value))
+    return x.where((clipped == x.value) | np.isnan(x.value), clipped)
 
 
 def _clip_gradient(dy: Bounded, x: Bounded, y: Bounded, min_value: float | None, max_value: float | None) -> Bounded:
-    low = -math.inf if min_value is None else min_value
-    high = math.inf if max_value is None else max_value
+    low, high = _bounds(min_value, max_value)
     edge = (x.value == low) | (x.value == high)
     return dy.where((x.value > low) & (x.value < high), 0.0).with_error(np.where(edge, np.abs(dy.value), 0.0))
 
@@ -144,9 +141,9 @@ def _power(x: Bounded, exponent: float) -> Bounded:
         value = np.power(x.value, exponent)
         slope = exponent * np.power(x.value, exponent - 1)
     made = x.function(value, slope, 2 * abs(exponent) + 4)
-    return (
-        made.with_error(2 * made.of.stored * np.abs(value)) if abs(exponent) > 2 else made
-    )  # products that are stored
+    if abs(exponent) <= 2:
+        return made
+    return made.with_error(2 * made.of.stored * np.abs(value))  # products that are stored
 
 
 def _power_gradient(dy: Bounded, x: Bounded, y: Bounded, exponent: float) -> Bounded:
@@ -158,17 +155,12 @@ def _abs_gradient(dy: Bounded, x: Bounded, y: Bounded) -> Bounded:
     return made.with_error(np.where(x.value == 0, np.abs(dy.value), 0.0))
 
 
-def _saved(y: Bounded) -> Bounded:
-    """What backward finds of a result: what was stored."""
-    return y.stored()
-
-
 def _silu(x: Bounded) -> Bounded:
     return x * _sigmoid(x)
 
 
 UNARY = (
-    _unary("exp", lambda x: x.exp(), lambda dy, x, y: dy * _saved(y), span=(-20.0, 20.0), draws=_FUNCTION),
+    _unary("exp", lambda x: x.exp(), lambda dy, x, y: dy * y.stored(), span=(-20.0, 20.0), draws=_FUNCTION),
     _unary(
         "log",
         lambda x: x.log(),
@@ -181,7 +173,7 @@ UNARY = (
     _unary(
         "sqrt",
         lambda x: x.sqrt(),
-        lambda dy, x, y: dy / (_saved(y) * 2.0),
+        lambda dy, x, y: dy / (y.stored() * 2.0),
         argument=Argument("x", "positive"),
         span=(1e-6, 1e6),
         draws=("span", "edges", "strided"),
@@ -191,7 +183,7 @@ UNARY = (
     _unary(
         "reciprocal",
         lambda x: x.of.exact(1.0).divided(x),
-        lambda dy, x, y: -(dy * (_saved(y) * _saved(y))),
+        lambda dy, x, y: -(dy * (y.stored() * y.stored())),
         argument=Argument("x", "positive"),
         span=(1e-3, 1e3),
         draws=("span", "strided"),
@@ -200,9 +192,13 @@ UNARY = (
     _unary("abs", lambda x: Bounded(x.of, np.abs(x.value), x.error, x.pending), _abs_gradient, zeros=True),
     _unary("relu", lambda x: x.maximum(0.0), _relu_gradient, whole=True),
     _unary(
-        "sigmoid", _sigmoid, lambda dy, x, y: dy * ((1.0 - _saved(y)) * _saved(y)), span=(-30.0, 30.0), draws=_FUNCTION
+        "sigmoid",
+        _sigmoid,
+        lambda dy, x, y: dy * ((1.0 - y.stored()) * y.stored()),
+        span=(-30.0, 30.0),
+        draws=_FUNCTION,
     ),
-    _unary("tanh", _tanh, lambda dy, x, y: dy * (1.0 - _saved(y) * _saved(y)), draws=_FUNCTION),
+    _unary("tanh", _tanh, lambda dy, x, y: dy * (1.0 - y.stored() * y.stored()), draws=_FUNCTION),
     _unary(
         "gelu",
         _gelu,

@@ -29,9 +29,14 @@ LEAN_SHARE = 0.005
 # Of fewer independent rows, or elements, no mean is judged.
 FEWEST_GROUPS, FEWEST = 64, 128
 _CLIP = 8.0  # roundings
-_DTYPES = {
-    "float64": "float64", "float32": "float32", "bfloat16": "bfloat16", "float16": "float16", "half": "float16",
-}  # fmt: skip
+# What ``torch.testing.assert_close`` allows by default: relative, absolute.
+_TOLERANCES = {
+    "float64": (1e-7, 1e-7),
+    "float32": (1.3e-6, 1e-5),
+    "tf32": (1.3e-6, 1e-5),
+    "bfloat16": (1.6e-2, 1e-5),
+    "float16": (1e-3, 1e-5),
+}
 
 
 @dataclass(frozen=True)
@@ -59,20 +64,18 @@ class Judged:
 
     share: float
     finding: Finding | None = None
-    blind: float = 0.0
 
 
 def stored_as(base: str, dtype: str, actual: Array) -> str:
     """The format in which a result is stored: the declared one, or a wider one that the kernel returned and filled."""
-    found = _DTYPES.get(dtype, "")
     if base == "tf32":
         base = "float32"
-    if not found or FORMATS[found].stored >= FORMATS[base].stored:  # type: ignore[index]
+    if dtype not in FORMATS or FORMATS[dtype].stored >= FORMATS[base].stored:  # type: ignore[index]
         return base
     finite = actual[np.isfinite(actual)]
     with np.errstate(over="ignore"):
         narrow = np.array_equal(np.asarray(round_to(finite, base), np.float64), finite)
-    return base if narrow else found
+    return base if narrow else dtype
 
 
 def judge_result(
@@ -191,26 +194,12 @@ def in_units(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def default_tolerance(base: str) -> tuple[float, float]:
-    """What ``torch.testing.assert_close`` allows by default: relative, absolute."""
-    return {
-        "float64": (1e-7, 1e-7),
-        "float32": (1.3e-6, 1e-5),
-        "tf32": (1.3e-6, 1e-5),
-        "bfloat16": (1.6e-2, 1e-5),
-        "float16": (1e-3, 1e-5),
-    }.get(base, (0.0, 0.0))
-
-
 def passes_tolerance(actual: Array, exact: Array, base: str) -> bool:
     """Whether the usual tolerance would have let a result pass, against the exact one as it is stored."""
     if actual.shape != exact.shape:
         return False
-    relative, absolute = default_tolerance(base)
+    relative, absolute = _TOLERANCES[base]
     wanted = np.asarray(round_to(exact, "float32" if base == "tf32" else base), np.float64)
     with np.errstate(invalid="ignore"):
         close = np.abs(actual - wanted) <= absolute + relative * np.abs(wanted)
     return bool((close | (actual == wanted) | (np.isnan(actual) & np.isnan(wanted))).all())
-
-
-__all__ = ["Finding", "Judged", "default_tolerance", "in_units", "judge_result", "passes_tolerance", "stored_as"]

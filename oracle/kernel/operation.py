@@ -128,17 +128,6 @@ def by_sides(value: Any, sides: int) -> tuple[int, ...]:
     return found
 
 
-def pair(value: Any) -> tuple[int, int]:
-    """One number for both sides, or two.
-
-    Example:
-        >>> pair(3), pair((1, 2))
-        ((3, 3), (1, 2))
-    """
-    first, second = by_sides(value, 2)
-    return first, second
-
-
 def axes_of(axis: Any, rank: int) -> tuple[int, ...]:
     """Axes, counted from the front; all where ``axis`` is None."""
     if axis is None:

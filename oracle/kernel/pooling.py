@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lucid.kernels.windows import output_sizes
 from oracle.errors import UsageError
 from oracle.kernel.bounded import Array, Bounded
 from oracle.kernel.operation import Argument, Attributes, KernelOperation, Made, Shape, Sizes, by_sides
@@ -35,17 +36,8 @@ class _Windows:
         self.stride = self.kernel if given is None else by_sides(given, count)
         self.padding = by_sides(attributes["padding"], count)
         self.dilation = by_sides(attributes.get("dilation", 1), count)
-        ceil = attributes["ceil_mode"]
-        self.sides = tuple(self._count(axis, ceil) for axis in range(count))
-
-    def _count(self, axis: int, ceil: bool) -> int:
-        side, stride, padding = self.shape[2 + axis], self.stride[axis], self.padding[axis]
-        reach = self.dilation[axis] * (self.kernel[axis] - 1) + 1
-        span = side + 2 * padding - reach
-        count = (-(-span // stride) if ceil else span // stride) + 1
-        if ceil and (count - 1) * stride >= side + padding:  # a window starts in the image or ahead of it
-            count -= 1
-        return count
+        geometry = self.kernel, self.stride, self.padding, self.dilation
+        self.sides = output_sizes(shape[2:], *geometry, attributes["ceil_mode"])
 
     def taps(self) -> list[tuple[slice, ...]]:
         """For each place in a window, the elements of the padded image that the windows have there."""

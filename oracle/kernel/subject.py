@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 import lucid
 from oracle.errors import UsageError
 from oracle.kernel.operation import Argument, KernelOperation
+from oracle.trace import NotNumbersError, to_numbers
 
 Array = np.ndarray[Any, Any]
 
@@ -104,28 +105,19 @@ def to_array(result: Any) -> tuple[Array, str]:
     """
     if isinstance(result, tuple | list) and result and not np.isscalar(result[0]):
         result = result[0]
-    if hasattr(result, "detach"):  # PyTorch's
-        result = result.detach()
-        if hasattr(result, "cpu"):
-            result = result.cpu()
-    kind = str(getattr(result, "dtype", type(result).__name__)).removeprefix("torch.")
-    if type(result).__module__.split(".")[0] == "torch":
-        import torch
-
-        wide = result.to(torch.float64) if result.is_floating_point() else result.to(torch.int64).to(torch.float64)
-        return wide.resolve_neg().numpy().copy(), kind
-    if type(result).__module__.split(".")[0] == "lucid":
+    package = type(result).__module__.split(".")[0]
+    if package == "lucid":
         result = result.numpy()
-    elif hasattr(result, "get") and type(result).__module__.split(".")[0] == "cupy":
+    elif package == "cupy":
         result = result.get()
-    elif not isinstance(result, np.ndarray | np.generic | float | int) and hasattr(result, "__dlpack__"):
+    elif not isinstance(result, np.ndarray | np.generic) and package != "torch" and hasattr(result, "__dlpack__"):
         result = np.from_dlpack(result)
     try:
-        array = np.asarray(result)
-        wide = array.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"kernel: it returned {type(result).__name__}, which is no array of numbers") from error
-    return wide, kind if isinstance(result, np.ndarray | np.generic) else str(array.dtype)
+        array = to_numbers(result)
+    except NotNumbersError as error:
+        raise UsageError(f"kernel: it returned {error}; may be an array of numbers") from None
+    kind = str(getattr(result, "dtype", array.dtype)).removeprefix("torch.")
+    return array.astype(np.float64), kind
 
 
 @dataclass
@@ -146,7 +138,6 @@ class Kernel:
     device: str | None = None
     gradient: bool = False
     framework: Framework | None = None
-    _style: dict[str, Any] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         called = self.function

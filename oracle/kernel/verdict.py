@@ -46,12 +46,12 @@ class KernelFailure:
     def sentence(self) -> str:
         """All of it."""
         wrong, size = self.count
-        parts = [f"{self.result} is wrong from shape {_shapes(self.shapes)} on ({self.draw} values)"]
+        parts = [f"{self.result} is wrong from shape {shapes_in_words(self.shapes)} on ({self.draw} values)"]
         if not self.told_at or self.told_at == self.shapes:
-            parts = [f"{self.result} is wrong at shape {_shapes(self.shapes)} ({self.draw} values)"]
+            parts = [f"{self.result} is wrong at shape {shapes_in_words(self.shapes)} ({self.draw} values)"]
         told = self.kind
         if self.told_at and self.told_at != self.shapes:
-            told = f"at {_shapes(self.told_at)} {told}"
+            told = f"at {shapes_in_words(self.told_at)} {told}"
         if wrong:
             told += f", in {wrong:,} of {size:,} elements" + (f": {self.place}" if self.place else "")
         parts.append(told)
@@ -160,5 +160,5 @@ class KernelVerdict:
         return self.sentence()
 
 
-def _shapes(shapes: Sequence[Shape]) -> str:
+def shapes_in_words(shapes: Sequence[Shape]) -> str:
     return " and ".join(str(tuple(shape)) for shape in shapes)

@@ -12,13 +12,12 @@ from oracle.kernel.bounded import Array, Bounded
 from oracle.kernel.judge import Finding, in_units
 from oracle.precision.difference import Budget
 from oracle.precision.profile import FORMATS
-from oracle.precision.rounding import round_to
 
 _NAMED = 6  # places that are listed
 _TILES = (1024, 512, 256, 128, 64, 32, 16, 8, 4)
 
 
-def kind_of(actual: Array, truth: Bounded, finding: Finding, base: str, draw: str) -> str:
+def kind_of(actual: Array, truth: Bounded, finding: Finding, base: str) -> str:
     """What kind of difference it is."""
     exact = truth.value
     if finding.kind == "shape":
@@ -56,11 +55,6 @@ def _not_finite(actual: Array, exact: Array, wrong: Array | None) -> str:
     if np.isinf(wanted).any() and np.isfinite(found).any():
         return "an infinity is lost"
     return "infinities where numbers are right"
-
-
-def _stored(values: Array, base: str) -> Array:
-    with np.errstate(over="ignore"):
-        return np.asarray(round_to(values, base), np.float64)
 
 
 def cut_off(actual: Array, truth: Bounded, base: str) -> str:
