@@ -451,6 +451,40 @@ def tracing_row(model: str, rounds: int) -> dict[str, Any]:
     return {"model": model, "plain_s": plain_s, "traced_s": traced_s, "tensors": len(latest.trace)}
 
 
+def budget_rows(rounds: int) -> list[dict[str, Any]]:
+    """`oracle.testing.assert_within_budget` beside the operation in PyTorch's float64."""
+    import torch
+    from torch.nn import functional as f
+
+    from oracle.testing import assert_within_budget
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+    large, image, square = normal(4096, 1024), normal(8, 64, 56, 56), normal(1024, 1024)
+    cases: list[tuple[str, Callable[..., Any], list[torch.Tensor], dict[str, Any]]] = [
+        ("conv2d", lambda x, w: f.conv2d(x, w, padding=1), [image, normal(64, 64, 3, 3)], {"padding": 1}),
+        ("matmul", torch.matmul, [square, square], {}),
+        ("softmax", lambda x: f.softmax(x, -1), [normal(512, 32768)], {"axis": -1}),
+        ("layer_norm", lambda x: f.layer_norm(x, x.shape[-1:]), [large], {}),
+        ("gelu", f.gelu, [large], {}),
+        ("add", torch.add, [large, large], {}),
+        ("sum", lambda x: x.sum(-1), [large], {"axis": -1}),
+    ]
+    rows = []
+    for op, run, inputs, attributes in cases:
+        result, wide = run(*inputs), [each.double() for each in inputs]
+
+        def check(result: Any = result, op: str = op, inputs: Any = inputs, attributes: Any = attributes) -> None:
+            assert_within_budget(result, op, *inputs, **attributes)
+
+        def plain(run: Any = run, wide: Any = wide) -> None:
+            run(*wide)
+
+        rows.append({"operation": op, "check_s": median_time(check, rounds), "float64_s": median_time(plain, rounds)})
+    return rows
+
+
 def machine(threads: int) -> dict[str, Any]:
     import _lucid_native as _native
 
@@ -477,6 +511,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8, help="for --layers")
     parser.add_argument("--overhead", action="store_true", help="the cost of one small operation instead")
     parser.add_argument("--tracing", action="store_true", help="what the oracle's tracing costs a train step instead")
+    parser.add_argument("--budget", action="store_true", help="what one assert_within_budget costs instead")
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
@@ -493,6 +528,11 @@ def main() -> None:
         for row in rows:
             times = f"{1e3 * row['plain_s']:.1f} ms, traced {1e3 * row['traced_s']:.1f} ms"
             print(f"{row['model']}: {times}, {row['traced_s'] / row['plain_s']:.2f} times, {row['tensors']} tensors")
+    elif arguments.budget:
+        rows = budget_rows(arguments.rounds)
+        for row in rows:
+            times = f"{1e3 * row['check_s']:8.1f} ms, float64 {1e3 * row['float64_s']:7.1f} ms"
+            print(f"{row['operation']:12s} {times}, {row['check_s'] / row['float64_s']:.1f} times")
     else:
         rows = network_rows(arguments)
         show_networks(rows)

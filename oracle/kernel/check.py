@@ -196,7 +196,7 @@ def judge_one(
             for part in _row_blocks(operation, settled, values, actual, wrt):
                 judged, _, _ = judge(part)
                 verdict.closest = max(verdict.closest, judged.share)
-                if judged.finding is not None:
+                if judged.finding is not None or judged.blind:
                     break
             else:
                 return verdict
@@ -204,6 +204,7 @@ def judge_one(
         except (ValueError, IndexError) as error:
             raise UsageError(f"inputs: {operation.name} cannot take them: {error}") from None
     verdict.elements, verdict.closest = int(truth.value.size), judged.share
+    verdict.checks, verdict.blind = int(not judged.blind), int(judged.blind)
     finding = judged.finding
     if finding is not None:
         wrong = 0 if finding.wrong is None else int(finding.wrong.sum())
@@ -402,7 +403,9 @@ class _Check:
         made = self._make(values, case)
         result = self._call(self.kernel, made, attributes, truth.shape)
         for run in self._judged(case, values, attributes, bounded, truth, made, result, gradients):
-            if count:
+            if count and run.judged.blind:
+                self.verdict.blind += 1
+            elif count:
                 self.verdict.checks += 1
                 self.verdict.elements += run.truth.value.size
                 if run.judged.finding is None:

@@ -1,11 +1,12 @@
 """One result of a kernel, held to what healthy kernels may return.
 
-Three questions, each of every element or of all together:
+Four questions, each of every element or of all together:
 
 - Is each element among the numbers that a healthy kernel stores? Those lie between the exact value less its budget and
   the exact value plus it, both rounded as the result is stored. Of a bfloat16 result that was computed in float32 this
   is nearly always one number, sometimes two: a truncated store, or a factor of 1 + 2**-11, is seen at once.
 - Is what is not finite where it should be, and has zero the sign that it should have?
+- Does the budget leave anything to tell? One that exceeds 30 % of the result judges nothing, and is counted as that.
 - Do the errors lean? Errors of one sign, each within its budget, are none of roundings to nearest. They are measured
   in roundings along the result's own sign, against their scatter between rows (or columns), which are independent.
 """
@@ -29,6 +30,7 @@ LEAN_SHARE = 0.005
 # Of fewer independent rows, or elements, no mean is judged.
 FEWEST_GROUPS, FEWEST = 64, 128
 _CLIP = 8.0  # roundings
+_MOST = 0.3  # of a result's root mean square, that its budget may be
 # What ``torch.testing.assert_close`` allows by default: relative, absolute.
 _TOLERANCES = {
     "float64": (1e-7, 1e-7),
@@ -60,10 +62,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Judged:
-    """A result that was judged: how much of its budget the worst element used, and what is wrong."""
+    """A result that was judged: how much of its budget the worst element used, what is wrong, and whether its budget is
+    too large to tell anything."""
 
     share: float
     finding: Finding | None = None
+    blind: bool = False
 
 
 def stored_as(base: str, dtype: str, actual: Array) -> str:
@@ -138,7 +142,13 @@ def judge_result(
         lean = _lean(actual, exact, error, stored, truth, leans, constants)
         if lean is not None and abs(lean[0]) > lean[1]:
             return Judged(share, Finding("lean", None, lean=lean))
-    return Judged(share)
+    return Judged(share, blind=_is_blind(exact[finite], error[finite]))
+
+
+def _is_blind(exact: Array, error: Array) -> bool:
+    """Whether most elements' budgets exceed a stated share of the result; one of nothing but zeros has no share."""
+    size = math.sqrt(float(np.mean(np.square(exact)))) if exact.size else 0.0
+    return size > 0 and float(np.mean(error > _MOST * size)) > 0.5
 
 
 def _error(truth: Bounded, stored: str) -> Array:

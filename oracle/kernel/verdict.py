@@ -93,6 +93,7 @@ class KernelVerdict:
         precision: what was declared.
         checks: how many results were judged.
         elements: in how many elements.
+        blind: how many results more could not be judged, for their budgets are too large a share of them.
         closest: how much of its budget the worst healthy element used.
         failures: what is wrong; the smallest first.
         refused: shapes that the kernel raised at, with what it said.
@@ -104,6 +105,7 @@ class KernelVerdict:
     precision: str
     checks: int = 0
     elements: int = 0
+    blind: int = 0
     closest: float = 0.0
     failures: list[KernelFailure] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
@@ -134,6 +136,10 @@ class KernelVerdict:
                 f"{self.closest:.0%} of its budget"
             )
         more = list(self.notes)
+        if self.blind:
+            more.append(
+                f"{self.blind} more results were not judged: the budgets of most of their elements exceed 30 % of them"
+            )
         if self.refused:
             more.append(f"it raised at {len(self.refused)} of the shapes, the first: {self.refused[0]}")
         if not self.repeatable:
@@ -149,6 +155,7 @@ class KernelVerdict:
             "agrees": self.agrees,
             "checks": self.checks,
             "elements": self.elements,
+            "blind": self.blind,
             "closest": self.closest,
             "repeatable": self.repeatable,
             "failures": [each.to_dict() for each in self.failures],

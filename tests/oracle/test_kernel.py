@@ -224,6 +224,18 @@ def test_rows_with_infinities_are_judged() -> None:
     assert verdict.first.draw == "masked"
 
 
+def test_what_a_budget_cannot_tell_is_not_judged() -> None:
+    """100,003 terms that may be added in bfloat16 may give anything: zeros too, which is no agreement."""
+    precision = "bfloat16, sums in bfloat16"
+    verdict = oracle.check_kernel(lambda x: x.sum(-1), "sum", precision=precision, shapes=[(4, 100003)], axis=-1)
+    assert verdict.blind > 0
+    assert f"{verdict.blind} more results were not judged" in verdict.sentence()
+    assert verdict.to_dict()["blind"] == verdict.blind
+    x = torch.rand(4, 100003).bfloat16()
+    with pytest.raises(AssertionError, match="nothing was judged"):
+        assert_within_budget(torch.zeros(4).bfloat16(), "sum", x, precision=precision, axis=-1)
+
+
 def test_a_tail_is_placed() -> None:
     verdict = oracle.check_kernel(_tail, "sum", axis=-1)
     assert "past the last whole tile of 16" in verdict.sentence()
