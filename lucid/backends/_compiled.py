@@ -254,8 +254,9 @@ def _work_out(k: Kernel, known: dict[Any, Any], backend: CompiledBackend, key: A
         found += [shape if order is None else tuple([shape[i] for i in order]), np.dtype(dtype)]
     if len(known) >= KNOWN:
         known.clear()
-    known[key] = (*found, *to_last)
-    return known[key]
+    worked_out = (*found, *to_last)
+    known[key] = worked_out  # another thread may clear at any moment
+    return worked_out
 
 
 def axis_to_last(ndim: int, axis: int) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:

@@ -104,7 +104,7 @@ class _Case:
     def work(self) -> float:
         """How many elements one candidate goes through."""
         size = sum(each.size for each in self.inputs if each is not None)
-        if self.operation.name.startswith(("conv2d", "matmul", "linear")):
+        if self.operation.name.startswith(("conv", "matmul", "linear")):
             return size + self.truth.value.size * math.sqrt(size) / 8
         return size + self.truth.value.size
 
