@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from support.bits import bits
 
 import lucid
 import lucid.nn.functional as F
-from lucid.backends import available_backends
+from lucid.backends import _compiled, available_backends, get_backend
+from lucid.kernels.declare import kernels
 
 pytestmark = pytest.mark.skipif("native" not in available_backends(), reason="needs the compiled kernels")
 
@@ -239,3 +241,19 @@ def test_fork_while_kernels_run() -> None:
         "print(set(codes))\n"
     )
     assert python(code, LUCID_NUM_THREADS="2") == "{0}"
+
+
+class _Forgetful(dict[Any, Any]):
+    """What is known of launches, while another thread clears it all the time."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        super().__setitem__(key, value)
+        self.clear()
+
+
+def test_a_launch_is_worked_out_while_another_thread_forgets() -> None:
+    [cumsum] = [kernel for kernel in kernels() if kernel.name == "cumsum"]
+    x = np.zeros((2, 3), np.float32)
+    numbers, shape, *_ = _compiled._work_out(cumsum, _Forgetful(), get_backend("native"), "key", (x, 1, False))
+    assert shape == (2, 3)
+    assert numbers
