@@ -29,7 +29,7 @@ REQUIREMENTS = ("repeatable", "batch invariant")
 _SHRINKS = 48  # results of smaller inputs that are looked at for the smallest failure
 # Inputs of more elements are drawn in three more ways than normal, or in one; smaller ones in all.
 _SMALL, _LARGE = 3_000, 30_000
-_BLOCK = 1 << 15  # elements that are judged at a time
+_BLOCK = 1 << 16  # elements that are judged at a time
 _TELLING, _TELLINGS = 400, 3  # elements that tell a kind, and cases that are looked at for so many
 CONSERVED = "summed over what it was taken from,"
 _TWICE = 4  # cases that run twice
