@@ -3,27 +3,24 @@
 # Needs g++-aarch64-linux-gnu and qemu-user (Debian's packages of these names). Exit status 0: the same bits.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. tools/kernels.sh
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 for tool in aarch64-linux-gnu-g++ qemu-aarch64; do
   command -v "$tool" >/dev/null || { echo "verify_aarch64: $tool is missing: apt-get install g++-aarch64-linux-gnu qemu-user" >&2; exit 2; }
 done
 flags="-std=gnu++17 -O3 -ffp-contract=off -fno-math-errno -fno-trapping-math -pthread"
-common="tools/kernel_digest.cpp lucid/kernels/isa.cpp lucid/kernels/threads.cpp lucid/kernels/memory.cpp lucid/kernels/isa_baseline.cpp"
+common="tools/kernel_digest.cpp lucid/kernels/isa.cpp lucid/kernels/threads.cpp lucid/kernels/memory.cpp"
 
 echo "aarch64: compiling" >&2
-aarch64-linux-gnu-g++ $flags -static $common -o "$work/aarch64"
+compile_kernels aarch64-linux-gnu-g++ "$flags" "$work/objects64"
+aarch64-linux-gnu-g++ $flags -static $common "$work"/objects64/*.o -o "$work/aarch64"
 echo "aarch64: running under qemu" >&2
 LUCID_NUM_THREADS=1 qemu-aarch64 "$work/aarch64" > "$work/aarch64.txt"
 
 echo "this machine: compiling" >&2
-objects=()
-if [ "$(uname -m)" = x86_64 ]; then
-  g++ $flags -mavx2 -mfma -c lucid/kernels/isa_avx2.cpp -o "$work/avx2.o"
-  g++ $flags -mavx2 -mfma -mavx512f -mavx512dq -mavx512bw -mavx512vl -c lucid/kernels/isa_avx512.cpp -o "$work/avx512.o"
-  objects=("$work/avx2.o" "$work/avx512.o")
-fi
-g++ $flags $common "${objects[@]}" -o "$work/here"
+compile_kernels g++ "$flags" "$work/objects" "$(uname -m)"
+g++ $flags $common "$work"/objects/*.o -o "$work/here"
 
 status=0
 for isa in avx512 avx2 baseline; do

@@ -23,7 +23,10 @@ from typing import Any
 
 from lucid.backends import _settings
 
-KERNELS = Path(__file__).parent.parent / "kernels" / "cuda"
+FAMILIES = Path(__file__).parent.parent / "kernels"
+KERNELS = {path.name: path for path in sorted(FAMILIES.glob("*/*.cu"))}
+"""The files of CUDA kernels, each in its family's folder, by their names."""
+
 OPTIONS = ("-std=c++17", "--fmad=false", "--prec-div=true", "--prec-sqrt=true", "--ftz=false")
 """No contraction, division and square root correctly rounded, subnormals kept: section 1 of ARITHMETIC.md."""
 
@@ -57,7 +60,7 @@ def source(file: str) -> str:
                 lines.append(f'#line {number + 1} "{path.name}"')
         return "\n".join(lines)
 
-    return expand((KERNELS / file).resolve()) + "\n"
+    return expand(KERNELS[file].resolve()) + "\n"
 
 
 def compile_error(file: str, log: str) -> KernelError:

@@ -38,14 +38,14 @@ Size = tuple[int, int, int]
 
 @lru_cache(4096)
 def _contraction(source: str, given: tuple[tuple[str, int], ...]) -> Any:
-    """``Contraction`` of lucid/kernels/cuda/gemm.cuh; refuses what would not fit the kernel's numbers."""
+    """``Contraction`` of lucid/kernels/contraction/gemm.cuh; refuses what would not fit the kernel's numbers."""
     check_range(source, dict(given))
     return structure("Contraction", dict(given))
 
 
 @lru_cache(4096)
 def variant(source: str, tile: str, pack_a: bool, pack_b: bool) -> tuple[str, tuple[str, ...]]:
-    """An instance of the kernel of lucid/kernels/cuda/gemm.cu: its name, and the defines that make it."""
+    """An instance of the kernel of lucid/kernels/contraction/contraction.cu: its name, and the defines that make it."""
     name = f"contract_{source}_{tile}_{pack_a:d}_{pack_b:d}"
     return name, (f"LUCID_CONTRACT={name},{source},{tile},{str(pack_a).lower()},{str(pack_b).lower()}",)
 

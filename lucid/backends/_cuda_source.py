@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lucid.backends._cuda_compile import KERNELS
+from lucid.backends._cuda_compile import FAMILIES, KERNELS
 from lucid.kernels.declare import Structure
 
 _KERNEL = re.compile(r"\bKERNEL\((\w+)(?:_##name)?, (?:\w+|LIMITS\([^)]*\)), ([^{]*)\) \{")
@@ -53,7 +53,7 @@ def _text(path: Any) -> str:
 @cache
 def fields_of(structure: str) -> tuple[str, ...]:
     """The names of a structure's fields, which are all int64, in order."""
-    for path in sorted([*KERNELS.glob("*.cu"), *KERNELS.glob("*.cuh")]):
+    for path in (*KERNELS.values(), *FAMILIES.glob("*/*.cuh")):
         for name, body in _STRUCT.findall(_text(path)):
             if name == structure:
                 return tuple(re.findall(r"\w+", body.replace("int64_t", "")))
@@ -63,7 +63,7 @@ def fields_of(structure: str) -> tuple[str, ...]:
 @cache
 def tiles() -> tuple[tuple[str, str, dict[str, float]], ...]:
     """Of every tile of tuning.cuh the type, the name (``NAME`` where one serves all) and the constants."""
-    found = _TILE.findall(_text(KERNELS / "tuning.cuh"))
+    found = _TILE.findall(_text(FAMILIES / "contraction" / "tuning.cuh"))
     return tuple(
         (kind, name, {key: float(value) for key, value in _CONSTANT.findall(body)}) for kind, name, body in found
     )
@@ -73,7 +73,7 @@ def tiles() -> tuple[tuple[str, str, dict[str, float]], ...]:
 def signatures() -> dict[str, Signature]:
     """Every kernel by its name; ``contract`` stands for all instances of the contraction."""
     found: dict[str, Signature] = {}
-    for path in sorted(KERNELS.glob("*.cu")):
+    for path in KERNELS.values():
         text = _text(path)
         values = {
             name.lower(): code for names in _ENUM.findall(text) for code, name in enumerate(re.findall(r"\w+", names))

@@ -1,6 +1,5 @@
-#include "functions.h"
+// The instruction sets of this build that this processor has.
 #include "kernels.h"
-#include "threads.h"
 
 namespace lucid {
 
@@ -26,16 +25,6 @@ const Isa* const* supported_isas() {
     }();
     (void)filled;
     return list;
-}
-
-void philox_words(uint64_t seed, uint64_t stream, uint64_t block, int64_t words, uint32_t* out) {
-    parallel_range((words + 3) / 4, 4096, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) {
-            uint32_t word[4];
-            philox4x32(seed, stream, block + uint64_t(i), word);
-            for (int64_t j = 0; j < 4 && 4 * i + j < words; ++j) out[4 * i + j] = word[j];
-        }
-    });
 }
 
 }  // namespace lucid

@@ -42,8 +42,6 @@ struct Isa {
     }
 };
 
-void philox_words(uint64_t seed, uint64_t stream, uint64_t block, int64_t words, uint32_t* out);
-
 // The instruction sets of this build that this processor can run, best first; the end is null.
 const Isa* const* supported_isas();
 

@@ -1,6 +1,5 @@
 // The vector of one instruction set: width, loads, stores, broadcast and an exact fma. The only file of the kernels
-// that knows instructions. LUCID_ISA (a namespace name) and LUCID_VECTOR_BYTES are set by the isa_*.cpp that includes
-// it.
+// that knows instructions. The build sets LUCID_ISA (a namespace's name) and LUCID_VECTOR_BYTES.
 #pragma once
 
 #include <cstdint>

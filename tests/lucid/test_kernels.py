@@ -16,7 +16,7 @@ from lucid.backends import _compiled, _cuda_source, get_backend
 from lucid.backends.shapes import abstract
 from lucid.kernels.declare import DENSE, kernel, kernels
 
-DEF = (Path(lucid.__file__).parent / "kernels" / "kernels.def").read_text()
+DEF = "".join(path.read_text() for path in (Path(lucid.__file__).parent / "kernels").glob("*/kernels.def"))
 COMPILED = dict(re.findall(r"^KERNEL\(\w+, (\w+), ([^)]*(?:\n[^)]*)?)\)", DEF, re.MULTILINE))
 DECLARED = {k.name: k for k in kernels()}
 LAUNCHED = [name for name, k in DECLARED.items() if k.sizes is not None]

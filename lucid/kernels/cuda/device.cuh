@@ -3,7 +3,7 @@
 // compilers' options (lucid/backends/_cuda_run.py, CMakeLists.txt); a kernel says `fma` where the law says fma.
 #pragma once
 
-#include "../normal.h"
+#include "../random/normal.h"
 #include "../order.h"
 
 #ifdef __CUDACC__

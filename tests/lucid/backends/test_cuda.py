@@ -37,7 +37,7 @@ from lucid.models.blocks import PreActBottleneck
 
 DEMANDED = "emulated" in os.environ.get("LUCID_TEST_BACKENDS", "")
 DTYPES = [np.dtype(np.float32), np.dtype(np.float64)]
-FILES = sorted(path.name for path in KERNELS.glob("*.cu"))
+FILES = sorted(KERNELS)
 ARCHITECTURES = (70, 80, 90, 100)
 CONTRACTIONS = ("matmul", "linear", "conv2d", "conv2d_input_grad", "conv2d_weight_grad")
 
@@ -73,7 +73,7 @@ def the_launch(file: str, dtype: Any, kernel: str = "", defines: tuple[str, ...]
 
 
 def contraction(name: str, tile: str, packs: tuple[str, str], dtype: Any) -> Launch:
-    return the_launch("gemm.cu", dtype, defines=(f"LUCID_CONTRACT=contract,{name},{tile},{','.join(packs)}",))
+    return the_launch("contraction.cu", dtype, defines=(f"LUCID_CONTRACT=contract,{name},{tile},{','.join(packs)}",))
 
 
 # -- emulated --------------------------------------------------------------------------------------------------------
@@ -194,9 +194,9 @@ STATIC_SHARED, LEAST_SHARED = 48 << 10, 96 << 10  # bytes of a block, and what t
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("file", [file for file in FILES if file != "gemm.cu"])
+@pytest.mark.parametrize("file", [file for file in FILES if file != "contraction.cu"])
 def test_every_kernel_compiles(file: str, architecture: int) -> None:
-    text = (KERNELS / file).read_text()
+    text = KERNELS[file].read_text()
     declared = set(re.findall(r"^KERNEL\((\w+),", text, re.MULTILINE))
     declared |= {f"compare_{name}" for name in re.findall(r"^COMPARE\((\w+),", text, re.MULTILINE)}
     if file == "elementwise.cu":  # it has one for every function of printed_names.h, too
@@ -212,11 +212,11 @@ WHOLE = 90  # the architecture whose every instance is compiled
 
 
 def all_contractions(name: str, tiles: list[str], switches: tuple[str, ...]) -> str:
-    """gemm.cu with every instance of a source in it, so that they compile at once.
+    """contraction.cu with every instance of a source in it, so that they compile at once.
 
     ``switches`` are the alignments of the two factors: whether they can be read four at a time.
     """
-    mark, text = "#ifdef LUCID_CONTRACT ", source("gemm.cu")
+    mark, text = "#ifdef LUCID_CONTRACT ", source("contraction.cu")
     assert text.count(mark) == 1
     instances = [
         f"CONTRACT(contract_{tile}_{a}_{b}, {name}, {tile}, {a}, {b})"
@@ -235,7 +235,7 @@ def test_every_contraction_compiles(name: str, dtype: Any, architecture: int) ->
     it in the width of its loads alone, and the assembler takes ten seconds for each."""
     switches = ("true", "false") if architecture == WHOLE else ("true",)
     tiles = {tile.name: tile for tile in _cuda_cut.TILES[dtype.itemsize]}
-    text, launch = all_contractions(name, list(tiles), switches), the_launch("gemm.cu", dtype)
+    text, launch = all_contractions(name, list(tiles), switches), the_launch("contraction.cu", dtype)
     kernels = compiler_for(architecture).resources(text, options_for(launch), architecture)
     check_resources({"combine_chunks": kernels.pop("combine_chunks")}, cuda.THREADS)
     assert len(kernels) == len(switches) ** 2 * len(tiles)
@@ -278,9 +278,13 @@ WITH_FMA = ("sgd", "contract", "combine_chunks", "normalize", "batch_norm_grad")
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("file", FILES)
 def test_ptx_rounds_as_the_law_does(compiler: nvrtc.Nvrtc, file: str, dtype: Any) -> None:
-    launch = contraction("FORWARD", "SMALL", ("true", "true"), dtype) if file == "gemm.cu" else the_launch(file, dtype)
+    launch = (
+        contraction("FORWARD", "SMALL", ("true", "true"), dtype)
+        if file == "contraction.cu"
+        else the_launch(file, dtype)
+    )
     ptx = compiler.compile(source(file), options_for(launch), 80, machine_code=False).decode()
-    assert len(operations(ptx)) > 10
+    assert operations(ptx)
     assert breaches(ptx) == []
 
 
@@ -296,7 +300,7 @@ def test_a_kernel_that_does_not_compile_names_its_file_and_line(compiler: nvrtc.
     assert broken != source("elementwise.cu")
     with pytest.raises(nvrtc.CompileError) as error:
         compiler.compile(broken, options_for(the_launch("elementwise.cu", DTYPES[0])), 80)
-    text = (KERNELS.parent / "elementwise" / "printed.h").read_text().splitlines()
+    text = KERNELS["elementwise.cu"].with_name("printed.h").read_text().splitlines()
     line = 1 + next(number for number, line in enumerate(text) if "+ exp64(-x));" in line)
     said = str(_cuda_compile.compile_error("elementwise.cu", str(error.value)))
     assert said == f'a CUDA kernel does not compile: printed.h, line {line}: identifier "exp46" is undefined'
@@ -518,23 +522,23 @@ def test_a_plan_that_found_no_room_is_made_again(on_strict_arrays: str, monkeypa
 
 
 def test_a_driver_that_fails_names_the_kernels(a_gpu: Callable[..., FakeCupy]) -> None:
-    launch = the_launch("norm.cu", DTYPES[0], "normalize")
+    launch = the_launch("normalize.cu", DTYPES[0], "normalize")
     a_gpu(fault="CUDA_ERROR_OUT_OF_MEMORY: out of memory")
     with pytest.raises(
-        _cuda_run.DeviceMemoryError, match=r"no room \(norm.cu: .*\): .* 1.00 MiB of its 80.00 GiB are free"
+        _cuda_run.DeviceMemoryError, match=r"no room \(normalize.cu: .*\): .* 1.00 MiB of its 80.00 GiB are free"
     ):
         _cuda_run.CupyExecutor().run(launch)
     a_gpu(fault="CUDA_ERROR_INVALID_IMAGE: device kernel image is invalid")
     with pytest.raises(
-        _cuda_run.KernelError, match=r"norm.cu: the driver does not take its kernels: CUDA_ERROR_INVALID"
+        _cuda_run.KernelError, match=r"normalize.cu: the driver does not take its kernels: CUDA_ERROR_INVALID"
     ):
         _cuda_run.CupyExecutor().run(launch)
 
 
 def test_a_kernel_that_the_gpu_cannot_compile_is_an_error_that_names_it(a_gpu: Callable[..., FakeCupy]) -> None:
-    a_gpu(log="norm.cu(12): error: expected a ;\n")
-    with pytest.raises(_cuda_run.KernelError, match=r"does not compile: norm.cu, line 12: expected a ;$"):
-        _cuda_run.CupyExecutor().run(the_launch("norm.cu", DTYPES[0], "normalize"))
+    a_gpu(log="normalize.cu(12): error: expected a ;\n")
+    with pytest.raises(_cuda_run.KernelError, match=r"does not compile: normalize.cu, line 12: expected a ;$"):
+        _cuda_run.CupyExecutor().run(the_launch("normalize.cu", DTYPES[0], "normalize"))
 
 
 def test_a_plan_is_captured_as_a_graph(a_gpu: Callable[..., FakeCupy]) -> None:
@@ -558,7 +562,7 @@ def test_a_plan_is_captured_as_a_graph(a_gpu: Callable[..., FakeCupy]) -> None:
             return SimpleNamespace(upload=lambda stream: said.append("upload"), launch=lambda: said.append("launch"))
 
     fake.cuda.Stream = Stream
-    executor, launch = _cuda_run.CupyExecutor(), the_launch("norm.cu", DTYPES[0], "normalize")
+    executor, launch = _cuda_run.CupyExecutor(), the_launch("normalize.cu", DTYPES[0], "normalize")
     executor.run(launch)
     again = executor.capture([launch, launch])
     assert said == ["enter", "begin", "end after 3", "exit", "upload"]
@@ -568,7 +572,7 @@ def test_a_plan_is_captured_as_a_graph(a_gpu: Callable[..., FakeCupy]) -> None:
     assert len(fake.launched) == 3
     broken = launch._replace(kernel="other")
     executor._functions["other", DTYPES[0]] = lambda *_: (_ for _ in ()).throw(FakeCupy.CUDADriverError("INVALID"))
-    with pytest.raises(_cuda_run.KernelError, match=r"norm.cu: kernel 'other' does not start: INVALID"):
+    with pytest.raises(_cuda_run.KernelError, match=r"normalize.cu: kernel 'other' does not start: INVALID"):
         executor.capture([broken])
     assert said[-2:] == ["end after 3", "exit"]  # no stream is left capturing
 
@@ -578,7 +582,7 @@ def test_a_gpu_is_given_what_was_made_for_it(a_gpu: Callable[..., FakeCupy]) -> 
         fake = a_gpu(architectures=architectures)
         executor = _cuda_run.CupyExecutor()
         for _ in range(2):
-            executor.run(the_launch("norm.cu", DTYPES[0], "normalize")._replace(arguments=(None, 3)))
+            executor.run(the_launch("normalize.cu", DTYPES[0], "normalize")._replace(arguments=(None, 3)))
         assert [kind_of(options) for options in fake.cuda.nvrtc.compiled] == [kind]
         assert fake.loaded[0].startswith(kind.encode())
         assert fake.launched == [((1, 1, 1), (1, 1, 1), (0, 3))] * 2
@@ -591,7 +595,7 @@ def test_a_gpu_is_given_what_was_made_for_it(a_gpu: Callable[..., FakeCupy]) -> 
 
 
 def compiled_by(fake: FakeNvrtc, capability: int = 90, dtype: Any = DTYPES[0]) -> bytes:
-    launch = the_launch("norm.cu", dtype)
+    launch = the_launch("normalize.cu", dtype)
     return _cuda_compile.Compiler(fake, capability).compiled(launch.file, options_for(launch))
 
 
@@ -726,7 +730,7 @@ def test_kernels_compile_through_cupys_binding(real_cupy: Any, cached: Path) -> 
     with pytest.raises(
         _cuda_compile.KernelError, match=r"a CUDA kernel does not compile: device.cuh, line \d+: identifier"
     ):
-        broken.compiled("norm.cu", ("-DLUCID_T=nothing", *_cuda_compile.OPTIONS))
+        broken.compiled("normalize.cu", ("-DLUCID_T=nothing", *_cuda_compile.OPTIONS))
 
 
 def test_no_gpu_is_one_sentence(real_cupy: Any) -> None:

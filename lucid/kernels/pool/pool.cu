@@ -1,0 +1,225 @@
+// Pooling of images (N, H, W, C): section 8 of ARITHMETIC.md. A thread makes one result; neighbours are neighbours in memory.
+#include "../windows.h"
+#include "../cuda/device.cuh"
+
+namespace lucid {
+namespace {
+
+constexpr int POOL_THREADS = 256;
+
+// lucid/backends/cuda.py fills it in, field by field.
+struct Pool {
+    int64_t n, d, h, w, c, od, oh, ow, kd, kh, kw, stride_d, stride_h, stride_w, pad_d, pad_h, pad_w;
+    int64_t dilation_d, dilation_h, dilation_w;
+    int64_t count_include_pad, adaptive;
+
+    DEVICE Window deep(int64_t o) const { return window(adaptive, o, d, od, kd, stride_d, pad_d); }
+    DEVICE Window down(int64_t o) const { return window(adaptive, o, h, oh, kh, stride_h, pad_h); }
+    DEVICE Window across(int64_t o) const { return window(adaptive, o, w, ow, kw, stride_w, pad_w); }
+    DEVICE double count(const Window& t, const Window& v, const Window& u) const {
+        return count_include_pad ? double(t.size * v.size * u.size)
+                                 : double((t.end - t.begin) * (v.end - v.begin) * (u.end - u.begin));
+    }
+};
+
+// An element of (n, depth, height, width, channels) in memory; the depth is 1 unless DEEP.
+template <bool DEEP>
+struct Place {
+    int64_t n, d, h, w, c;
+
+    DEVICE Place(int64_t at, int64_t depth, int64_t height, int64_t width, int64_t channels) {
+        if (at <= 0xFFFFFFFFll)  // a division of 64 bits is three times as long
+            divide(uint32_t(at), uint32_t(depth), uint32_t(height), uint32_t(width), uint32_t(channels));
+        else
+            divide(at, depth, height, width, channels);
+    }
+
+    template <class I>
+    DEVICE void divide(I at, I depth, I height, I width, I channels) {
+        c = at % channels;
+        at /= channels;
+        w = at % width;
+        at /= width;
+        h = at % height;
+        at /= height;
+        d = DEEP ? at % depth : 0;
+        n = DEEP ? at / depth : at;
+    }
+};
+
+}  // namespace
+
+template <bool DEEP>
+DEVICE void max_of_windows(const Pool& s, const T* x, T* y, int32_t* index) {
+    for (int64_t at = first_index(); at < s.n * (DEEP ? s.od : 1) * s.oh * s.ow * s.c; at += index_step()) {
+        const Place<DEEP> o(at, s.od, s.oh, s.ow, s.c);
+        T best = from_bits(0xFFF0000000000000ull);
+        int64_t where = -1;
+        for (int64_t kd = 0; kd < (DEEP ? s.kd : 1); ++kd) {
+            const int64_t d = DEEP ? o.d * s.stride_d - s.pad_d + kd * s.dilation_d : 0;
+            if (DEEP && (d < 0 || d >= s.d)) continue;
+            const int64_t plane = DEEP ? o.n * s.d + d : o.n;
+            for (int64_t kh = 0; kh < s.kh; ++kh) {
+                const int64_t h = o.h * s.stride_h - s.pad_h + kh * s.dilation_h;
+                if (h < 0 || h >= s.h) continue;
+                for (int64_t kw = 0; kw < s.kw; ++kw) {
+                    const int64_t w = o.w * s.stride_w - s.pad_w + kw * s.dilation_w;
+                    if (w < 0 || w >= s.w) continue;
+                    const T value = x[((plane * s.h + h) * s.w + w) * s.c + o.c];
+                    if (where < 0 || beats<true>(value, best)) {
+                        best = value;
+                        where = (DEEP ? d * s.h + h : h) * s.w + w;
+                    }
+                }
+            }
+        }
+        y[at] = best;
+        if (index) index[at] = int32_t(where);
+    }
+}
+
+KERNEL(max_pool, POOL_THREADS, const Pool s, const T* x, T* y, Maybe<int32_t> index) {
+    max_of_windows<false>(s, x, y, index);
+}
+
+KERNEL(max_pool_deep, POOL_THREADS, const Pool s, const T* x, T* y, Maybe<int32_t> index) {
+    max_of_windows<true>(s, x, y, index);
+}
+
+// The gradient of max pooling is gathered: an element adds the windows that chose it, in ascending order. Which windows
+// can have chosen it is read off the indices: `window_bounds` finds, for each plane (row, column) of windows, between
+// which planes of the image its choices lie; `covering_windows` turns that round. bounds[0] holds the least, bounds[1]
+// the largest.
+KERNEL(no_bounds, POOL_THREADS, int64_t windows, int32_t* bounds) {
+    for (int64_t i = first_index(); i < windows; i += index_step()) {
+        bounds[i] = 0x7FFFFFFF;
+        bounds[windows + i] = -1;
+    }
+}
+
+// One side: the results are (n, before, windows, after), where `after` counts channels, too; a place of the image lies
+// at place / pitch % positions along the side.
+KERNEL(window_bounds, POOL_THREADS, int64_t n, int64_t before, int64_t windows, int64_t after, int64_t pitch,
+       int64_t positions, const int32_t* index, int32_t* bounds) {
+    __shared__ int least, largest;
+    for (int64_t task = blockIdx.x; task < n * windows; task += gridDim.x) {
+        const int64_t image = task / windows, o = task % windows;
+        if (threadIdx.x == 0) {
+            least = 0x7FFFFFFF;
+            largest = -1;
+        }
+        __syncthreads();
+        int low = 0x7FFFFFFF, high = -1;
+        for (int64_t i = threadIdx.x; i < before * after; i += blockDim.x) {
+            const int at = index[((image * before + i / after) * windows + o) * after + i % after];
+            if (at < 0) continue;
+            const int place = at / int(pitch) % int(positions);
+            low = smaller(low, place);
+            high = larger(high, place);
+        }
+        if (high >= 0) {
+            atomicMin(&least, low);
+            atomicMax(&largest, high);
+        }
+        __syncthreads();
+        if (threadIdx.x == 0 && largest >= 0) {
+            atomicMin(bounds + o, least);
+            atomicMax(bounds + windows + o, largest);
+        }
+        __syncthreads();
+    }
+}
+
+// ranges[0][p] and ranges[1][p]: the first and the last window whose bounds hold position p.
+KERNEL(covering_windows, POOL_THREADS, int64_t positions, int64_t windows, const int32_t* bounds, int32_t* ranges) {
+    for (int64_t p = first_index(); p < positions; p += index_step()) {
+        int first = 0x7FFFFFFF, last = -1;
+        for (int o = 0; o < windows; ++o)
+            if (bounds[o] <= p && p <= bounds[windows + o]) {
+                first = smaller(first, o);
+                last = o;
+            }
+        ranges[p] = first;
+        ranges[positions + p] = last;
+    }
+}
+
+// Of the windows oh0 to oh1, ow0 to ow1 of a plane, in order, those that chose place `own`.
+DEVICE void add_chosen(const Pool& s, const T* dy, const int32_t* index, int64_t own, int64_t plane, int64_t c,
+                       int64_t oh0, int64_t oh1, int64_t ow0, int64_t ow1, T& sum) {
+    for (int64_t oh = oh0; oh <= oh1; ++oh)
+        for (int64_t ow = ow0; ow <= ow1; ++ow) {
+            const int64_t o = ((plane * s.oh + oh) * s.ow + ow) * s.c + c;
+            if (index[o] == own) sum = sum + dy[o];
+        }
+}
+
+KERNEL(max_pool_grad, POOL_THREADS, const Pool s, const T* dy, const int32_t* index, const int32_t* down,
+       const int32_t* across, T* dx) {
+    for (int64_t at = first_index(); at < s.n * s.h * s.w * s.c; at += index_step()) {
+        const Place<false> i(at, 1, s.h, s.w, s.c);
+        T sum = T(0);
+        add_chosen(s, dy, index, i.h * s.w + i.w, i.n, i.c, down[i.h], down[s.h + i.h], across[i.w],
+                   across[s.w + i.w], sum);
+        dx[at] = sum;
+    }
+}
+
+KERNEL(max_pool_grad_deep, POOL_THREADS, const Pool s, const T* dy, const int32_t* index, const int32_t* deep,
+       const int32_t* down, const int32_t* across, T* dx) {
+    for (int64_t at = first_index(); at < s.n * s.d * s.h * s.w * s.c; at += index_step()) {
+        const Place<true> i(at, s.d, s.h, s.w, s.c);
+        const int64_t own = (i.d * s.h + i.h) * s.w + i.w;
+        T sum = T(0);
+        for (int64_t od = deep[i.d]; od <= deep[s.d + i.d]; ++od)
+            add_chosen(s, dy, index, own, i.n * s.od + od, i.c, down[i.h], down[s.h + i.h], across[i.w],
+                       across[s.w + i.w], sum);
+        dx[at] = sum;
+    }
+}
+
+template <bool DEEP>
+DEVICE void means(const Pool& s, const T* x, T* y) {
+    for (int64_t at = first_index(); at < s.n * (DEEP ? s.od : 1) * s.oh * s.ow * s.c; at += index_step()) {
+        const Place<DEEP> o(at, s.od, s.oh, s.ow, s.c);
+        const Window t = DEEP ? s.deep(o.d) : Window{0, 1, 1}, v = s.down(o.h), u = s.across(o.w);
+        OrderedSum sum;
+        for (int64_t d = t.begin; d < t.end; ++d) {
+            const int64_t plane = DEEP ? o.n * s.d + d : o.n;
+            for (int64_t h = v.begin; h < v.end; ++h)
+                for (int64_t w = u.begin; w < u.end; ++w) sum.add(double(x[((plane * s.h + h) * s.w + w) * s.c + o.c]));
+        }
+        y[at] = T(sum.finish() / s.count(t, v, u));
+    }
+}
+
+KERNEL(avg_pool, POOL_THREADS, const Pool s, const T* x, T* y) { means<false>(s, x, y); }
+
+KERNEL(avg_pool_deep, POOL_THREADS, const Pool s, const T* x, T* y) { means<true>(s, x, y); }
+
+template <bool DEEP>
+DEVICE void means_grad(const Pool& s, const T* dy, T* dx) {
+    for (int64_t at = first_index(); at < s.n * (DEEP ? s.d : 1) * s.h * s.w * s.c; at += index_step()) {
+        const Place<DEEP> i(at, s.d, s.h, s.w, s.c);
+        int64_t od0 = 0, od1 = 0, oh0, oh1, ow0, ow1;
+        if (DEEP) covering(s.adaptive, i.d, s.d, s.od, s.kd, s.stride_d, s.pad_d, od0, od1);
+        covering(s.adaptive, i.h, s.h, s.oh, s.kh, s.stride_h, s.pad_h, oh0, oh1);
+        covering(s.adaptive, i.w, s.w, s.ow, s.kw, s.stride_w, s.pad_w, ow0, ow1);
+        OrderedSum sum;
+        for (int64_t od = od0; od <= od1; ++od) {
+            const Window t = DEEP ? s.deep(od) : Window{0, 1, 1};
+            const int64_t plane = DEEP ? i.n * s.od + od : i.n;
+            for (int64_t oh = oh0; oh <= oh1; ++oh)
+                for (int64_t ow = ow0; ow <= ow1; ++ow)
+                    sum.add(double(dy[((plane * s.oh + oh) * s.ow + ow) * s.c + i.c]) /
+                            s.count(t, s.down(oh), s.across(ow)));
+        }
+        dx[at] = T(sum.finish());
+    }
+}
+
+KERNEL(avg_pool_grad, POOL_THREADS, const Pool s, const T* dy, T* dx) { means_grad<false>(s, dy, dx); }
+
+KERNEL(avg_pool_grad_deep, POOL_THREADS, const Pool s, const T* dy, T* dx) { means_grad<true>(s, dy, dx); }
+
+}  // namespace lucid
