@@ -21,7 +21,7 @@ from lucid.backends._cuda_cut import GROUP, SEGMENT, SOURCES, TILES, ceil_div
 from lucid.backends._cuda_run import TYPE_NAMES, CupyExecutor, EmulatedExecutor, Executor, Launch, options_for
 from lucid.backends._cuda_source import in_order
 from lucid.backends.base import Array, Norm, Sides, dense_order, index_dtype
-from lucid.kernels.declare import bind
+from lucid.kernels.declare import Structure, bind
 from lucid.kernels.pool.reference import pool_problem
 
 SMALL_BLOCK = 64  # where threads are few and each has much to do: they spread over more multiprocessors
@@ -393,10 +393,15 @@ class CudaBackend(CudaContractions):
     def max_pool2d(
         self, x: Array, kernel: Sides, stride: Sides, padding: Sides, dilation: Sides, output: Sides
     ) -> tuple[Array, Array]:
+        return self._max_pool(x, output, pool_problem(x.shape, output, kernel, stride, padding, dilation))
+
+    def adaptive_max_pool2d(self, x: Array, output: Sides) -> tuple[Array, Array]:
+        return self._max_pool(x, output, pool_problem(x.shape, output, adaptive=True))
+
+    def _max_pool(self, x: Array, output: Sides, pool: Structure) -> tuple[Array, Array]:
         shape = (*x.shape[:2], *output)
         stored, y = self.new_images(shape, x.dtype)
         places, index = self.new_images(shape, _plane_index(x.shape))
-        pool = pool_problem(x.shape, output, kernel, stride, padding, dilation)
         self.launch("max_pool", y, "elements", {"pool": pool, "x": self.images(x), "y": stored, "index": places})
         return y, index
 

@@ -57,9 +57,9 @@ class Layout:
 DENSE = Layout()
 INDEX = Layout(dtype=np.int64)
 AXIS_LAST = Layout(axis_last=True)
-_AXES = (3, 4, 5)  # images of one to three sides
+_AXES = (2, 3, 4, 5)  # images of up to three sides
 IMAGES = Layout({n: (0, *range(2, n), 1) for n in _AXES}, restored={n: (0, n - 1, *range(1, n - 1)) for n in _AXES})
-"""(N, C, D, H, W) stored channels-last."""
+"""(N, C, D, H, W) stored channels-last; without sides, (N, C) as it is."""
 WEIGHT = Layout({n: (*range(2, n), 1, 0) for n in _AXES}, restored={n: (n - 1, n - 2, *range(n - 2)) for n in _AXES})
 """(O, C / groups, KD, KH, KW) stored as (KD, KH, KW, C / groups, O)."""
 

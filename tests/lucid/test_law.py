@@ -1015,6 +1015,12 @@ def test_adaptive_pooling(size: Any, output: Any, dtype: Any) -> None:
     sides = [adaptive_windows(s, o) for s, o in zip(size, output, strict=True)]
     assert_same(BACKEND.adaptive_avg_pool2d(x, output), avg_pool(x, *sides, include_pad=False))
     assert_same(BACKEND.adaptive_avg_pool2d_grad(dy, x.shape), avg_pool_grad(dy, x.shape, *sides, include_pad=False))
+    x = np.round(x)  # ties
+    y, index = BACKEND.adaptive_max_pool2d(x, output)
+    for place in np.ndindex(y.shape):
+        spans = [range(s * i // o, -(-s * (i + 1) // o)) for s, o, i in zip(size, output, place[2:], strict=True)]
+        best = max(itertools.product(*spans), key=lambda at, image=x[place[:2]]: image[at])  # of equals, the first
+        assert (y[place], index[place]) == (x[(*place[:2], *best)], np.ravel_multi_index(best, size))
 
 
 @pytest.mark.parametrize("kind", ["plain", "special", "equal"])

@@ -611,6 +611,11 @@ LAYERS: dict[str, tuple[Callable[[Any], Any], tuple[int, ...]]] = {
     "normalisation": (lambda m: m.BatchNorm2d(3), (4, 3, 2, 5)),
     "normalisation, cumulative": (lambda m: m.BatchNorm2d(3, momentum=None), (4, 3, 2, 5)),
     "normalisation, plain": (lambda m: m.BatchNorm2d(3, 1e-3, 0.3, False, False), (4, 3, 2, 5)),
+    "normalisation, no side": (lambda m: m.BatchNorm1d(3), (5, 3)),
+    "normalisation, one side": (lambda m: m.BatchNorm1d(3, momentum=None), (4, 3, 5)),
+    "normalisation, three sides": (lambda m: m.BatchNorm3d(3), (2, 3, 2, 3, 2)),
+    "sequence, one side": (lambda m: m.Sequential(m.Conv1d(2, 3, 3), m.BatchNorm1d(3), m.ReLU()), (3, 2, 6)),
+    "sequence, three sides": (lambda m: m.Sequential(m.Conv3d(2, 3, 2), m.BatchNorm3d(3), m.ReLU()), (2, 2, 3, 3, 2)),
     "layer normalisation": (lambda m: m.LayerNorm(4), (2, 3, 4)),
     "layer normalisation, no bias": (lambda m: m.LayerNorm((3, 4), 1e-3, True, False), (2, 3, 4)),
     "layer normalisation, plain": (lambda m: m.LayerNorm([4], elementwise_affine=False), (2, 3, 4)),
@@ -627,6 +632,9 @@ LAYERS: dict[str, tuple[Callable[[Any], Any], tuple[int, ...]]] = {
     "average, three sides": (lambda m: m.AvgPool3d(2, (1, 2, 2), 1, False, False), (2, 3, 3, 5, 4)),
     "adaptive average, length": (lambda m: m.AdaptiveAvgPool1d(3), (2, 3, 7)),
     "adaptive average, three sides": (lambda m: m.AdaptiveAvgPool3d((2, None, 3)), (2, 3, 5, 2, 7)),
+    "adaptive largest": (lambda m: m.AdaptiveMaxPool2d((3, None)), (2, 3, 7, 5)),
+    "adaptive largest, one side": (lambda m: m.AdaptiveMaxPool1d(3), (2, 3, 7)),
+    "adaptive largest, three sides": (lambda m: m.AdaptiveMaxPool3d((2, 1, 3)), (2, 3, 5, 2, 7)),
     "adaptive average, one side": (lambda m: m.AdaptiveAvgPool2d((None, 4)), (2, 3, 5, 6)),
     "rectifier": (lambda m: m.ReLU(), (3, 4)),
     "sigmoid": (lambda m: m.Sigmoid(), (3, 4)),
@@ -691,6 +699,10 @@ def test_pooling_returns_indices(backend: str) -> None:
     array = np.random.default_rng(0).standard_normal((1, 2, 5, 6))
     y, index = nn.MaxPool2d(2, return_indices=True)(lucid.tensor(array))
     ty, tindex = torch.nn.MaxPool2d(2, return_indices=True)(torch.tensor(array))
+    assert y.tolist() == ty.tolist()
+    assert index.tolist() == tindex.tolist()
+    y, index = nn.AdaptiveMaxPool2d((3, 4), return_indices=True)(lucid.tensor(array))
+    ty, tindex = torch.nn.AdaptiveMaxPool2d((3, 4), return_indices=True)(torch.tensor(array))
     assert y.tolist() == ty.tolist()
     assert index.tolist() == tindex.tolist()
 

@@ -246,6 +246,29 @@ def average_pools() -> list[Row]:
 
 
 NORMALIZED = [(2, 3, 4, 5), (2, 3, 1, 1), (1, 3, 2, 1), (4, 1, 3, 3), (1, 1, 1, 2), (3, 37, 5, 5), (2, 2, 17, 9)]
+NORMALIZED += [(5, 3), (3, 4, 7), (2, 3, 2, 3, 4)]
+
+
+def adaptive_max_pools() -> list[Row]:
+    rows = []
+    for (shape, size), kind in itertools.product(ADAPTIVE, ("apart", "ties", "infinite")):
+        operation, ours, theirs = of_sides("adaptive_max_pool", shape)
+        if kind == "infinite" and size != shape[2]:  # of several NaN lucid's gradient goes to the first
+            continue
+        if size == (None,):
+            theirs = lambda x, _, f=theirs: f(x, x.shape[2])  # noqa: E731
+        rows.append(
+            Row(
+                f"{operation}-{shape_name(shape)}-to{size}-{kind}".replace(" ", ""),
+                ours,
+                lambda x, f=ours, size=size: f(x, size),
+                lambda x, f=theirs, size=size: f(x, size),
+                (Given(shape, kind),),
+                smooth=kind == "apart",
+                sums=True,
+            )
+        )
+    return rows
 
 
 def normalizations() -> list[Row]:
@@ -254,7 +277,7 @@ def normalizations() -> list[Row]:
         if not (training or running):
             continue
         # Two values per channel become +1 and -1, and their slope is rounding alone unless eps is large.
-        eps = 0.5 if shape[0] * shape[2] * shape[3] == 2 else 1e-5
+        eps = 0.5 if shape[0] * math.prod(shape[2:]) == 2 else 1e-5
         rows.append(normalization(shape, "normal", training, affine, running, momentum=0.1, eps=eps))
     rows.append(normalization((2, 3, 4, 5), "normal", True, True, True, momentum=1.0, eps=1e-3))
     rows.append(normalization((2, 3, 4, 5), "normal", True, True, True, momentum=0.0, eps=0.5))
@@ -300,4 +323,4 @@ def dropouts() -> list[Row]:
     ]
 
 
-ROWS = [*convolutions(), *max_pools(), *average_pools(), *normalizations(), *dropouts()]
+ROWS = [*convolutions(), *max_pools(), *average_pools(), *adaptive_max_pools(), *normalizations(), *dropouts()]
