@@ -25,4 +25,8 @@
     F(minimum, false) \
     F(relu_grad, false) \
     F(gelu_grad, true) \
-    F(gelu_tanh_grad, true)
+    F(gelu_tanh_grad, true) \
+    F(cross, true) \
+    F(cross_slope, true) \
+    F(logit_cross, true) \
+    F(logit_cross_slope, true)
