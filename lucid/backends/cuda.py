@@ -115,6 +115,9 @@ class CudaBackend(CudaContractions):
         elif y.size:
             self.call(kernel, dtype, self.blocks(named["rows"] * THREADS if tasks == "rows" else y.size), **named)
 
+    def launch_rule(self, rule: str, param: Array, named: dict[str, Any]) -> None:
+        self.each("update", param, (f"update_{rule}", ()), **named)
+
     def blocks(self, threads: int) -> Size:
         return max(1, min(ceil_div(threads, THREADS), BLOCKS_A_MULTIPROCESSOR * self._executor.multiprocessors)), 1, 1
 

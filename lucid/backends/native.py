@@ -143,6 +143,9 @@ class NativeBackend(CompiledBackend):
         if y.size or tasks == "nothing":
             getattr(_native, kernel)(named)
 
+    def launch_rule(self, rule: str, param: Array, named: dict[str, Any]) -> None:
+        _native.update(rule=rule, **named)
+
     def packed(self, named: dict[str, Any]) -> dict[str, Any]:
         make = {"conv": _native.Conv, "pool": _native.Pool}
         return {name: _packed(value, make[name]) if name in make else value for name, value in named.items()}

@@ -20,12 +20,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.families import FLAGS, WANTED_BY
 
 import lucid
 from lucid.backends import get_backend
 from lucid.kernels import _fma
 from lucid.kernels.elementwise import functions
 from lucid.kernels.elementwise.functions import FUNCTIONS
+from lucid.kernels.optimizer.rules import RULES
 
 Array = Any
 BACKEND = get_backend("reference")
@@ -1162,6 +1164,103 @@ def test_sgd(case: str, kind: str, dtype: Any) -> None:
         assert_same(param, np.array(law_p, dtype))
         if options["momentum"]:
             assert_same(velocity, np.array(law_v, dtype))
+
+
+def decayed(g: Any, p: Any, n: dict[str, Any]) -> Any:
+    g = -g if n["maximize"] else g
+    return g + n["weight_decay"] * p if n["weight_decay"] else g
+
+
+def larger(a: Any, b: Any) -> Any:
+    return a if math.isnan(a) or a >= b else b
+
+
+def averages(p: Any, g: Any, m: Any, v: Any, n: dict[str, Any]) -> Any:
+    g = decayed(g, p, n)
+    return p * n["shrink"], g, m + (g - m) * n["rest1"], v * n["beta2"] + g * g * n["rest2"]
+
+
+def law_adam(p: Any, g: Any, m: Any, v: Any, top: Any = None, **n: Any) -> Any:
+    p, g, m, v = averages(p, g, m, v, n)
+    top = larger(top, v) if n["amsgrad"] else v
+    return p - n["step_size"] * (m / (np.sqrt(top) * n["scale"] + n["eps"])), m, v, top
+
+
+def law_adamax(p: Any, g: Any, m: Any, u: Any, **n: Any) -> Any:
+    g = decayed(g, p, n)
+    m, u = m + (g - m) * n["rest1"], larger(u * n["beta2"], abs(g) + n["eps"])
+    return p - n["step_size"] * (m / u), m, u
+
+
+def law_nadam(p: Any, g: Any, m: Any, v: Any, **n: Any) -> Any:
+    p, g, m, v = averages(p, g, m, v, n)
+    return p - (n["grad_size"] * g + n["avg_size"] * m) / (np.sqrt(v) * n["scale"] + n["eps"]), m, v
+
+
+def law_radam(p: Any, g: Any, m: Any, v: Any, **n: Any) -> Any:
+    p, g, m, v = averages(p, g, m, v, n)
+    return p - n["step_size"] * (m / (np.sqrt(v) + n["eps"]) if n["adaptive"] else m), m, v
+
+
+def law_adagrad(p: Any, g: Any, total: Any, **n: Any) -> Any:
+    g = decayed(g, p, n)
+    total = total + g * g
+    return p - n["step_size"] * (g / (np.sqrt(total) + n["eps"])), total
+
+
+def law_adadelta(p: Any, g: Any, v: Any, a: Any, **n: Any) -> Any:
+    g = decayed(g, p, n)
+    v = v * n["rho"] + g * g * n["rest"]
+    d = np.sqrt(a + n["eps"]) / np.sqrt(v + n["eps"]) * g
+    return p - n["lr"] * d, v, a * n["rho"] + d * d * n["rest"]
+
+
+def law_rmsprop(p: Any, g: Any, v: Any, buffer: Any = None, mean: Any = None, **n: Any) -> Any:
+    g = decayed(g, p, n)
+    v = v * n["alpha"] + g * g * n["rest"]
+    mean = mean + (g - mean) * n["rest"] if n["centered"] else mean
+    step = g / (np.sqrt(v - mean * mean if n["centered"] else v) + n["eps"])
+    buffer = buffer * n["momentum"] + step if n["momentum"] else buffer
+    return p - n["lr"] * (buffer if n["momentum"] else step), v, buffer, mean
+
+
+def law_rprop(p: Any, g: Any, prev: Any, step: Any, **n: Any) -> Any:
+    g = -g if n["maximize"] else g
+    turn = g * prev
+    step = turn if math.isnan(turn) else step * (n["etaplus"] if turn > 0 else n["etaminus"] if turn < 0 else 1.0)
+    step = n["least"] if step < n["least"] else n["most"] if step > n["most"] else step
+    prev = np.float64(0) if turn < 0 else g
+    return p - (prev if math.isnan(prev) or prev == 0 else np.copysign(1.0, prev)) * step, prev, step
+
+
+def law_asgd(p: Any, g: Any, ax: Any, **n: Any) -> Any:
+    p = p * n["shrink"] - n["eta"] * decayed(g, p, n)
+    return p, ax + (p - ax) * n["mu"] if n["averaged"] else p
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rules_of_updates(name: str, kind: str, dtype: Any) -> None:
+    rule, law = RULES[name], globals()[f"law_{name}"]
+    flags = [number for number in rule.numbers if number in FLAGS]
+    for choice in itertools.product([False, True], repeat=len(flags)):
+        numbers = {number: 0.1 + 0.8 / (3 + i) for i, number in enumerate(rule.numbers)}
+        numbers |= dict(zip(flags, choice, strict=True))
+        if sum(choice) % 2:
+            numbers |= {number: 0.0 for number in ("weight_decay", "momentum") if number in numbers}
+        names = [known for known in rule.memory if numbers.get(WANTED_BY.get(known, ""), True)]
+        param, grad = random(30, dtype, kind), random(30, dtype, kind, seed=1)
+        memory = {known: abs(random(30, dtype, kind, seed=2 + i)) for i, known in enumerate(names)}
+        expected = []
+        with np.errstate(all="ignore"):
+            for i in range(30):
+                before = [np.float64(memory[known][i]) if known in memory else None for known in rule.memory]
+                after = law(np.float64(param[i]), np.float64(grad[i]), *before, **numbers)
+                expected.append([dtype(after[0])] + [dtype(after[1 + rule.memory.index(known)]) for known in names])
+        BACKEND.update(name, param, grad, memory, numbers)
+        for array, column in zip([param, *memory.values()], zip(*expected, strict=True), strict=True):
+            assert_same(array, np.array(column, dtype))
 
 
 # -- random numbers --------------------------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
-"""SGD and schedules, step by step against PyTorch's, their state, and what they refuse."""
+"""Optimisers and schedules, step by step against PyTorch's, their state, and what they refuse."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,152 @@ def test_sgd_is_pytorchs(backend: str, settings: dict[str, Any]) -> None:
         own.step()
         other.step()
         np.testing.assert_allclose(ours.numpy(), theirs.detach().numpy(), rtol=1e-13)
+
+
+OPTIMIZERS: dict[str, list[dict[str, Any]]] = {
+    "ASGD": [{}, {"t0": 3, "lambd": 0.01, "alpha": 0.5, "weight_decay": 0.1, "maximize": True}, {"t0": 9, "alpha": 2}],
+    "Adadelta": [{}, {"rho": 0.5, "weight_decay": 0.1, "maximize": True}],
+    "Adagrad": [{}, {"lr_decay": 0.1, "weight_decay": 0.1, "maximize": True}, {"initial_accumulator_value": 0.5}],
+    "Adam": [
+        {},
+        {"weight_decay": 0.1, "maximize": True},
+        {"amsgrad": True, "betas": (0.5, 0.75)},
+        {"decoupled_weight_decay": True, "weight_decay": 0.1},
+        {"betas": (0.0, 0.0), "eps": 0.1},
+    ],
+    "AdamW": [{}, {"weight_decay": 0.3, "amsgrad": True, "maximize": True}],
+    "Adamax": [{}, {"weight_decay": 0.1, "maximize": True}],
+    "NAdam": [
+        {},
+        {"weight_decay": 0.1, "momentum_decay": 0.5},
+        {"weight_decay": 0.1, "decoupled_weight_decay": True, "maximize": True},
+    ],
+    "RAdam": [
+        {},
+        {"weight_decay": 0.1},
+        {"weight_decay": 0.1, "decoupled_weight_decay": True, "maximize": True, "betas": (0.9, 0.99)},
+    ],
+    "RMSprop": [
+        {},
+        {"momentum": 0.9, "weight_decay": 0.1},
+        {"centered": True, "maximize": True},
+        {"centered": True, "momentum": 0.5},
+    ],
+    "Rprop": [{}, {"etas": (0.3, 1.5), "step_sizes": (0.001, 0.02), "maximize": True}],
+}
+SETTINGS_OF = [(name, settings) for name, rows in OPTIMIZERS.items() for settings in rows]
+
+
+def numbers_of(memory: dict[str, Any]) -> dict[str, Any]:
+    return {name: np.asarray(getattr(value, "numpy", lambda value=value: value)()) for name, value in memory.items()}
+
+
+@pytest.fixture
+def wide() -> Iterator[None]:
+    """PyTorch keeps some of its numbers in its default dtype."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(("name", "settings"), SETTINGS_OF, ids=str)
+def test_optimizers_are_pytorchs(backend: str, wide: None, name: str, settings: dict[str, Any]) -> None:
+    """Parameters and memory, by the same names, over 50 steps."""
+    rng = np.random.default_rng(0)
+    start = rng.standard_normal((3, 4))
+    ours, theirs = nn.Parameter(start.copy()), torch.nn.Parameter(torch.tensor(start))
+    own, other = getattr(optim, name)([ours], **settings), getattr(torch.optim, name)([theirs], **settings)
+    assert own.param_groups[0].keys() == other.param_groups[0].keys() - {
+        "foreach",
+        "fused",
+        "capturable",
+        "differentiable",
+    }
+    for step in range(50):
+        gradient = rng.standard_normal((3, 4)) * (step % 7 > 0)
+        ours.grad, theirs.grad = lucid.tensor(gradient), torch.tensor(gradient)
+        if step == 30:
+            own.param_groups[0]["lr"] = other.param_groups[0]["lr"] = 0.01
+        own.step()
+        other.step()
+    np.testing.assert_allclose(ours.numpy(), theirs.detach().numpy(), rtol=1e-13)
+    found, expected = numbers_of(own.state[ours]), numbers_of(other.state[theirs])
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        np.testing.assert_allclose(found[key], value, rtol=1e-13, atol=1e-15, err_msg=key)
+
+
+@pytest.mark.parametrize(("name", "settings"), SETTINGS_OF, ids=str)
+def test_float32_is_nearer_to_float64_than_pytorch(name: str, settings: dict[str, Any]) -> None:
+    """After 50 steps; both start from the same float32 values."""
+    if settings.get("centered"):
+        settings = {**settings, "eps": 0.1}  # a difference of near numbers: whoever is nearer is so by chance
+    rng, size = np.random.default_rng(1), 2000
+    start = rng.standard_normal(size).astype(np.float32)
+    ours, theirs, truth = (
+        nn.Parameter(start.copy()),
+        torch.nn.Parameter(torch.tensor(start)),
+        torch.nn.Parameter(torch.tensor(start, dtype=torch.float64)),
+    )
+    optimizers = [
+        getattr(optim, name)([ours], **settings),
+        getattr(torch.optim, name)([theirs], **settings),
+        getattr(torch.optim, name)([truth], **settings),
+    ]
+    for _ in range(50):
+        gradient = (rng.standard_normal(size) + 0.5).astype(np.float32)
+        ours.grad, theirs.grad = lucid.tensor(gradient), torch.tensor(gradient)
+        truth.grad = torch.tensor(gradient, dtype=torch.float64)
+        for optimizer in optimizers:
+            optimizer.step()
+    exact = truth.detach().numpy()
+    own, other = (float(np.sqrt(np.mean((x - exact) ** 2))) for x in (ours.numpy(), theirs.detach().numpy()))
+    assert own <= 1.05 * other
+
+
+@pytest.mark.parametrize(("name", "settings"), SETTINGS_OF, ids=str)
+def test_any_saved_state_goes_on_bit_for_bit(backend: str, tmp_path: Path, name: str, settings: dict[str, Any]) -> None:
+    a = nn.Parameter(lucid.ones(3, 2))
+    optimizer = getattr(optim, name)([a], **settings)
+    train(optimizer, a, 4, seed=0)
+    lucid.save({"a": a, "optimizer": optimizer.state_dict()}, tmp_path / "checkpoint.safetensors")
+    train(optimizer, a, 4, seed=1)
+    saved = lucid.load(tmp_path / "checkpoint.safetensors", device=a.device)
+    b = nn.Parameter(saved["a"])
+    again = getattr(optim, name)([b])
+    again.load_state_dict(saved["optimizer"])
+    train(again, b, 4, seed=1)
+    np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+def test_a_setting_may_be_switched_on_later() -> None:
+    p = param()
+    optimizer = optim.Adam([p])
+    train(optimizer, p, 2, seed=0)
+    optimizer.param_groups[0]["amsgrad"] = True
+    train(optimizer, p, 1, seed=1)
+    assert optimizer.state[p]["max_exp_avg_sq"].item() >= optimizer.state[p]["exp_avg_sq"].item()
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_any_optimizer_takes_layouts_groups_and_closures(backend: str, name: str) -> None:
+    start = np.random.default_rng(0).standard_normal((2, 3, 4)).astype(np.float32)
+    plain, turned, scalar = nn.Parameter(start.copy()), nn.Parameter(start.T.copy().T), nn.Parameter(lucid.tensor(0.5))
+    empty, idle = nn.Parameter(lucid.zeros(0, 3)), nn.Parameter([1.0])
+    optimizer = getattr(optim, name)(
+        [{"params": [plain, scalar]}, {"params": [turned, empty, idle], "lr": 0.5}], lr=0.5
+    )
+
+    def closure() -> lucid.Tensor:
+        optimizer.zero_grad()
+        loss = sum(((p * p).sum() for p in (plain, turned, scalar, empty)), start=lucid.tensor(0.0))
+        loss.backward()
+        return loss
+
+    losses = [optimizer.step(closure).item() for _ in range(4)]
+    assert losses[-1] < losses[0]
+    np.testing.assert_array_equal(plain.numpy(), turned.numpy())
+    assert (idle.item(), idle in optimizer.state) == (1.0, False)
 
 
 def test_steps_happen_in_place_and_skip_what_has_no_gradient(backend: str) -> None:
@@ -125,6 +271,25 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "momentum": (lambda: optim.SGD([param()], momentum=-0.1), ValueError, "momentum: got -0.1"),
     "decay": (lambda: optim.SGD([param()], weight_decay=-1), ValueError, "weight_decay"),
     "Nesterov": (lambda: optim.SGD([param()], nesterov=True), ValueError, "momentum above 0"),
+    "a beta of 1": (lambda: optim.Adam([param()], betas=(0.9, 1.0)), ValueError, "betas: got .*below 1"),
+    "one beta": (lambda: optim.NAdam([param()], betas=0.9), TypeError, "betas: got 0.9; may be two numbers"),
+    "three betas": (lambda: optim.AdamW([param()], betas=(0.9, 0.9, 0.9)), TypeError, "may be two numbers"),
+    "a negative eps": (
+        lambda: optim.RMSprop([param()], eps=-1e-8),
+        ValueError,
+        "eps: got -1e-08; may be a number of 0",
+    ),
+    "rho": (lambda: optim.Adadelta([param()], rho=1.5), ValueError, "rho: got 1.5; may be 0 to 1"),
+    "a rate of text, elsewhere": (lambda: optim.Adagrad([param()], lr="1"), TypeError, "lr: got '1'"),
+    "etas": (lambda: optim.Rprop([param()], etas=(1.2, 0.5)), ValueError, "etas: got"),
+    "foreach": (lambda: optim.Adam([param()], foreach=True), TypeError, "foreach: got True; may be left out"),
+    "fused": (lambda: optim.AdamW([param()], fused=True), TypeError, "fused: got True; may be left out"),
+    "a misspelt setting": (lambda: optim.ASGD([param()], lamb=1), TypeError, r"ASGD\(\) got an unexpected .* 'lamb'"),
+    "AdamW's decay": (
+        lambda: optim.AdamW([param()], decoupled_weight_decay=True),
+        TypeError,
+        "may be left out, or use",
+    ),
     "setting of a group": (lambda: optim.SGD([{"params": [param()], "speed": 1}]), ValueError, "speed"),
     "gradient of another shape": (lambda: with_gradient((2,), lucid.float32).step(), ValueError, "grad: got"),
     "gradient of another dtype": (lambda: with_gradient((1,), lucid.float64).step(), ValueError, "float64"),
@@ -156,7 +321,7 @@ def test_refusals(name: str) -> None:
         action()
 
 
-def train(optimizer: optim.SGD, p: nn.Parameter, steps: int, seed: int) -> None:
+def train(optimizer: optim.Optimizer, p: nn.Parameter, steps: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     for _ in range(steps):
         p.grad = lucid.tensor(rng.standard_normal(p.shape).astype(np.float32))

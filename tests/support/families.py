@@ -14,6 +14,7 @@ import numpy as np
 from lucid.backends.base import Array, Backend, Epilogue, Norm
 from lucid.device import place, to_numpy
 from lucid.kernels.elementwise.functions import FUNCTIONS
+from lucid.kernels.optimizer.rules import RULES
 
 Call = Callable[[Backend], Any]
 Draw = Callable[[np.random.Generator], Call]
@@ -444,6 +445,35 @@ def sgd_step(rng: np.random.Generator) -> Call:
     return run
 
 
+FLAGS = "amsgrad", "adaptive", "averaged", "centered", "maximize"
+WANTED_BY = {"max_exp_avg_sq": "amsgrad", "momentum_buffer": "momentum", "grad_avg": "centered"}
+
+
+@family
+def update(rng: np.random.Generator) -> Call:
+    """A rule of an optimiser, with memory as steps leave it, or with anything in it."""
+    dtype, shape = dtype_of(rng), tuple(int(v) for v in rng.integers(1, 12, 4))
+    rule = str(rng.choice(list(RULES)))
+    chosen = {
+        name: bool(rng.integers(2)) if name in FLAGS else float(rng.choice([0.0, 0.1, 0.9, 1.0, rng.random()]))
+        for name in RULES[rule].numbers
+    }
+    special = share_of_specials(rng)
+    p, g = values(rng, shape, dtype), values(rng, shape, dtype, special)
+    wanted = [name for name in RULES[rule].memory if chosen.get(WANTED_BY.get(name, ""), True)]
+    kept = {name: values(rng, shape, dtype, special / 3) for name in wanted}
+    for name in ("exp_avg_sq", "square_avg", "sum", "acc_delta", "max_exp_avg_sq"):
+        if name in kept and rng.random() < 0.9:
+            np.abs(kept[name], out=kept[name])
+
+    def run(be: Backend) -> Any:
+        param, memory = p.copy("K"), {name: array.copy("K") for name, array in kept.items()}
+        be.update(rule, param, g, memory, chosen)
+        return param, *memory.values()
+
+    return run
+
+
 @family
 def random_numbers(rng: np.random.Generator) -> Call:
     dtype, n = dtype_of(rng), int(rng.integers(0, 3000))
@@ -474,7 +504,7 @@ def named(result: Any, name: str = "result") -> Iterator[tuple[str, Array]]:
 class OnHost:
     """A backend that takes and returns NumPy arrays; those of its own it makes and reads back itself."""
 
-    _IN_PLACE = ("sgd_step", "running_update")
+    _IN_PLACE = ("sgd_step", "update", "running_update")
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -485,8 +515,14 @@ class OnHost:
             result = getattr(self._backend, name)(*placed, **{key: self._put(o) for key, o in options.items()})
             if name in self._IN_PLACE:
                 for argument, changed in zip(arguments, placed, strict=True):
-                    if isinstance(argument, np.ndarray):
-                        argument[...] = to_numpy(changed)
+                    pairs = (
+                        [(array, changed[name]) for name, array in argument.items()]
+                        if isinstance(argument, dict)
+                        else [(argument, changed)]
+                    )
+                    for array, new in pairs:
+                        if isinstance(array, np.ndarray):
+                            array[...] = to_numpy(new)
             return self._get(result)
 
         return call
@@ -495,6 +531,8 @@ class OnHost:
         if isinstance(value, tuple):
             parts = [self._put(part) for part in value]
             return type(value)(*parts) if isinstance(value, Norm | Epilogue) else tuple(parts)
+        if isinstance(value, dict):
+            return {name: self._put(part) for name, part in value.items()}
         return place(self._backend, value) if isinstance(value, np.ndarray) else value
 
     def _get(self, value: Any) -> Any:

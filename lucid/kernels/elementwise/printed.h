@@ -1,4 +1,4 @@
-// The scalar functions of the law. Printed from functions.py by printer.py: change that.
+// The scalar functions of the law. Printed from functions.py by elementwise/printer.py: change that.
 #pragma once
 
 #include "terms.h"
