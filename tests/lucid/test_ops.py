@@ -547,6 +547,23 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
         ValueError,
         r"weight: got shape \(4,\); must be \(3,\)",
     ),
+    "bce shape": (
+        lambda: F.binary_cross_entropy(lucid.ones(2), lucid.ones(1)),
+        ValueError,
+        "binary_cross_entropy: inp",
+    ),
+    "bce chance": (
+        lambda: F.binary_cross_entropy(lucid.tensor([0.5, 1.5]), lucid.ones(2)),
+        ValueError,
+        "got 1.5 at pos",
+    ),
+    "bce weight": (
+        lambda: F.binary_cross_entropy(lucid.ones(2), lucid.ones(2), lucid.ones(3, 2)),
+        ValueError,
+        "weight: got shape",
+    ),
+    "huber delta": (lambda: F.huber_loss(lucid.ones(2), lucid.ones(2), delta=0), ValueError, "delta: got 0; may"),
+    "smooth beta": (lambda: F.smooth_l1_loss(lucid.ones(2), lucid.ones(2), beta=-1), ValueError, "beta: got -1; may"),
     "mse shape": (lambda: F.mse_loss(lucid.zeros(2, 3), lucid.zeros(3)), ValueError, "mse_loss: input has shape"),
     "dropout": (lambda: F.dropout(lucid.zeros(2), -0.1), ValueError, "p: got -0.1; may be 0 to 1"),
     "softmax integers": (lambda: F.log_softmax(lucid.tensor([1, 2])), TypeError, "log_softmax: got a int64 tensor"),

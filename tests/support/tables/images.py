@@ -320,7 +320,27 @@ def dropouts() -> list[Row]:
             (Given((4, 5)),),
         )
         for name, p, training in [("nothing", 0.0, True), ("everything", 1.0, True), ("in-evaluation", 0.7, False)]
+    ] + [
+        Row(
+            f"{operation.__name__}-{name}",
+            operation,
+            lambda x, f=operation, p=p, more=more: f(x, *more, p=p) * 1,
+            lambda x, p=p: x * (1.0 - p),
+            (Given(shape),),
+        )
+        for operation, shape, more in DROPOUTS
+        for name, p in [("nothing", 0.0), ("everything", 1.0)]
     ]
+
+
+DROPOUTS: list[tuple[Any, tuple[int, ...], tuple[Any, ...]]] = [
+    (F.dropout1d, (2, 3, 4), ()),
+    (F.dropout2d, (2, 3, 4, 2), ()),
+    (F.dropout3d, (2, 3, 2, 4, 2), ()),
+    (F.alpha_dropout, (4, 5), ()),
+    (F.drop_path, (3, 4), ()),
+    (F.drop_block, (2, 3, 5, 4), (1,)),
+]
 
 
 ROWS = [*convolutions(), *max_pools(), *average_pools(), *adaptive_max_pools(), *normalizations(), *dropouts()]
