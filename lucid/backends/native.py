@@ -140,7 +140,7 @@ class NativeBackend(CompiledBackend):
         return np.array(value, dtype)
 
     def launch(self, kernel: str, y: Array, tasks: str, named: dict[str, Any]) -> None:
-        if y.size or tasks == "nothing":
+        if y.size or tasks in ("nothing", "host"):
             getattr(_native, kernel)(named)
 
     def launch_rule(self, rule: str, param: Array, named: dict[str, Any]) -> None:
@@ -389,10 +389,16 @@ class NativeBackend(CompiledBackend):
     def max_pool2d(
         self, x: Array, kernel: Sides, stride: Sides, padding: Sides, dilation: Sides, output: Sides
     ) -> tuple[Array, Array]:
+        return self._max_pool(x, output, _pool(x.shape, output, kernel, stride, padding, dilation))
+
+    def adaptive_max_pool2d(self, x: Array, output: Sides) -> tuple[Array, Array]:
+        return self._max_pool(x, output, _packed(pool_problem(x.shape, output, adaptive=True), _native.Pool))
+
+    def _max_pool(self, x: Array, output: Sides, pool: bytes) -> tuple[Array, Array]:
         shape, width = (*x.shape[:2], *output), index_dtype(x.shape)
         (stored, y), (places, index) = self.new_images(shape, x.dtype), self.new_images(shape, width)
         run = _native.max_pool if width == np.int32 else _native.max_pool_wide
-        run(pool=_pool(x.shape, output, kernel, stride, padding, dilation), x=self.images(x), y=stored, index=places)
+        run(pool=pool, x=self.images(x), y=stored, index=places)
         return y, index
 
     def max_pool2d_grad(self, dy: Array, index: Array, input_shape: tuple[int, ...]) -> Array:

@@ -249,6 +249,25 @@ def cdf64(x: float) -> float:
     return 1 - y if x > 0 else y
 
 
+def cross64(x: float, t: float) -> float:
+    u = 1 - x
+    far, near = log64(u) + (((1 - u) - x) / u if u > 0 else 0), log64(x)
+    far, near = (-100.0 if value < -100 else value for value in (far, near))
+    return -(t * near + (1 - t) * far)
+
+
+def logit_cross64(x: float, t: float) -> float:
+    e = exp64(-abs(x))
+    u = 1 + e
+    return ((x if x > 0 else 0.0) - x * t) + (log64(u) + divide(e - (u - 1), u))
+
+
+def logit_cross_slope64(x: float, t: float) -> float:
+    e = exp64(-abs(x))
+    p, q = (1.0, e) if x > 0 else (e, 1.0)
+    return (1 - t) * divide(p, 1 + e) - t * divide(q, 1 + e)
+
+
 def gelu_slope64(x: float) -> float:
     if abs(x) > 64:
         return cdf64(x) + 0.0
@@ -795,6 +814,10 @@ PAIRWISE: dict[str, Callable[[Any, Any], Any]] = {
     "minimum": lambda a, b: a if a != a or a <= b else b,
     "relu_grad": lambda dy, x: type(dy)(0) if x <= 0 else dy,
     "gelu_grad": lambda dy, x: narrow(float(dy) * gelu_slope64(float(x)), type(x)),
+    "cross": lambda x, t: narrow(cross64(float(x), float(t)), type(x)),
+    "cross_slope": lambda x, t: narrow(divide(float(x) - float(t), max((1 - float(x)) * float(x), 1e-12)), type(x)),
+    "logit_cross": lambda x, t: narrow(logit_cross64(float(x), float(t)), type(x)),
+    "logit_cross_slope": lambda x, t: narrow(logit_cross_slope64(float(x), float(t)), type(x)),
     "gelu_tanh_grad": lambda dy, x: narrow(float(dy) * gelu_tanh_slope64(float(x)), type(x)),
 }
 
@@ -1015,6 +1038,12 @@ def test_adaptive_pooling(size: Any, output: Any, dtype: Any) -> None:
     sides = [adaptive_windows(s, o) for s, o in zip(size, output, strict=True)]
     assert_same(BACKEND.adaptive_avg_pool2d(x, output), avg_pool(x, *sides, include_pad=False))
     assert_same(BACKEND.adaptive_avg_pool2d_grad(dy, x.shape), avg_pool_grad(dy, x.shape, *sides, include_pad=False))
+    x = np.round(x)  # ties
+    y, index = BACKEND.adaptive_max_pool2d(x, output)
+    for place in np.ndindex(y.shape):
+        spans = [range(s * i // o, -(-s * (i + 1) // o)) for s, o, i in zip(size, output, place[2:], strict=True)]
+        best = max(itertools.product(*spans), key=lambda at, image=x[place[:2]]: image[at])  # of equals, the first
+        assert (y[place], index[place]) == (x[(*place[:2], *best)], np.ravel_multi_index(best, size))
 
 
 @pytest.mark.parametrize("kind", ["plain", "special", "equal"])

@@ -210,7 +210,9 @@ def half_of(rng: np.random.Generator, kernel: tuple[int, ...]) -> tuple[int, ...
 @family
 def batch_norm(rng: np.random.Generator) -> Call:
     dtype, special = dtype_of(rng), share_of_specials(rng) / 10
-    shape = image_shape(rng) if rng.random() < 0.9 else (2, 3, 70, 65)
+    shape = image_shape(rng, sides=sides_of(rng)) if rng.random() < 0.9 else (2, 3, 70, 65)
+    if rng.random() < 0.1:
+        shape = shape[:2]
     x, dy = values(rng, shape, dtype, special), values(rng, shape, dtype, special)
     gamma, beta = values(rng, shape[1:2], dtype), values(rng, shape[1:2], dtype)
     if rng.random() < 0.2:
@@ -275,6 +277,21 @@ def adaptive_avg_pool2d(rng: np.random.Generator) -> Call:
     shape, out = image_shape(rng, 80, 20, sides), numbers(rng, 1, (9, 9, 5)[sides - 1], sides)
     x, dy = values(rng, shape, dtype, special), values(rng, (*shape[:2], *out), dtype, special)
     return lambda be: (be.adaptive_avg_pool2d(x, out), be.adaptive_avg_pool2d_grad(dy, shape))
+
+
+@family
+def adaptive_max_pool2d(rng: np.random.Generator) -> Call:
+    dtype, special, sides = dtype_of(rng), share_of_specials(rng), sides_of(rng)
+    shape, out = image_shape(rng, 80, 20, sides), numbers(rng, 1, (9, 9, 5)[sides - 1], sides)
+    x, dy = values(rng, shape, dtype, special), values(rng, (*shape[:2], *out), dtype)
+    with np.errstate(over="ignore"):
+        x = np.round(x, 1)  # equal values in one window
+
+    def run(be: Backend) -> Any:
+        y, index = be.adaptive_max_pool2d(x, out)
+        return y, np.asarray(index, np.int64), be.max_pool2d_grad(dy, index, shape)
+
+    return run
 
 
 def taking(values: int) -> list[str]:

@@ -54,16 +54,22 @@ DEVICE void max_of_windows(const Pool& s, const T* x, T* y, int32_t* index) {
     for (int64_t at = first_index(); at < s.n * (DEEP ? s.od : 1) * s.oh * s.ow * s.c; at += index_step()) {
         const Place<DEEP> o(at, s.od, s.oh, s.ow, s.c);
         T best = from_bits(0xFFF0000000000000ull);
-        int64_t where = -1;
-        for (int64_t kd = 0; kd < (DEEP ? s.kd : 1); ++kd) {
-            const int64_t d = DEEP ? o.d * s.stride_d - s.pad_d + kd * s.dilation_d : 0;
+        int64_t where = -1, d0 = o.d * s.stride_d - s.pad_d, h0 = o.h * s.stride_h - s.pad_h;
+        int64_t w0 = o.w * s.stride_w - s.pad_w, planes = s.kd, rows = s.kh, columns = s.kw;
+        if (s.adaptive) {
+            const Window t = DEEP ? s.deep(o.d) : Window{0, 1, 1}, v = s.down(o.h), u = s.across(o.w);
+            d0 = t.begin, h0 = v.begin, w0 = u.begin;
+            planes = t.size, rows = v.size, columns = u.size;
+        }
+        for (int64_t kd = 0; kd < (DEEP ? planes : 1); ++kd) {
+            const int64_t d = DEEP ? d0 + kd * s.dilation_d : 0;
             if (DEEP && (d < 0 || d >= s.d)) continue;
             const int64_t plane = DEEP ? o.n * s.d + d : o.n;
-            for (int64_t kh = 0; kh < s.kh; ++kh) {
-                const int64_t h = o.h * s.stride_h - s.pad_h + kh * s.dilation_h;
+            for (int64_t kh = 0; kh < rows; ++kh) {
+                const int64_t h = h0 + kh * s.dilation_h;
                 if (h < 0 || h >= s.h) continue;
-                for (int64_t kw = 0; kw < s.kw; ++kw) {
-                    const int64_t w = o.w * s.stride_w - s.pad_w + kw * s.dilation_w;
+                for (int64_t kw = 0; kw < columns; ++kw) {
+                    const int64_t w = w0 + kw * s.dilation_w;
                     if (w < 0 || w >= s.w) continue;
                     const T value = x[((plane * s.h + h) * s.w + w) * s.c + o.c];
                     if (where < 0 || beats<true>(value, best)) {

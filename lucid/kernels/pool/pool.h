@@ -55,6 +55,12 @@ inline double window_count(const Pool& s, const Window& d, const Window& v, cons
                                : double((d.end - d.begin) * (v.end - v.begin) * (h.end - h.begin));
 }
 
+// A pooling of adaptive windows as one whose windows are as large as one of them.
+inline Pool with_window(Pool s, const Window& d, const Window& v, const Window& h) {
+    s.kd = d.size, s.kh = v.size, s.kw = h.size;
+    return s;
+}
+
 // One window of all channels. `Index` holds the place of a pixel in its image: int64_t where that has 2^31 or more.
 template <class T, class Index>
 [[gnu::always_inline]] inline void max_of_window(const Pool& s, const T* image, int64_t d0, int64_t h0, int64_t w0,
@@ -97,12 +103,19 @@ template <class T, class Index>
 
 template <class T, class Index = int32_t>
 static void max_pool(const Pool& s, const T* x, T* y, Index* index) {
+    const Sides sides(s);
     parallel_range(s.n * s.od * s.oh, 1, [&](int64_t begin, int64_t end) {
         for (int64_t row = begin; row < end; ++row) {
             const int64_t plane = row / s.oh, n = plane / s.od, od = plane % s.od, oh = row % s.oh;
             const T* image = x + n * s.d * s.h * s.w * s.c;
             for (int64_t ow = 0; ow < s.ow; ++ow) {
                 const int64_t at = (row * s.ow + ow) * s.c;
+                if (s.adaptive) {
+                    const Window d = sides.depth.window(od), v = sides.vertical.window(oh), h = sides.horizontal.window(ow);
+                    max_of_window<T, Index>(with_window(s, d, v, h), image, d.begin, v.begin, h.begin, y + at,
+                                            index ? index + at : nullptr);
+                    continue;
+                }
                 max_of_window<T, Index>(s, image, od * s.stride_d - s.pad_d, oh * s.stride_h - s.pad_h,
                                         ow * s.stride_w - s.pad_w, y + at, index ? index + at : nullptr);
             }

@@ -108,11 +108,24 @@ def max_pool2d(
     x: Array, kernel: Sides, stride: Sides, padding: Sides, dilation: Sides, output: Sides
 ) -> tuple[Array, Array]:
     """``(y, index)``: ``y`` of spatial size ``output``, ``index`` the row-major place in the image, an integer."""
+    taps = product(*map(range, kernel))
+    return _largest(x, output, [reach(output, stride, padding, dilation, tap) for tap in taps])
+
+
+@kernel("8", returns=lambda x, output: _max_pooled(x, (), (), (), (), output))
+def adaptive_max_pool2d(x: Array, output: Sides) -> tuple[Array, Array]:
+    """As ``max_pool2d``, of windows that follow from the ratio of the sizes."""
+    members = [_members(adaptive_side(*sizes)) for sizes in zip(x.shape[2:], output, strict=True)]
+    taps = product(*[range(side.shape[1]) for side in members])
+    return _largest(x, output, [[side[:, k] for side, k in zip(members, tap, strict=True)] for tap in taps])
+
+
+def _largest(x: Array, output: Sides, taps: list[list[Array]]) -> tuple[Array, Array]:
+    """Of each window the largest element and its place; a tap says where it lies along each side, window by window."""
     sizes, image = x.shape[2:], Bordered(x)
     y = np.full((*x.shape[:2], *output), -np.inf, x.dtype)
     index = np.full(y.shape, -1, np.int64)
-    for tap in product(*map(range, kernel)):
-        positions = reach(output, stride, padding, dilation, tap)
+    for positions in taps:
         exists = reduce(np.logical_and.outer, map(inside, positions, sizes))
         place = reduce(np.add.outer, [p * prod(sizes[i + 1 :]) for i, p in enumerate(positions)])
         value = image.pick(*positions)
