@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from support.tables import elementwise, images, normalization, reductions, shapes
+from support.tables import elementwise, images, normalization, reductions, resizing, shapes
 
-ROWS = [*elementwise.ROWS, *reductions.ROWS, *shapes.ROWS, *images.ROWS, *normalization.ROWS]
+ROWS = [*elementwise.ROWS, *reductions.ROWS, *shapes.ROWS, *images.ROWS, *resizing.ROWS, *normalization.ROWS]
