@@ -26,7 +26,7 @@ from lucid.ops.reduction import *
 from lucid.ops.shape import *
 from lucid.tensor import Tensor, from_dlpack, tensor, to_tensor
 
-from lucid import io, nn, optim, random  # isort: skip (they use the names above)
+from lucid import io, linalg, nn, optim, random  # isort: skip (they use the names above)
 from lucid.io import load, save
 from lucid.random import manual_seed, rand, randn
 

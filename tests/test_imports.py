@@ -25,7 +25,7 @@ FLOORS = (
     ("lucid.core",),
     ("lucid.autograd", "lucid.device", "lucid.dtypes", "lucid.tensor"),  # public paths of what is in core
     ("lucid.ops",),
-    ("lucid.io", "lucid.random"),
+    ("lucid.io", "lucid.linalg", "lucid.random"),
     ("lucid.nn",),
     ("lucid.models", "lucid.optim"),
     ("lucid.graph",),

@@ -2,12 +2,13 @@
 
 This file says how kernels are launched where their declarations do not; ``_compiled.py`` how arrays lie,
 ``_cuda_contraction.py`` how contractions are put; ``lucid/kernels/cuda`` computes, run by one of ``_cuda_run``. Nothing
-here waits for the device.
+here waits for the device but the kernels that the host runs (``Kernel.tasks``): their arguments are copied there, and
+their results back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
 from math import prod
 from typing import Any
@@ -21,8 +22,13 @@ from lucid.backends._cuda_cut import GROUP, SEGMENT, SOURCES, TILES, ceil_div
 from lucid.backends._cuda_run import TYPE_NAMES, CupyExecutor, EmulatedExecutor, Executor, Launch, options_for
 from lucid.backends._cuda_source import in_order
 from lucid.backends.base import Array, Norm, Sides, dense_order, index_dtype
-from lucid.kernels.declare import Structure, bind
+from lucid.kernels.declare import Kernel, Structure, bind
 from lucid.kernels.pool.reference import pool_problem
+
+try:
+    from lucid.backends.native import NativeBackend as Host
+except ImportError:  # the extension is missing
+    from lucid.backends.reference import ReferenceBackend as Host  # type: ignore[assignment]
 
 SMALL_BLOCK = 64  # where threads are few and each has much to do: they spread over more multiprocessors
 MOST_BLOCKS = 2**31 - 1  # of a grid's first size
@@ -444,7 +450,21 @@ class CudaBackend(CudaContractions):
             self.call("swap_axes", y.dtype, grid, n=n, channels=a, pixels=b, x=x, y=y)
 
 
-bind(CudaBackend, launched)
+def _method(k: Kernel) -> Callable[..., Any]:
+    if k.tasks != "host":
+        return launched(k)
+
+    def on_host(self: CudaBackend, *arguments: Any) -> Any:
+        xp = self.xp
+        from_device = getattr(xp, "asnumpy", np.asarray)
+        given = [from_device(x) if isinstance(x, xp.ndarray) else x for x in arguments]
+        made = getattr(Host(), k.name)(*given)
+        return tuple([xp.asarray(y) for y in made]) if isinstance(made, tuple) else xp.asarray(made)
+
+    return on_host
+
+
+bind(CudaBackend, _method)
 
 
 class EmulatedBackend(CudaBackend):

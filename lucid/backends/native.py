@@ -140,7 +140,7 @@ class NativeBackend(CompiledBackend):
         return np.array(value, dtype)
 
     def launch(self, kernel: str, y: Array, tasks: str, named: dict[str, Any]) -> None:
-        if y.size or tasks == "nothing":
+        if y.size or tasks in ("nothing", "host"):
             getattr(_native, kernel)(named)
 
     def launch_rule(self, rule: str, param: Array, named: dict[str, Any]) -> None:
