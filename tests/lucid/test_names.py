@@ -109,10 +109,7 @@ MISSING: frozenset[str] = frozenset(
     lucid.optim.lr_scheduler.ReduceLROnPlateau lucid.linalg.inv lucid.linalg.det lucid.linalg.solve
     lucid.linalg.cholesky lucid.linalg.norm lucid.linalg.eig lucid.linalg.qr lucid.linalg.svd
     lucid.linalg.matrix_power lucid.linalg.pinv lucid.einops.rearrange lucid.einops.reduce lucid.einops.repeat
-    lucid.einops.einsum lucid.data.Dataset lucid.data.ConcatDataset lucid.data.DataLoader
-    lucid.transforms.Compose lucid.transforms.ToTensor lucid.transforms.Normalize lucid.transforms.Resize
-    lucid.transforms.CenterCrop lucid.transforms.RandomCrop lucid.transforms.RandomHorizontalFlip
-    lucid.transforms.RandomVerticalFlip lucid.transforms.RandomRotation lucid.transforms.RandomGrayscale
+    lucid.einops.einsum
     lucid.types.Numeric
     """.split()
 )
