@@ -27,7 +27,7 @@ FLOORS = (
     ("lucid.ops",),
     ("lucid.io", "lucid.linalg", "lucid.random"),
     ("lucid.nn",),
-    ("lucid.models", "lucid.optim"),
+    ("lucid.data", "lucid.models", "lucid.optim", "lucid.transforms"),
     ("lucid.graph",),
     ("lucid.onnx",),
     ("lucid",),
