@@ -84,14 +84,14 @@ NOT_YET = """
     lucid.Tensor.chunk lucid.Tensor.unbind lucid.Tensor.pad lucid.Tensor.roll lucid.Tensor.meshgrid
     lucid.Tensor.diagonal lucid.Tensor.tril lucid.Tensor.triu lucid.Tensor.sort lucid.Tensor.argsort
     lucid.Tensor.topk lucid.Tensor.unique lucid.Tensor.nonzero lucid.Tensor.histogram lucid.nn.Bilinear
-    lucid.nn.Embedding lucid.nn.Unfold lucid.nn.InstanceNorm1d lucid.nn.InstanceNorm2d lucid.nn.InstanceNorm3d
+    lucid.nn.Embedding lucid.nn.InstanceNorm1d lucid.nn.InstanceNorm2d lucid.nn.InstanceNorm3d
     lucid.nn.GroupNorm lucid.nn.GlobalResponseNorm lucid.nn.ReLU6 lucid.nn.LeakyReLU lucid.nn.ELU
     lucid.nn.SELU lucid.nn.HardSigmoid lucid.nn.HardSwish lucid.nn.Swish lucid.nn.Tanh lucid.nn.Softmax
     lucid.nn.ScaledDotProductAttention lucid.nn.MultiHeadAttention lucid.nn.Transformer
     lucid.nn.TransformerEncoder lucid.nn.TransformerDecoder lucid.nn.TransformerEncoderLayer
     lucid.nn.TransformerDecoderLayer lucid.nn.RMSNorm lucid.nn.Rearrange lucid.nn.functional.bilinear
-    lucid.nn.functional.embedding lucid.nn.functional.unfold lucid.nn.functional.grid_sample
-    lucid.nn.functional.affine_grid lucid.nn.functional.normalize lucid.nn.functional.rotate
+    lucid.nn.functional.embedding
+    lucid.nn.functional.normalize
     lucid.nn.functional.instance_norm lucid.nn.functional.group_norm lucid.nn.functional.rms_norm
     lucid.nn.functional.global_response_norm lucid.nn.functional.relu6 lucid.nn.functional.leaky_relu
     lucid.nn.functional.elu lucid.nn.functional.selu lucid.nn.functional.hard_sigmoid
