@@ -1,6 +1,6 @@
-"""Which random numbers an epoch's order and a sample draw (``ARITHMETIC.md``, section 11.1).
+"""Which random numbers an epoch's order, a sample and a collate function draw (``ARITHMETIC.md``, section 11.1).
 
-Both draw from ``lucid.random``'s global generator, which is set for as long as they run and then put back. What a
+All draw from ``lucid.random``'s global generator, which is set for as long as they run and then put back. What a
 sample draws depends on the seed, the epoch and its index alone: never on who loads it, or when.
 """
 
@@ -13,7 +13,7 @@ from lucid.random import default_generator
 
 State = tuple[int, int, int]
 
-_LOADING, _EPOCH, _AGAIN = 63, 39, 40  # by how many bits each number is shifted
+_LOADING, _EPOCH, _APART = 63, 39, 40  # by how many bits each number is shifted
 
 
 def order_state(seed: int, epoch: int) -> State:
@@ -23,7 +23,12 @@ def order_state(seed: int, epoch: int) -> State:
 
 def sample_state(seed: int, epoch: int, index: int, again: int = 0) -> State:
     """From where the sample ``index`` draws when it comes for the time ``again`` (from 0) in an epoch."""
-    return seed, (1 << _LOADING) + (epoch << _EPOCH) + 1 + index, again << _AGAIN
+    return seed, (1 << _LOADING) + (epoch << _EPOCH) + 1 + index, again << _APART
+
+
+def batch_state(seed: int, epoch: int, number: int) -> State:
+    """From where the collate function draws that puts batch ``number`` of an epoch together."""
+    return seed, (1 << _LOADING) + (epoch << _EPOCH), (1 + number) << _APART
 
 
 @contextlib.contextmanager

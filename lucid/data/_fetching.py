@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from lucid.data._draws import drawing_from, order_state, sample_state
+from lucid.data._draws import batch_state, drawing_from, order_state, sample_state
 from lucid.data.collating import default_collate
 from lucid.data.datasets import IterableDataset, TensorDataset
 from lucid.random import default_generator
@@ -54,7 +55,8 @@ class Fetcher:
             return self._next(task, wanted)
         if not task.batched:
             with drawing_from(order_state(task.seed, task.epoch)):
-                return self._collate(self._sample(task, 0, task.indices))
+                sample = self._sample(task, 0, task.indices)
+            return self._together(task, sample, f"the sample {task.indices!r}")
         if type(self._dataset) is TensorDataset and self._collate is default_collate:
             with contextlib.suppress(Exception):  # below it is raised again, with the index
                 return self._dataset.collated(task.indices)
@@ -64,20 +66,30 @@ class Fetcher:
                 if not wanted():
                     raise DroppedError
                 samples.append(self._sample(task, place, index))
-        return self._together(samples, f"the samples {task.indices}")
+        return self._together(task, samples, f"the samples {task.indices}")
 
     def _sample(self, task: Task, place: int, index: Any) -> Any:
-        number = index if isinstance(index, int) and index >= 0 else task.first + place
+        try:
+            number = operator.index(index)  # of NumPy's integers, too
+        except TypeError:
+            number = -1
+        if number < 0:
+            number = task.first + place
         default_generator.set_state(sample_state(task.seed, task.epoch, number, task.again.get(place, 0)))
         try:
             return self._dataset[index]
+        except StopIteration as error:  # left alone it would end the epoch, and nobody would know
+            raise RuntimeError(f"dataset: raised StopIteration for the sample {index!r}") from error
         except Exception as error:
             error.add_note(f"lucid.data: raised for the sample {index!r} of the dataset")
             raise
 
-    def _together(self, samples: list[Any], which: str) -> Any:
+    def _together(self, task: Task, samples: Any, which: str) -> Any:
         try:
-            return self._collate(samples)
+            with drawing_from(batch_state(task.seed, task.epoch, task.number)):
+                return self._collate(samples)
+        except StopIteration as error:
+            raise RuntimeError(f"collate_fn: raised StopIteration for {which}") from error
         except Exception as error:
             error.add_note(f"lucid.data: raised when {which} were put together")
             raise
@@ -101,6 +113,5 @@ class Fetcher:
                 raise
         if not samples or (task.drop_last and len(samples) < task.indices):
             return End()
-        if not task.batched:
-            return self._collate(samples[0])
-        return self._together(samples, f"the samples from {task.first} of the stream")
+        given = samples if task.batched else samples[0]
+        return self._together(task, given, f"the samples from {task.first} of the stream")

@@ -32,7 +32,8 @@ class DataLoader:
         sampler: gives the order instead; any iterable of indices that can be gone through once an epoch.
         batch_sampler: gives lists of indices, instead of ``batch_size``, ``shuffle``, ``sampler`` and ``drop_last``.
         num_workers: processes that load; 0 loads when a batch is asked for.
-        collate_fn: makes a batch of a list of samples; ``default_collate`` if None.
+        collate_fn: makes a batch of a list of samples; ``default_collate`` if None. What it draws from ``lucid.random``
+            depends on the seed, the epoch and the batch's number.
         drop_last: whether a last batch with fewer samples is left out.
         timeout: seconds that a batch of a worker may take; 0 is any time.
         worker_init_fn: called with the worker's number when it starts.
