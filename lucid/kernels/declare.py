@@ -27,7 +27,20 @@ Sides = tuple[int, ...]
 Returns = dict[str, tuple[tuple[int, ...], Any]]
 Order = tuple[int, ...]
 
-FAMILIES = "elementwise", "reduce", "contraction", "normalize", "pool", "loss", "optimizer", "random"
+FAMILIES = (
+    "elementwise",
+    "reduce",
+    "scan",
+    "sort",
+    "index",
+    "contraction",
+    "normalize",
+    "pool",
+    "loss",
+    "optimizer",
+    "random",
+    "linalg",
+)
 KERNELS: dict[str, Kernel] = {}
 
 
@@ -85,7 +98,8 @@ class Kernel:
     optional: tuple[str, ...]
     """Arrays that may be None."""
     tasks: str
-    """What a GPU shares out to threads: ``elements`` of the first result, its ``rows``, or ``nothing`` (one block)."""
+    """What a GPU shares out to threads: ``elements`` of the first result, its ``rows``, or ``nothing`` (one block);
+    ``host``: the CPU runs it, whatever the backend."""
 
 
 def kernel(

@@ -1,6 +1,6 @@
 """The engine's public surface: every name that users of the original Lucid know (docs/from-the-original.md).
 
-A name that is not there yet stands in ``MISSING``, and the test fails when it appears, so that the list only gets shorter.
+A name that is not there yet stands in ``NOT_YET``, and the test fails when it appears: the list only gets shorter.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ def sided(*names: str) -> str:
     return " ".join(f"{name}{sides}d" for name in names for sides in (1, 2, 3))
 
 
-ELEMENTWISE = """add sub multiply div power minimum maximum exp log log2 sqrt square cube abs sign reciprocal sin cos tan
-arcsin arccos arctan sinh cosh tanh clip round floor ceil where masked_fill"""
+ELEMENTWISE = """add sub multiply div power minimum maximum exp log log2 sqrt square cube abs sign reciprocal
+sin cos tan arcsin arccos arctan sinh cosh tanh clip round floor ceil where masked_fill"""
 REDUCTIONS = "sum mean var min max argmin argmax cumsum cumprod trace all any"
 PRODUCTS = "matmul dot inner outer tensordot"
 SHAPES = """reshape ravel flatten squeeze unsqueeze expand_dims transpose swapaxes broadcast_to repeat tile concatenate
@@ -26,15 +26,15 @@ ORDER = "sort argsort topk unique nonzero histogram"
 FUNCTIONS = " ".join((ELEMENTWISE, REDUCTIONS, PRODUCTS, SHAPES, ORDER))
 
 SURFACE = {
-    "lucid": f"""tensor to_tensor zeros ones empty full eye arange linspace diag zeros_like ones_like empty_like full_like
-        {FUNCTIONS} histogram2d no_grad grad_enabled count_flops save load register_model newaxis
+    "lucid": f"""tensor to_tensor zeros ones empty full eye arange linspace diag zeros_like ones_like empty_like
+        full_like {FUNCTIONS} histogram2d no_grad grad_enabled count_flops save load register_model newaxis
         Int8 Int16 Int32 Int64 Float16 Float32 Float64""",
     "lucid.Tensor": f"""{FUNCTIONS} backward grad zero_grad detach item numpy tolist astype to is_cpu is_gpu is_leaf
         register_hook T mT shape ndim size dtype device __array__ __dlpack__ __getitem__ __setitem__ __contains__
         __iadd__ __isub__ __imul__ __itruediv__ __floordiv__ __rfloordiv__ __mod__ __rmod__ __pow__ __rpow__
         __and__ __or__ __xor__ __invert__""",
-    "lucid.nn": f"""Module Parameter Buffer Sequential ModuleList ModuleDict ParameterList ParameterDict Identity Flatten
-        Linear Bilinear Embedding {sided("Conv", "ConvTranspose")} Unfold Upsample
+    "lucid.nn": f"""Module Parameter Buffer Sequential ModuleList ModuleDict ParameterList ParameterDict Identity
+        Flatten Linear Bilinear Embedding {sided("Conv", "ConvTranspose")} Unfold Upsample
         {sided("ConvBNReLU", "DepthSeparableConv")} SEModule SelectiveKernel
         {sided("BatchNorm", "InstanceNorm")} LayerNorm GroupNorm GlobalResponseNorm
         {sided("MaxPool", "AvgPool", "AdaptiveMaxPool", "AdaptiveAvgPool")}
@@ -70,8 +70,7 @@ SURFACE = {
         wide_resnet_50 wide_resnet_101 summarize get_model_names get_model""",
     "lucid.models.blocks": "BasicBlock Bottleneck PreActBottleneck",
 }
-MISSING: frozenset[str] = frozenset(
-    """
+NOT_YET = """
     lucid.diag lucid.log2 lucid.cube lucid.sin lucid.cos lucid.tan lucid.arcsin lucid.arccos lucid.arctan
     lucid.sinh lucid.cosh lucid.tanh lucid.round lucid.floor lucid.ceil lucid.cumprod lucid.trace lucid.inner
     lucid.outer lucid.tensordot lucid.repeat lucid.tile lucid.hstack lucid.vstack lucid.unbind lucid.roll
@@ -84,35 +83,23 @@ MISSING: frozenset[str] = frozenset(
     lucid.Tensor.concatenate lucid.Tensor.stack lucid.Tensor.hstack lucid.Tensor.vstack lucid.Tensor.split
     lucid.Tensor.chunk lucid.Tensor.unbind lucid.Tensor.pad lucid.Tensor.roll lucid.Tensor.meshgrid
     lucid.Tensor.diagonal lucid.Tensor.tril lucid.Tensor.triu lucid.Tensor.sort lucid.Tensor.argsort
-    lucid.Tensor.topk lucid.Tensor.unique lucid.Tensor.nonzero lucid.Tensor.histogram lucid.nn.ParameterList
-    lucid.nn.ParameterDict lucid.nn.Bilinear lucid.nn.Embedding lucid.nn.Unfold lucid.nn.Upsample
-    lucid.nn.ConvBNReLU1d lucid.nn.ConvBNReLU2d lucid.nn.ConvBNReLU3d lucid.nn.DepthSeparableConv1d
-    lucid.nn.DepthSeparableConv2d lucid.nn.DepthSeparableConv3d lucid.nn.SelectiveKernel
-    lucid.nn.InstanceNorm1d lucid.nn.InstanceNorm2d lucid.nn.InstanceNorm3d lucid.nn.GroupNorm
-    lucid.nn.GlobalResponseNorm lucid.nn.ReLU6 lucid.nn.LeakyReLU lucid.nn.ELU lucid.nn.SELU
-    lucid.nn.HardSigmoid lucid.nn.HardSwish lucid.nn.Swish lucid.nn.Tanh lucid.nn.Softmax lucid.nn.Dropout1d
-    lucid.nn.Dropout2d lucid.nn.Dropout3d lucid.nn.AlphaDropout lucid.nn.DropBlock lucid.nn.DropPath
-    lucid.nn.BCELoss lucid.nn.HuberLoss lucid.nn.ScaledDotProductAttention lucid.nn.MultiHeadAttention
-    lucid.nn.Transformer lucid.nn.TransformerEncoder lucid.nn.TransformerDecoder
-    lucid.nn.TransformerEncoderLayer lucid.nn.TransformerDecoderLayer lucid.nn.RMSNorm lucid.nn.Rearrange
-    lucid.nn.Sequential.from_modules lucid.nn.Sequential.from_ordered_dict lucid.nn.ModuleDict.clear
-    lucid.nn.functional.bilinear lucid.nn.functional.embedding lucid.nn.functional.unfold
-    lucid.nn.functional.interpolate lucid.nn.functional.grid_sample lucid.nn.functional.affine_grid
-    lucid.nn.functional.normalize lucid.nn.functional.rotate lucid.nn.functional.instance_norm
-    lucid.nn.functional.group_norm lucid.nn.functional.rms_norm lucid.nn.functional.global_response_norm
-    lucid.nn.functional.relu6 lucid.nn.functional.leaky_relu lucid.nn.functional.elu lucid.nn.functional.selu
-    lucid.nn.functional.hard_sigmoid lucid.nn.functional.hard_swish lucid.nn.functional.swish
-    lucid.nn.functional.tanh lucid.nn.functional.dropout1d lucid.nn.functional.dropout2d
-    lucid.nn.functional.dropout3d lucid.nn.functional.alpha_dropout lucid.nn.functional.drop_block
-    lucid.nn.functional.drop_path lucid.nn.functional.binary_cross_entropy lucid.nn.functional.huber_loss
-    lucid.nn.functional.scaled_dot_product_attention lucid.optim.lr_scheduler.CyclicLR
-    lucid.optim.lr_scheduler.ReduceLROnPlateau lucid.linalg.inv lucid.linalg.det lucid.linalg.solve
-    lucid.linalg.cholesky lucid.linalg.norm lucid.linalg.eig lucid.linalg.qr lucid.linalg.svd
-    lucid.linalg.matrix_power lucid.linalg.pinv lucid.einops.rearrange lucid.einops.reduce lucid.einops.repeat
-    lucid.einops.einsum
-    lucid.types.Numeric
-    """.split()
-)
+    lucid.Tensor.topk lucid.Tensor.unique lucid.Tensor.nonzero lucid.Tensor.histogram lucid.nn.Bilinear
+    lucid.nn.Embedding lucid.nn.InstanceNorm1d lucid.nn.InstanceNorm2d lucid.nn.InstanceNorm3d
+    lucid.nn.GroupNorm lucid.nn.GlobalResponseNorm lucid.nn.ReLU6 lucid.nn.LeakyReLU lucid.nn.ELU
+    lucid.nn.SELU lucid.nn.HardSigmoid lucid.nn.HardSwish lucid.nn.Swish lucid.nn.Tanh lucid.nn.Softmax
+    lucid.nn.ScaledDotProductAttention lucid.nn.MultiHeadAttention lucid.nn.Transformer
+    lucid.nn.TransformerEncoder lucid.nn.TransformerDecoder lucid.nn.TransformerEncoderLayer
+    lucid.nn.TransformerDecoderLayer lucid.nn.RMSNorm lucid.nn.Rearrange lucid.nn.functional.bilinear
+    lucid.nn.functional.embedding
+    lucid.nn.functional.normalize
+    lucid.nn.functional.instance_norm lucid.nn.functional.group_norm lucid.nn.functional.rms_norm
+    lucid.nn.functional.global_response_norm lucid.nn.functional.relu6 lucid.nn.functional.leaky_relu
+    lucid.nn.functional.elu lucid.nn.functional.selu lucid.nn.functional.hard_sigmoid
+    lucid.nn.functional.hard_swish lucid.nn.functional.swish lucid.nn.functional.tanh
+    lucid.nn.functional.scaled_dot_product_attention lucid.einops.rearrange lucid.einops.reduce
+    lucid.einops.repeat lucid.einops.einsum lucid.types.Numeric
+"""
+MISSING = frozenset(NOT_YET.split())
 
 
 def names() -> Iterator[str]:

@@ -198,6 +198,38 @@ def gelu_tanh_slope64(x: Wide) -> Wide:
     return select(u > 0.0, 1.0, e) / d + select(magnitude(x) > 64.0, 0.0, rise)
 
 
+def cross64(x: Wide, t: Wide) -> Wide:
+    """-(t ln x + (1 - t) ln(1 - x)), each logarithm at least -100. What 1 - x loses is put back to first order."""
+    u = 1.0 - x
+    lost = (1.0 - u) - x
+    far = select(u > 0.0, log64(u) + lost / u, log64(u))
+    near = log64(x)
+    far = select(far < -100.0, -100.0, far)
+    near = select(near < -100.0, -100.0, near)
+    return -(t * near + (1.0 - t) * far)
+
+
+def cross_slope64(x: Wide, t: Wide) -> Wide:
+    """The derivative of that by x, its divisor at least 1e-12."""
+    d = (1.0 - x) * x
+    return (x - t) / select(d < 1e-12, 1e-12, d)
+
+
+def logit_cross64(x: Wide, t: Wide) -> Wide:
+    """The same of the sigmoid of x: max(x, 0) - x t + ln(1 + e^-|x|)."""
+    e = exp64(-magnitude(x))
+    u = 1.0 + e
+    rest = log64(u) + (e - (u - 1.0)) / u
+    return (select(x > 0.0, x, 0.0) - x * t) + rest
+
+
+def logit_cross_slope64(x: Wide, t: Wide) -> Wide:
+    """The derivative of that, sigmoid(x) - t, as (1 - t) sigmoid(x) - t sigmoid(-x)."""
+    e = exp64(-magnitude(x))
+    u = 1.0 + e
+    return (1.0 - t) * (select(x > 0.0, 1.0, e) / u) - t * (select(x > 0.0, e, 1.0) / u)
+
+
 # -- section 5: of one value -----------------------------------------------------------------------------------------
 
 
@@ -307,6 +339,26 @@ def gelu_grad(dy: Value, x: Value) -> Value:
 @scalar
 def gelu_tanh_grad(dy: Value, x: Value) -> Value:
     return narrow(wide(dy) * gelu_tanh_slope64(wide(x)), x)
+
+
+@scalar
+def cross(x: Value, t: Value) -> Value:
+    return narrow(cross64(wide(x), wide(t)), x)
+
+
+@scalar
+def cross_slope(x: Value, t: Value) -> Value:
+    return narrow(cross_slope64(wide(x), wide(t)), x)
+
+
+@scalar
+def logit_cross(x: Value, t: Value) -> Value:
+    return narrow(logit_cross64(wide(x), wide(t)), x)
+
+
+@scalar
+def logit_cross_slope(x: Value, t: Value) -> Value:
+    return narrow(logit_cross_slope64(wide(x), wide(t)), x)
 
 
 # -- section 5: powers ------------------------------------------------------------------------------------------------

@@ -128,6 +128,42 @@ LUCID_LANES V gelu_tanh_slope64(V x) {
     return (((u > number<V>(0.0)) ? number<V>(1.0) : e) / d) + ((magnitude(x) > number<V>(64.0)) ? number<V>(0.0) : rise);
 }
 
+// -(t ln x + (1 - t) ln(1 - x)), each logarithm at least -100. What 1 - x loses is put back to first order.
+template <class V>
+LUCID_LANES V cross64(V x, V t) {
+    const auto u = number<V>(1.0) - x;
+    const auto lost = (number<V>(1.0) - u) - x;
+    auto far = (u > number<V>(0.0)) ? (log64(u) + (lost / u)) : log64(u);
+    auto near = log64(x);
+    far = (far < number<V>(-100.0)) ? number<V>(-100.0) : far;
+    near = (near < number<V>(-100.0)) ? number<V>(-100.0) : near;
+    return -((t * near) + ((number<V>(1.0) - t) * far));
+}
+
+// The derivative of that by x, its divisor at least 1e-12.
+template <class V>
+LUCID_LANES V cross_slope64(V x, V t) {
+    const auto d = (number<V>(1.0) - x) * x;
+    return (x - t) / ((d < number<V>(1e-12)) ? number<V>(1e-12) : d);
+}
+
+// The same of the sigmoid of x: max(x, 0) - x t + ln(1 + e^-|x|).
+template <class V>
+LUCID_LANES V logit_cross64(V x, V t) {
+    const auto e = exp64(-magnitude(x));
+    const auto u = number<V>(1.0) + e;
+    const auto rest = log64(u) + ((e - (u - number<V>(1.0))) / u);
+    return (((x > number<V>(0.0)) ? x : number<V>(0.0)) - (x * t)) + rest;
+}
+
+// The derivative of that, sigmoid(x) - t, as (1 - t) sigmoid(x) - t sigmoid(-x).
+template <class V>
+LUCID_LANES V logit_cross_slope64(V x, V t) {
+    const auto e = exp64(-magnitude(x));
+    const auto u = number<V>(1.0) + e;
+    return ((number<V>(1.0) - t) * (((x > number<V>(0.0)) ? number<V>(1.0) : e) / u)) - (t * (((x > number<V>(0.0)) ? e : number<V>(1.0)) / u));
+}
+
 template <class V>
 LUCID_LANES V neg(V x) {
     return -x;
@@ -231,6 +267,26 @@ LUCID_LANES V gelu_grad(V dy, V x) {
 template <class V>
 LUCID_LANES V gelu_tanh_grad(V dy, V x) {
     return narrow<V>(wide(dy) * gelu_tanh_slope64(wide(x)));
+}
+
+template <class V>
+LUCID_LANES V cross(V x, V t) {
+    return narrow<V>(cross64(wide(x), wide(t)));
+}
+
+template <class V>
+LUCID_LANES V cross_slope(V x, V t) {
+    return narrow<V>(cross_slope64(wide(x), wide(t)));
+}
+
+template <class V>
+LUCID_LANES V logit_cross(V x, V t) {
+    return narrow<V>(logit_cross64(wide(x), wide(t)));
+}
+
+template <class V>
+LUCID_LANES V logit_cross_slope(V x, V t) {
+    return narrow<V>(logit_cross_slope64(wide(x), wide(t)));
 }
 
 // x^n for an integer n: square and multiply, from the lowest bit of |n|.

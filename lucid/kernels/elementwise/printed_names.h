@@ -25,7 +25,11 @@
     F(minimum, false) \
     F(relu_grad, false) \
     F(gelu_grad, true) \
-    F(gelu_tanh_grad, true)
+    F(gelu_tanh_grad, true) \
+    F(cross, true) \
+    F(cross_slope, true) \
+    F(logit_cross, true) \
+    F(logit_cross_slope, true)
 
 #define LUCID_RULES(F) \
     F(adam, (p, g, m0, m1, m2, n0, n1, n2, n3, n4, n5, n6, n7, n8, n9)) \
