@@ -72,17 +72,17 @@ class Block(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """Sixteen patches of 2x2 pixels, two layers, the mean of what they end as (Dosovitskiy et al., 2021)."""
+    """Eight patches of 2x4 pixels, two layers, the mean of what they end as (Dosovitskiy et al., 2021)."""
 
     def __init__(self, width: int = 48, heads: int = 4, depth: int = 2) -> None:
         super().__init__()
-        self.embedding = nn.Linear(4, width)
-        self.positions = nn.Parameter(lucid.randn(1, 16, width) * 0.1)
+        self.embedding = nn.Linear(8, width)
+        self.positions = nn.Parameter(lucid.randn(1, 8, width) * 0.1)
         self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(depth)))
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 10)
 
     def forward(self, x: lucid.Tensor) -> lucid.Tensor:
-        patches = x.reshape(-1, 4, 2, 4, 2).transpose(0, 1, 3, 2, 4).reshape(-1, 16, 4)
+        patches = x.reshape(-1, 4, 2, 2, 4).transpose(0, 1, 3, 2, 4).reshape(-1, 8, 8)
         return self.head(self.norm(self.blocks(self.embedding(patches) + self.positions)).mean(axis=1))
 
 
@@ -117,9 +117,10 @@ def digits() -> tuple[Digits, Digits]:
 
 
 def train(model: nn.Module, loader: DataLoader, epochs: int) -> None:
-    """Train by AdamW, whose learning rate falls to 0 along a line."""
-    optimizer = optim.AdamW(model.parameters(), lr=4e-3, weight_decay=0.02)
-    schedule = optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 1 - epoch / epochs)
+    """Train by AdamW, whose learning rate rises for a hundred steps and then falls to 0 along a line."""
+    optimizer = optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.02)
+    steps = epochs * len(loader)
+    schedule = optim.lr_scheduler.LambdaLR(optimizer, lambda step: min((step + 1) / 100, 1 - step / steps))
     model.train()
     for _ in range(epochs):
         for images, labels in loader:
@@ -127,7 +128,7 @@ def train(model: nn.Module, loader: DataLoader, epochs: int) -> None:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        schedule.step()
+            schedule.step()
 
 
 def accuracy(model: nn.Module, data: Digits) -> float:
@@ -150,7 +151,7 @@ def run(name: str, epochs: int, workers: int) -> tuple[float, str]:
     lucid.manual_seed(SEED)
     model = MODELS[name]()
     loader = DataLoader(
-        learnt, 64, shuffle=True, num_workers=workers, drop_last=True, seed=SEED, persistent_workers=workers > 0
+        learnt, 32, shuffle=True, num_workers=workers, drop_last=True, seed=SEED, persistent_workers=workers > 0
     )
     train(model, loader, epochs)
     return accuracy(model, held_out), digest(model)

@@ -152,6 +152,7 @@ def test_it_goes_on_where_it_was(workers: int, data: Any) -> None:
     for _ in loader:
         states.append(loader.state_dict())
     assert states[3] == {"seed": 2, "epoch": 1, "batches": 4}
+    assert (states[-1] == {"seed": 2, "epoch": 2, "batches": 0}) == isinstance(data, Noisy)  # whose length is known
     assert loader.state_dict() == {"seed": 2, "epoch": 2, "batches": 0}
     other = DataLoader(
         data, batch_size=3, num_workers=workers, **({"shuffle": True} if isinstance(data, Noisy) else {})
