@@ -7,7 +7,21 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from lucid.nn import activation, container, conv, dropout, functional, init, linear, loss, module, norm, pooling, vision
+from lucid.nn import (
+    activation,
+    container,
+    conv,
+    dropout,
+    functional,
+    init,
+    linear,
+    loss,
+    module,
+    norm,
+    pooling,
+    utils,
+    vision,
+)
 from lucid.nn.activation import *
 from lucid.nn.container import *
 from lucid.nn.conv import *
@@ -20,7 +34,7 @@ from lucid.nn.parameter import Buffer, Parameter
 from lucid.nn.pooling import *
 from lucid.nn.vision import *
 
-__all__ = ["Buffer", "Parameter", "ResNet", "functional", "init"]  # noqa: F405 (ResNet: see ABOVE)
+__all__ = ["Buffer", "Parameter", "ResNet", "functional", "init", "utils"]  # noqa: F405 (ResNet: see ABOVE)
 __all__ += activation.__all__
 __all__ += container.__all__
 __all__ += conv.__all__

@@ -17,4 +17,5 @@ from lucid.ops.normalization import *
 from lucid.ops.pooling import *
 from lucid.ops.product import *
 from lucid.ops.reduction import *
+from lucid.ops.resize import *
 from lucid.ops.shape import *

@@ -28,6 +28,7 @@ from lucid.kernels import _fma
 from lucid.kernels.elementwise import functions
 from lucid.kernels.elementwise.functions import FUNCTIONS
 from lucid.kernels.optimizer.rules import RULES
+from lucid.kernels.pool import taps
 
 Array = Any
 BACKEND = get_backend("reference")
@@ -1044,6 +1045,85 @@ def test_adaptive_pooling(size: Any, output: Any, dtype: Any) -> None:
         spans = [range(s * i // o, -(-s * (i + 1) // o)) for s, o, i in zip(size, output, place[2:], strict=True)]
         best = max(itertools.product(*spans), key=lambda at, image=x[place[:2]]: image[at])  # of equals, the first
         assert (y[place], index[place]) == (x[(*place[:2], *best)], np.ravel_multi_index(best, size))
+
+
+def side_taps(mode: str, i: int, size: int, output: int, align: bool, smoothed: bool) -> dict[int, float]:
+    """Element and weight of each tap of place ``i``, from the text of section 8.1."""
+
+    def near(x: float, a: float) -> float:
+        return ((a + 2) * x - (a + 3)) * x * x + 1
+
+    def far(x: float, a: float) -> float:
+        return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+
+    if mode == "nearest":
+        return {min(i * size // output, size - 1): 1.0}
+    if mode == "nearest-exact":
+        return {min((2 * i + 1) * size // (2 * output), size - 1): 1.0}
+    step = size / output
+    if align:
+        step = (size - 1) / (output - 1) if output > 1 else 0.0
+    found: list[tuple[int, float]] = []
+    if smoothed:
+        r, c = (1 if mode == "linear" else 2) * max(step, 1), step * (i + 0.5)
+        for k in range(max(int(c - r + 0.5), 0), min(int(c + r + 0.5), size)):
+            x = abs((k - c + 0.5) * (1 / max(step, 1)))
+            cubic = near(x, -0.5) if x < 1 else far(x, -0.5) if x < 2 else 0.0
+            found.append((k, max(1 - x, 0.0) if mode == "linear" else cubic))
+        total = 0.0
+        for _, weight in found:
+            total += weight
+        found = [(k, weight / total) for k, weight in found]
+    else:
+        p = i * step if align else step * (i + 0.5) - 0.5
+        p = max(p, 0.0) if mode == "linear" else p
+        a = min(math.floor(p), size - 1)
+        t = min(max(p - a, 0.0), 1.0)
+        if mode == "linear":
+            found = [(a, 1 - t), (a + 1, t)]
+        else:
+            weights = far(t + 1, -0.75), near(t, -0.75), near(1 - t, -0.75), far((1 - t) + 1, -0.75)
+            found = [(a + k - 1, weight) for k, weight in enumerate(weights)]
+    together: dict[int, float] = {}
+    for k, weight in found:
+        k = min(max(k, 0), size - 1)
+        together[k] = together[k] + weight if k in together else weight
+    return {k: weight for k, weight in together.items() if weight != 0}
+
+
+@pytest.mark.parametrize(("size", "output"), [((5,), (9,)), ((4, 6), (7, 3)), ((3, 1), (2, 4)), ((2, 3, 4), (3, 2, 6))])
+@pytest.mark.parametrize(
+    ("mode", "align", "smoothed"),
+    [("nearest", 0, 0), ("nearest-exact", 0, 0), *itertools.product(("linear", "cubic"), (0, 1), (0, 1))],
+)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_resizing(size: Any, output: Any, mode: str, align: int, smoothed: int, dtype: Any) -> None:
+    x, dy = random((1, 2, *size), dtype, "special"), random((1, 2, *output), dtype, seed=1)
+    sides = list(zip(size, output, strict=True))
+    tables = [taps.side_taps(mode, s, o, bool(align), None, bool(smoothed)) for s, o in sides]
+    y = BACKEND.resample(x, *taps.joined(tables), output)
+    back = [taps.turned(table, s) for table, s in zip(tables, size, strict=True)]
+    dx = BACKEND.resample(dy, *taps.joined(back), size)
+    of = [[side_taps(mode, i, s, o, bool(align), bool(smoothed)) for i in range(o)] for s, o in sides]
+    with np.errstate(all="ignore"):
+        for place in np.ndindex(y.shape):
+            chosen = [list(side[i].items()) for side, i in zip(of, place[2:], strict=True)]
+            law = weighted_sum(x[place[:2]], itertools.product(*chosen))
+            assert_same(y[place], narrow(law, dtype))
+        for place in np.ndindex(dx.shape):
+            uses = [[(o, t[i]) for o, t in enumerate(side) if i in t] for side, i in zip(of, place[2:], strict=True)]
+            assert_same(dx[place], narrow(weighted_sum(dy[place[:2]], itertools.product(*uses)), dtype))
+
+
+def weighted_sum(image: Array, chosen: Any) -> float:
+    total: float | None = None
+    for parts in chosen:
+        weight = 1.0
+        for _, one in parts:
+            weight = weight * one
+        term = weight * float(image[tuple(k for k, _ in parts)])
+        total = term if total is None else total + term
+    return 0.0 if total is None else total
 
 
 @pytest.mark.parametrize("kind", ["plain", "special", "equal"])

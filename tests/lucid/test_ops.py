@@ -564,6 +564,38 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
     ),
     "huber delta": (lambda: F.huber_loss(lucid.ones(2), lucid.ones(2), delta=0), ValueError, "delta: got 0; may"),
     "smooth beta": (lambda: F.smooth_l1_loss(lucid.ones(2), lucid.ones(2), beta=-1), ValueError, "beta: got -1; may"),
+    "interpolate rank": (lambda: F.interpolate(lucid.ones(2, 3), 4), ValueError, "interpolate: input has shape"),
+    "interpolate mode": (
+        lambda: F.interpolate(lucid.ones(1, 1, 2), 4, mode="bilinear"),
+        ValueError,
+        "may be 'nearest'",
+    ),
+    "interpolate both": (
+        lambda: F.interpolate(lucid.ones(1, 1, 2), 4, 2.0),
+        ValueError,
+        "size, scale_factor: got 4 and",
+    ),
+    "interpolate corners": (
+        lambda: F.interpolate(lucid.ones(1, 1, 2), 4, align_corners=False),
+        ValueError,
+        "align_corners: got False for mode 'nearest'",
+    ),
+    "interpolate factor": (
+        lambda: F.interpolate(lucid.ones(1, 1, 2, 2), scale_factor=(2.0, 0.0)),
+        ValueError,
+        "scale_factor: got",
+    ),
+    "interpolate empty": (lambda: F.interpolate(lucid.ones(1, 1, 0), 2), ValueError, "may have 1 to"),
+    "interpolate to nothing": (
+        lambda: F.interpolate(lucid.ones(1, 1, 2), scale_factor=0.1),
+        ValueError,
+        "the sides of the result: got",
+    ),
+    "interpolate smoothed": (
+        lambda: F.interpolate(lucid.ones(1, 1, 2), 2, antialias=True),
+        ValueError,
+        "antialias: got True",
+    ),
     "mse shape": (lambda: F.mse_loss(lucid.zeros(2, 3), lucid.zeros(3)), ValueError, "mse_loss: input has shape"),
     "dropout": (lambda: F.dropout(lucid.zeros(2), -0.1), ValueError, "p: got -0.1; may be 0 to 1"),
     "softmax integers": (lambda: F.log_softmax(lucid.tensor([1, 2])), TypeError, "log_softmax: got a int64 tensor"),

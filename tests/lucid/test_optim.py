@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import math
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import mpmath
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import lucid
 from lucid import nn, optim
@@ -306,6 +311,38 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         ValueError,
         "2 functions",
     ),
+    "schedule first": (lambda: lr_scheduler.LambdaLR(lambda e: 1, optim.SGD([param()])), TypeError, "LambdaLR's first"),
+    "no function": (lambda: lr_scheduler.LambdaLR(optim.SGD([param()]), 3), TypeError, "lr_lambda: got 3"),
+    "a mode": (lambda: lr_scheduler.CyclicLR(optim.SGD([param()]), 0.1, 1.0, mode="round"), ValueError, "mode: got"),
+    "no momentum": (lambda: lr_scheduler.CyclicLR(optim.Adagrad([param()]), 0.1, 1.0), ValueError, "cycle_momentum"),
+    "no steps": (lambda: lr_scheduler.OneCycleLR(optim.SGD([param()]), 0.1), ValueError, "total_steps: got None"),
+    "two rates": (
+        lambda: lr_scheduler.CyclicLR(optim.SGD([param()]), [1, 2], 1.0),
+        ValueError,
+        "base_lr: got 2 numbers",
+    ),
+    "growing": (
+        lambda: lr_scheduler.ReduceLROnPlateau(optim.SGD([param()]), factor=1.0),
+        ValueError,
+        "factor: got 1.0",
+    ),
+    "half an epoch": (lambda: lr_scheduler.StepLR(optim.SGD([param()]), 0.5), TypeError, "step_size: got 0.5"),
+    "settings by position": (
+        lambda: optim.SGD([param()], 0.1, 0.9, 5e-4),
+        TypeError,
+        r"SGD: got \(0.0005,\) after momentum; name it: dampening=, weight_decay=",
+    ),
+    "no schedules": (lambda: lr_scheduler.ChainedScheduler([]), ValueError, "schedulers: got none"),
+    "milestones": (
+        lambda: lr_scheduler.SequentialLR(o := optim.SGD([param()]), [lr_scheduler.StepLR(o, 1)], [1]),
+        ValueError,
+        "milestones: got 1 for 1",
+    ),
+    "two optimizers": (
+        lambda: lr_scheduler.ChainedScheduler([lr_scheduler.StepLR(optim.SGD([param()]), 1) for _ in range(2)]),
+        ValueError,
+        "of several optimizers",
+    ),
     "going on from nothing": (
         lambda: lr_scheduler.StepLR(optim.SGD([param()]), 1, last_epoch=3),
         KeyError,
@@ -359,27 +396,191 @@ def test_a_loaded_state_is_a_copy() -> None:
         second.load_state_dict(wrong)
 
 
-SCHEDULES: dict[str, Callable[[Any, Any], Any]] = {
-    "step": lambda module, o: module.StepLR(o, 3, 0.5),
-    "milestones": lambda module, o: module.MultiStepLR(o, [7, 2, 2], 0.5),
-    "exponential": lambda module, o: module.ExponentialLR(o, 0.9),
-    "cosine": lambda module, o: module.CosineAnnealingLR(o, 5, 0.01),
-    "function": lambda module, o: module.LambdaLR(o, lambda epoch: 1 / (1 + epoch)),
-    "functions": lambda module, o: module.LambdaLR(o, [lambda epoch: 0.5**epoch, lambda epoch: epoch]),
-}
+def random_schedule(draw: Any, simple: bool = False) -> tuple[Callable[[Any, Any], Any], bool]:
+    """A schedule with settings that ``draw`` chooses; and whether its rates are PyTorch's bit for bit (else a power or
+    a cosine of the machine's library may be another)."""
+    whole, part = st.integers(1, 7), st.floats(0.05, 1.0)
+    kinds: dict[str, Callable[[], tuple[dict[str, Any], bool]]] = {
+        "StepLR": lambda: ({"step_size": draw(whole), "gamma": draw(part)}, True),
+        "MultiStepLR": lambda: ({"milestones": draw(st.lists(whole, max_size=4)), "gamma": draw(part)}, False),
+        "ConstantLR": lambda: ({"factor": draw(part), "total_iters": draw(whole)}, True),
+        "LinearLR": lambda: (
+            {"start_factor": draw(part), "end_factor": draw(part), "total_iters": draw(whole)},
+            True,
+        ),
+        "ExponentialLR": lambda: ({"gamma": draw(part)}, True),
+        "PolynomialLR": lambda: ({"total_iters": draw(whole), "power": draw(st.sampled_from([1.0, 2.0, 0.7]))}, False),
+        "CosineAnnealingLR": lambda: ({"T_max": draw(whole), "eta_min": draw(st.sampled_from([0.0, 0.01]))}, False),
+        "MultiplicativeLR": lambda: ({"lr_lambda": [lambda e: 0.9, lambda e: 1 / (1 + e)]}, True),
+        "LambdaLR": lambda: ({"lr_lambda": draw(st.sampled_from([lambda e: 1 / (1 + e), lambda e: e]))}, True),
+        "CosineAnnealingWarmRestarts": lambda: (
+            {"T_0": draw(whole), "T_mult": draw(st.integers(1, 3)), "eta_min": 0.001},
+            False,
+        ),
+    }
+    alone: dict[str, Callable[[], tuple[dict[str, Any], bool]]] = {
+        "CyclicLR": lambda: (
+            {
+                "base_lr": 0.01,
+                "max_lr": [0.1, 0.2],
+                "step_size_up": draw(whole),
+                "step_size_down": draw(whole),
+                "mode": draw(st.sampled_from(["triangular", "triangular2", "exp_range"])),
+                "gamma": draw(part),
+            },
+            False,
+        ),
+        "OneCycleLR": lambda: (
+            {
+                "max_lr": [0.1, 0.2],
+                "total_steps": draw(st.integers(40, 60)),
+                "pct_start": draw(st.floats(0.1, 0.45)),
+                "anneal_strategy": draw(st.sampled_from(["cos", "linear"])),
+                "three_phase": draw(st.booleans()),
+                "cycle_momentum": draw(st.booleans()),
+            },
+            False,
+        ),
+    }
+    name = draw(st.sampled_from(list(kinds) if simple else [*kinds, *alone]))
+    settings, exact = {**kinds, **alone}[name]()
+    return (lambda module, optimizer: getattr(module, name)(optimizer, **settings)), exact
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_schedules_are_pytorchs(name: str) -> None:
-    p, q, tp, tq = param(), param(), torch.nn.Parameter(torch.ones(1)), torch.nn.Parameter(torch.ones(1))
-    ours = optim.SGD([{"params": [p]}, {"params": [q], "lr": 0.3}], lr=0.1)
-    theirs = torch.optim.SGD([{"params": [tp]}, {"params": [tq], "lr": 0.3}], lr=0.1)
-    own, other = SCHEDULES[name](lr_scheduler, ours), SCHEDULES[name](torch.optim.lr_scheduler, theirs)
-    for _ in range(12):
-        assert own.get_last_lr() == pytest.approx(other.get_last_lr(), rel=1e-12)
+def composed_schedule(draw: Any) -> tuple[Callable[[Any, Any], Any], bool]:
+    """One schedule, several in turn, or one after the other."""
+    kind = draw(st.sampled_from(["one", "one", "one", "chained", "sequence"]))
+    if kind == "one":
+        return random_schedule(draw)
+    parts = [random_schedule(draw, simple=True) for _ in range(draw(st.integers(1, 3)))]
+    milestones = sorted(draw(st.sets(st.integers(1, 12), min_size=len(parts) - 1, max_size=len(parts) - 1)))
+
+    def make(module: Any, optimizer: Any) -> Any:
+        made = [part(module, optimizer) for part, _ in parts]
+        return module.ChainedScheduler(made) if kind == "chained" else module.SequentialLR(optimizer, made, milestones)
+
+    return make, all(exact for _, exact in parts)
+
+
+def two_groups(module: Any, parameter: Any, adam: bool) -> Any:
+    groups = [{"params": [parameter()]}, {"params": [parameter()], "lr": 0.3}]
+    return module.Adam(groups, lr=0.1) if adam else module.SGD(groups, lr=0.1, momentum=0.9)
+
+
+def rates_of(optimizer: Any) -> list[float]:
+    """Rates and momentums."""
+    return [
+        number
+        for g in optimizer.param_groups
+        for number in (g["lr"], g["momentum"] if "momentum" in g else g["betas"][0])
+    ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_schedules_are_pytorchs_and_resume(data: Any) -> None:
+    """Over 30 steps, and gone on from a saved state in the middle, in any order of loading."""
+    (make, exact), adam, middle = composed_schedule(data.draw), data.draw(st.booleans()), data.draw(st.integers(0, 29))
+    ours, theirs = (
+        two_groups(optim, param, adam),
+        two_groups(torch.optim, lambda: torch.nn.Parameter(torch.ones(1)), adam),
+    )
+    own, other = make(lr_scheduler, ours), make(torch.optim.lr_scheduler, theirs)
+    for step in range(30):
+        found, expected = rates_of(ours), rates_of(theirs)
+        assert found == expected if exact else found == pytest.approx(expected, rel=1e-13, abs=1e-17)
+        assert own.get_last_lr() == found[::2] == [group["lr"] for group in ours.param_groups]
+        if step == middle:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "state.safetensors"
+                lucid.save({"schedule": own.state_dict(), "optimizer": ours.state_dict()}, path)
+                saved = lucid.load(path)
+            ours = two_groups(optim, param, adam)
+            own = make(lr_scheduler, ours)
+            for owner in (own, ours)[:: data.draw(st.sampled_from([1, -1]))]:
+                owner.load_state_dict(saved["schedule" if owner is own else "optimizer"])
         theirs.step()
         own.step()
         other.step()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_a_plateau_is_pytorchs_and_resumes(data: Any) -> None:
+    number = st.floats(0.0, 0.5)
+    chosen = {
+        "mode": data.draw(st.sampled_from(["min", "max"])),
+        "factor": data.draw(st.floats(0.1, 0.9)),
+        "patience": data.draw(st.integers(0, 3)),
+        "threshold": data.draw(number),
+        "threshold_mode": data.draw(st.sampled_from(["rel", "abs"])),
+        "cooldown": data.draw(st.integers(0, 3)),
+        "min_lr": data.draw(st.sampled_from([0.0, [0.01, 0.2]])),
+        "eps": data.draw(st.sampled_from([1e-8, 0.01])),
+    }
+    ours, theirs = (
+        two_groups(optim, param, False),
+        two_groups(torch.optim, lambda: torch.nn.Parameter(torch.ones(1)), False),
+    )
+    own, other = (
+        lr_scheduler.ReduceLROnPlateau(ours, **chosen),
+        torch.optim.lr_scheduler.ReduceLROnPlateau(theirs, **chosen),
+    )
+    for step, value in enumerate(data.draw(st.lists(st.floats(-2, 2), min_size=10, max_size=20))):
+        own.step(lucid.tensor(value, dtype=lucid.float64) if step % 2 else value)
+        other.step(value)
+        assert rates_of(ours) == rates_of(theirs)
+        if step == 5:
+            state = own.state_dict()
+            ours = two_groups(optim, param, False)
+            own = lr_scheduler.ReduceLROnPlateau(ours, **chosen)
+            own.load_state_dict(state)
+
+
+def test_two_schedules_of_one_optimizer_change_its_rates_in_turn() -> None:
+    ours, theirs = optim.SGD([param()], lr=1.0), torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
+    own = [lr_scheduler.LinearLR(ours, 0.5), lr_scheduler.StepLR(ours, 2, 0.3), lr_scheduler.ExponentialLR(ours, 0.9)]
+    module = torch.optim.lr_scheduler
+    other = [module.LinearLR(theirs, 0.5), module.StepLR(theirs, 2, 0.3), module.ExponentialLR(theirs, 0.9)]
+    for _ in range(9):
+        theirs.step()
+        for each in (*own, *other):
+            each.step()
+        assert ours.param_groups[0]["lr"] == theirs.param_groups[0]["lr"]
+
+
+def test_cosines_are_the_nearest() -> None:
+    mpmath.mp.prec = 200
+    points = [
+        math.pi * epoch / length
+        for length in (1, 2, 3, 7, 90, 1000)
+        for epoch in range(0, 3 * length, max(1, length // 9))
+    ]
+    for x in [*points, 0.0, 1e-300, 1e6, -2.5]:
+        assert lr_scheduler.cosine(x) == float(mpmath.cos(mpmath.mpf(x)))
+
+
+def test_warm_restarts_go_to_any_epoch() -> None:
+    for mult in (1, 2, 3):
+        ours, theirs = optim.SGD([param()], lr=1.0), torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
+        own = lr_scheduler.CosineAnnealingWarmRestarts(ours, 3, mult)
+        other = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(theirs, 3, mult)
+        for epoch in (0.5, 2.75, 4, 8.5, 1):
+            own.step(epoch)
+            other.step(epoch)
+            assert own.get_last_lr() == pytest.approx(other.get_last_lr(), rel=1e-12)
+        with pytest.raises(ValueError, match="epoch: got -1"):
+            own.step(-1)
+        assert own.last_epoch == 1
+
+
+def test_a_cycle_ends() -> None:
+    schedule = lr_scheduler.OneCycleLR(optim.SGD([param()], momentum=0.5), 0.1, 4)
+    for _ in range(4):
+        schedule.step()
+    with pytest.raises(ValueError, match="step: got the step 5; the cycle has 4"):
+        schedule.step()
+    assert schedule.last_epoch == 4
 
 
 def test_a_schedule_goes_on_from_its_state() -> None:
@@ -416,7 +617,7 @@ def test_a_group_that_is_added_is_scheduled(kind: str) -> None:
     for _ in range(4):
         schedule.step()
         first, second = schedule.get_last_lr()
-        assert second == 8.0 * first
+        assert second == pytest.approx(8.0 * first, rel=1e-12)
     assert schedule.state_dict()["base_lrs"] == [0.5, 4.0]
     again = optim.SGD([{"params": [param()]}, {"params": [param()], "lr": 4.0}], lr=0.5)
     other = getattr(optim.lr_scheduler, kind)(again, *options[kind])

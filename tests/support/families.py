@@ -15,6 +15,7 @@ from lucid.backends.base import Array, Backend, Epilogue, Norm
 from lucid.device import place, to_numpy
 from lucid.kernels.elementwise.functions import FUNCTIONS
 from lucid.kernels.optimizer.rules import RULES
+from lucid.kernels.pool import taps
 
 Call = Callable[[Backend], Any]
 Draw = Callable[[np.random.Generator], Call]
@@ -292,6 +293,22 @@ def adaptive_max_pool2d(rng: np.random.Generator) -> Call:
         return y, np.asarray(index, np.int64), be.max_pool2d_grad(dy, index, shape)
 
     return run
+
+
+@family
+def resample(rng: np.random.Generator) -> Call:
+    """Resizing and its gradient, with every kind of table."""
+    dtype, special, sides = dtype_of(rng), share_of_specials(rng), sides_of(rng)
+    shape, out = image_shape(rng, int(rng.choice([4, 70])), 14, sides), numbers(rng, 1, (60, 30, 9)[sides - 1], sides)
+    x, dy = values(rng, shape, dtype, special), values(rng, (*shape[:2], *out), dtype, special)
+    mode, align = str(rng.choice(["nearest", "nearest-exact", "linear", "cubic"])), bool(rng.integers(2))
+    smoothed = bool(rng.random() < 0.3) and not align
+    tables = [taps.side_taps(mode, s, o, align, None, smoothed) for s, o in zip(shape[2:], out, strict=True)]
+    back = [taps.turned(table, size) for table, size in zip(tables, shape[2:], strict=True)]
+    return lambda be: (
+        be.resample(x, *taps.joined(tables), out),
+        be.resample(dy, *taps.joined(back), shape[2:]),
+    )
 
 
 def taking(values: int) -> list[str]:

@@ -228,4 +228,34 @@ KERNEL(avg_pool_grad, POOL_THREADS, const Pool s, const T* dy, T* dx) { means_gr
 
 KERNEL(avg_pool_grad_deep, POOL_THREADS, const Pool s, const T* dy, T* dx) { means_grad<true>(s, dy, dx); }
 
+template <bool DEEP>
+DEVICE void weighted_sums(const Pool& s, const T* x, const int64_t* first, const int64_t* at, const double* weight, T* y) {
+    const int64_t *down = first + s.od, *across = down + s.oh;
+    for (int64_t e = first_index(); e < s.n * (DEEP ? s.od : 1) * s.oh * s.ow * s.c; e += index_step()) {
+        const Place<DEEP> o(e, s.od, s.oh, s.ow, s.c);
+        double sum = 0.0;
+        bool begun = false;
+        for (int64_t d = first[o.d]; d < first[o.d + 1]; ++d) {
+            const int64_t plane = DEEP ? o.n * s.d + at[d] : o.n;
+            for (int64_t h = down[o.h]; h < down[o.h + 1]; ++h)
+                for (int64_t w = across[o.w]; w < across[o.w + 1]; ++w) {
+                    const double value = x[((plane * s.h + at[h]) * s.w + at[w]) * s.c + o.c];
+                    const double term = weight[d] * weight[h] * weight[w] * value;
+                    sum = begun ? sum + term : term;
+                    begun = true;
+                }
+        }
+        y[e] = T(sum);
+    }
+}
+
+KERNEL(resample, POOL_THREADS, const Pool s, const T* x, const int64_t* first, const int64_t* at, const double* weight, T* y) {
+    weighted_sums<false>(s, x, first, at, weight, y);
+}
+
+KERNEL(resample_deep, POOL_THREADS, const Pool s, const T* x, const int64_t* first, const int64_t* at, const double* weight,
+       T* y) {
+    weighted_sums<true>(s, x, first, at, weight, y);
+}
+
 }  // namespace lucid

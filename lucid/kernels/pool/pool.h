@@ -1,6 +1,8 @@
 // Pooling over channels-last images (ARITHMETIC.md, section 8).
 #pragma once
 
+#include <vector>
+
 #include "../reduce/reduce.h"
 #include "../windows.h"
 
@@ -249,6 +251,156 @@ static void avg_pool_grad(const Pool& s, const T* dy, T* dx) {
                 total);
             T* to = dx + (row * s.w + iw) * s.c + c0;
             for (int c = 0; c < channels; ++c) to[c] = T(total[c]);
+        }
+    });
+}
+
+// The taps of one place along a side.
+struct Taps {
+    const int64_t* at;
+    const double* weight;
+    int64_t count;
+};
+
+struct TapTable {
+    const int64_t *first, *at;
+    const double* weight;
+
+    Taps row(int64_t i) const { return {at + first[i], weight + first[i], first[i + 1] - first[i]}; }
+};
+
+// The taps of an output row: rows of the image and their weights, along the depth and vertically together.
+template <class T>
+struct RowTaps {
+    std::vector<const T*> from;
+    std::vector<double> weight;
+
+    void collect(const Pool& s, const T* image, const Taps& deep, const Taps& down) {
+        from.clear(), weight.clear();
+        for (int64_t d = 0; d < deep.count; ++d)
+            for (int64_t h = 0; h < down.count; ++h) {
+                from.push_back(image + (deep.at[d] * s.h + down.at[h]) * s.w * s.c);
+                weight.push_back(deep.weight[d] * down.weight[h]);
+            }
+    }
+};
+
+// STRIP vectors of doubles from channel `c` on, of one pixel: the weighted sum in order.
+template <int STRIP, class V, class T>
+inline void weighted_sum(const T* const* from, const double* weight, int64_t taps, int64_t c, T* to) {
+    constexpr int LANES_OF = sizeof(V) / sizeof(double);
+    V sum[STRIP];
+    for (int i = 0; i < STRIP; ++i) sum[i] = load_wide<V>(from[0] + c + i * LANES_OF) * weight[0];
+    for (int64_t t = 1; t < taps; ++t)
+        for (int i = 0; i < STRIP; ++i) sum[i] = sum[i] + load_wide<V>(from[t] + c + i * LANES_OF) * weight[t];
+    for (int i = 0; i < STRIP; ++i) {
+        if constexpr (LANES_OF == 1) {
+            to[c + i] = T(sum[i]);
+        } else if constexpr (sizeof(T) == sizeof(double)) {
+            store(to + c + i * LANES_OF, sum[i]);
+        } else {
+            const Part<float> narrowed = made(sum[i], static_cast<Part<float>*>(nullptr));
+            __builtin_memcpy(to + c + i * LANES_OF, &narrowed, sizeof(narrowed));
+        }
+    }
+}
+
+// One pixel of all channels; from[] and weight[] are its taps.
+template <class T>
+inline void resampled_pixel(const T* const* from, const double* weight, int64_t taps, int64_t channels, T* to) {
+    int64_t c = 0;
+    if (taps == 0) {
+        for (; c < channels; ++c) to[c] = T(0);
+        return;
+    }
+    if (taps == 1 && weight[0] == 1.0) {
+        for (; c < channels; ++c) to[c] = from[0][c];
+        return;
+    }
+    constexpr int WIDE = LANES<double>;
+    for (; c + 4 * WIDE <= channels; c += 4 * WIDE) weighted_sum<4, Vec<double>>(from, weight, taps, c, to);
+    for (; c + WIDE <= channels; c += WIDE) weighted_sum<1, Vec<double>>(from, weight, taps, c, to);
+    for (; c < channels; ++c) weighted_sum<1, double>(from, weight, taps, c, to);
+}
+
+// A stretch of an output row in which each place has `taps` taps: element e (pixel and channel) takes the elements
+// at[t][e] of a row of the image with the weights weight[t][e].
+struct Stretch {
+    int64_t begin, end, taps;
+    std::vector<int64_t> at;
+    std::vector<double> weight;
+};
+
+// The stretches of all output rows, for few channels.
+inline std::vector<Stretch> stretches(const Pool& s, const TapTable& across) {
+    std::vector<Stretch> found;
+    for (int64_t ow = 0; ow < s.ow; ++ow) {
+        const int64_t taps = across.row(ow).count;
+        if (found.empty() || found.back().taps != taps) found.push_back({ow * s.c, ow * s.c, taps, {}, {}});
+        found.back().end += s.c;
+    }
+    for (Stretch& one : found)
+        for (int64_t t = 0; t < one.taps; ++t)
+            for (int64_t e = one.begin; e < one.end; ++e) {
+                const Taps taps = across.row(e / s.c);
+                one.at.push_back(taps.at[t] * s.c + e % s.c);
+                one.weight.push_back(taps.weight[t]);
+            }
+    return found;
+}
+
+// One output row by its stretches: the order of each sum is that of its taps, and elements lie side by side.
+template <class T>
+inline void resampled_row(const RowTaps<T>& rows, const std::vector<Stretch>& across, double* sum, T* to) {
+    for (const Stretch& one : across) {
+        const int64_t length = one.end - one.begin;
+        bool begun = false;
+        for (int64_t e = 0; e < length; ++e) sum[e] = 0.0;
+        for (size_t r = 0; r < rows.from.size(); ++r) {
+            const T* from = rows.from[r];
+            const double factor = rows.weight[r];
+            for (int64_t t = 0; t < one.taps; ++t) {
+                const int64_t* at = one.at.data() + t * length;
+                const double* weight = one.weight.data() + t * length;
+                if (begun)
+                    for (int64_t e = 0; e < length; ++e) sum[e] = sum[e] + factor * weight[e] * double(from[at[e]]);
+                else
+                    for (int64_t e = 0; e < length; ++e) sum[e] = factor * weight[e] * double(from[at[e]]);
+                begun = true;
+            }
+        }
+        for (int64_t e = 0; e < length; ++e) to[one.begin + e] = T(sum[e]);
+    }
+}
+
+template <class T>
+static void resample(const Pool& s, const T* x, const int64_t* first, const int64_t* at, const double* weight, T* y) {
+    const TapTable deep{first, at, weight}, down{first + s.od, at, weight}, across{first + s.od + s.oh, at, weight};
+    std::vector<Stretch> wide_rows;
+    if (s.c < LANES<double>) wide_rows = stretches(s, across);
+    const bool by_stretches = !wide_rows.empty() && int64_t(wide_rows.size()) * 8 <= s.ow + 16;
+    parallel_range(s.n * s.od * s.oh, 1, [&](int64_t begin, int64_t end) {
+        RowTaps<T> rows;
+        std::vector<const T*> from;
+        std::vector<double> factor, sum(by_stretches ? s.ow * s.c : 0);
+        for (int64_t row = begin; row < end; ++row) {
+            const int64_t plane = row / s.oh;
+            const T* image = x + plane / s.od * s.d * s.h * s.w * s.c;
+            rows.collect(s, image, deep.row(plane % s.od), down.row(row % s.oh));
+            if (by_stretches) {
+                resampled_row(rows, wide_rows, sum.data(), y + row * s.ow * s.c);
+                continue;
+            }
+            for (int64_t ow = 0; ow < s.ow; ++ow) {
+                const Taps taps = across.row(ow);
+                from.clear(), factor.clear();
+                for (size_t r = 0; r < rows.from.size(); ++r)
+                    for (int64_t t = 0; t < taps.count; ++t) {
+                        from.push_back(rows.from[r] + taps.at[t] * s.c);
+                        factor.push_back(rows.weight[r] * taps.weight[t]);
+                    }
+                resampled_pixel(from.data(), factor.data(), int64_t(from.size()), s.c, y + (row * s.ow + ow) * s.c);
+            }
         }
     });
 }

@@ -8,7 +8,7 @@ from math import prod
 
 import numpy as np
 
-from lucid.kernels.declare import IMAGES, Array, Returns, Sides, Structure, kernel
+from lucid.kernels.declare import DENSE, IMAGES, INDEX, Array, Returns, Sides, Structure, kernel
 from lucid.kernels.sums import GATHERED, Bordered, blocks, inside, reach, sum_of, wide
 from lucid.kernels.windows import window_fields
 
@@ -207,3 +207,31 @@ def adaptive_avg_pool2d_grad(dy: Array, input_shape: tuple[int, ...]) -> Array:
     sides = [adaptive_side(*sizes) for sizes in zip(input_shape[2:], dy.shape[2:], strict=True)]
     covers = [covering(side, size) for side, size in zip(sides, input_shape[2:], strict=True)]
     return sums_over(wide(dy) / _count(sides), covers).astype(dy.dtype)
+
+
+@kernel(
+    "8.1",
+    returns=lambda x, first, at, weight, output: {"y": ((*x.shape[:2], *output), x.dtype)},
+    layout={"x": IMAGES, "first": INDEX, "at": INDEX, "weight": DENSE, "y": IMAGES},
+    sizes=lambda x, first, at, weight, output: {"pool": pool_problem(x.shape, output)},
+)
+def resample(x: Array, first: Array, at: Array, weight: Array, output: Sides) -> Array:
+    """Images of other sides, by the joined tables of ``taps.py``: each element a weighted sum, narrowed once."""
+    missing = 3 - len(output)
+    windows, sides = (1,) * missing + output, []
+    for i, count in enumerate(windows):
+        start = sum(windows[:i])
+        low, high = first[start : start + count, None], first[start + 1 : start + count + 1, None]
+        numbers = low + np.arange(int(np.max(high - low, initial=0)))
+        known = np.minimum(numbers, len(at) - 1)
+        sides.append((np.where(numbers < high, at[known], -1), weight[known]))
+    values = wide(x).reshape(*x.shape[:2], *(1,) * missing, *x.shape[2:])
+    image, y, begun = Bordered(values), np.zeros((*x.shape[:2], *windows)), np.zeros(windows, bool)
+    for tap in product(*[range(places.shape[1]) for places, _ in sides]):
+        positions = [places[:, k] for (places, _), k in zip(sides, tap, strict=True)]
+        exists = reduce(np.logical_and.outer, [position >= 0 for position in positions])
+        factor = reduce(np.multiply.outer, [weights[:, k] for (_, weights), k in zip(sides, tap, strict=True)])
+        term = factor * image.pick(*positions)
+        y = np.where(exists, np.where(begun, y + term, term), y)
+        begun = begun | exists
+    return y.astype(x.dtype).reshape(*x.shape[:2], *output)

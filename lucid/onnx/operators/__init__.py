@@ -15,6 +15,7 @@ from lucid.onnx.operators import (  # noqa: F401 (each enters its operations)
     pooling,
     product,
     reduction,
+    resize,
     shape,
 )
 
