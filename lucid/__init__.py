@@ -18,15 +18,19 @@ from lucid.core import ARITHMETIC_VERSION
 from lucid.device import empty_cache, get_default_device, get_num_threads, set_default_device, set_num_threads
 from lucid.dtypes import *
 from lucid.dtypes import bool_ as bool
+from lucid.ops.arrange import *
 from lucid.ops.comparison import *
+from lucid.ops.contraction import *
 from lucid.ops.creation import *
 from lucid.ops.elementwise import *
+from lucid.ops.indexing import *
+from lucid.ops.order import *
 from lucid.ops.product import dot, matmul
 from lucid.ops.reduction import *
 from lucid.ops.shape import *
 from lucid.tensor import Tensor, from_dlpack, tensor, to_tensor
 
-from lucid import io, linalg, nn, optim, random  # isort: skip (they use the names above)
+from lucid import einops, io, linalg, nn, optim, random, types  # isort: skip (they use the names above)
 from lucid.io import load, save
 from lucid.random import manual_seed, rand, randn
 

@@ -660,6 +660,73 @@ def test_reduce_over_axes(op: str, axes: tuple[int, ...], kind: str) -> None:
     assert BACKEND.reduce(op, x, axes, True).shape == tuple(1 if i in axes else n for i, n in enumerate(x.shape))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("shape", "axis"), [((9,), 0), ((0,), -1), ((2, 40, 3), 1), ((3, 2, 21), -1), ((35, 2), 0)])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_cumprod(shape: tuple[int, ...], axis: int, kind: str, dtype: Any) -> None:
+    x, dy = random(shape, dtype, kind), random(shape, dtype, "plain")
+    y, dx = np.zeros_like(x), np.zeros_like(x)
+    for rows in np.ndindex(*np.delete(shape, axis)):
+        at = (*rows[: axis % x.ndim], slice(None), *rows[axis % x.ndim :])
+        factors, slopes = [float(v) for v in x[at]], [float(v) for v in dy[at]]
+        before, product = [], 1.0
+        for factor in factors:
+            before.append(product)
+            product = product * factor
+        y[at] = [narrow(p * f, dtype) for p, f in zip(before, factors, strict=True)]
+        s, after = 0.0, []
+        for i in reversed(range(len(factors))):
+            s = slopes[i] + factors[i + 1] * s if i + 1 < len(factors) else slopes[i]
+            after.insert(0, s)
+        dx[at] = [narrow(p * s if i else s, dtype) for i, (p, s) in enumerate(zip(before, after, strict=True))]
+    assert_same(BACKEND.cumprod(x, axis), y)
+    assert_same(BACKEND.cumprod_grad(dy, x, axis), dx)
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_order(dtype: Any, kind: str, descending: bool) -> None:
+    """By counting what comes before each element: what is less, and of equal ones those before it."""
+    x = np.concatenate([random((2, 30), dtype, kind), np.zeros((2, 2), dtype), -np.zeros((2, 2), dtype)], 1)
+    x[0, 5] = x[0, 17] = x[1, 3] = math.nan
+    x[:, 8] = x[:, 20]
+    law = np.zeros(x.shape, np.int64)
+    for row, values in enumerate(x.tolist()):
+        for i, value in enumerate(values):
+            rank = 0
+            for j, other in enumerate(values):
+                above, below = (other, value) if descending else (value, other)
+                less = not math.isnan(below) and (math.isnan(above) or below < above)
+                same = value == other or (math.isnan(value) and math.isnan(other))
+                rank += less or (same and j < i)
+            law[row, rank] = i
+    assert_same(BACKEND.argsort(x, 1, descending), law)
+    assert_same(BACKEND.argsort(np.asfortranarray(x.T), 0, descending), law.T)
+    for k in (0, 1, 3, 20, 34):
+        assert_same(BACKEND.topk(x, k, -1, descending), law[:, :k])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_places_in_order(dtype: Any) -> None:
+    rng = np.random.default_rng(SEED)
+    x, v = (
+        random((3, 5, 4), dtype),
+        random((3, 9, 4), dtype) * dtype(1e3) ** rng.integers(-2, 3, (3, 9, 4)).astype(dtype),
+    )
+    index, slices = rng.integers(0, 5, (3, 9, 4)), rng.integers(0, 5, 9)
+    for places in (index, np.asfortranarray(index), slices):
+        taken, put, added = np.zeros_like(v), x.copy(), x.copy()
+        for i, j, k in np.ndindex(v.shape):
+            place = i, int(places[j] if places.ndim == 1 else places[i, j, k]), k
+            taken[i, j, k] = x[place]
+            put[place] = v[i, j, k]
+            added[place] = added[place] + v[i, j, k]
+        assert_same(BACKEND.gather(x, 1, places), taken)
+        assert_same(BACKEND.scatter(x, -2, places, v), put)
+        assert_same(BACKEND.scatter_add(x, 1, places, v), added)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_index_add_in_order(dtype: Any) -> None:
     rng = np.random.default_rng(SEED)

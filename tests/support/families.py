@@ -529,6 +529,64 @@ def index_add(rng: np.random.Generator) -> Call:
     return lambda be: be.index_add(shape, index, v)
 
 
+@family
+def cumprod(rng: np.random.Generator) -> Call:
+    dtype, special = dtype_of(rng), share_of_specials(rng)
+    shape = tuple(int(v) for v in rng.integers(0 if rng.random() < 0.1 else 1, 40, int(rng.integers(1, 4))))
+    x, dy = values(rng, shape, dtype, special), values(rng, shape, dtype)
+    axis = int(rng.integers(-len(shape), len(shape)))
+    if rng.random() < 0.5:  # products that neither vanish nor overflow
+        x = np.asarray(1 + rng.standard_normal(shape) / 8, dtype)
+    return lambda be: (be.cumprod(x, axis), be.cumprod_grad(dy, x, axis))
+
+
+@family
+def order(rng: np.random.Generator) -> Call:
+    """Rows that are short, of several lengths of digits, and so long that threads share one."""
+    dtype, special = dtype_of(rng), share_of_specials(rng)
+    shape = tuple(int(v) for v in rng.integers(0 if rng.random() < 0.1 else 1, 60, int(rng.integers(1, 4))))
+    axis = int(rng.integers(-len(shape), len(shape)))
+    if rng.random() < 0.3:
+        shape, axis = (int(rng.integers(1, 3)), int(rng.choice([300, 32768, 40000]))), 1
+    x = values(rng, shape, dtype, special)
+    if rng.random() < 0.5:
+        with np.errstate(over="ignore"):
+            x = np.round(x, int(rng.integers(0, 2)))  # equal values
+    whole = rng.integers(-9, 9, shape)
+    k = min(shape[axis], int(rng.choice([0, 1, 2, 5, 30, shape[axis]])))
+    descending = bool(rng.integers(2))
+    return lambda be: (
+        be.argsort(x, axis, descending),
+        be.topk(x, k, axis, descending),
+        be.argsort(whole, axis, descending),
+        be.topk(whole, k, axis, descending),
+    )
+
+
+@family
+def places(rng: np.random.Generator) -> Call:
+    """Elements and slices, taken, put and added."""
+    dtype, special = dtype_of(rng), share_of_specials(rng)
+    shape = tuple(int(v) for v in rng.integers(1, 12, int(rng.integers(1, 4))))
+    if rng.random() < 0.2:
+        shape = (int(rng.integers(1, 3)), int(rng.integers(1, 9)), int(rng.integers(1, 200)))
+    axis = int(rng.integers(-len(shape), len(shape)))
+    count, at = int(rng.integers(0 if rng.random() < 0.1 else 1, 30)), axis % len(shape)
+    taken = (*shape[:at], count, *shape[at + 1 :])
+    index = rng.integers(0, shape[at], count if rng.random() < 0.5 else taken)
+    x, v = values(rng, shape, dtype, special), values(rng, taken, dtype, special)
+    whole, others = rng.integers(-9, 9, shape), rng.integers(-9, 9, taken)
+    return lambda be: (
+        be.gather(x, axis, be.from_zero("gather", index - shape[at] * (index % 2), shape[at])),
+        be.nonzero(whole),
+        be.nonzero(x),
+        be.scatter(x, axis, index, v),
+        be.scatter_add(x, axis, index, v),
+        be.gather(whole, axis, index),
+        be.scatter(whole, axis, index, others),
+    )
+
+
 def named(result: Any, name: str = "result") -> Iterator[tuple[str, Array]]:
     if isinstance(result, (list, tuple)):
         for number, part in enumerate(result):

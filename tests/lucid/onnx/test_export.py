@@ -116,6 +116,19 @@ OPERATIONS = {
     "sum": (lambda m, x: x.sum(1), VECTORS[:1]),
     "sum all": (lambda m, x: x.sum(), VECTORS[:1]),
     "cumsum": (lambda m, x: x.cumsum(1), VECTORS[:1]),
+    "tile": (lambda m, x: lucid.tile(x, (2, 1, 3)), VECTORS[:1]),
+    "tile of more axes": (lambda m, x: lucid.tile(x, (2, 1, 1, 2)), VECTORS[:1]),
+    "triangles": (lambda m, x: (lucid.tril(x, -1), lucid.triu(x, 1)), VECTORS[:1]),
+    "diagonal": (lambda m, x: (x.diagonal(1, 2, 0), x[0].diagonal(-1)), VECTORS[:1]),
+    "trace": (lambda m, x: lucid.trace(x, axis1=1, axis2=2), VECTORS[:1]),
+    "gather": (lambda m, x, i: lucid.gather(x, 1, i), (VECTORS[0], lucid.tensor([[[0, 1], [2, 0]]]))),
+    "index_select": (lambda m, x: lucid.index_select(x, 1, [2, 0, 0]), VECTORS[:1]),
+    "sort": (lambda m, x: x.sort(1, descending=True), VECTORS[:1]),
+    "topk": (lambda m, x: x.topk(2, 1, largest=False), VECTORS[:1]),
+    "scatter": (lambda m, x, i: lucid.scatter(x, 1, i, 5.0), (VECTORS[0], lucid.tensor([[[0, 1], [2, 0]]]))),
+    "einsum": (lambda m, a, b: lucid.einsum("bij,bkj->kib", a, b), VECTORS),
+    "rearrange": (lambda m, x: m.layer(x), VECTORS[:1], nn.Rearrange("a b (c d) -> (b d) c a", d=2)),
+    "roll": (lambda m, x: lucid.roll(x, (1, -1), (0, 2)), VECTORS[:1]),
     "mean keepdims": (lambda m, x: x.mean((0, 2), keepdims=True), VECTORS[:1]),
     "max": (lambda m, x: x.max(-1), VECTORS[:1]),
     "min": (lambda m, x: x.min((0, 1)), VECTORS[:1]),
@@ -255,11 +268,20 @@ def test_newer_operation(case, opset):
 
 
 def test_every_entry_of_the_table_is_tried():
-    tried = {"to_device", "fold", "grid_sample"}  # needs a second device; see NEWER
+    tried = {"to_device", "fold", "grid_sample", "scatter_add"}  # needs a second device; newer opsets, see the others
     for forward, inputs, *layer in OPERATIONS.values():
         module = Lambda(forward, **({"layer": layer[0]} if layer else {}))
         tried |= {node.op for node in trace(module, *inputs).nodes}
     assert set(EXPORTS) <= tried
+
+
+def test_scatter_add_needs_opset_16():
+    index = lucid.tensor([[[0, 1], [0, 0]]])
+    module = Lambda(lambda m, x, i: lucid.scatter_add(x, 1, i, 5.0))
+    graph = trace(module, VECTORS[0], index)
+    assert_close(run(to_onnx(graph, opset=16), VECTORS[0], index)[0], module(VECTORS[0], index).numpy())
+    with pytest.raises(ValueError, match="from opset 16 on"):
+        to_onnx(graph, opset=15)
 
 
 @pytest.mark.parametrize(
@@ -269,6 +291,7 @@ def test_every_entry_of_the_table_is_tried():
         (lambda m, x: F.adaptive_max_pool2d(x[None], 3), "windows are of several sizes"),
         (lambda m, x: F.interpolate(x[None], 3, mode="bilinear", antialias=True), "from opset 18 on"),
         (lambda m, x: lucid.isfinite(x), "'isfinite' of 'output' has no counterpart"),
+        (lambda m, x: lucid.cumprod(x, 1), "'cumprod' of 'output' has no counterpart"),
         (lambda m, x: F.avg_pool2d(x[None], 4, 3, 1, ceil_mode=True), "count_include_pad=False"),
     ],
 )
