@@ -1,8 +1,8 @@
 """lucid: a deep-learning engine with one written arithmetic.
 
 Every operation computes the bits that ``ARITHMETIC.md`` prescribes, on every backend, at any number of threads.
-Importing lucid loads NumPy and nothing heavier; models, the graph tools and the ONNX exporter are loaded when first
-asked for.
+Importing lucid loads NumPy and nothing heavier; models, data loading, transforms, the graph tools and the ONNX exporter
+are loaded when first asked for.
 """
 
 # ruff: noqa: F401, F403 (the public names, each listed by its own module)
@@ -35,11 +35,11 @@ from lucid.io import load, save
 from lucid.random import manual_seed, rand, randn
 
 if TYPE_CHECKING:
-    from lucid import graph, models, onnx
+    from lucid import data, graph, models, onnx, transforms
 
 newaxis = None
 
-_LAZY_MODULES = ("graph", "models", "onnx")
+_LAZY_MODULES = ("data", "graph", "models", "onnx", "transforms")
 _LAZY_NAMES = {"__version__": "lucid._version", "compile": "lucid.graph", "register_model": "lucid.models"}
 
 

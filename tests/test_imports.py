@@ -33,7 +33,7 @@ FLOORS = (
     ("lucid.ops",),
     ("lucid.einops", "lucid.io", "lucid.linalg", "lucid.random"),
     ("lucid.nn",),
-    ("lucid.models", "lucid.optim"),
+    ("lucid.data", "lucid.models", "lucid.optim", "lucid.transforms"),
     ("lucid.graph",),
     ("lucid.onnx",),
     ("lucid",),

@@ -29,6 +29,7 @@ from lucid.kernels.elementwise import functions
 from lucid.kernels.elementwise.functions import FUNCTIONS
 from lucid.kernels.optimizer.rules import RULES
 from lucid.kernels.pool import taps
+from lucid.ops.resize import cosine_sine
 
 Array = Any
 BACKEND = get_backend("reference")
@@ -1191,6 +1192,81 @@ def weighted_sum(image: Array, chosen: Any) -> float:
         term = weight * float(image[tuple(k for k, _ in parts)])
         total = term if total is None else total + term
     return 0.0 if total is None else total
+
+
+def grid_place(v: float, size: int, align: bool, padding: str) -> tuple[float, float]:
+    """The place along a side that ``v`` names, and its derivative, from the text of section 8.2."""
+    p = (v + 1) / 2 * (size - 1) if align else ((v + 1) * size - 1) / 2
+    k = (size - 1) / 2 if align else size / 2
+    if padding == "reflection":
+        low, n = (0.0, size - 1.0) if align else (-0.5, float(size))
+        if p < low:
+            k = -k
+        d = abs(p - low)
+        f = math.floor(d / n) if n else 0
+        d = d - f * n if n else 0.0
+        p, k = ((n - d) + low, -k) if f % 2 else (d + low, k)
+    if padding != "zeros":
+        k = k if 0 < p < size - 1 else 0.0
+        p = p if p > 0 else 0.0
+        p = p if p < size - 1 else size - 1.0
+    return p, k
+
+
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("align", [False, True])
+@pytest.mark.parametrize("nearest", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sampling_at_places(nearest: bool, align: bool, padding: str, dtype: Any) -> None:
+    rng = np.random.default_rng(SEED)
+    for height, width in ((4, 5), (3, 1)):
+        x, dy = random((2, 3, height, width), dtype), random((2, 3, 4, 3), dtype, seed=1)
+        grid = rng.uniform(-2.5, 2.5, (2, 4, 3, 2))
+        grid = np.where(rng.random(grid.shape) < 0.4, np.round(grid * 2) / 2, grid).astype(dtype)
+        how = align, padding == "border", padding == "reflection"
+        y, dx, dgrid = np.zeros_like(dy), np.zeros_like(x), np.zeros_like(grid)
+        for n, i, j in np.ndindex(2, 4, 3):
+            (px, kx), (py, ky) = (
+                grid_place(float(grid[n, i, j, axis]), size, align, padding) for axis, size in ((0, width), (1, height))
+            )
+            if nearest:
+                taps = [(round(py), round(px), 1.0)]
+            else:
+                ax, ay = math.floor(px), math.floor(py)
+                tx, ty = px - ax, py - ay
+                taps = [(ay + a, ax + b, (ty if a else 1 - ty) * (tx if b else 1 - tx)) for a in (0, 1) for b in (0, 1)]
+            inside = [0 <= row < height and 0 <= column < width for row, column, _ in taps]
+            for c in range(3):
+                total: float | None = None
+                for (row, column, weight), there in zip(taps, inside, strict=True):
+                    if there and weight:
+                        term = weight * float(x[n, c, row, column])
+                        total = term if total is None else total + term
+                        dx[n, c, row, column] += narrow(weight * float(dy[n, c, i, j]), dtype)
+                y[n, c, i, j] = 0.0 if total is None else total
+            across = down = 0.0
+            for c in range(3 * (not nearest)):
+                a, b, e, f = (
+                    float(x[n, c, row, column]) if there else 0.0
+                    for (row, column, _), there in zip(taps, inside, strict=True)
+                )
+                across += ((b - a) * (1 - ty) + (f - e) * ty) * float(dy[n, c, i, j])
+                down += ((e - a) * (1 - tx) + (f - b) * tx) * float(dy[n, c, i, j])
+            dgrid[n, i, j] = across * kx if kx else 0.0, down * ky if ky else 0.0
+        assert_same(BACKEND.grid_sample(x, grid, nearest, *how), y)
+        assert_same(BACKEND.grid_sample_input_grad(dy, grid, x.shape, nearest, *how), dx)
+        if not nearest:
+            assert_same(BACKEND.grid_sample_grid_grad(dy, x, grid, *how), dgrid)
+
+
+@pytest.mark.parametrize("degrees", [0.0, 30.0, 45.0, -45.0, 135.0, 180.0, 270.0, 1e6 + 0.25, -723.4])
+def test_cosine_and_sine_of_degrees(degrees: float) -> None:
+    cosine, sine = cosine_sine(degrees)
+    mp = pytest.importorskip("mpmath").mp.clone()
+    with mp.workprec(200):
+        angle = mp.mpf(degrees) * mp.pi / 180
+        assert abs(cosine - mp.cos(angle)) < 3e-16
+        assert abs(sine - mp.sin(angle)) < 3e-16
 
 
 @pytest.mark.parametrize("kind", ["plain", "special", "equal"])

@@ -311,6 +311,25 @@ def resample(rng: np.random.Generator) -> Call:
     )
 
 
+@family
+def grid_sample(rng: np.random.Generator) -> Call:
+    """Sampling at places, inside and outside, on pixels and between, and both gradients."""
+    dtype, special = dtype_of(rng), share_of_specials(rng)
+    shape, out = image_shape(rng, int(rng.choice([4, 70, 300])), 9), numbers(rng, 1, 12, 2)
+    x, dy = values(rng, shape, dtype, special), values(rng, (*shape[:2], *out), dtype, special)
+    grid = rng.uniform(-1.5, 1.5, (shape[0], *out, 2))
+    grid = np.where(rng.random(grid.shape) < 0.3, np.round(grid * 2) / 2, grid).astype(dtype)
+    grid[rng.random(grid.shape) < 0.05] = rng.choice([np.nan, np.inf, -1e30, 37.0])
+    nearest, align = bool(rng.integers(2)), bool(rng.integers(2))
+    border, reflection = [(False, False), (True, False), (False, True)][int(rng.integers(3))]
+    how = align, border, reflection
+    return lambda be: (
+        be.grid_sample(x, grid, nearest, *how),
+        be.grid_sample_input_grad(dy, grid, shape, nearest, *how),
+        be.grid_sample_grid_grad(dy, x, grid, *how),
+    )
+
+
 def taking(values: int) -> list[str]:
     """The names of the functions of each element that take so many values."""
     return [name for name, f in FUNCTIONS.items() if f.__code__.co_argcount == values]

@@ -207,6 +207,7 @@ OPERATIONS = {
     "interpolate one side": (lambda m, x: F.interpolate(x, 5, mode="linear"), (LINE,)),
     "interpolate three sides": (lambda m, x: F.interpolate(x, scale_factor=2, mode="trilinear"), (VOLUME,)),
     "upsample": (lambda m, x: m.layer(x), (IMAGE,), nn.Upsample(scale_factor=2)),
+    "unfold": (lambda m, x: F.unfold(x, (3, 2), (1, 2), (1, 0), 2), (IMAGE,)),
     "log_softmax": (lambda m, x: F.log_softmax(x, 1), VECTORS[:1]),
     "softmax": (lambda m, x: F.softmax(x), VECTORS[:1]),
     "squeeze and excitation": (lambda m, x: m.layer(x), (IMAGE,), nn.SEModule(4, 2)),
@@ -243,8 +244,31 @@ def test_operation(case, opset):
         assert_close(got, tensor.detach().numpy())
 
 
+NEWER = {
+    "fold": (18, lambda m, x: F.fold(x.reshape(2, 36, 7), (8, 2), (3, 2), padding=(1, 0))),
+    "grid_sample": (16, lambda m, x: F.grid_sample(x, x[:, :2].transpose(0, 2, 3, 1), align_corners=True)),
+    "grid_sample nearest": (16, lambda m, x: F.grid_sample(x, x[:, :2].transpose(0, 2, 3, 1), "nearest", "border")),
+    "affine_grid": (16, lambda m, x: F.grid_sample(x, F.affine_grid(x[:, 0, :2, :3], (2, 4, 5, 6)))),
+}
+"""Operations that ONNX has from some opset on."""
+
+
+@pytest.mark.parametrize("opset", [16, 18, NEWEST_OPSET])
+@pytest.mark.parametrize("case", NEWER)
+def test_newer_operation(case, opset):
+    oldest, forward = NEWER[case]
+    graph = trace(Lambda(forward), IMAGE)
+    if opset < oldest:
+        with pytest.raises(ValueError, match=f"from opset {oldest} on"):
+            to_onnx(graph, opset=opset)
+        return
+    model = to_onnx(graph, opset=opset)
+    check(model)
+    assert_close(run(model, IMAGE)[0], forward(None, IMAGE).numpy())
+
+
 def test_every_entry_of_the_table_is_tried():
-    tried = {"to_device", "scatter_add"}  # one needs a second device, one a newer opset: see below
+    tried = {"to_device", "fold", "grid_sample", "scatter_add"}  # needs a second device; newer opsets, see the others
     for forward, inputs, *layer in OPERATIONS.values():
         module = Lambda(forward, **({"layer": layer[0]} if layer else {}))
         tried |= {node.op for node in trace(module, *inputs).nodes}
