@@ -19,6 +19,7 @@ from lucid.nn import (
     module,
     norm,
     pooling,
+    rearrange,
     utils,
     vision,
 )
@@ -32,6 +33,7 @@ from lucid.nn.module import *
 from lucid.nn.norm import *
 from lucid.nn.parameter import Buffer, Parameter
 from lucid.nn.pooling import *
+from lucid.nn.rearrange import *
 from lucid.nn.vision import *
 
 __all__ = ["Buffer", "Parameter", "ResNet", "functional", "init", "utils"]  # noqa: F405 (ResNet: see ABOVE)
@@ -44,6 +46,7 @@ __all__ += loss.__all__
 __all__ += module.__all__
 __all__ += norm.__all__
 __all__ += pooling.__all__
+__all__ += rearrange.__all__
 __all__ += vision.__all__
 
 ABOVE: dict[str, str] = {}

@@ -9,12 +9,13 @@ import operator
 
 from lucid import random
 from lucid.core.tensor import Tensor
-from lucid.ops import add, convolution, gelu, linear, loss, mul, normalization, pad, pooling, relu, sigmoid, sum
+from lucid.ops import add, convolution, gelu, linear, loss, mul, normalization, pad, pooling, relu, resize, sigmoid, sum
 from lucid.ops._window import require_image
 from lucid.ops.convolution import *
 from lucid.ops.loss import *
 from lucid.ops.normalization import *
 from lucid.ops.pooling import *
+from lucid.ops.resize import *
 
 __all__ = ["alpha_dropout", "drop_block", "drop_path", "dropout", "dropout1d", "dropout2d", "dropout3d"]
 __all__ += ["gelu", "linear", "pad", "relu", "sigmoid"]
@@ -22,6 +23,7 @@ __all__ += convolution.__all__
 __all__ += loss.__all__
 __all__ += normalization.__all__
 __all__ += pooling.__all__
+__all__ += resize.__all__
 
 
 def dropout(input: Tensor, p: float = 0.5, training: bool = True) -> Tensor:

@@ -15,9 +15,10 @@ from lucid.nn.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from lucid.nn.pooling import AdaptiveAvgPool2d
 from lucid.ops import mul, reshape, softmax, stack, sum
 from lucid.ops._window import SidesLike
+from lucid.ops.resize import FactorLike, interpolate
 
 __all__ = ["ConvBNReLU1d", "ConvBNReLU2d", "ConvBNReLU3d"]
-__all__ += ["DepthSeparableConv1d", "DepthSeparableConv2d", "DepthSeparableConv3d", "SelectiveKernel"]
+__all__ += ["DepthSeparableConv1d", "DepthSeparableConv2d", "DepthSeparableConv3d", "SelectiveKernel", "Upsample"]
 
 
 class _ConvBNReLU(Module):
@@ -313,3 +314,40 @@ class SelectiveKernel(Module):
         weights = self.fc2(self.fc1(self.avgpool(sum(each, 1))))
         n, branches, channels = each.shape[:3]
         return sum(mul(each, softmax(reshape(weights, (n, branches, channels, 1, 1)), 1)), 1)
+
+
+class Upsample(Module):
+    """Images with other sides: ``lucid.nn.functional.interpolate``, which explains the arguments.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.Upsample(scale_factor=2, mode="bilinear")(lucid.zeros(1, 2, 3, 4)).shape
+        (1, 2, 6, 8)
+    """
+
+    def __init__(
+        self,
+        size: SidesLike | None = None,
+        scale_factor: FactorLike | None = None,
+        mode: str = "nearest",
+        align_corners: bool | None = None,
+        recompute_scale_factor: bool | None = None,
+    ) -> None:
+        super().__init__()
+        if (size is None) == (scale_factor is None):
+            raise ValueError(f"size, scale_factor: got {size} and {scale_factor}; one of them must be given")
+        self.size = size
+        self.scale_factor = scale_factor
+        self.mode = mode
+        self.align_corners = align_corners
+        self.recompute_scale_factor = recompute_scale_factor
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``(N, C, *sides) -> (N, C, *size)``."""
+        options = self.size, self.scale_factor, self.mode, self.align_corners, self.recompute_scale_factor
+        return interpolate(input, *options)
+
+    def extra_repr(self) -> str:
+        """As PyTorch shows it."""
+        by = f"size={self.size}" if self.scale_factor is None else f"scale_factor={self.scale_factor}"
+        return f"{by}, mode={self.mode!r}"

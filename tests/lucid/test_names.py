@@ -84,25 +84,20 @@ NOT_YET = """
     lucid.Tensor.chunk lucid.Tensor.unbind lucid.Tensor.pad lucid.Tensor.roll lucid.Tensor.meshgrid
     lucid.Tensor.diagonal lucid.Tensor.tril lucid.Tensor.triu lucid.Tensor.sort lucid.Tensor.argsort
     lucid.Tensor.topk lucid.Tensor.unique lucid.Tensor.nonzero lucid.Tensor.histogram lucid.nn.Bilinear
-    lucid.nn.Embedding lucid.nn.Unfold lucid.nn.Upsample lucid.nn.InstanceNorm1d lucid.nn.InstanceNorm2d
-    lucid.nn.InstanceNorm3d lucid.nn.GroupNorm lucid.nn.GlobalResponseNorm lucid.nn.ReLU6 lucid.nn.LeakyReLU
-    lucid.nn.ELU lucid.nn.SELU lucid.nn.HardSigmoid lucid.nn.HardSwish lucid.nn.Swish lucid.nn.Tanh
-    lucid.nn.Softmax lucid.nn.ScaledDotProductAttention lucid.nn.MultiHeadAttention lucid.nn.Transformer
+    lucid.nn.Embedding lucid.nn.InstanceNorm1d lucid.nn.InstanceNorm2d lucid.nn.InstanceNorm3d
+    lucid.nn.GroupNorm lucid.nn.GlobalResponseNorm lucid.nn.ReLU6 lucid.nn.LeakyReLU lucid.nn.ELU
+    lucid.nn.SELU lucid.nn.HardSigmoid lucid.nn.HardSwish lucid.nn.Swish lucid.nn.Tanh lucid.nn.Softmax
+    lucid.nn.ScaledDotProductAttention lucid.nn.MultiHeadAttention lucid.nn.Transformer
     lucid.nn.TransformerEncoder lucid.nn.TransformerDecoder lucid.nn.TransformerEncoderLayer
     lucid.nn.TransformerDecoderLayer lucid.nn.RMSNorm lucid.nn.Rearrange lucid.nn.functional.bilinear
-    lucid.nn.functional.embedding lucid.nn.functional.unfold lucid.nn.functional.interpolate
-    lucid.nn.functional.grid_sample lucid.nn.functional.affine_grid lucid.nn.functional.normalize
-    lucid.nn.functional.rotate lucid.nn.functional.instance_norm lucid.nn.functional.group_norm
-    lucid.nn.functional.rms_norm lucid.nn.functional.global_response_norm lucid.nn.functional.relu6
-    lucid.nn.functional.leaky_relu lucid.nn.functional.elu lucid.nn.functional.selu
-    lucid.nn.functional.hard_sigmoid lucid.nn.functional.hard_swish lucid.nn.functional.swish
-    lucid.nn.functional.tanh lucid.nn.functional.scaled_dot_product_attention
-    lucid.optim.lr_scheduler.CyclicLR lucid.optim.lr_scheduler.ReduceLROnPlateau lucid.einops.rearrange
-    lucid.einops.reduce lucid.einops.repeat lucid.einops.einsum lucid.data.Dataset lucid.data.ConcatDataset
-    lucid.data.DataLoader lucid.transforms.Compose lucid.transforms.ToTensor lucid.transforms.Normalize
-    lucid.transforms.Resize lucid.transforms.CenterCrop lucid.transforms.RandomCrop
-    lucid.transforms.RandomHorizontalFlip lucid.transforms.RandomVerticalFlip lucid.transforms.RandomRotation
-    lucid.transforms.RandomGrayscale lucid.types.Numeric
+    lucid.nn.functional.embedding
+    lucid.nn.functional.normalize
+    lucid.nn.functional.instance_norm lucid.nn.functional.group_norm lucid.nn.functional.rms_norm
+    lucid.nn.functional.global_response_norm lucid.nn.functional.relu6 lucid.nn.functional.leaky_relu
+    lucid.nn.functional.elu lucid.nn.functional.selu lucid.nn.functional.hard_sigmoid
+    lucid.nn.functional.hard_swish lucid.nn.functional.swish lucid.nn.functional.tanh
+    lucid.nn.functional.scaled_dot_product_attention lucid.einops.rearrange lucid.einops.reduce
+    lucid.einops.repeat lucid.einops.einsum lucid.types.Numeric
 """
 MISSING = frozenset(NOT_YET.split())
 

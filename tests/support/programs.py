@@ -100,7 +100,7 @@ def _run(
         ]
         y = getattr(step.row, which)(*taken)
         made.append(y.detach().numpy())
-        useful = made[-1].size > 0 and y.requires_grad and made[-1].dtype == dtype and bool(np.isfinite(made[-1]).all())
+        useful = made[-1].size > 0 and made[-1].dtype == dtype and bool(np.isfinite(made[-1]).all())
         values.append(2.0 * y / (y * y + 1.0) if useful else values[0])
     total = sum((value.sum() for value in values[-ENDS:]), values[0].sum())
     total.backward()

@@ -340,7 +340,7 @@ def same_operand() -> list[Row]:
 def losses() -> list[Row]:
     """Losses of each element; PyTorch's in float64, as lucid's are near 0 where PyTorch's in float32 are 0."""
     rows = []
-    chances = np.array([[0.25, 0.5, 1e-7, 0.999], [0.0, 1.0, 0.0, 1.0], [0.75, 1e-30, 0.9, 0.1]])
+    chances = np.array([[0.25, 0.5, 1e-7, 0.999], [0.0, 1.0, 0.0, 1.0], [0.75, 1e-9, 0.9, 0.1]])
     logits = np.array([[0.5, -20.0, 20.0, -0.0], [-1.0, 3.0, 90.0, -90.0], [1e-4, -7.0, 2.0, 800.0]])
     targets = np.array([[1.0, 0.0, 0.0, 1.0], [0.0, 1.0, 0.0, 1.0], [0.3, 0.7, 0.5, 1.0]])
     for reduction in ("none", "mean", "sum"):
