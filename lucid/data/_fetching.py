@@ -18,7 +18,6 @@ class Task(NamedTuple):
 
     token: int  # of the iteration that wants it
     number: int  # of the batch in it
-    slot: int
     seed: int
     epoch: int
     indices: Any  # a list; anything else is the index of one sample that makes no batch
@@ -26,6 +25,7 @@ class Task(NamedTuple):
     first: int  # how many samples of the epoch came before
     again: dict[int, int]  # by place in the batch: how often the sample has come before, where it has
     drop_last: bool = False
+    freed: tuple[int, ...] = ()  # slots of memory that the worker may write again
 
 
 class End:

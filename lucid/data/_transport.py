@@ -1,16 +1,19 @@
 """How a batch comes from a worker process: its arrays through memory that both map, the rest through a pipe.
 
-A worker has as many slots of such memory as batches may wait. A slot is written again only after its batch has been
-taken out, and grows when a batch needs more. The memory has no name (``memfd_create``): it is gone when the processes
-are. Where the system has none, the arrays go through the pipe, too.
+Such memory comes in slots, each of one batch. What arrives lies in its slot, without a copy; when the last of its
+arrays is gone the slot is free, which the worker is told with its next task, and written again. Used pages are the
+point: fresh ones for every batch cost more than copying it. The memory has no name (``memfd_create``): it is gone when
+the processes are. Where the system has none, the arrays go through the pipe, too.
 """
 
 from __future__ import annotations
 
+import collections
 import io
 import mmap
 import os
 import pickle
+import weakref
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
@@ -31,10 +34,11 @@ class Message(NamedTuple):
 
     token: int
     number: int
-    slot: int
     pickled: bytes
+    slot: int  # where the arrays are; -1 if there are none
     places: list[tuple[int, int]]  # of each array in the slot: first byte, bytes
-    grown: int  # bytes of the slot's new memory, whose descriptor follows; 0 if it is the old one
+    made: int  # bytes of the slot's memory, whose descriptor follows, if it is new; else 0
+    dropped: tuple[int, ...]  # slots that were too small, and are no more
 
 
 class _Pickler(pickle.Pickler):
@@ -47,11 +51,17 @@ class _Pickler(pickle.Pickler):
 class Sender:
     """The worker's end."""
 
-    def __init__(self, link: Connection, slots: int) -> None:
+    def __init__(self, link: Connection) -> None:
         self._link = link
-        self._memory: list[mmap.mmap | None] = [None] * slots
+        self._memory: dict[int, mmap.mmap] = {}
+        self._free: set[int] = set()
+        self._next = 0
 
-    def send(self, token: int, number: int, slot: int, value: Any) -> None:
+    def release(self, slots: tuple[int, ...]) -> None:
+        """These may be written again."""
+        self._free.update(slots)
+
+    def send(self, token: int, number: int, value: Any) -> None:
         """Send ``value`` as the answer to a task.
 
         Raises:
@@ -72,40 +82,70 @@ class Sender:
         for array in arrays:
             places.append((total, array.size))
             total += -(-array.size // _ALIGN) * _ALIGN
-        memory, grown, descriptor = self._memory[slot], 0, -1
-        if arrays and (memory is None or len(memory) < total):
-            grown = -(-total // _GROWTH) * _GROWTH
-            descriptor = os.memfd_create("lucid.data")
-            os.ftruncate(descriptor, grown)
-            self._memory[slot] = memory = mmap.mmap(descriptor, grown)
-        for array, (start, size) in zip(arrays, places, strict=True):
-            np.frombuffer(memory, np.uint8, size, start)[:] = array  # type: ignore[arg-type]
-        self._link.send(Message(token, number, slot, stream.getvalue(), places, grown))
-        if grown:
+        if not arrays:
+            self._link.send(Message(token, number, stream.getvalue(), -1, places, 0, ()))
+            return
+        slot = next((slot for slot in self._free if len(self._memory[slot]) >= total), None)
+        if slot is not None:
+            self._write(slot, arrays, places)
+            self._link.send(Message(token, number, stream.getvalue(), slot, places, 0, ()))
+            return
+        dropped, self._free = tuple(self._free), set()
+        for small in dropped:
+            del self._memory[small]
+        slot, self._next = self._next, self._next + 1
+        size = -(-total // _GROWTH) * _GROWTH
+        descriptor = os.memfd_create("lucid.data")
+        try:
+            os.ftruncate(descriptor, size)
+            self._memory[slot] = mmap.mmap(descriptor, size)
+            self._write(slot, arrays, places)
+            self._link.send(Message(token, number, stream.getvalue(), slot, places, size, dropped))
             reduction.send_handle(self._link, descriptor, os.getppid())
+        finally:
             os.close(descriptor)
+
+    def _write(self, slot: int, arrays: list[np.ndarray[Any, Any]], places: list[tuple[int, int]]) -> None:
+        self._free.discard(slot)
+        for array, (start, size) in zip(arrays, places, strict=True):
+            np.frombuffer(self._memory[slot], np.uint8, size, start)[:] = array
 
 
 class Receiver:
     """The end of the process that takes the batches."""
 
-    def __init__(self, link: Connection, slots: int) -> None:
+    def __init__(self, link: Connection) -> None:
         self._link = link
-        self._memory: list[mmap.mmap | None] = [None] * slots
+        self._memory: dict[int, mmap.mmap] = {}
+        self._freed: collections.deque[int] = collections.deque()  # a garbage collection of any thread may add to it
+
+    def freed(self) -> tuple[int, ...]:
+        """The slots that have become free since this was asked last."""
+        return tuple(self._freed.popleft() for _ in range(len(self._freed)))
 
     def receive(self) -> Message:
         """The next message; blocks."""
         message: Message = self._link.recv()
-        if message.grown:
+        for slot in message.dropped:
+            del self._memory[slot]
+        if message.made:
             descriptor = reduction.recv_handle(self._link)
             try:
-                self._memory[message.slot] = mmap.mmap(descriptor, message.grown)
+                self._memory[message.slot] = mmap.mmap(descriptor, message.made)
             finally:
                 os.close(descriptor)
         return message
 
+    def drop(self, message: Message) -> None:
+        """Free the slot of a message whose value nobody wants."""
+        if message.slot >= 0:
+            self._freed.append(message.slot)
+
     def value(self, message: Message) -> Any:
-        """What was sent, in memory of its own."""
-        memory = self._memory[message.slot]
-        arrays = [np.frombuffer(memory, np.uint8, size, start).copy() for start, size in message.places]  # type: ignore[arg-type]
+        """What was sent. Its large arrays lie in the slot, which is free when they are gone."""
+        if message.slot < 0:
+            return pickle.loads(message.pickled)
+        whole = np.frombuffer(self._memory[message.slot], np.uint8)
+        weakref.finalize(whole, self._freed.append, message.slot).atexit = False  # every array has it as its base
+        arrays = [whole[start : start + size] for start, size in message.places]
         return pickle.loads(message.pickled, buffers=arrays)

@@ -93,14 +93,12 @@ def _settings() -> tuple[str, Any]:
     return backend_for("cpu").name, get_default_dtype()
 
 
-def work(
-    number: int, link: Connection, slots: int, settings: tuple[str, Any], made: Any, others: tuple[Connection, ...]
-) -> None:
+def work(number: int, link: Connection, settings: tuple[str, Any], made: Any, others: tuple[Connection, ...]) -> None:
     """What a worker runs. ``made`` is (dataset, collate, worker_init_fn), pickled unless the process was forked."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller is interrupted, and closes the pipe
     for other in others:
         other.close()
-    sender = Sender(link, slots)
+    sender = Sender(link)
     try:
         try:
             set_num_threads(1)
@@ -112,7 +110,7 @@ def work(
                 init(number)
             fetcher = Fetcher(dataset, collate)
         except Exception as error:
-            sender.send(0, _START, 0, Failure(error, number))
+            sender.send(0, _START, Failure(error, number))
             return
         inbox = _Inbox(link)
         while (task := inbox.tasks.get()) is not None:
@@ -122,20 +120,21 @@ def work(
 
 
 def _answer(task: Task, fetcher: Fetcher, sender: Sender, inbox: _Inbox, worker: int) -> None:
+    sender.release(task.freed)
     try:
         value = fetcher.fetch(task, lambda: task.token == inbox.token)
-        sender.send(task.token, task.number, task.slot, value)
+        sender.send(task.token, task.number, value)
     except (DroppedError, BrokenPipeError, ConnectionResetError):
         return
     except Exception as error:
-        sender.send(task.token, task.number, task.slot, Failure(error, worker))
+        sender.send(task.token, task.number, Failure(error, worker))
 
 
 class Pool:
     """The workers of a loader."""
 
     def __init__(
-        self, dataset: Any, collate: Callable[[Any], Any], init: Callable[[int], Any] | None, count: int, slots: int,
+        self, dataset: Any, collate: Callable[[Any], Any], init: Callable[[int], Any] | None, count: int,
         context: Any,
     ) -> None:  # fmt: skip
         self.token = 0
@@ -157,11 +156,11 @@ class Pool:
             for number in range(count):
                 ours, theirs = chosen.Pipe(duplex=True)
                 self._links.append(ours)
-                self._receivers.append(Receiver(ours, slots))
+                self._receivers.append(Receiver(ours))
                 _open.add(ours)
                 others = tuple(_open) if forked else ()
                 process = chosen.Process(
-                    target=work, args=(number, theirs, slots, _settings(), made, others), daemon=True,
+                    target=work, args=(number, theirs, _settings(), made, others), daemon=True,
                     name=f"lucid.data worker {number}",
                 )  # fmt: skip
                 process.start()
@@ -188,7 +187,7 @@ class Pool:
 
     def submit(self, worker: int, task: Task) -> None:
         """Ask a worker for a batch."""
-        self._send(self._links[worker], task)
+        self._send(self._links[worker], task._replace(freed=self._receivers[worker].freed()))
 
     def _send(self, link: Connection, message: Any) -> None:
         try:
@@ -221,6 +220,7 @@ class Pool:
                 if isinstance(value, Failure):
                     raise value.error()
                 return value
+            receiver.drop(message)
 
     def _death(self, worker: int) -> RuntimeError:
         process = self._processes[worker]

@@ -159,7 +159,7 @@ class DataLoader:
         if self._pool is None:
             pool = Pool(
                 self.dataset, self.collate_fn, self.worker_init_fn, 1 if self._streams else self.num_workers,
-                self.prefetch_factor, self.multiprocessing_context,
+                self.multiprocessing_context,
             )  # fmt: skip
             if not self.persistent_workers:
                 return pool
@@ -263,9 +263,8 @@ class _Iteration:
         again = self._again(indices) if loader._may_repeat and not loader._streams else {}
         first = self._samples
         self._samples += (indices if loader._streams else len(indices)) if loader._batched else 1
-        slot = number // max(1, loader.num_workers if not loader._streams else 1) % loader.prefetch_factor
         return Task(
-            self._token, number, slot, loader.seed, self._epoch, indices, loader._batched, first, again,
+            self._token, number, loader.seed, self._epoch, indices, loader._batched, first, again,
             loader.drop_last,
         )  # fmt: skip
 

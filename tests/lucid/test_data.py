@@ -122,6 +122,34 @@ def test_batches_larger_and_smaller_than_the_one_before() -> None:
     assert [bits(batch) for batch in kept] == wanted
 
 
+@pytest.mark.parametrize("prefetch", [1, 3])
+def test_batches_that_are_kept_keep_their_values(prefetch: int) -> None:
+    """A slot is written again only when the last array in it is gone, a view of a view of it too."""
+    wanted = [bits(batch) for batch in DataLoader(Noisy(40, 2000), 2, seed=0)]
+    loader = DataLoader(
+        Noisy(40, 2000), 2, seed=0, num_workers=2, prefetch_factor=prefetch, multiprocessing_context="fork"
+    )
+    kept, views = [], []
+    for number, batch in enumerate(loader):
+        if number % 4 < 2:  # and the others are gone
+            kept.append((number, batch))
+        elif number % 4 == 2:
+            views.append((number, batch["noise"][1].numpy()[3:]))
+    assert [bits(batch) for _, batch in kept] == [wanted[number] for number, _ in kept]
+    whole = [batch["noise"].numpy() for batch in DataLoader(Noisy(40, 2000), 2, seed=0)]
+    assert all(np.array_equal(view, whole[number][1, 3:]) for number, view in views)
+    kept[0][1]["noise"].numpy()[:] = 0  # what has come may be written
+
+
+def test_memory_is_used_again() -> None:
+    places = set()
+    loader = DataLoader(Noisy(80, 2000), 2, seed=0, num_workers=1, prefetch_factor=1, multiprocessing_context="fork")
+    for batch in loader:
+        places.add(batch["noise"].numpy().ctypes.data)
+        del batch
+    assert len(places) <= 3
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_streams(workers: int) -> None:
     def run(drop_last: bool, batch_size: int | None = 5) -> list[Any]:
