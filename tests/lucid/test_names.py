@@ -75,7 +75,7 @@ NOT_YET = """
     lucid.sinh lucid.cosh lucid.tanh lucid.round lucid.floor lucid.ceil lucid.cumprod lucid.trace lucid.inner
     lucid.outer lucid.tensordot lucid.repeat lucid.tile lucid.hstack lucid.vstack lucid.unbind lucid.roll
     lucid.meshgrid lucid.diagonal lucid.tril lucid.triu lucid.sort lucid.argsort lucid.topk lucid.unique
-    lucid.nonzero lucid.histogram lucid.histogram2d lucid.count_flops lucid.Tensor.log2 lucid.Tensor.cube
+    lucid.nonzero lucid.histogram lucid.histogram2d lucid.Tensor.log2 lucid.Tensor.cube
     lucid.Tensor.sin lucid.Tensor.cos lucid.Tensor.tan lucid.Tensor.arcsin lucid.Tensor.arccos
     lucid.Tensor.arctan lucid.Tensor.sinh lucid.Tensor.cosh lucid.Tensor.tanh lucid.Tensor.round
     lucid.Tensor.floor lucid.Tensor.ceil lucid.Tensor.where lucid.Tensor.cumprod lucid.Tensor.trace
