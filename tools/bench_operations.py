@@ -5,6 +5,7 @@ A row is a function that makes its inputs and returns lucid's call and PyTorch's
 
 from __future__ import annotations
 
+import collections
 import math
 from collections.abc import Callable
 from typing import Any
@@ -318,6 +319,47 @@ def adam_25m() -> Pair:
     ours, theirs = lucid.nn.Parameter(lucid.tensor(values)), torch.nn.Parameter(torch.from_numpy(values.copy()))
     ours.grad, theirs.grad = lucid.tensor(slopes), torch.from_numpy(slopes.copy())
     return optim.Adam([ours], lr=1e-3).step, torch.optim.Adam([theirs], lr=1e-3).step
+
+
+# -- loading ----------------------------------------------------------------------------------------------------------
+
+
+class Images:
+    """Samples that cost next to nothing: what is measured is how they come together, and come here."""
+
+    def __init__(self, count: int, *shape: int) -> None:
+        self.count, self.image = count, drawn(*shape).astype(np.uint8)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray[Any, Any], int]:
+        return self.image.astype(np.float32), index
+
+
+def loaded(data: Images, batch: int, workers: int) -> Pair:
+    """An epoch; workers are there already."""
+    more: dict[str, Any] = {"num_workers": workers}
+    if workers:
+        more |= {"persistent_workers": True, "multiprocessing_context": "fork"}
+    loaders = lucid.data.DataLoader(data, batch, **more), torch.utils.data.DataLoader(data, batch, **more)
+    ours, theirs = (lambda loader=loader: collections.deque(loader, 0) for loader in loaders)
+    return ours, theirs
+
+
+@row
+def load_320x3x224x224_b32() -> Pair:
+    return loaded(Images(320, 3, 224, 224), 32, 0)
+
+
+@row
+def load_320x3x224x224_b32_2_workers() -> Pair:
+    return loaded(Images(320, 3, 224, 224), 32, 2)
+
+
+@row
+def load_6400x28x28_b64_2_workers() -> Pair:
+    return loaded(Images(6400, 28, 28), 64, 2)
 
 
 # -- measuring --------------------------------------------------------------------------------------------------------
