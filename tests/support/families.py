@@ -630,6 +630,7 @@ def places(rng: np.random.Generator) -> Call:
         be.scatter_add(x, axis, index, v),
         be.gather(whole, axis, index),
         be.scatter(whole, axis, index, others),
+        be.scatter_add(whole, axis, index, others),
     )
 
 
