@@ -5,7 +5,13 @@
 
 namespace lucid {
 
+#ifdef __CUDACC__
+LUCID_FN double grid_floor(double x) { return floor(x); }
+LUCID_FN double grid_nearest(double x) { return rint(x); }
+#else
 LUCID_FN double grid_floor(double x) { return __builtin_floor(x); }
+LUCID_FN double grid_nearest(double x) { return __builtin_rint(x); }
+#endif
 
 // A place along a side, and its derivative by the number that names it.
 struct GridPlace {
@@ -48,8 +54,8 @@ LUCID_FN GridTaps grid_taps(double vx, double vy, int64_t height, int64_t width,
                             bool reflection) {
     const GridPlace x = grid_place(vx, width, align, border, reflection);
     const GridPlace y = grid_place(vy, height, align, border, reflection);
-    const double left = nearest ? __builtin_rint(x.p) : grid_floor(x.p);
-    const double low = nearest ? __builtin_rint(y.p) : grid_floor(y.p);
+    const double left = nearest ? grid_nearest(x.p) : grid_floor(x.p);
+    const double low = nearest ? grid_nearest(y.p) : grid_floor(y.p);
     GridTaps taps;
     taps.count = nearest ? 1 : 4;
     taps.across = x.p - left, taps.down = y.p - low;
