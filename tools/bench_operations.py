@@ -254,3 +254,64 @@ def show_operations(rows: list[dict[str, Any]]) -> None:
         ratios = sorted(each["ratio"] for each in rows)
         middle = math.exp(np.log([ratios[(len(ratios) - 1) // 2], ratios[len(ratios) // 2]]).mean())
         print(f"median {middle:.2f}, largest {ratios[-1]:.2f} of PyTorch's time")
+
+
+# -- linear algebra ---------------------------------------------------------------------------------------------------
+
+
+def _matrix(name: str, *shape: int) -> Pair:
+    """Of matrices that are positive definite; what has several results makes them all."""
+    n = shape[-1]
+    x = drawn(*shape)
+    x = (x @ x.swapaxes(-1, -2) / n + np.eye(n)).astype(np.float32)
+    return both(getattr(lucid.linalg, name), getattr(torch.linalg, name), x)
+
+
+@row
+def solve_1000x16() -> Pair:
+    return both(lucid.linalg.solve, torch.linalg.solve, drawn(1000, 16, 16), drawn(1000, 16, 1))
+
+
+@row
+def solve_1024() -> Pair:
+    return both(lucid.linalg.solve, torch.linalg.solve, drawn(1024, 1024), drawn(1024, 1))
+
+
+@row
+def inv_256() -> Pair:
+    return _matrix("inv", 256, 256)
+
+
+@row
+def inv_1024() -> Pair:
+    return _matrix("inv", 1024, 1024)
+
+
+@row
+def cholesky_1000x16() -> Pair:
+    return _matrix("cholesky", 1000, 16, 16)
+
+
+@row
+def cholesky_1024() -> Pair:
+    return _matrix("cholesky", 1024, 1024)
+
+
+@row
+def qr_256() -> Pair:
+    return _matrix("qr", 256, 256)
+
+
+@row
+def qr_1024() -> Pair:
+    return _matrix("qr", 1024, 1024)
+
+
+@row
+def eigh_256() -> Pair:
+    return _matrix("eigh", 256, 256)
+
+
+@row
+def svd_256() -> Pair:
+    return _matrix("svd", 256, 256)

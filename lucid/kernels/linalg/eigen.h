@@ -128,9 +128,52 @@ static int64_t ql_step(int64_t first, int64_t last, double* d, double* e, double
     return first;
 }
 
-static bool diagonalize(bool inner, int64_t n, double* d, double* e, double* z) {
-    const Memory turns(2 * n);
-    constexpr int64_t PIECE = 128;
+// QL steps whose turns wait: strips of Z take many of them while they lie in cache.
+struct Turns {
+    struct Step {
+        int64_t lowest, last, from;  // rows, and where the turns of this step begin
+    };
+    int64_t n, most, steps = 0, turns = 0;
+    Memory angles, list;
+    explicit Turns(int64_t n)
+        : n(n), most(smaller<int64_t>(1 << 15, 4 * n * n + 1)), angles(2 * (most + n)), list(3 * most) {}
+    double* cosines() const { return angles.data; }
+    double* sines() const { return angles.data + most + n; }
+    Step* all() const { return reinterpret_cast<Step*>(list.data); }
+
+    // The turn of rows i and i + 1 of a step lies at `from` + i; `first` is the lowest row that it may have.
+    void add(int64_t first, int64_t lowest, int64_t last) {
+        if (lowest < last) all()[steps++] = {lowest, last, turns - first};
+        turns += last - first;
+    }
+    bool full() const { return turns >= most || steps == most; }
+    void apply(bool inner, const Strips& z) {
+        each(inner && turns * n > MATRIX_WORK, 0, z.count, [&](int64_t s) {
+            for (int64_t c = 0; c < WIDTH; c += TOGETHER * LANES<double>)
+                for (int64_t k = 0; k < steps; ++k) apply_step(all()[k], z.of(s) + c);
+        });
+        steps = turns = 0;
+    }
+    void apply_step(const Step& step, double* z) const {
+        using V = Vec<double>;
+        V upper[TOGETHER];  // row i + 1, as the turn before left it
+        for (int q = 0; q < TOGETHER; ++q) upper[q] = load(z + step.last * WIDTH + q * LANES<double>);
+        for (int64_t i = step.last - 1; i >= step.lowest; --i) {
+            const V c = splat(cosines()[step.from + i]), s = splat(sines()[step.from + i]);
+            for (int q = 0; q < TOGETHER; ++q) {
+                double* row = z + i * WIDTH + q * LANES<double>;
+                const V lower = load(row);
+                store(row + WIDTH, s * lower + c * upper[q]);
+                upper[q] = c * lower - s * upper[q];
+            }
+        }
+        for (int q = 0; q < TOGETHER; ++q) store(z + step.lowest * WIDTH + q * LANES<double>, upper[q]);
+    }
+};
+
+static bool diagonalize(bool inner, double* d, double* e, const Strips& z) {
+    const int64_t n = z.rows;
+    Turns waiting(n);
     for (int64_t first = 0; first < n; ++first) {
         for (int step = 0;; ++step) {
             int64_t last = first;
@@ -138,14 +181,12 @@ static bool diagonalize(bool inner, int64_t n, double* d, double* e, double* z) 
             while (last < n - 1 && __builtin_fabs(e[last]) > EPSILON * (__builtin_fabs(d[last]) + __builtin_fabs(d[last + 1])))
                 ++last;
             if (last == first) break;
-            const int64_t lowest = ql_step(first, last, d, e, turns.data, turns.data + n);
-            each(inner && (last - lowest) * n > MATRIX_WORK, 0, (n + PIECE - 1) / PIECE, [&](int64_t piece) {
-                const int64_t c = piece * PIECE, count = smaller(n - c, PIECE);
-                for (int64_t i = last - 1; i >= lowest; --i)
-                    turn(count, z + i * n + c, z + (i + 1) * n + c, turns.data[i], turns.data[n + i]);
-            });
+            double *c = waiting.cosines() + waiting.turns - first, *s = waiting.sines() + waiting.turns - first;
+            waiting.add(first, ql_step(first, last, d, e, c, s), last);
+            if (waiting.full()) waiting.apply(inner, z);
         }
     }
+    waiting.apply(inner, z);
     return true;
 }
 
@@ -172,14 +213,18 @@ static Failure symmetric(bool inner, int64_t n, const double* a, double* w, doub
     const Strips q(n, n);
     set_identity(q);
     multiply(inner, made, count, true, q);
-    for (int64_t i = 0; i < n; ++i)
-        for (int64_t j = 0; j < n; ++j) m[j * n + i] = q.at(i, j);
-    if (!diagonalize(inner, n, d, e, m)) return GIVEN_UP;
+    const Strips z(n, n);  // its rows are the columns of q
+    each(inner, 0, z.count, [&](int64_t s) {
+        double* strip = z.of(s);
+        for (int64_t i = 0; i < n; ++i)
+            for (int64_t c = 0; c < WIDTH; ++c) strip[i * WIDTH + c] = s * WIDTH + c < n ? q.at(s * WIDTH + c, i) : 0.0;
+    });
+    if (!diagonalize(inner, d, e, z)) return GIVEN_UP;
     int64_t* order = reinterpret_cast<int64_t*>(sorting.data);
     sorted(n, d, order);
     for (int64_t j = 0; j < n; ++j) {
         w[j] = __builtin_ldexp(d[order[j]], exponent);
-        for (int64_t i = 0; i < n; ++i) v[i * n + j] = m[order[j] * n + i];
+        for (int64_t i = 0; i < n; ++i) v[i * n + j] = z.at(order[j], i);
     }
     return NONE;
 }
@@ -202,50 +247,33 @@ static void eigh_factor(int64_t batch, int64_t n, const double* a, double* w, do
 
 // -- 14.5: singular values -----------------------------------------------------------------------------------------------------
 
-constexpr int64_t SUMS = 8;  // interleaved sums of a product of two vectors
+constexpr int64_t SUMS = 32;  // interleaved sums of a product of two vectors: four vectors of AVX-512
 
-struct Products {
-    double s[SUMS] = {};
-    double total() const { return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7])); }
-};
-
-// The products of x with itself, of y with itself, and of both.
-static void products(int64_t n, const double* x, const double* y, double* xx, double* yy, double* xy) {
+static double dot(int64_t n, const double* x, const double* y) {
     using V = Vec<double>;
     constexpr int LANE = LANES<double>, VECTORS = SUMS / LANE;
-    V sums[3][VECTORS] = {};
+    V sums[VECTORS] = {};
     int64_t i = 0;
     for (; i + SUMS <= n; i += SUMS)
-        for (int q = 0; q < VECTORS; ++q) {
-            const V one = load(x + i + q * LANE), other = load(y + i + q * LANE);
-            sums[0][q] = sums[0][q] + one * one;
-            sums[1][q] = sums[1][q] + other * other;
-            sums[2][q] = sums[2][q] + one * other;
-        }
-    Products p[3];
-    for (int w = 0; w < 3; ++w)
-        for (int q = 0; q < VECTORS; ++q) store(p[w].s + q * LANE, sums[w][q]);
-    for (int k = 0; i < n; ++i, ++k) {
-        p[0].s[k] = p[0].s[k] + x[i] * x[i];
-        p[1].s[k] = p[1].s[k] + y[i] * y[i];
-        p[2].s[k] = p[2].s[k] + x[i] * y[i];
-    }
-    *xx = p[0].total(), *yy = p[1].total(), *xy = p[2].total();
-}
-static double square_of(int64_t n, const double* x) {
-    double xx, yy, xy;
-    products(n, x, x, &xx, &yy, &xy);
-    return xx;
+        for (int q = 0; q < VECTORS; ++q) sums[q] = sums[q] + load(x + i + q * LANE) * load(y + i + q * LANE);
+    double s[SUMS];
+    for (int q = 0; q < VECTORS; ++q) store(s + q * LANE, sums[q]);
+    for (int k = 0; i < n; ++i, ++k) s[k] = s[k] + x[i] * y[i];
+    for (int64_t h = SUMS / 2; h > 0; h /= 2)
+        for (int64_t k = 0; k < h; ++k) s[k] = s[k] + s[k + h];
+    return s[0];
 }
 
 static bool make_orthogonal(int64_t n, double* w, double* z) {
+    const Memory squares(n);
     const double tolerance = EPSILON * __builtin_sqrt(double(n));
     for (int sweep = 0; sweep < SWEEPS; ++sweep) {
         bool turned = false;
+        for (int64_t p = 0; p < n; ++p) squares.data[p] = dot(n, w + p * n, w + p * n);
         for (int64_t p = 0; p < n; ++p)
             for (int64_t q = p + 1; q < n; ++q) {
-                double pp, qq, pq;
-                products(n, w + p * n, w + q * n, &pp, &qq, &pq);
+                double &pp = squares.data[p], &qq = squares.data[q];
+                const double pq = dot(n, w + p * n, w + q * n);
                 if (pp < NEGLIGIBLE || qq < NEGLIGIBLE ||
                     __builtin_fabs(pq) <= tolerance * (__builtin_sqrt(pp) * __builtin_sqrt(qq)))
                     continue;
@@ -255,6 +283,8 @@ static bool make_orthogonal(int64_t n, double* w, double* z) {
                 const double t = zeta >= 0.0 ? 1.0 / size : -1.0 / size, c = 1.0 / __builtin_sqrt(1.0 + t * t);
                 turn(n, w + p * n, w + q * n, c, c * t);
                 turn(n, z + p * n, z + q * n, c, c * t);
+                pp = pp - t * pq;
+                qq = qq + t * pq;
             }
         if (!turned) return true;
     }
@@ -290,7 +320,7 @@ static bool singular(bool inner, const Strips& m, const Strips& u, double* s, do
     }
     if (!make_orthogonal(n, w, z)) return false;
     for (int64_t i = 0; i < n; ++i) {
-        const double square = square_of(n, w + i * n);
+        const double square = dot(n, w + i * n, w + i * n);
         lengths[i] = square < NEGLIGIBLE ? -0.0 : -__builtin_sqrt(square);
     }
     int64_t* order = reinterpret_cast<int64_t*>(lengths + n);

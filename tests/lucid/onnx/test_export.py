@@ -150,6 +150,14 @@ OPERATIONS = {
     "getitem new axis": (lambda m, x: x[:, None, 0], VECTORS[:1]),
     "getitem backwards": (lambda m, x: x[:, ::-1, 3:0:-2], VECTORS[:1]),
     "matmul": (lambda m, a, b: a @ b, (normal(2, 3, 4), normal(4, 5))),
+    "det": (lambda m, x: lucid.linalg.det(x), (normal(2, 3, 3),)),
+    **{
+        f"vector_norm {p}": (lambda m, x, p=p: lucid.linalg.vector_norm(x, p, 1), VECTORS[:1])
+        for p in (0, 1, 2, 3, float("inf"), float("-inf"))
+    },
+    "norm keepdims": (lambda m, x: lucid.linalg.norm(x, keepdims=True), VECTORS[:1]),
+    "norm number": (lambda m, x: lucid.linalg.norm(x.sum()), VECTORS[:1]),
+    "matrix_power": (lambda m, x: lucid.linalg.matrix_power(x, 5), (normal(2, 3, 3),)),
     "matmul vector": (lambda m, a, b: a @ b, (normal(3, 4), normal(4))),
     "linear": (lambda m, x: m.layer(x), (normal(5, 4),), nn.Linear(4, 3)),
     "linear without bias": (lambda m, x: m.layer(x), (normal(5, 4),), nn.Linear(4, 3, bias=False)),
@@ -291,6 +299,7 @@ def test_scatter_add_needs_opset_16():
         (lambda m, x: F.adaptive_max_pool2d(x[None], 3), "windows are of several sizes"),
         (lambda m, x: F.interpolate(x[None], 3, mode="bilinear", antialias=True), "from opset 18 on"),
         (lambda m, x: lucid.isfinite(x), "'isfinite' of 'output' has no counterpart"),
+        (lambda m, x: lucid.linalg.inv(x[:, :4]), "'inv' of 'output' has no counterpart"),
         (lambda m, x: lucid.cumprod(x, 1), "'cumprod' of 'output' has no counterpart"),
         (lambda m, x: F.avg_pool2d(x[None], 4, 3, 1, ceil_mode=True), "count_include_pad=False"),
     ],
