@@ -264,16 +264,17 @@ static double dot(int64_t n, const double* x, const double* y) {
     return s[0];
 }
 
-static bool make_orthogonal(int64_t n, double* w, double* z) {
+// Rows of w and z are `step` apart.
+static bool make_orthogonal(int64_t n, int64_t step, double* w, double* z) {
     const Memory squares(n);
     const double tolerance = EPSILON * __builtin_sqrt(double(n));
     for (int sweep = 0; sweep < SWEEPS; ++sweep) {
         bool turned = false;
-        for (int64_t p = 0; p < n; ++p) squares.data[p] = dot(n, w + p * n, w + p * n);
+        for (int64_t p = 0; p < n; ++p) squares.data[p] = dot(n, w + p * step, w + p * step);
         for (int64_t p = 0; p < n; ++p)
             for (int64_t q = p + 1; q < n; ++q) {
                 double &pp = squares.data[p], &qq = squares.data[q];
-                const double pq = dot(n, w + p * n, w + q * n);
+                const double pq = dot(n, w + p * step, w + q * step);
                 if (pp < NEGLIGIBLE || qq < NEGLIGIBLE ||
                     __builtin_fabs(pq) <= tolerance * (__builtin_sqrt(pp) * __builtin_sqrt(qq)))
                     continue;
@@ -281,8 +282,8 @@ static bool make_orthogonal(int64_t n, double* w, double* z) {
                 const double zeta = (qq - pp) / (2.0 * pq);
                 const double size = __builtin_fabs(zeta) + hypotenuse(zeta, 1.0);
                 const double t = zeta >= 0.0 ? 1.0 / size : -1.0 / size, c = 1.0 / __builtin_sqrt(1.0 + t * t);
-                turn(n, w + p * n, w + q * n, c, c * t);
-                turn(n, z + p * n, z + q * n, c, c * t);
+                turn(n, w + p * step, w + q * step, c, c * t);
+                turn(n, z + p * step, z + q * step, c, c * t);
                 pp = pp - t * pq;
                 qq = qq + t * pq;
             }
@@ -308,19 +309,19 @@ static void complete(bool inner, int64_t n, int64_t rank, double* w) {
 
 // Of m, with rows >= columns = n (made triangular), u, s and the rows of vh.
 static bool singular(bool inner, const Strips& m, const Strips& u, double* s, double* vh) {
-    const int64_t n = m.columns;
-    const Memory v(n * m.rows), list(3 * n), rows(2 * n * n), squares(2 * n);
+    const int64_t n = m.columns, step = n + SUMS;  // no two rows lie a multiple of a page apart
+    const Memory v(n * m.rows), list(3 * n), rows(2 * n * step), squares(2 * n);
     Reflection* made = reinterpret_cast<Reflection*>(list.data);
     triangularize(inner, m, made, v.data);
-    double *w = rows.data, *z = rows.data + n * n, *lengths = squares.data;
-    fill(2 * n * n, 0.0, w);
+    double *w = rows.data, *z = rows.data + n * step, *lengths = squares.data;
+    fill(2 * n * step, 0.0, w);
     for (int64_t i = 0; i < n; ++i) {
-        z[i * n + i] = 1.0;
-        for (int64_t j = i; j < n; ++j) w[i * n + j] = m.at(i, j);
+        z[i * step + i] = 1.0;
+        for (int64_t j = i; j < n; ++j) w[i * step + j] = m.at(i, j);
     }
-    if (!make_orthogonal(n, w, z)) return false;
+    if (!make_orthogonal(n, step, w, z)) return false;
     for (int64_t i = 0; i < n; ++i) {
-        const double square = dot(n, w + i * n, w + i * n);
+        const double square = dot(n, w + i * step, w + i * step);
         lengths[i] = square < NEGLIGIBLE ? -0.0 : -__builtin_sqrt(square);
     }
     int64_t* order = reinterpret_cast<int64_t*>(lengths + n);
@@ -331,8 +332,8 @@ static bool singular(bool inner, const Strips& m, const Strips& u, double* s, do
         s[i] = -lengths[order[i]];
         if (s[i] != 0.0) ++rank;
         for (int64_t j = 0; j < n; ++j) {
-            u.at(j, i) = z[order[i] * n + j];
-            if (s[i] != 0.0) vh[i * n + j] = w[order[i] * n + j] / s[i];
+            u.at(j, i) = z[order[i] * step + j];
+            if (s[i] != 0.0) vh[i * n + j] = w[order[i] * step + j] / s[i];
         }
     }
     if (rank < n) complete(inner, n, rank, vh);
