@@ -145,6 +145,11 @@ def cumsum_1m() -> Pair:
     return both(lambda x: lucid.cumsum(x, 0), lambda x: torch.cumsum(x, 0), drawn(1 << 20))
 
 
+@row
+def cumprod_1m() -> Pair:
+    return both(lambda x: lucid.cumprod(x, 0), lambda x: torch.cumprod(x, 0), drawn(1 << 20, low=0.999, high=1.001))
+
+
 # -- contractions -----------------------------------------------------------------------------------------------------
 
 
@@ -206,6 +211,42 @@ def sort_1m() -> Pair:
 @row
 def topk_100_of_1m() -> Pair:
     return both(lambda x: lucid.topk(x, 100), lambda x: torch.topk(x, 100), drawn(1 << 20))
+
+
+@row
+def sort_1000x1000() -> Pair:
+    return both(lambda x: lucid.sort(x, 1), lambda x: torch.sort(x, 1), drawn(1000, 1000))
+
+
+@row
+def topk_10_of_1000x1000() -> Pair:
+    return both(lambda x: lucid.topk(x, 10), lambda x: torch.topk(x, 10), drawn(1000, 1000))
+
+
+@row
+def gather_1m() -> Pair:
+    index = np.random.default_rng(0).integers(0, 1 << 20, 1 << 20)
+    return both(lambda x, i: lucid.gather(x, 0, i), lambda x, i: torch.gather(x, 0, i), drawn(1 << 20), index)
+
+
+@row
+def scatter_add_1m() -> Pair:
+    index = np.random.default_rng(0).integers(0, 1 << 20, 1 << 20)
+    return both(
+        lambda x, i: lucid.scatter_add(x, 0, i, x), lambda x, i: torch.scatter_add(x, 0, i, x), drawn(1 << 20), index
+    )
+
+
+@row
+def index_add_8192_to_30000x512() -> Pair:
+    index = np.random.default_rng(0).integers(0, 30000, 8192)
+    return both(
+        lambda x, v, i: lucid.index_add(x, 0, i, v),
+        lambda x, v, i: torch.index_add(x, 0, i, v),
+        drawn(30000, 512),
+        drawn(8192, 512),
+        index,
+    )
 
 
 @row

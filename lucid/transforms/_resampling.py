@@ -69,7 +69,9 @@ def sine_and_cosine(degrees: float) -> tuple[float, float]:
 
 
 def turned_size(height: int, width: int, sine: float, cosine: float) -> tuple[int, int]:
-    """How large an image has to be to hold another that was turned."""
+    """How large an image has to be to hold another that was turned; exactly, by quarters of a turn."""
+    if not sine or not cosine:
+        return (height, width) if cosine else (width, height)
     corners = [(x * width, y * height) for x in (-0.5, 0.5) for y in (-0.5, 0.5)]
     across = [x * cosine + y * sine + 0.5 * width for x, y in corners]
     down = [y * cosine - x * sine + 0.5 * height for x, y in corners]
