@@ -9,6 +9,7 @@ their results back.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import product
 from math import prod
 from typing import Any
@@ -21,7 +22,7 @@ from lucid.backends._cuda_contraction import MOST_GRID, THREADS, CudaContraction
 from lucid.backends._cuda_cut import GROUP, SEGMENT, SOURCES, TILES, ceil_div
 from lucid.backends._cuda_run import TYPE_NAMES, CupyExecutor, EmulatedExecutor, Executor, Launch, options_for
 from lucid.backends._cuda_source import in_order
-from lucid.backends.base import Array, Norm, Sides, dense_order, index_dtype
+from lucid.backends.base import Array, Backend, Norm, Sides, dense_order, index_dtype
 from lucid.kernels.declare import Kernel, Structure, bind
 from lucid.kernels.index.reference import places
 from lucid.kernels.pool.reference import pool_problem
@@ -501,6 +502,11 @@ class CudaBackend(CudaContractions):
             self.call("swap_axes", y.dtype, grid, n=n, channels=a, pixels=b, x=x, y=y)
 
 
+@cache
+def _host() -> Backend:
+    return Host()
+
+
 def _method(k: Kernel) -> Callable[..., Any]:
     if k.tasks != "host":
         return launched(k)
@@ -509,7 +515,7 @@ def _method(k: Kernel) -> Callable[..., Any]:
         xp = self.xp
         from_device = getattr(xp, "asnumpy", np.asarray)
         given = [from_device(x) if isinstance(x, xp.ndarray) else x for x in arguments]
-        made = getattr(Host(), k.name)(*given)
+        made = getattr(_host(), k.name)(*given)
         return tuple([xp.asarray(y) for y in made]) if isinstance(made, tuple) else xp.asarray(made)
 
     return on_host

@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lucid.backends import Backend
 from lucid.core.device import refuse_where
+from lucid.core.dtypes import int64
+from lucid.core.grad_mode import no_grad
 from lucid.core.tensor import Operand, Tensor
 from lucid.ops import reduction, shape
 from lucid.ops._common import all_axes, broadcast_shape, floating
@@ -32,6 +34,7 @@ __all__ = [
     "eigvals",
     "eigvalsh",
     "inv",
+    "lstsq",
     "matrix_norm",
     "matrix_power",
     "norm",
@@ -268,9 +271,10 @@ def solve(a: Operand, b: Operand) -> Tensor:
 
 def _beside(name: str, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Matrices and right-hand sides with their leading axes broadcast."""
-    if b.ndim < 2 or b.shape[-2] != a.shape[-1]:
+    if b.ndim < 2 or b.shape[-2] != a.shape[-2]:
         raise ValueError(
-            f"{name}: got matrices {a.shape} and right-hand sides {b.shape}; must be (..., n, n) and (..., n, k)"
+            f"{name}: got matrices {a.shape} and right-hand sides {b.shape}; must have as many rows, "
+            "(..., n, n) and (..., n, k)"
         )
     batch = broadcast_shape(name, a.shape[:-2], b.shape[:-2])
     spread = [x if x.shape[:-2] == batch else shape.broadcast_to(x, (*batch, *x.shape[-2:])) for x in (a, b)]
@@ -848,34 +852,62 @@ def svdvals(a: Operand) -> Tensor:
     return apply(SingularValues(), _matrices("svdvals", a, square=False))
 
 
-class PseudoInverse(Function):
-    name = "pinv"
+class _PseudoInverse(Function):
+    """What is computed with a pseudo-inverse."""
+
     params = ("rcond",)
     floats = True
 
     def __init__(self, rcond: float) -> None:
         self.rcond = rcond
 
+    def of(self, f: _Wide, a: Any) -> Any:
+        u, s, vh, failed = f.be.svd_factor(a)
+        _refuse_failed(f.be, self.name, failed)
+        if not s.shape[-1]:
+            return f.xp.zeros(_t(a).shape)
+        small = f.be.compare("less_equal", s, f.mul(s[..., :1], f.number(self.rcond)))
+        inverse = f.zero_where(small, f.div(f.number(1.0), s))
+        return f.product(f.mul(_t(vh), inverse[..., None, :]), _t(u))
+
+    def pull(self, f: _Wide, a: Any, y: Any, g: Any) -> Any:
+        """The gradient of ``a``, from that of its pseudo-inverse ``y``."""
+        yt, gt = _t(y), _t(g)
+        left = f.product(f.beside_identity(f.product(a, y)), gt, y, yt)
+        right = f.product(yt, y, gt, f.beside_identity(f.product(y, a)))
+        return f.sub(f.add(left, right), f.product(yt, g, yt))
+
+
+class PseudoInverse(_PseudoInverse):
+    name = "pinv"
+
     def forward(self, be: Backend, a: Any) -> Any:
         f = _Wide(be)
         wide = f(a)
-        u, s, vh, failed = be.svd_factor(wide)
-        _refuse_failed(be, "pinv", failed)
-        if s.shape[-1]:
-            small = be.compare("less_equal", s, f.mul(s[..., :1], f.number(self.rcond)))
-            inverse = f.zero_where(small, f.div(f.number(1.0), s))
-            y = f.product(f.mul(_t(vh), inverse[..., None, :]), _t(u))
-        else:
-            y = _t(wide)
+        y = self.of(f, wide)
         self.saved = (wide, y)
         return f.narrow(y, a.dtype)
 
     def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
         f, (a, y) = _Wide(be), self.saved  # type: ignore[misc]
-        g, yt = f(dy), _t(y)
-        left = f.product(f.beside_identity(f.product(a, y)), _t(g), y, yt)
-        right = f.product(yt, y, _t(g), f.beside_identity(f.product(y, a)))
-        return (f.narrow(f.sub(f.add(left, right), f.product(yt, g, yt)), dy.dtype),)
+        return (f.narrow(self.pull(f, a, y, f(dy)), dy.dtype),)
+
+
+class LeastSquares(_PseudoInverse):
+    name = "lstsq"
+
+    def forward(self, be: Backend, a: Any, b: Any) -> Any:
+        f = _Wide(be)
+        wide, right = f(a), f(b)
+        y = self.of(f, wide)
+        self.saved = (wide, y, right)
+        return f.narrow(f.product(y, right), a.dtype)
+
+    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        f, (a, y, b) = _Wide(be), self.saved  # type: ignore[misc]
+        g = f(dy)
+        da = self.pull(f, a, y, f.product(g, _t(b)))
+        return f.narrow(da, dy.dtype), f.narrow(f.product(_t(y), g), dy.dtype)
 
 
 def pinv(a: Operand, rcond: float | None = None) -> Tensor:
@@ -901,11 +933,62 @@ def pinv(a: Operand, rcond: float | None = None) -> Tensor:
         tensor([[0.5, 0. ]])
     """
     a = _matrices("pinv", a, square=False)
+    return apply(PseudoInverse(_rcond("pinv", rcond, a)), a)
+
+
+def _rcond(name: str, rcond: float | None, a: Tensor) -> float:
     if rcond is None:
-        rcond = max(a.shape[-2:]) * float(np.finfo(a.dtype).eps)
+        return max(a.shape[-2:]) * float(np.finfo(a.dtype).eps)
     if not rcond >= 0:
-        raise ValueError(f"pinv: rcond: got {rcond}; must be at least 0")
-    return apply(PseudoInverse(float(rcond)), a)
+        raise ValueError(f"{name}: rcond: got {rcond}; must be at least 0")
+    return float(rcond)
+
+
+class LeastSquaresResult(NamedTuple):
+    """What ``lstsq`` returns; all but the solution is without gradient."""
+
+    solution: Tensor
+    residuals: Tensor
+    rank: Tensor
+    singular_values: Tensor
+
+
+def lstsq(a: Operand, b: Operand, rcond: float | None = None) -> LeastSquaresResult:
+    """``x`` for which ``|a x - b|`` is least, and of those the shortest: the pseudo-inverse times ``b``.
+
+    Args:
+        a: ``(..., m, n)``.
+        b: ``(..., m, k)``. Leading axes broadcast.
+        rcond: as of ``pinv``.
+
+    Returns:
+        ``solution`` ``(..., n, k)``; ``residuals`` ``(..., k)``, the sums of the squares of ``a x - b``; ``rank``
+        ``(...)``, how many singular values count; ``singular_values`` ``(..., min(m, n))``. Gradients of the solution:
+        ``db = y^T dx``, ``da`` that of the pseudo-inverse ``y`` from ``dx b^T``.
+
+    Raises:
+        ValueError: shapes that do not fit, or a negative ``rcond``.
+        LinAlgError: a matrix has elements that are not finite; it is named.
+        TypeError: two float dtypes.
+
+    Source: Golub and Van Loan, Matrix Computations, 5.5; NumPy's lstsq.
+
+    Example:
+        >>> import lucid
+        >>> a, b = lucid.tensor([[1.0, 0.0], [1.0, 1.0], [1.0, 2.0]]), lucid.tensor([[1.0], [3.0], [5.0]])
+        >>> lucid.linalg.lstsq(a, b).rank
+        tensor(2)
+    """
+    a, b = promoted("lstsq", a, b)
+    a, b = _matrices("lstsq", a, square=False), floating(b)
+    limit = _rcond("lstsq", rcond, a)
+    a, b = _beside("lstsq", a, b)
+    x = apply(LeastSquares(limit), a, b)
+    with no_grad():
+        s = svdvals(a)
+        residual = matmul(a, x) - b
+        rank = reduction.sum(shape.cast(s > s[..., :1] * limit, int64), -1)
+        return LeastSquaresResult(x, reduction.sum(residual * residual, -2), rank, s)
 
 
 # -- powers and norms --------------------------------------------------------------------------------------------------

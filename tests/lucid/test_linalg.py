@@ -121,6 +121,11 @@ def test_rank_deficient(rank: int) -> None:
     assert_small(u * s @ vh - a, size(a), 6)
     assert np.all(s[rank:] <= 1e-14 * max(s[0], 1.0))
     assert np.allclose(linalg.pinv(lucid.tensor(a)).numpy(), np.linalg.pinv(a), atol=1e-12)
+    b = random(6, 2)
+    found, expected = linalg.lstsq(lucid.tensor(a), lucid.tensor(b)), np.linalg.lstsq(a, b)
+    assert np.allclose(found.solution.numpy(), expected[0], atol=1e-12)
+    assert np.allclose(found.residuals.numpy(), ((a @ expected[0] - b) ** 2).sum(0))
+    assert found.rank.item() == rank == expected[2]
 
 
 # -- float32, batches, memory ------------------------------------------------------------------------------------------

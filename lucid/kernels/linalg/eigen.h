@@ -247,50 +247,34 @@ static void eigh_factor(int64_t batch, int64_t n, const double* a, double* w, do
 
 // -- 14.5: singular values -----------------------------------------------------------------------------------------------------
 
-constexpr int64_t SUMS = 8;  // interleaved sums of a product of two vectors
+constexpr int64_t SUMS = 32;  // interleaved sums of a product of two vectors: four vectors of AVX-512
 
-struct Products {
-    double s[SUMS] = {};
-    double total() const { return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7])); }
-};
-
-// The products of x with itself, of y with itself, and of both.
-static void products(int64_t n, const double* x, const double* y, double* xx, double* yy, double* xy) {
+static double dot(int64_t n, const double* x, const double* y) {
     using V = Vec<double>;
     constexpr int LANE = LANES<double>, VECTORS = SUMS / LANE;
-    V sums[3][VECTORS] = {};
+    V sums[VECTORS] = {};
     int64_t i = 0;
     for (; i + SUMS <= n; i += SUMS)
-        for (int q = 0; q < VECTORS; ++q) {
-            const V one = load(x + i + q * LANE), other = load(y + i + q * LANE);
-            sums[0][q] = sums[0][q] + one * one;
-            sums[1][q] = sums[1][q] + other * other;
-            sums[2][q] = sums[2][q] + one * other;
-        }
-    Products p[3];
-    for (int w = 0; w < 3; ++w)
-        for (int q = 0; q < VECTORS; ++q) store(p[w].s + q * LANE, sums[w][q]);
-    for (int k = 0; i < n; ++i, ++k) {
-        p[0].s[k] = p[0].s[k] + x[i] * x[i];
-        p[1].s[k] = p[1].s[k] + y[i] * y[i];
-        p[2].s[k] = p[2].s[k] + x[i] * y[i];
-    }
-    *xx = p[0].total(), *yy = p[1].total(), *xy = p[2].total();
-}
-static double square_of(int64_t n, const double* x) {
-    double xx, yy, xy;
-    products(n, x, x, &xx, &yy, &xy);
-    return xx;
+        for (int q = 0; q < VECTORS; ++q) sums[q] = sums[q] + load(x + i + q * LANE) * load(y + i + q * LANE);
+    double s[SUMS];
+    for (int q = 0; q < VECTORS; ++q) store(s + q * LANE, sums[q]);
+    for (int k = 0; i < n; ++i, ++k) s[k] = s[k] + x[i] * y[i];
+    for (int64_t h = SUMS / 2; h > 0; h /= 2)
+        for (int64_t k = 0; k < h; ++k) s[k] = s[k] + s[k + h];
+    return s[0];
 }
 
-static bool make_orthogonal(int64_t n, double* w, double* z) {
+// Rows of w and z are `step` apart.
+static bool make_orthogonal(int64_t n, int64_t step, double* w, double* z) {
+    const Memory squares(n);
     const double tolerance = EPSILON * __builtin_sqrt(double(n));
     for (int sweep = 0; sweep < SWEEPS; ++sweep) {
         bool turned = false;
+        for (int64_t p = 0; p < n; ++p) squares.data[p] = dot(n, w + p * step, w + p * step);
         for (int64_t p = 0; p < n; ++p)
             for (int64_t q = p + 1; q < n; ++q) {
-                double pp, qq, pq;
-                products(n, w + p * n, w + q * n, &pp, &qq, &pq);
+                double &pp = squares.data[p], &qq = squares.data[q];
+                const double pq = dot(n, w + p * step, w + q * step);
                 if (pp < NEGLIGIBLE || qq < NEGLIGIBLE ||
                     __builtin_fabs(pq) <= tolerance * (__builtin_sqrt(pp) * __builtin_sqrt(qq)))
                     continue;
@@ -298,8 +282,10 @@ static bool make_orthogonal(int64_t n, double* w, double* z) {
                 const double zeta = (qq - pp) / (2.0 * pq);
                 const double size = __builtin_fabs(zeta) + hypotenuse(zeta, 1.0);
                 const double t = zeta >= 0.0 ? 1.0 / size : -1.0 / size, c = 1.0 / __builtin_sqrt(1.0 + t * t);
-                turn(n, w + p * n, w + q * n, c, c * t);
-                turn(n, z + p * n, z + q * n, c, c * t);
+                turn(n, w + p * step, w + q * step, c, c * t);
+                turn(n, z + p * step, z + q * step, c, c * t);
+                pp = pp - t * pq;
+                qq = qq + t * pq;
             }
         if (!turned) return true;
     }
@@ -323,19 +309,19 @@ static void complete(bool inner, int64_t n, int64_t rank, double* w) {
 
 // Of m, with rows >= columns = n (made triangular), u, s and the rows of vh.
 static bool singular(bool inner, const Strips& m, const Strips& u, double* s, double* vh) {
-    const int64_t n = m.columns;
-    const Memory v(n * m.rows), list(3 * n), rows(2 * n * n), squares(2 * n);
+    const int64_t n = m.columns, step = n + SUMS;  // no two rows lie a multiple of a page apart
+    const Memory v(n * m.rows), list(3 * n), rows(2 * n * step), squares(2 * n);
     Reflection* made = reinterpret_cast<Reflection*>(list.data);
     triangularize(inner, m, made, v.data);
-    double *w = rows.data, *z = rows.data + n * n, *lengths = squares.data;
-    fill(2 * n * n, 0.0, w);
+    double *w = rows.data, *z = rows.data + n * step, *lengths = squares.data;
+    fill(2 * n * step, 0.0, w);
     for (int64_t i = 0; i < n; ++i) {
-        z[i * n + i] = 1.0;
-        for (int64_t j = i; j < n; ++j) w[i * n + j] = m.at(i, j);
+        z[i * step + i] = 1.0;
+        for (int64_t j = i; j < n; ++j) w[i * step + j] = m.at(i, j);
     }
-    if (!make_orthogonal(n, w, z)) return false;
+    if (!make_orthogonal(n, step, w, z)) return false;
     for (int64_t i = 0; i < n; ++i) {
-        const double square = square_of(n, w + i * n);
+        const double square = dot(n, w + i * step, w + i * step);
         lengths[i] = square < NEGLIGIBLE ? -0.0 : -__builtin_sqrt(square);
     }
     int64_t* order = reinterpret_cast<int64_t*>(lengths + n);
@@ -346,8 +332,8 @@ static bool singular(bool inner, const Strips& m, const Strips& u, double* s, do
         s[i] = -lengths[order[i]];
         if (s[i] != 0.0) ++rank;
         for (int64_t j = 0; j < n; ++j) {
-            u.at(j, i) = z[order[i] * n + j];
-            if (s[i] != 0.0) vh[i * n + j] = w[order[i] * n + j] / s[i];
+            u.at(j, i) = z[order[i] * step + j];
+            if (s[i] != 0.0) vh[i * n + j] = w[order[i] * step + j] / s[i];
         }
     }
     if (rank < n) complete(inner, n, rank, vh);

@@ -166,7 +166,7 @@ static void eigenvectors(bool inner, const Square& t, const Square& z, double* v
             for (int64_t j = 0; j < i; ++j) x[j] = fma1(-t(j, i), x[i], x[j]);
         }
         dots(false, k + 1, n, n, x, turned.data, y);
-        const double length = __builtin_sqrt(square_of(n, y));
+        const double length = __builtin_sqrt(dot(n, y, y));
         for (int64_t i = 0; i < n; ++i) v[i * n + k] = y[i] / length;
     });
 }

@@ -186,6 +186,11 @@ def _for_triangle(unit: bool, x: Any) -> Any:
     return x * (0.5 / n) if unit else x * (0.5 / n) + eye(x)
 
 
+def least_squares(function: Function, a: Any, b: Any) -> Any:
+    """PyTorch's has a gradient for full rank alone, and none for more columns than rows by its usual method."""
+    return torch.linalg.pinv(a) @ b if isinstance(a, torch.Tensor) else function(a, b).solution
+
+
 def rectangles() -> list[Row]:
     rows = []
     for shape in RECTANGLES:
@@ -197,6 +202,8 @@ def rectangles() -> list[Row]:
         rows.append(row("svd", name, ramped, svd_free, given))
         rows.append(row("svdvals", name, ramped, call, given))
         rows.append(row("pinv", name, ramped, call, given))
+        right = Given((*shape[:-1], 2))
+        rows.append(row("lstsq", name, ramped, least_squares, given, right))
     return rows
 
 
