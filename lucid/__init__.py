@@ -20,6 +20,7 @@ from lucid.dtypes import *
 from lucid.dtypes import bool_ as bool
 from lucid.ops.comparison import *
 from lucid.ops.creation import *
+from lucid.ops.elementary import *
 from lucid.ops.elementwise import *
 from lucid.ops.product import dot, matmul
 from lucid.ops.reduction import *

@@ -6,13 +6,28 @@ from __future__ import annotations
 
 from lucid import random
 from lucid.core.tensor import Tensor
-from lucid.ops import convolution, gelu, linear, loss, mul, normalization, pad, pooling, relu, sigmoid
+from lucid.ops import (
+    activation,
+    convolution,
+    gelu,
+    linear,
+    loss,
+    mul,
+    normalization,
+    pad,
+    pooling,
+    relu,
+    sigmoid,
+    tanh,
+)
+from lucid.ops.activation import *
 from lucid.ops.convolution import *
 from lucid.ops.loss import *
 from lucid.ops.normalization import *
 from lucid.ops.pooling import *
 
-__all__ = ["dropout", "gelu", "linear", "pad", "relu", "sigmoid"]
+__all__ = ["dropout", "gelu", "linear", "pad", "relu", "sigmoid", "tanh"]
+__all__ += activation.__all__
 __all__ += convolution.__all__
 __all__ += loss.__all__
 __all__ += normalization.__all__

@@ -29,7 +29,7 @@ from support.operations import (
 
 import lucid
 import lucid.nn.functional
-from lucid.ops import _window, comparison, creation, elementwise, product, reduction, shape
+from lucid.ops import _window, comparison, creation, elementary, elementwise, product, reduction, shape
 
 SEED = 0
 MORE_SEEDS = range(1, 6)
@@ -179,7 +179,7 @@ def test_each_gradient_alone(row: Row, seed: int, name: str) -> None:
 
 def test_every_operation_has_rows() -> None:
     """A new public operation without rows fails here."""
-    modules = elementwise, product, reduction, shape
+    modules = elementary, elementwise, product, reduction, shape
     public = {getattr(module, name) for module in modules for name in module.__all__}
     public |= {getattr(lucid.nn.functional, name) for name in lucid.nn.functional.__all__}
     public -= {lucid.argmax, lucid.argmin}  # without gradients, as are comparisons and constructors

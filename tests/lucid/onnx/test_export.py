@@ -182,6 +182,7 @@ OPERATIONS = {
     "adaptive_avg_pool3d": (lambda m, x: F.adaptive_avg_pool3d(x, 1), (VOLUME,)),
     "adaptive_avg_pool3d uneven": (lambda m, x: F.adaptive_avg_pool3d(x, (2, 4, 3)), (VOLUME,)),
     "log_softmax": (lambda m, x: F.log_softmax(x, 1), VECTORS[:1]),
+    "power of a tensor": (lambda m, x: lucid.power(x * x + 0.5, x), VECTORS[:1]),
     "softmax": (lambda m, x: F.softmax(x), VECTORS[:1]),
     "squeeze and excitation": (lambda m, x: m.layer(x), (IMAGE,), nn.SEModule(4, 2)),
     "input returned": (lambda m, x: x, VECTORS[:1]),
