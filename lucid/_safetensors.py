@@ -64,10 +64,10 @@ def read_header(file: BinaryIO) -> tuple[list[Entry], dict[str, str]]:
     """
     size = os.fstat(file.fileno()).st_size
     first = file.read(8)
-    if first[:4] == b"PK\x03\x04" or (first[:1] == b"\x80" and first[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")):
-        raise ValueError("it looks like a pickle, as torch.save writes; reading one would run what is in it")
-    length = int.from_bytes(first, "little")
+    length = int.from_bytes(first, "little")  # of a header of 640 bytes it begins as a pickle does
     if len(first) < 8 or length > size - 8:
+        if first[:4] == b"PK\x03\x04" or first[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+            raise ValueError("it looks like a pickle, as torch.save writes; reading one would run what is in it")
         raise ValueError(f"it has {size} bytes, and ends within its header")
     if length > MOST_HEADER_BYTES:
         raise ValueError(f"its header would have {length} bytes; may have at most {MOST_HEADER_BYTES}")

@@ -4,6 +4,7 @@
     python tools/bench.py --models resnet_50 --work eval:1  # one row
     python tools/bench.py --layers resnet_50 --batch 8      # every distinct convolution, forward and backward
     python tools/bench.py --overhead                        # what one small operation costs
+    python tools/bench.py --operations                      # single operations beside PyTorch (bench_operations.py)
     python tools/bench.py --tracing                         # what tracing every layer costs
 
 Every subject lives in a process of its own, which gives its peak memory; the rounds of all subjects alternate, so that
@@ -310,6 +311,24 @@ def median_time(run: Callable[[], Any], rounds: int) -> float:
     return statistics.median(seconds)
 
 
+def timed_in_turn(rounds: int) -> Callable[[Callable[[], Any], Callable[[], Any]], tuple[float, float]]:
+    """Measures two calls in turn, after one of each: the median seconds of both."""
+
+    def timed(*calls: Callable[[], Any]) -> tuple[float, float]:
+        seconds: list[list[float]] = [[], []]
+        for turn in range(rounds + 1):
+            for call, found in zip(calls, seconds, strict=True):
+                time.sleep(SETTLE)
+                start = time.perf_counter()
+                call()
+                if turn:
+                    found.append(time.perf_counter() - start)
+        ours, theirs = map(statistics.median, seconds)
+        return ours, theirs
+
+    return timed
+
+
 def layer_rows(model: str, batch: int, threads: int, rounds: int) -> list[dict[str, Any]]:
     """Every distinct convolution of a model: forward, input gradient, weight gradient, beside PyTorch's."""
     import numpy as np
@@ -510,6 +529,7 @@ def main() -> None:
     parser.add_argument("--layers", metavar="MODEL", help="single convolutions of this model instead")
     parser.add_argument("--batch", type=int, default=8, help="for --layers")
     parser.add_argument("--overhead", action="store_true", help="the cost of one small operation instead")
+    parser.add_argument("--operations", nargs="*", metavar="ROW", help="single operations, all or those, instead")
     parser.add_argument("--tracing", action="store_true", help="what the oracle's tracing costs a train step instead")
     parser.add_argument("--budget", action="store_true", help="what one assert_within_budget costs instead")
     parser.add_argument("--json", type=Path, metavar="FILE")
@@ -523,6 +543,16 @@ def main() -> None:
         rows = overhead_rows()
         for row in rows:
             print(f"{row['operation']:22s} lucid {row['lucid_us']:7.2f} us   torch {row['torch_us']:7.2f} us")
+    elif arguments.operations is not None:
+        import torch
+        from bench_operations import operation_rows, show_operations
+
+        import lucid
+
+        torch.set_num_threads(arguments.threads)
+        lucid.set_num_threads(arguments.threads)
+        rows = operation_rows(arguments.operations, timed_in_turn(arguments.rounds))
+        show_operations(rows)
     elif arguments.tracing:
         rows = [tracing_row(model, arguments.rounds) for model in arguments.models]
         for row in rows:

@@ -63,24 +63,33 @@ def nearest(true: Any, low: np.float32, high: np.float32) -> np.float32:
     return low if low.view(np.uint32) % 2 == 0 else high
 
 
-def look(name: str, place: int) -> tuple[list[tuple[float, float, float]], int]:
-    """The wrong inputs of one block, each with what it gave and should have given; and how many mpmath decided."""
-    first = place * BLOCK
-    x = np.arange(first, first + BLOCK, dtype=np.int64).astype(np.uint32).view(np.float32)
-    ours = lucid.get_backend("native").unary(name, x)
+def natively(name: str, x: Array) -> Array:
+    return lucid.get_backend("native").unary(name, x)
+
+
+def compared(
+    name: str, x: Array, ours: Callable[[str, Array], Array] = natively
+) -> tuple[list[tuple[float, float, float]], int]:
+    """The wrong ones of these inputs, each with what it gave and should have given; and how many mpmath decided."""
+    y = ours(name, x)
     with np.errstate(all="ignore"):
         true = ORIGINS[name](x.astype(np.float64))
         low, high = (true * (1 - MARGIN)).astype(np.float32), (true * (1 + MARGIN)).astype(np.float32)
-        same = (ours == low) & (np.signbit(ours) == np.signbit(low)) | (np.isnan(ours) & np.isnan(low))
+        same = (y == low) & (np.signbit(y) == np.signbit(low)) | (np.isnan(y) & np.isnan(low))
     open_ = (low != high) & ~(np.isnan(low) & np.isnan(high))
-    wrong = [(float(x[i]), float(ours[i]), float(low[i])) for i in np.flatnonzero(~same & ~open_)]
+    wrong = [(float(x[i]), float(y[i]), float(low[i])) for i in np.flatnonzero(~same & ~open_)]
     undecided = np.flatnonzero(open_)
     for i in undecided:
-        ends = sorted((low[i], high[i]))
-        right = nearest(exact(name)(float(x[i])), *ends)
-        if ours[i] != right:
-            wrong.append((float(x[i]), float(ours[i]), float(right)))
+        right = nearest(exact(name)(float(x[i])), *sorted((low[i], high[i])))
+        if y[i] != right:
+            wrong.append((float(x[i]), float(y[i]), float(right)))
     return wrong, len(undecided)
+
+
+def look(name: str, place: int) -> tuple[list[tuple[float, float, float]], int]:
+    """One block of all inputs."""
+    first = place * BLOCK
+    return compared(name, np.arange(first, first + BLOCK, dtype=np.int64).astype(np.uint32).view(np.float32))
 
 
 def go_through(name: str, blocks: range, threads: int) -> bool:

@@ -17,6 +17,7 @@ import numpy as np
 
 from lucid.backends.base import NOTHING, Array, Epilogue, FusedBackend, Norm, dense_order
 from lucid.kernels.declare import IMAGES, WEIGHT, Kernel
+from lucid.kernels.optimizer.rules import RULES
 
 
 def same_layout(a: Array, b: Array) -> bool:
@@ -39,6 +40,11 @@ def as_images(stored: Array) -> Array:
     return stored.transpose(IMAGES.restored[stored.ndim])
 
 
+MEMORY = "memory0", "memory1", "memory2"
+NUMBERS = tuple([f"n{i}" for i in range(10)])
+"""What the kernel of a rule of updates calls the rule's memory and its numbers, in the order of the rule."""
+
+
 class CompiledBackend(FusedBackend, ABC):
     """See above; a subclass has the memory (``empty``) and runs kernels (``launch``)."""
 
@@ -49,6 +55,10 @@ class CompiledBackend(FusedBackend, ABC):
     @abstractmethod
     def launch(self, kernel: str, y: Array, tasks: str, named: dict[str, Any]) -> None:
         """Run a compiled kernel that makes ``y``; ``tasks`` as in ``Kernel``."""
+
+    @abstractmethod
+    def launch_rule(self, rule: str, param: Array, named: dict[str, Any]) -> None:
+        """Run the compiled kernel of a rule of updates."""
 
     @abstractmethod
     def coefficients(self, dtype: Any, norm: Norm) -> Any:
@@ -163,6 +173,20 @@ class CompiledBackend(FusedBackend, ABC):
             param[...] = p
         if velocity is not None and v is not velocity:
             velocity[...] = v
+
+    def update(self, rule: str, param: Array, grad: Array, memory: dict[str, Array], numbers: dict[str, float]) -> None:
+        p = self.without_gaps(param)
+        stored = {name: self.like(array, p) for name, array in memory.items()}
+        named: dict[str, Any] = {"n": p.size, "param": p, "grad": self.like(grad, p)}
+        names = RULES[rule]
+        named |= dict.fromkeys(MEMORY) | {at: stored.get(name) for at, name in zip(MEMORY, names.memory, strict=False)}
+        values = [float(numbers[name]) for name in names.numbers]
+        named |= dict.fromkeys(NUMBERS, 0.0) | dict(zip(NUMBERS, values, strict=False))
+        if p.size:
+            self.launch_rule(rule, p, named)
+        for array, kept in ((param, p), *[(memory[name], kept) for name, kept in stored.items()]):
+            if kept is not array:
+                array[...] = kept
 
 
 def launched(k: Kernel) -> Callable[..., Any]:

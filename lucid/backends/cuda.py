@@ -2,12 +2,13 @@
 
 This file says how kernels are launched where their declarations do not; ``_compiled.py`` how arrays lie,
 ``_cuda_contraction.py`` how contractions are put; ``lucid/kernels/cuda`` computes, run by one of ``_cuda_run``. Nothing
-here waits for the device.
+here waits for the device but the kernels that the host runs (``Kernel.tasks``): their arguments are copied there, and
+their results back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
 from math import prod
 from typing import Any
@@ -21,8 +22,16 @@ from lucid.backends._cuda_cut import GROUP, SEGMENT, SOURCES, TILES, ceil_div
 from lucid.backends._cuda_run import TYPE_NAMES, CupyExecutor, EmulatedExecutor, Executor, Launch, options_for
 from lucid.backends._cuda_source import in_order
 from lucid.backends.base import Array, Norm, Sides, dense_order, index_dtype
-from lucid.kernels.declare import bind
+from lucid.kernels.declare import Kernel, Structure, bind
+from lucid.kernels.index.reference import places
 from lucid.kernels.pool.reference import pool_problem
+from lucid.kernels.scan.reference import along_axis
+from lucid.kernels.sort.reference import stable_order
+
+try:
+    from lucid.backends.native import NativeBackend as Host
+except ImportError:  # the extension is missing
+    from lucid.backends.reference import ReferenceBackend as Host  # type: ignore[assignment]
 
 SMALL_BLOCK = 64  # where threads are few and each has much to do: they spread over more multiprocessors
 MOST_BLOCKS = 2**31 - 1  # of a grid's first size
@@ -114,6 +123,9 @@ class CudaBackend(CudaContractions):
             self.call(kernel, dtype, (1, 1, 1), **named)
         elif y.size:
             self.call(kernel, dtype, self.blocks(named["rows"] * THREADS if tasks == "rows" else y.size), **named)
+
+    def launch_rule(self, rule: str, param: Array, named: dict[str, Any]) -> None:
+        self.each("update", param, (f"update_{rule}", ()), **named)
 
     def blocks(self, threads: int) -> Size:
         return max(1, min(ceil_div(threads, THREADS), BLOCKS_A_MULTIPROCESSOR * self._executor.multiprocessors)), 1, 1
@@ -263,13 +275,58 @@ class CudaBackend(CudaContractions):
         y = xp.zeros(shape, values.dtype)
         at = xp.arange(y.size, dtype=np.int64).reshape(shape)[index]
         values = xp.ascontiguousarray(xp.broadcast_to(values, at.shape))
-        at = at.reshape(-1)
+        self._add_in_order(y, at.reshape(-1), values)
+        return y
+
+    # -- order and places along an axis ------------------------------------------------------------------------------
+
+    def argsort(self, x: Array, axis: int, descending: bool) -> Array:
+        return stable_order(self.xp, self._order_key(x) if x.dtype in TYPE_NAMES else x, axis, descending)
+
+    def topk(self, x: Array, k: int, axis: int, largest: bool) -> Array:
+        order = self.argsort(x, axis, largest)
+        return self.xp.ascontiguousarray(order[(slice(None),) * (axis % x.ndim) + (slice(k),)])
+
+    def _order_key(self, x: Array) -> Array:
+        """Integers in the order of floats: zeros of both signs are equal, and so are NaN, above all numbers."""
+        kind = np.dtype(f"i{x.dtype.itemsize}")
+        bits = self.xp.ascontiguousarray(x).view(kind)
+        magnitude = kind.type(np.iinfo(kind).max)
+        key = self.xp.where(bits < 0, -(bits & magnitude), bits)
+        infinity = kind.type(np.array(np.inf, x.dtype).view(kind))
+        return self.xp.where((bits & magnitude) > infinity, magnitude, key)
+
+    def cumprod_grad(self, dy: Array, x: Array, axis: int) -> Array:
+        dx, after = self.empty(x.shape, x.dtype), self.empty(x.shape, np.float64)
+        sizes = along_axis(x, axis)
+        self.each("cumprod_slopes", dx, **sizes, dy=self.dense(dy), x=self.dense(x), after=after, dx=dx)
+        return dx
+
+    def gather(self, x: Array, axis: int, index: Array) -> Array:
+        take = self.xp.take if index.ndim == 1 else self.xp.take_along_axis
+        return take(x, index, axis)
+
+    def scatter(self, x: Array, axis: int, index: Array, values: Array) -> Array:
+        xp, y = self.xp, self.xp.ascontiguousarray(x).copy()
+        at = places(xp, x, axis, index)
         order = xp.argsort(at, kind="stable")
+        at, values = at[order], values.reshape(-1)[order]
+        last = xp.concatenate([at[1:] != at[:-1], xp.ones(min(1, at.size), np.bool_)])
+        y.reshape(-1)[at[last]] = values[last]
+        return y
+
+    def scatter_add(self, x: Array, axis: int, index: Array, values: Array) -> Array:
+        y = self.xp.ascontiguousarray(x).copy()
+        self._add_in_order(y, places(self.xp, x, axis, index), self.xp.ascontiguousarray(values))
+        return y
+
+    def _add_in_order(self, y: Array, at: Array, values: Array) -> None:
+        """Add ``values`` to the elements of ``y`` whose places in memory are ``at``."""
+        order = self.xp.argsort(at, kind="stable")
         if at.size:
             order = order.astype(np.int64, copy=False)
             grid = self.blocks(at.size)
             self.call("index_add", y.dtype, grid, n=at.size, place=at[order], order=order, values=values, y=y)
-        return y
 
     # -- batch normalisation -----------------------------------------------------------------------------------------
 
@@ -390,10 +447,15 @@ class CudaBackend(CudaContractions):
     def max_pool2d(
         self, x: Array, kernel: Sides, stride: Sides, padding: Sides, dilation: Sides, output: Sides
     ) -> tuple[Array, Array]:
+        return self._max_pool(x, output, pool_problem(x.shape, output, kernel, stride, padding, dilation))
+
+    def adaptive_max_pool2d(self, x: Array, output: Sides) -> tuple[Array, Array]:
+        return self._max_pool(x, output, pool_problem(x.shape, output, adaptive=True))
+
+    def _max_pool(self, x: Array, output: Sides, pool: Structure) -> tuple[Array, Array]:
         shape = (*x.shape[:2], *output)
         stored, y = self.new_images(shape, x.dtype)
         places, index = self.new_images(shape, _plane_index(x.shape))
-        pool = pool_problem(x.shape, output, kernel, stride, padding, dilation)
         self.launch("max_pool", y, "elements", {"pool": pool, "x": self.images(x), "y": stored, "index": places})
         return y, index
 
@@ -436,7 +498,21 @@ class CudaBackend(CudaContractions):
             self.call("swap_axes", y.dtype, grid, n=n, channels=a, pixels=b, x=x, y=y)
 
 
-bind(CudaBackend, launched)
+def _method(k: Kernel) -> Callable[..., Any]:
+    if k.tasks != "host":
+        return launched(k)
+
+    def on_host(self: CudaBackend, *arguments: Any) -> Any:
+        xp = self.xp
+        from_device = getattr(xp, "asnumpy", np.asarray)
+        given = [from_device(x) if isinstance(x, xp.ndarray) else x for x in arguments]
+        made = getattr(Host(), k.name)(*given)
+        return tuple([xp.asarray(y) for y in made]) if isinstance(made, tuple) else xp.asarray(made)
+
+    return on_host
+
+
+bind(CudaBackend, _method)
 
 
 class EmulatedBackend(CudaBackend):

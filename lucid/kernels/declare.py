@@ -27,7 +27,20 @@ Sides = tuple[int, ...]
 Returns = dict[str, tuple[tuple[int, ...], Any]]
 Order = tuple[int, ...]
 
-FAMILIES = "elementwise", "reduce", "contraction", "normalize", "pool", "loss", "optimizer", "random"
+FAMILIES = (
+    "elementwise",
+    "reduce",
+    "scan",
+    "sort",
+    "index",
+    "contraction",
+    "normalize",
+    "pool",
+    "loss",
+    "optimizer",
+    "random",
+    "linalg",
+)
 KERNELS: dict[str, Kernel] = {}
 
 
@@ -57,9 +70,9 @@ class Layout:
 DENSE = Layout()
 INDEX = Layout(dtype=np.int64)
 AXIS_LAST = Layout(axis_last=True)
-_AXES = (3, 4, 5)  # images of one to three sides
+_AXES = (2, 3, 4, 5)  # images of up to three sides
 IMAGES = Layout({n: (0, *range(2, n), 1) for n in _AXES}, restored={n: (0, n - 1, *range(1, n - 1)) for n in _AXES})
-"""(N, C, D, H, W) stored channels-last."""
+"""(N, C, D, H, W) stored channels-last; without sides, (N, C) as it is."""
 WEIGHT = Layout({n: (*range(2, n), 1, 0) for n in _AXES}, restored={n: (n - 1, n - 2, *range(n - 2)) for n in _AXES})
 """(O, C / groups, KD, KH, KW) stored as (KD, KH, KW, C / groups, O)."""
 
@@ -85,7 +98,8 @@ class Kernel:
     optional: tuple[str, ...]
     """Arrays that may be None."""
     tasks: str
-    """What a GPU shares out to threads: ``elements`` of the first result, its ``rows``, or ``nothing`` (one block)."""
+    """What a GPU shares out to threads: ``elements`` of the first result, its ``rows``, or ``nothing`` (one block);
+    ``host``: the CPU runs it, whatever the backend."""
 
 
 def kernel(

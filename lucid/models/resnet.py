@@ -46,6 +46,8 @@ class ResNet(nn.Module):
         stem_type: None for one 7x7 convolution, ``"deep"`` for three 3x3 ones of ``stem_width // 2``,
             ``stem_width // 2`` and ``stem_width`` channels (ResNet-C of He et al., "Bag of tricks", CVPR 2019).
         channels: for each stage, the ``channels`` of its blocks.
+        avg_down: whether shortcuts that halve the image do so by a mean of 2x2 before their 1x1 convolution, instead of
+            its stride (ResNet-D of the same paper).
         block_args: keyword arguments for every block, such as ``base_width``, ``cardinality``, ``dilation``, ``se``.
 
     Attributes:
@@ -81,6 +83,8 @@ class ResNet(nn.Module):
         stem_type: Literal["deep"] | None = None,
         channels: tuple[int, ...] = (64, 128, 256, 512),
         block_args: dict[str, Any] = {},  # noqa: B006 (never changed; the documented signature)
+        *,
+        avg_down: bool = False,
     ) -> None:
         super().__init__()
         _check_block(block, block_args)
@@ -94,7 +98,9 @@ class ResNet(nn.Module):
             width = stem_width
             for index, (depth, stage_channels) in enumerate(zip(layers, channels, strict=True)):
                 stride = 1 if index == 0 else 2
-                self.add_module(f"layer{index + 1}", _stage(block, width, stage_channels, depth, stride, block_args))
+                self.add_module(
+                    f"layer{index + 1}", _stage(block, width, stage_channels, depth, stride, block_args, avg_down)
+                )
                 width = stage_channels * block.expansion  # type: ignore[attr-defined]
             self.avgpool = nn.AdaptiveAvgPool2d(1)
             self.flatten = nn.Flatten()
@@ -174,15 +180,22 @@ def _stem(in_channels: int, width: int, stem_type: str | None) -> nn.Sequential:
 
 
 def _stage(
-    block: type[Any], in_channels: int, channels: int, depth: int, stride: int, block_args: dict[str, Any]
+    block: type[Any],
+    in_channels: int,
+    channels: int,
+    depth: int,
+    stride: int,
+    block_args: dict[str, Any],
+    avg_down: bool,
 ) -> nn.Sequential:
     """``depth`` blocks; the first has the stride, and a downsample where the shortcut does not fit."""
     out_channels = channels * block.expansion
     downsample = None
     if stride != 1 or in_channels != out_channels:
-        downsample = nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False), nn.BatchNorm2d(out_channels)
-        )
+        pools = avg_down and stride != 1
+        mean = [nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False)] if pools else []
+        conv = nn.Conv2d(in_channels, out_channels, 1, stride=1 if pools else stride, bias=False)
+        downsample = nn.Sequential(*mean, conv, nn.BatchNorm2d(out_channels))
     first = block(in_channels, channels, stride, downsample, **block_args)
     return nn.Sequential(first, *(block(out_channels, channels, 1, None, **block_args) for _ in range(depth - 1)))
 

@@ -12,9 +12,9 @@ from typing import Any
 from lucid.core.grad_mode import recording
 from lucid.core.tensor import Tensor
 from lucid.nn.activation import ReLU
-from lucid.nn.conv import Conv2d
+from lucid.nn.conv import Conv1d, Conv2d, Conv3d
 from lucid.nn.module import Module
-from lucid.nn.norm import BatchNorm2d
+from lucid.nn.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from lucid.ops import _function, relu
 from lucid.ops.fused import conv2d_add, conv2d_norm_act
 
@@ -35,7 +35,9 @@ def unwatched(*modules: Module | None) -> bool:
     return True
 
 
-_PLAIN = frozenset({Conv2d, BatchNorm2d, ReLU})
+_NORM_OF: dict[type, type] = {Conv1d: BatchNorm1d, Conv2d: BatchNorm2d, Conv3d: BatchNorm3d}
+_CONVOLUTIONS, _NORMS = (Conv1d, Conv2d, Conv3d), (BatchNorm1d, BatchNorm2d, BatchNorm3d)
+_PLAIN = frozenset({*_CONVOLUTIONS, *_NORMS, ReLU})
 
 
 def norm_act(
@@ -44,7 +46,7 @@ def norm_act(
     """``act(norm(x))``, or, with a shortcut, ``norm(x) + shortcut()`` and, if ``relu_after``, ReLU."""
     if not unwatched(norm, act):
         return _finish(act, norm(x), shortcut, relu_after)
-    assert isinstance(norm, BatchNorm2d)
+    assert isinstance(norm, _NORMS)
     residual = None if shortcut is None else shortcut()
     return norm.normalize(x, relu=act is not None or relu_after, residual=residual)
 
@@ -53,7 +55,7 @@ def conv_add(conv: Module, x: Tensor, shortcut: Callable[[], Tensor]) -> Tensor:
     """``conv(x) + shortcut()``."""
     if not unwatched(conv):
         return _finish(None, conv(x), shortcut, False)
-    assert isinstance(conv, Conv2d)
+    assert isinstance(conv, _CONVOLUTIONS)
     residual = shortcut()
     return conv2d_add(x, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups, residual)
 
@@ -69,8 +71,8 @@ def conv_norm_act(
     """``norm_act`` of ``conv(x)``."""
     if not unwatched(conv, norm, act):
         return _finish(act, norm(conv(x)), shortcut, relu_after)
-    assert isinstance(conv, Conv2d)
-    assert isinstance(norm, BatchNorm2d)
+    assert isinstance(conv, _CONVOLUTIONS)
+    assert isinstance(norm, _NORMS)
     mean, var = norm.running_mean, norm.running_var
     if norm.training or mean is None or var is None or recording.enabled or conv.out_channels != norm.num_features:
         return norm_act(norm, act, conv(x), shortcut, relu_after)
@@ -106,12 +108,12 @@ def chain(modules: list[Module], x: Any) -> Any:
     i = 0
     while i < len(modules):
         module = modules[i]
-        behind = [type(other) for other in modules[i + 1 : i + 3]]
-        if type(module) is Conv2d and behind[:1] == [BatchNorm2d]:
+        behind: list[type] = [type(other) for other in modules[i + 1 : i + 3]]
+        if type(module) in _NORM_OF and behind[:1] == [_NORM_OF[type(module)]]:
             act = modules[i + 2] if behind[1:] == [ReLU] else None
             x = conv_norm_act(module, modules[i + 1], act, x)
             i += 2 if act is None else 3
-        elif type(module) is BatchNorm2d and behind[:1] == [ReLU]:
+        elif type(module) in _NORMS and behind[:1] == [ReLU]:
             x = norm_act(module, modules[i + 1], x)
             i += 2
         else:

@@ -1,4 +1,4 @@
-"""Modules that hold modules."""
+"""Modules that hold modules, or parameters."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any, overload
 
 from lucid.nn._fused import chain
 from lucid.nn.module import Module
+from lucid.nn.parameter import Parameter
 
-__all__ = ["ModuleDict", "ModuleList", "Sequential"]
+__all__ = ["ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"]
 
 
 class _Numbered(Module):
@@ -89,6 +90,30 @@ class Sequential(_Numbered):
                 self.add_module(name, module)
         else:
             self.extend(modules)
+
+    @classmethod
+    def from_modules(cls, *modules: Module) -> Sequential:
+        """Modules named "0", "1", ...
+
+        Example:
+            >>> from lucid import nn
+            >>> len(nn.Sequential.from_modules(nn.Flatten(), nn.ReLU()))
+            2
+        """
+        made = cls()
+        made.extend(modules)
+        return made
+
+    @classmethod
+    def from_ordered_dict(cls, modules: Mapping[str, Module]) -> Sequential:
+        """Modules by the names of a mapping, in its order.
+
+        Example:
+            >>> from lucid import nn
+            >>> nn.Sequential.from_ordered_dict({"act": nn.ReLU()}).act
+            ReLU()
+        """
+        return cls(modules)
 
     @overload
     def __getitem__(self, index: int) -> Module: ...
@@ -182,3 +207,132 @@ class ModuleDict(Module):
         module = self[name]
         delattr(self, name)
         return module
+
+    def clear(self) -> None:
+        """Take all modules out."""
+        for name in list(self._modules):
+            delattr(self, name)
+
+
+class _Parameters(Module):
+    """Parameters by name; what is no parameter yet becomes one, of the same memory."""
+
+    def _put(self, name: str, value: Any) -> None:
+        setattr(self, name, value if isinstance(value, Parameter) else Parameter(value))
+
+    def __len__(self) -> int:
+        return len(self._parameters)
+
+    def extra_repr(self) -> str:
+        """What each is."""
+        return "\n".join(f"({name}): {self.__dict__[name].shape}" for name in self._parameters)
+
+
+class ParameterList(_Parameters):
+    """A list of parameters, which are registered as "0", "1", ...
+
+    Args:
+        values: parameters, or tensors and arrays, which become parameters of the same memory.
+
+    Example:
+        >>> import lucid
+        >>> from lucid import nn
+        >>> [p.shape for p in nn.ParameterList([lucid.ones(2), lucid.ones(3, 1)])]
+        [(2,), (3, 1)]
+    """
+
+    def __init__(self, values: Iterable[Any] = ()) -> None:
+        super().__init__()
+        self.extend(values)
+
+    def _name(self, index: int) -> str:
+        number = operator.index(index)
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"index: got {index}; ParameterList has {len(self)} parameters")
+        return str(number % len(self))
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return ParameterList(list(self)[index])
+        return self.__dict__[self._name(index)]
+
+    def __setitem__(self, index: int, value: Any) -> None:
+        self._put(self._name(index), value)
+
+    def __iter__(self) -> Iterator[Parameter]:
+        return iter([self.__dict__[name] for name in self._parameters])
+
+    def append(self, value: Any) -> ParameterList:
+        """Add a parameter at the end; returns the list."""
+        self._put(str(len(self)), value)
+        return self
+
+    def extend(self, values: Iterable[Any]) -> ParameterList:
+        """Add parameters at the end; returns the list."""
+        for value in values:
+            self.append(value)
+        return self
+
+
+class ParameterDict(_Parameters):
+    """A dict of parameters, which are registered.
+
+    Args:
+        values: names, and parameters, or tensors and arrays, which become parameters of the same memory.
+
+    Example:
+        >>> import lucid
+        >>> from lucid import nn
+        >>> nn.ParameterDict({"scale": lucid.ones(2)})["scale"].requires_grad
+        True
+    """
+
+    def __init__(self, values: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self.update(values or {})
+
+    def __getitem__(self, name: str) -> Parameter:
+        if name not in self._parameters:
+            raise KeyError(f"name: got {name!r}; may be one of {', '.join(self._parameters) or 'none'}")
+        return self.__dict__[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._put(name, value)
+
+    def __delitem__(self, name: str) -> None:
+        self[name]
+        delattr(self, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parameters)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._parameters
+
+    def keys(self) -> Iterable[str]:
+        """The names."""
+        return self._parameters.keys()
+
+    def values(self) -> list[Parameter]:
+        """The parameters."""
+        return [self.__dict__[name] for name in self._parameters]
+
+    def items(self) -> list[tuple[str, Parameter]]:
+        """Names and parameters."""
+        return [(name, self.__dict__[name]) for name in self._parameters]
+
+    def update(self, values: Mapping[str, Any]) -> None:
+        """Add the parameters of a mapping, or replace those of the same names."""
+        for name, value in values.items():
+            self._put(name, value)
+
+    def pop(self, name: str) -> Parameter:
+        """Take a parameter out and return it."""
+        value = self[name]
+        delattr(self, name)
+        return value
+
+    def clear(self) -> None:
+        """Take all parameters out."""
+        for name in list(self._parameters):
+            delattr(self, name)

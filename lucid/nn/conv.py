@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+import operator
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from lucid.core.dtypes import get_default_dtype
 from lucid.core.tensor import Tensor
+from lucid.kernels import windows
 from lucid.kernels.declare import Sides
 from lucid.nn import init
 from lucid.nn.module import Module
 from lucid.nn.parameter import Parameter, empty_weight
-from lucid.ops import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
-from lucid.ops._window import SEVERAL, SidesLike, per_side
+from lucid.ops import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d, fold, unfold
+from lucid.ops._window import SEVERAL, SidesLike, per_side, require_image
 from lucid.ops.creation import empty
 
-__all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
+__all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "Fold", "Unfold"]
 
 
 class _Convolution(Module):
@@ -130,6 +133,22 @@ class _ConvTranspose(_Convolution):
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, padding_mode)
         self.output_padding = per_side("output_padding", output_padding, 0, self.sides)
         self._make_parameters((in_channels, out_channels // groups), bias, device, dtype)
+
+    def _geometry(self, input: Tensor, output_size: Sequence[int] | None) -> tuple[Any, ...]:
+        """Stride, padding, output padding, groups and dilation; an ``output_size`` says what the output padding is."""
+        more, sides = self.output_padding, self.sides
+        if output_size is not None:
+            asked = tuple(map(operator.index, output_size))[-sides:]
+            require_image(type(self).__name__, input._array.shape, sides)
+            place = input._array.shape[2:], self.kernel_size, self.stride, self.padding, self.dilation
+            least = windows.input_sizes(*place)
+            if len(output_size) not in (sides, sides + 2) or any(
+                not 0 <= size - low < step for size, low, step in zip(asked, least, self.stride, strict=False)
+            ):
+                most = tuple([low + step - 1 for low, step in zip(least, self.stride, strict=True)])
+                raise ValueError(f"output_size: got {tuple(output_size)}; the sides may be {least} to {most}")
+            more = tuple([size - low for size, low in zip(asked, least, strict=True)])
+        return self.stride, self.padding, more, self.groups, self.dilation
 
     def _repr_of_output_padding(self) -> str:
         return f", output_padding={self.output_padding}" if any(self.output_padding) else ""
@@ -276,10 +295,9 @@ class ConvTranspose1d(_ConvTranspose):
 
     sides = 1
 
-    def forward(self, input: Tensor) -> Tensor:
-        """``(N, C, L) -> (N, O, OL)``."""
-        geometry = self.stride, self.padding, self.output_padding, self.groups, self.dilation
-        return conv_transpose1d(input, self.weight, self.bias, *geometry)
+    def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        """``(N, C, L) -> (N, O, OL)``; with ``output_size``, these sides in its stead."""
+        return conv_transpose1d(input, self.weight, self.bias, *self._geometry(input, output_size))
 
 
 class ConvTranspose2d(_ConvTranspose):
@@ -315,10 +333,9 @@ class ConvTranspose2d(_ConvTranspose):
 
     sides = 2
 
-    def forward(self, input: Tensor) -> Tensor:
-        """``(N, C, H, W) -> (N, O, OH, OW)``."""
-        geometry = self.stride, self.padding, self.output_padding, self.groups, self.dilation
-        return conv_transpose2d(input, self.weight, self.bias, *geometry)
+    def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        """``(N, C, H, W) -> (N, O, OH, OW)``; with ``output_size``, these sides in its stead."""
+        return conv_transpose2d(input, self.weight, self.bias, *self._geometry(input, output_size))
 
 
 class ConvTranspose3d(_ConvTranspose):
@@ -354,7 +371,63 @@ class ConvTranspose3d(_ConvTranspose):
 
     sides = 3
 
+    def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        """``(N, C, D, H, W) -> (N, O, OD, OH, OW)``; with ``output_size``, these sides in its stead."""
+        return conv_transpose3d(input, self.weight, self.bias, *self._geometry(input, output_size))
+
+
+class Unfold(Module):
+    """The windows of images as columns: ``lucid.nn.functional.unfold``, which explains the arguments.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.Unfold(3, padding=1)(lucid.zeros(1, 2, 4, 5)).shape
+        (1, 18, 20)
+    """
+
+    def __init__(
+        self, kernel_size: SidesLike, dilation: SidesLike = 1, padding: SidesLike = 0, stride: SidesLike = 1
+    ) -> None:
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.dilation = dilation
+        self.padding = padding
+        self.stride = stride
+
     def forward(self, input: Tensor) -> Tensor:
-        """``(N, C, D, H, W) -> (N, O, OD, OH, OW)``."""
-        geometry = self.stride, self.padding, self.output_padding, self.groups, self.dilation
-        return conv_transpose3d(input, self.weight, self.bias, *geometry)
+        """``(N, C, H, W) -> (N, C KH KW, OH OW)``."""
+        return unfold(input, self.kernel_size, self.dilation, self.padding, self.stride)
+
+    def extra_repr(self) -> str:
+        """As PyTorch shows it."""
+        rest = f"dilation={self.dilation}, padding={self.padding}, stride={self.stride}"
+        return f"kernel_size={self.kernel_size}, {rest}"
+
+
+class Fold(Unfold):
+    """Columns put back on images: ``lucid.nn.functional.fold``, which explains the arguments.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.Fold((4, 5), 3, padding=1)(lucid.zeros(1, 18, 20)).shape
+        (1, 2, 4, 5)
+    """
+
+    def __init__(
+        self,
+        output_size: SidesLike,
+        kernel_size: SidesLike,
+        dilation: SidesLike = 1,
+        padding: SidesLike = 0,
+        stride: SidesLike = 1,
+    ) -> None:
+        super().__init__(kernel_size, dilation, padding, stride)
+        self.output_size = output_size
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``(N, C KH KW, OH OW) -> (N, C, H, W)``."""
+        return fold(input, self.output_size, self.kernel_size, self.dilation, self.padding, self.stride)
+
+    def extra_repr(self) -> str:
+        """As PyTorch shows it."""
+        return f"output_size={self.output_size}, {super().extra_repr()}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from lucid.core.dtypes import get_default_dtype, int64
 from lucid.core.tensor import Tensor
@@ -13,42 +13,12 @@ from lucid.ops.creation import ones, zeros
 from lucid.ops.fused import norm_act
 from lucid.ops.normalization import batch_norm, layer_norm, shape_of_layer
 
-__all__ = ["BatchNorm2d", "LayerNorm"]
+__all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "LayerNorm"]
 
 
-class BatchNorm2d(Module):
-    """``y = (x - mean) / sqrt(var + eps) * weight + bias`` for each channel of images.
-
-    In training the statistics are the batch's, and the running ones follow them; in evaluation they are the running
-    ones.
-
-    Args:
-        num_features: C.
-        eps: added to the variance.
-        momentum: how far running statistics go towards the batch's each time; None averages all batches evenly.
-        affine: whether there are a weight and a bias.
-        track_running_stats: whether there are running statistics; without, the batch's are used in evaluation too.
-        device: where the parameters lie; the default device if None.
-        dtype: float32 or float64; the default dtype if None.
-
-    Attributes:
-        weight, bias: ``(C,)``, ones and zeros; or None.
-        running_mean, running_var: ``(C,)``, zeros and ones; or None.
-        num_batches_tracked: int64, how many batches went into them; or None.
-
-    Raises:
-        ValueError: in the call: another rank or channel count; in training, a single value per channel.
-
-    Source: Ioffe and Szegedy, ICML 2015.
-
-    Example:
-        >>> import lucid
-        >>> layer = lucid.nn.BatchNorm2d(3)
-        >>> layer(lucid.random.randn(2, 3, 4, 4)).shape
-        (2, 3, 4, 4)
-        >>> layer.num_batches_tracked
-        tensor(1)
-    """
+class _BatchNorm(Module):
+    axes: ClassVar[tuple[int, ...]]
+    """How many axes an input may have."""
 
     weight: Parameter | None
     bias: Parameter | None
@@ -97,7 +67,7 @@ class BatchNorm2d(Module):
             self.bias._changed()
 
     def forward(self, input: Tensor) -> Tensor:
-        """``(N, C, H, W) -> (N, C, H, W)``."""
+        """A tensor of the input's shape."""
         return self._run(batch_norm, input)
 
     def normalize(self, input: Tensor, relu: bool = False, residual: Tensor | None = None) -> Tensor:
@@ -115,10 +85,11 @@ class BatchNorm2d(Module):
         return self._run(norm_act, input, relu, residual)
 
     def _run(self, function: Any, input: Tensor, *more: Any) -> Tensor:
-        if input.ndim == 4 and input.shape[1] != self.num_features:
-            raise ValueError(
-                f"BatchNorm2d: input of shape {input.shape} has {input.shape[1]} channels; must be {self.num_features}"
-            )
+        shape, name = input._array.shape, type(self).__name__
+        if len(shape) not in self.axes:
+            raise ValueError(f"{name}: input has shape {shape}; must have {' or '.join(map(str, self.axes))} axes")
+        if shape[1] != self.num_features:
+            raise ValueError(f"{name}: input of shape {shape} has {shape[1]} channels; must be {self.num_features}")
         mean, var, batches = self.running_mean, self.running_var, self.num_batches_tracked
         training = self.training or mean is None or var is None
         if not self.training:
@@ -138,6 +109,117 @@ class BatchNorm2d(Module):
             f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
             f"track_running_stats={self.track_running_stats}"
         )
+
+
+class BatchNorm1d(_BatchNorm):
+    """``y = (x - mean) / sqrt(var + eps) * weight + bias`` for each channel of ``(N, C)`` or of images ``(N, C, L)``.
+
+    In training the statistics are the batch's, and the running ones follow them; in evaluation they are the running
+    ones.
+
+    Args:
+        num_features: C.
+        eps: added to the variance.
+        momentum: how far running statistics go towards the batch's each time; None averages all batches evenly.
+        affine: whether there are a weight and a bias.
+        track_running_stats: whether there are running statistics; without, the batch's are used in evaluation too.
+        device: where the parameters lie; the default device if None.
+        dtype: float32 or float64; the default dtype if None.
+
+    Attributes:
+        weight, bias: ``(C,)``, ones and zeros; or None.
+        running_mean, running_var: ``(C,)``, zeros and ones; or None.
+        num_batches_tracked: int64, how many batches went into them; or None.
+
+    Raises:
+        ValueError: in the call: another rank or channel count; in training, a single value per channel.
+
+    Source: Ioffe and Szegedy, ICML 2015.
+
+    Example:
+        >>> import lucid
+        >>> layer = lucid.nn.BatchNorm1d(3)
+        >>> layer(lucid.random.randn(2, 3, 4)).shape
+        (2, 3, 4)
+        >>> layer.num_batches_tracked
+        tensor(1)
+    """
+
+    axes = (2, 3)
+
+
+class BatchNorm2d(_BatchNorm):
+    """``y = (x - mean) / sqrt(var + eps) * weight + bias`` for each channel of images.
+
+    In training the statistics are the batch's, and the running ones follow them; in evaluation they are the running
+    ones.
+
+    Args:
+        num_features: C.
+        eps: added to the variance.
+        momentum: how far running statistics go towards the batch's each time; None averages all batches evenly.
+        affine: whether there are a weight and a bias.
+        track_running_stats: whether there are running statistics; without, the batch's are used in evaluation too.
+        device: where the parameters lie; the default device if None.
+        dtype: float32 or float64; the default dtype if None.
+
+    Attributes:
+        weight, bias: ``(C,)``, ones and zeros; or None.
+        running_mean, running_var: ``(C,)``, zeros and ones; or None.
+        num_batches_tracked: int64, how many batches went into them; or None.
+
+    Raises:
+        ValueError: in the call: another rank or channel count; in training, a single value per channel.
+
+    Source: Ioffe and Szegedy, ICML 2015.
+
+    Example:
+        >>> import lucid
+        >>> layer = lucid.nn.BatchNorm2d(3)
+        >>> layer(lucid.random.randn(2, 3, 4, 4)).shape
+        (2, 3, 4, 4)
+        >>> layer.num_batches_tracked
+        tensor(1)
+    """
+
+    axes = (4,)
+
+
+class BatchNorm3d(_BatchNorm):
+    """``y = (x - mean) / sqrt(var + eps) * weight + bias`` for each channel of images ``(N, C, D, H, W)``.
+
+    In training the statistics are the batch's, and the running ones follow them; in evaluation they are the running
+    ones.
+
+    Args:
+        num_features: C.
+        eps: added to the variance.
+        momentum: how far running statistics go towards the batch's each time; None averages all batches evenly.
+        affine: whether there are a weight and a bias.
+        track_running_stats: whether there are running statistics; without, the batch's are used in evaluation too.
+        device: where the parameters lie; the default device if None.
+        dtype: float32 or float64; the default dtype if None.
+
+    Attributes:
+        weight, bias: ``(C,)``, ones and zeros; or None.
+        running_mean, running_var: ``(C,)``, zeros and ones; or None.
+        num_batches_tracked: int64, how many batches went into them; or None.
+
+    Raises:
+        ValueError: in the call: another rank or channel count; in training, a single value per channel.
+
+    Source: Ioffe and Szegedy, ICML 2015.
+
+    Example:
+        >>> import lucid
+        >>> layer = lucid.nn.BatchNorm3d(3)
+        >>> layer(lucid.random.randn(2, 3, 2, 4, 4)).shape
+        (2, 3, 2, 4, 4)
+        >>> layer.num_batches_tracked
+        tensor(1)
+    """
+
+    axes = (5,)
 
 
 class LayerNorm(Module):

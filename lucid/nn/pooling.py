@@ -11,6 +11,9 @@ from lucid.ops import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,
     adaptive_avg_pool3d,
+    adaptive_max_pool1d,
+    adaptive_max_pool2d,
+    adaptive_max_pool3d,
     avg_pool1d,
     avg_pool2d,
     avg_pool3d,
@@ -25,6 +28,9 @@ __all__ = [
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveAvgPool3d",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
+    "AdaptiveMaxPool3d",
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
@@ -104,6 +110,23 @@ class _AdaptiveAvgPool(Module):
     def forward(self, input: Tensor) -> Tensor:
         """``(N, C, *sides) -> (N, C, *output_size)``."""
         return self.pool(input, self.output_size)
+
+    def extra_repr(self) -> str:
+        """As PyTorch shows it."""
+        return f"output_size={self.output_size}"
+
+
+class _AdaptiveMaxPool(Module):
+    pool: ClassVar[Callable[..., Any]]
+
+    def __init__(self, output_size: OutputLike, return_indices: bool = False) -> None:
+        super().__init__()
+        self.output_size = output_size
+        self.return_indices = return_indices
+
+    def forward(self, input: Tensor) -> Any:
+        """``(N, C, *sides) -> (N, C, *output_size)``, with the indices if they are asked for."""
+        return self.pool(input, self.output_size, self.return_indices)
 
     def extra_repr(self) -> str:
         """As PyTorch shows it."""
@@ -221,3 +244,39 @@ class AdaptiveAvgPool3d(_AdaptiveAvgPool):
     """
 
     pool = staticmethod(adaptive_avg_pool3d)
+
+
+class AdaptiveMaxPool1d(_AdaptiveMaxPool):
+    """The largest of a given number of windows: ``lucid.nn.functional.adaptive_max_pool1d``, which has the arguments.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.AdaptiveMaxPool1d(1)(lucid.zeros(1, 2, 8)).shape
+        (1, 2, 1)
+    """
+
+    pool = staticmethod(adaptive_max_pool1d)
+
+
+class AdaptiveMaxPool2d(_AdaptiveMaxPool):
+    """The largest of a given number of windows: ``lucid.nn.functional.adaptive_max_pool2d``, which has the arguments.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.AdaptiveMaxPool2d(1)(lucid.zeros(1, 2, 8, 8)).shape
+        (1, 2, 1, 1)
+    """
+
+    pool = staticmethod(adaptive_max_pool2d)
+
+
+class AdaptiveMaxPool3d(_AdaptiveMaxPool):
+    """The largest of a given number of windows: ``lucid.nn.functional.adaptive_max_pool3d``, which has the arguments.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.AdaptiveMaxPool3d(1)(lucid.zeros(1, 2, 4, 8, 8)).shape
+        (1, 2, 1, 1, 1)
+    """
+
+    pool = staticmethod(adaptive_max_pool3d)

@@ -118,7 +118,7 @@ def conv2d_add(
     groups: int,
     residual: Tensor,
 ) -> Tensor:
-    """``conv2d`` of the first seven arguments, plus ``residual``, which has the shape of the result.
+    """A convolution of the first seven arguments, plus ``residual``, which has the shape of the result.
 
     Raises:
         ValueError: as ``conv2d``; a residual of another shape.
@@ -144,7 +144,7 @@ def conv2d_norm_act(
     relu: bool,
     residual: Tensor | None,
 ) -> Tensor:
-    """``conv2d`` of the first seven arguments, then ``norm_act`` with stored statistics. No gradient goes through it.
+    """A convolution of the first seven arguments, then ``norm_act`` with stored statistics, without a gradient.
 
     Raises:
         ValueError: as ``conv2d`` and ``norm_act``.
@@ -160,9 +160,10 @@ def _resolve(
     input: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int
 ) -> tuple[Tensor, Any, tuple[int, ...]]:
     """Input and geometry as ``resolve_geometry`` says, and the shape of the result."""
-    input, geometry = resolve_geometry(2, input, weight, bias, stride, padding, dilation, groups)
+    sides = weight._array.ndim - 2
+    input, geometry = resolve_geometry(sides, input, weight, bias, stride, padding, dilation, groups)
     x, w = input._array.shape, weight._array.shape
-    return input, geometry, (x[0], w[0], *output_size("conv2d", x, w[2:], *geometry[:3]))
+    return input, geometry, (x[0], w[0], *output_size(f"conv{sides}d", x, w[2:], *geometry[:3]))
 
 
 def _check_residual(residual: Tensor | None, shape: tuple[int, ...]) -> None:

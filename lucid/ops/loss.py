@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from lucid.backends import Backend, backend_for
 from lucid.core.device import refuse_where
 from lucid.core.dtypes import int64
 from lucid.core.tensor import Tensor, as_tensor, wrap
-from lucid.ops._common import one_axis
+from lucid.ops._common import broadcast_shape, one_axis
 from lucid.ops._function import Function, apply
-from lucid.ops.elementwise import add, div, exp, mul, neg, square, sub, where
+from lucid.ops.creation import full_like
+from lucid.ops.elementwise import abs, add, div, exp, mul, neg, square, sub, where
 from lucid.ops.reduction import mean, sum
 from lucid.ops.shape import reshape, transpose
 
-__all__ = ["cross_entropy", "log_softmax", "mse_loss", "nll_loss", "softmax"]
+__all__ = [
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "cross_entropy",
+    "huber_loss",
+    "log_softmax",
+    "mse_loss",
+    "nll_loss",
+    "smooth_l1_loss",
+    "softmax",
+]
 
 _REDUCTIONS = ("none", "sum", "mean")
 
@@ -285,9 +296,229 @@ def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tenso
         >>> lucid.nn.functional.mse_loss(lucid.tensor([1.0, 2.0]), lucid.tensor([0.0, 0.0]))
         tensor(2.5)
     """
+    return _reduced(square(sub(input, _like_input("mse_loss", input, target, reduction))), reduction)
+
+
+def _like_input(name: str, input: Tensor, target: Any, reduction: str) -> Tensor:
+    """The target of a loss of each element, checked."""
     _check_reduction(reduction)
-    target = as_tensor(target)
+    target = as_tensor(target, device=input.device)
     if input.shape != target.shape:
-        raise ValueError(f"mse_loss: input has shape {input.shape} and target {target.shape}; must be equal")
-    each = square(sub(input, target))
+        raise ValueError(f"{name}: input has shape {input.shape} and target {target.shape}; must be equal")
+    return target
+
+
+def _reduced(each: Tensor, reduction: str) -> Tensor:
     return each if reduction == "none" else sum(each) if reduction == "sum" else mean(each)
+
+
+class Huber(Function):
+    name = "huber"
+    floats = True
+    params = ("delta",)
+
+    def __init__(self, delta: float) -> None:
+        self.delta = delta
+
+    def forward(self, be: Backend, x: Any, target: Any) -> Any:
+        d = be.binary("sub", x, target)
+        self.saved = (d,)
+        size = be.unary("abs", d)
+        near = be.binary("minimum", size, be.number(self.delta, d.dtype))
+        return be.binary("mul", near, be.binary("sub", size, be.binary("mul", be.number(0.5, d.dtype), near)))
+
+    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        (d,) = self.saved  # type: ignore[misc]
+        slope = be.binary("minimum", d, be.number(self.delta, d.dtype))
+        dx = be.binary("mul", dy, be.binary("maximum", slope, be.number(-self.delta, d.dtype)))
+        needs_x, needs_target = self.needs  # type: ignore[misc]
+        return dx if needs_x else None, be.unary("neg", dx) if needs_target else None
+
+
+def huber_loss(
+    input: Tensor, target: Tensor, *, reduction: str = "mean", delta: float = 1.0, weight: Tensor | None = None
+) -> Tensor:
+    """``d^2 / 2`` where ``d = |input - target|`` is at most ``delta``, else ``delta (d - delta / 2)``; mean or sum.
+
+    Computed as ``q (d - q / 2)`` with ``q = min(d, delta)``.
+
+    Args:
+        input: a float tensor.
+        target: a tensor of the same shape and dtype.
+        reduction: ``"none"``, ``"sum"`` or ``"mean"``.
+        delta: above 0.
+        weight: by what each element is multiplied; a shape that broadcasts to the input's, or None for 1.
+
+    Returns:
+        A tensor without axes, or of the input's shape for ``"none"``. Gradient: ``dy`` times the difference, clipped to
+        ``delta``.
+
+    Raises:
+        ValueError: another shape, an unknown reduction, a ``delta`` of 0 or less.
+        TypeError: integers, two float dtypes.
+
+    Source: Huber, Ann. Math. Statist. 35, 1964.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.functional.huber_loss(lucid.tensor([0.5, 3.0]), lucid.zeros(2), reduction="none")
+        tensor([0.125, 2.5  ])
+    """
+    target = _like_input("huber_loss", input, target, reduction)
+    if not delta > 0:
+        raise ValueError(f"delta: got {delta}; may be any number above 0")
+    return _reduced(_weighted("huber_loss", apply(Huber(float(delta)), input, target), weight), reduction)
+
+
+def smooth_l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean", beta: float = 1.0) -> Tensor:
+    """``d^2 / (2 beta)`` where ``d = |input - target|`` is at most ``beta``, else ``d - beta / 2``; mean or sum.
+
+    It is ``huber_loss`` with ``delta = beta``, divided by ``beta``; with ``beta = 0`` the absolute difference.
+
+    Args:
+        input: a float tensor.
+        target: a tensor of the same shape and dtype.
+        reduction: ``"none"``, ``"sum"`` or ``"mean"``.
+        beta: at least 0.
+
+    Returns:
+        A tensor without axes, or of the input's shape for ``"none"``.
+
+    Raises:
+        ValueError: another shape, an unknown reduction, a negative ``beta``.
+        TypeError: integers, two float dtypes.
+
+    Source: Girshick, ICCV 2015.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.functional.smooth_l1_loss(lucid.tensor([1.0, 3.0]), lucid.zeros(2), reduction="none", beta=2.0)
+        tensor([0.25, 2.  ])
+    """
+    target = _like_input("smooth_l1_loss", input, target, reduction)
+    if not beta >= 0:
+        raise ValueError(f"beta: got {beta}; may be 0 or more")
+    if beta == 0:
+        return _reduced(abs(sub(input, target)), reduction)
+    return _reduced(div(apply(Huber(float(beta)), input, target), beta), reduction)
+
+
+class Cross(Function):
+    """``cross`` and ``logit_cross``: the functions of each element that ``kernel`` names, and their slopes."""
+
+    floats = True
+    kernel: ClassVar[str]
+
+    def forward(self, be: Backend, x: Any, target: Any) -> Any:
+        self.saved = (x, target)
+        return be.binary(self.kernel, x, target)
+
+    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        x, target = self.saved  # type: ignore[misc]
+        needs_x, needs_target = self.needs  # type: ignore[misc]
+        dx = be.binary("mul", dy, be.binary(f"{self.kernel}_slope", x, target)) if needs_x else None
+        return dx, be.binary("mul", dy, self.slope_of_target(be, x)) if needs_target else None
+
+    def slope_of_target(self, be: Backend, x: Any) -> Any:
+        """The loss is linear in the target: what it is at 1 less what it is at 0."""
+        one, zero = be.full(x.shape, 1.0, x.dtype), be.full(x.shape, 0.0, x.dtype)
+        return be.binary("sub", be.binary(self.kernel, x, one), be.binary(self.kernel, x, zero))
+
+
+class BinaryCross(Cross):
+    name = "binary_cross_entropy"
+    kernel = "cross"
+
+
+class LogitCross(Cross):
+    name = "binary_cross_entropy_with_logits"
+    kernel = "logit_cross"
+
+
+def binary_cross_entropy(
+    input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = "mean"
+) -> Tensor:
+    """``-(t log(p) + (1 - t) log(1 - p))`` of probabilities ``p`` and targets ``t``, each logarithm at least -100.
+
+    Args:
+        input: probabilities, 0 to 1.
+        target: what they should be, 0 to 1, of the same shape and dtype.
+        weight: by what each element is multiplied; a shape that broadcasts to the input's, or None for 1.
+        reduction: ``"none"``, ``"sum"`` or ``"mean"`` (over all elements).
+
+    Returns:
+        A tensor without axes, or of the input's shape for ``"none"``; each element is computed in float64 and rounded
+        once. Gradient: ``dy (p - t) / max(p (1 - p), 1e-12)``.
+
+    Raises:
+        ValueError: another shape, an unknown reduction; a probability that is not 0 to 1 (on a GPU it comes when a
+            value is next read from there).
+        TypeError: integers, two float dtypes.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.functional.binary_cross_entropy(lucid.tensor([0.5, 1.0]), lucid.tensor([1.0, 1.0]))
+        tensor(0.3465736)
+    """
+    target = _like_input("binary_cross_entropy", input, target, reduction)
+    be, p = backend_for(input.device), input._array
+    if p.dtype.kind == "f":
+        bad = be.compare("less", p, be.number(0.0, p.dtype)) | be.compare("greater", p, be.number(1.0, p.dtype))
+        refuse_where(be, bad.reshape(-1), p.reshape(-1), _no_probability)
+    each = apply(BinaryCross(), input, target)
+    return _reduced(_weighted("binary_cross_entropy", each, weight), reduction)
+
+
+def _no_probability(place: int, value: float) -> Exception:
+    return ValueError(f"binary_cross_entropy: got {value} at position {place} of the input; may be 0 to 1")
+
+
+def _weighted(name: str, each: Tensor, weight: Tensor | None) -> Tensor:
+    if weight is None:
+        return each
+    if broadcast_shape(name, each.shape, weight.shape) != each.shape:
+        raise ValueError(f"weight: got shape {weight.shape}; must broadcast to the input's, {each.shape}")
+    return mul(each, weight)
+
+
+def binary_cross_entropy_with_logits(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    reduction: str = "mean",
+    pos_weight: Tensor | None = None,
+) -> Tensor:
+    """``binary_cross_entropy(sigmoid(x), t)`` of logits ``x``, as ``max(x, 0) - x t + log(1 + exp(-|x|))``.
+
+    Args:
+        input: logits.
+        target: what their sigmoids should be, 0 to 1, of the same shape and dtype.
+        weight: by what each element is multiplied; a shape that broadcasts to the input's, or None for 1.
+        reduction: ``"none"``, ``"sum"`` or ``"mean"`` (over all elements).
+        pos_weight: by what the term with ``t`` is multiplied; a shape that broadcasts to the input's, or None for 1.
+
+    Returns:
+        A tensor without axes, or of the input's shape for ``"none"``; each element is computed in float64 and rounded
+        once, with a ``pos_weight`` as ``pos_weight t loss(x, 1) + (1 - t) loss(x, 0)``. Gradient:
+        ``dy (sigmoid(x) - t)``.
+
+    Raises:
+        ValueError: another shape, an unknown reduction.
+        TypeError: integers, two float dtypes.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.functional.binary_cross_entropy_with_logits(lucid.zeros(2), lucid.ones(2))
+        tensor(0.6931472)
+    """
+    name = "binary_cross_entropy_with_logits"
+    target = _like_input(name, input, target, reduction)
+    if pos_weight is None:
+        each = apply(LogitCross(), input, target)
+    else:
+        positive = apply(LogitCross(), input, full_like(target, 1.0))
+        negative = apply(LogitCross(), input, full_like(target, 0.0))
+        positive = _weighted(name, mul(positive, target), pos_weight)
+        each = add(positive, mul(negative, sub(1.0, target)))
+    return _reduced(_weighted(name, each, weight), reduction)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +11,6 @@ from lucid.backends import Backend, backend_for
 from lucid.core.dtypes import float64
 from lucid.core.tensor import Tensor
 from lucid.ops._function import Function, apply, compose, mixed_floats
-from lucid.ops._window import require_image
 from lucid.ops.elementwise import add, div, mul, sqrt, square, sub
 from lucid.ops.reduction import mean
 
@@ -71,12 +71,13 @@ def batch_norm(
     """``y = (x - mean) / sqrt(var + eps) * weight + bias`` for each channel.
 
     Args:
-        input: images ``(N, C, H, W)``.
+        input: ``(N, C)``, or images of one to three sides, such as ``(N, C, H, W)``.
         running_mean: ``(C,)``, the mean to use in evaluation; updated in place in training. May be None in training.
         running_var: ``(C,)``, likewise the variance.
         weight: ``(C,)``, or None for 1.
         bias: ``(C,)``, or None for 0.
-        training: whether mean and (biased) variance are those of the batch, over ``(N, H, W)``.
+        training: whether mean and (biased) variance are those of the batch, over all axes but the
+            channels'.
         momentum: ``running = running + momentum * (batch statistic - running)``; the variance that goes in is unbiased.
         eps: added to the variance.
 
@@ -110,9 +111,10 @@ def run(
 ) -> Tensor:
     """Check the operands, apply the function, let the running statistics follow."""
     shape = input._array.shape
-    require_image("batch_norm", shape, 2)
+    if not 2 <= len(shape) <= 5:
+        raise ValueError(f"batch_norm: input has shape {shape}; must be (N, C), or images of one to three sides")
     check_channels(shape, running_mean, running_var, weight, bias)
-    count = shape[0] * shape[2] * shape[3]
+    count = shape[0] * math.prod(shape[2:])
     if function.training and count == 1:
         raise ValueError(f"batch_norm: training needs more than one value per channel; input has shape {shape}")
     if not function.training and (running_mean is None or running_var is None):

@@ -15,6 +15,9 @@ __all__ = [
     "adaptive_avg_pool1d",
     "adaptive_avg_pool2d",
     "adaptive_avg_pool3d",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool3d",
     "avg_pool1d",
     "avg_pool2d",
     "avg_pool3d",
@@ -137,6 +140,34 @@ class AdaptiveAvgPool3d(AdaptiveAvgPool):
     name = "adaptive_avg_pool3d"
 
 
+class AdaptiveMaxPool(Function):
+    floats = True
+    params = ("output_size",)
+
+    def __init__(self, output_size: Sides) -> None:
+        self.output_size = output_size
+
+    def forward(self, be: Backend, x: Any) -> Any:
+        y, index = be.adaptive_max_pool2d(x, self.output_size)
+        self.saved = (index, x.shape)
+        return y
+
+    backward = MaxPool.backward
+
+
+class AdaptiveMaxPool1d(AdaptiveMaxPool):
+    name = "adaptive_max_pool1d"
+
+
+class AdaptiveMaxPool2d(AdaptiveMaxPool):
+    name = "adaptive_max_pool2d"
+
+
+class AdaptiveMaxPool3d(AdaptiveMaxPool):
+    name = "adaptive_max_pool3d"
+
+
+_ADAPTIVE_MAX_POOL = {1: AdaptiveMaxPool1d, 2: AdaptiveMaxPool2d, 3: AdaptiveMaxPool3d}
 _ADAPTIVE_AVG_POOL = {1: AdaptiveAvgPool1d, 2: AdaptiveAvgPool2d, 3: AdaptiveAvgPool3d}
 
 
@@ -340,9 +371,12 @@ def _max_pool(
     make = _MAX_POOL[sides]
     geometry = cached(_windows, make.name, sides, input._array.shape, kernel_size, stride, padding, dilation, ceil_mode)
     function = make(*geometry[:4], ceil_mode, geometry[4])
+    return _with_indices(function, input) if return_indices else apply(function, input)
+
+
+def _with_indices(function: Function, input: Tensor) -> tuple[Tensor, Tensor]:
+    """The result of a max pooling, and where its elements were found."""
     y = apply(function, input)
-    if not return_indices:
-        return y
     return y, wrap(function.saved[0].astype("int64"), input.device)  # type: ignore[index]
 
 
@@ -562,14 +596,130 @@ def adaptive_avg_pool3d(input: Tensor, output_size: OutputLike) -> Tensor:
 
 
 def _adaptive_avg_pool(sides: int, input: Tensor, output_size: OutputLike) -> Tensor:
-    make, shape = _ADAPTIVE_AVG_POOL[sides], input._array.shape
-    require_image(make.name, shape, sides)
+    make = _ADAPTIVE_AVG_POOL[sides]
+    return apply(make(_adaptive_sides(make.name, sides, input._array.shape, output_size)), input)
+
+
+def _adaptive_sides(name: str, sides: int, shape: tuple[int, ...], output_size: OutputLike) -> Sides:
+    """How many windows there are along each side, after checking them."""
+    require_image(name, shape, sides)
     wanted: Any = output_size
     if isinstance(output_size, tuple | list) and len(output_size) == sides:
         wanted = [size if count is None else count for size, count in zip(shape[2:], output_size, strict=True)]
     counts = per_side("output_size", wanted, 1, sides)
     if 0 in shape[2:]:
-        raise ValueError(f"{make.name}: input has shape {shape}; images must have at least one pixel")
+        raise ValueError(f"{name}: input has shape {shape}; images must have at least one pixel")
     if max(shape[2:]) > MOST:
-        raise ValueError(f"{make.name}: input has shape {shape}; a side may have at most {MOST} pixels")
-    return apply(make(counts), input)
+        raise ValueError(f"{name}: input has shape {shape}; a side may have at most {MOST} pixels")
+    return counts
+
+
+@overload
+def adaptive_max_pool1d(input: Tensor, output_size: OutputLike, return_indices: Literal[False] = False) -> Tensor: ...
+
+
+@overload
+def adaptive_max_pool1d(
+    input: Tensor, output_size: OutputLike, return_indices: Literal[True]
+) -> tuple[Tensor, Tensor]: ...
+
+
+def adaptive_max_pool1d(input: Tensor, output_size: OutputLike, return_indices: bool = False) -> Any:
+    """The largest elements of ``output_size`` windows, which lie as those of ``adaptive_avg_pool1d``.
+
+    Args:
+        input: ``(N, C, L)`` with at least one pixel.
+        output_size: a number; None, in a sequence of one, keeps the length.
+        return_indices: whether to return also where each element was found, as its place, int64.
+
+    Returns:
+        ``(N, C, *output_size)``. Gradient: ``dy`` to the first largest element of each window.
+
+    Raises:
+        ValueError: another rank, or an empty image.
+
+    Source: ONNX operator GlobalMaxPool for size 1; He et al., 2015 (SPP).
+
+    Example:
+        >>> import lucid
+        >>> x = lucid.reshape(lucid.arange(6.0), (1, 1, 6))
+        >>> lucid.nn.functional.adaptive_max_pool1d(x, 3).tolist()
+        [[[1.0, 3.0, 5.0]]]
+    """
+    return _adaptive_max_pool(1, input, output_size, return_indices)
+
+
+@overload
+def adaptive_max_pool2d(input: Tensor, output_size: OutputLike, return_indices: Literal[False] = False) -> Tensor: ...
+
+
+@overload
+def adaptive_max_pool2d(
+    input: Tensor, output_size: OutputLike, return_indices: Literal[True]
+) -> tuple[Tensor, Tensor]: ...
+
+
+def adaptive_max_pool2d(input: Tensor, output_size: OutputLike, return_indices: bool = False) -> Any:
+    """The largest elements of ``output_size`` windows, which lie as those of ``adaptive_avg_pool2d``.
+
+    Args:
+        input: images ``(N, C, H, W)`` with at least one pixel.
+        output_size: a number or a pair (vertical, horizontal); None keeps the side's length.
+        return_indices: whether to return also where each element was found, as ``h * W + w``, int64.
+
+    Returns:
+        ``(N, C, *output_size)``. Gradient: ``dy`` to the first largest element of each window.
+
+    Raises:
+        ValueError: another rank, or an empty image.
+
+    Source: ONNX operator GlobalMaxPool for size 1; He et al., 2015 (SPP).
+
+    Example:
+        >>> import lucid
+        >>> x = lucid.reshape(lucid.arange(16.0), (1, 1, 4, 4))
+        >>> lucid.nn.functional.adaptive_max_pool2d(x, 2).tolist()
+        [[[[5.0, 7.0], [13.0, 15.0]]]]
+    """
+    return _adaptive_max_pool(2, input, output_size, return_indices)
+
+
+@overload
+def adaptive_max_pool3d(input: Tensor, output_size: OutputLike, return_indices: Literal[False] = False) -> Tensor: ...
+
+
+@overload
+def adaptive_max_pool3d(
+    input: Tensor, output_size: OutputLike, return_indices: Literal[True]
+) -> tuple[Tensor, Tensor]: ...
+
+
+def adaptive_max_pool3d(input: Tensor, output_size: OutputLike, return_indices: bool = False) -> Any:
+    """The largest elements of ``output_size`` windows, which lie as those of ``adaptive_avg_pool3d``.
+
+    Args:
+        input: ``(N, C, D, H, W)`` with at least one pixel.
+        output_size: a number or three (along the depth, vertical, horizontal); None keeps the side's length.
+        return_indices: whether to return also where each element was found, as ``(d * H + h) * W + w``, int64.
+
+    Returns:
+        ``(N, C, *output_size)``. Gradient: ``dy`` to the first largest element of each window.
+
+    Raises:
+        ValueError: another rank, or an empty image.
+
+    Source: ONNX operator GlobalMaxPool for size 1; He et al., 2015 (SPP).
+
+    Example:
+        >>> import lucid
+        >>> x = lucid.reshape(lucid.arange(16.0), (1, 1, 2, 2, 4))
+        >>> lucid.nn.functional.adaptive_max_pool3d(x, (1, 1, 2)).tolist()
+        [[[[[13.0, 15.0]]]]]
+    """
+    return _adaptive_max_pool(3, input, output_size, return_indices)
+
+
+def _adaptive_max_pool(sides: int, input: Tensor, output_size: OutputLike, return_indices: bool) -> Any:
+    make = _ADAPTIVE_MAX_POOL[sides]
+    function = make(_adaptive_sides(make.name, sides, input._array.shape, output_size))
+    return _with_indices(function, input) if return_indices else apply(function, input)

@@ -8,6 +8,7 @@ from typing import Any
 
 from lucid.backends import backend_for
 from lucid.core.tensor import Tensor, wrap
+from lucid.optim._rule import refuse_others
 from lucid.optim.optimizer import Optimizer
 
 __all__ = ["SGD"]
@@ -27,6 +28,8 @@ class SGD(Optimizer):
         maximize: whether to ascend.
 
     Raises:
+        TypeError: a setting that is no number, or one after ``momentum`` that is not named; ``foreach``, ``fused``,
+            ``capturable`` or ``differentiable``.
         ValueError: a negative setting; Nesterov without momentum or with dampening.
 
     Source: Sutskever et al., ICML 2013, in PyTorch's form.
@@ -46,12 +49,16 @@ class SGD(Optimizer):
         params: Iterable[Any],
         lr: float = 1e-3,
         momentum: float = 0.0,
+        *unnamed: Any,
         dampening: float = 0.0,
         weight_decay: float = 0.0,
         nesterov: bool = False,
-        *,
         maximize: bool = False,
+        **others: Any,
     ) -> None:
+        refuse_others("SGD", others)
+        if unnamed:  # PyTorch's fourth argument is dampening, the original Lucid's weight_decay
+            raise TypeError(f"SGD: got {unnamed} after momentum; name it: dampening=, weight_decay=, nesterov=")
         settings = {
             "lr": lr,
             "momentum": momentum,

@@ -6,49 +6,20 @@ The families of kernels are in ``support/families.py``. The short sweep runs by 
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pytest
-from support.backends import BACKENDS
 from support.bits import assert_same_bits
 from support.families import FAMILIES, OnHost, named
+from support.variants import running, variants
 
-import lucid
 from lucid.backends import get_backend
 from lucid.backends.base import Backend
 from lucid.kernels.declare import kernels
 
 SHORT, LONG, CHUNK = 40, 440, 100
-
-
-def variants() -> list[tuple[str, str | None]]:
-    """Every backend but the reference, and the native one on every instruction set of this processor."""
-    names = [name for name in BACKENDS if name != "reference"]
-    return [(name, isa) for name in names for isa in (isa_names() if name == "native" else [None])]
-
-
-def isa_names() -> list[str]:
-    return list(pytest.importorskip("_lucid_native").isa_names())
-
-
-@contextlib.contextmanager
-def running(backend: str, isa: str | None, threads: int) -> Iterator[Any]:
-    be, before = OnHost(get_backend(backend)), lucid.get_num_threads()
-    native = importlib.import_module("_lucid_native") if isa else None
-    usual = native.isa() if native else None
-    try:
-        lucid.set_num_threads(threads)
-        if native:
-            native.set_isa(isa)
-        yield be
-    finally:
-        lucid.set_num_threads(before)
-        if native:
-            native.set_isa(usual)
 
 
 def check(name: str, seeds: Iterable[int]) -> None:
@@ -58,8 +29,8 @@ def check(name: str, seeds: Iterable[int]) -> None:
         expected = dict(named(call(get_backend("reference"))))
         for backend, isa in variants():
             threads = seed % 4 + 1
-            with running(backend, isa, threads) as be:
-                got = dict(named(call(be)))
+            with running(isa, threads):
+                got = dict(named(call(OnHost(get_backend(backend)))))
             assert_same_bits(got, expected, f"{name}, seed {seed}, {backend} {isa or ''}, {threads} threads")
 
 

@@ -241,6 +241,18 @@ def test_an_unsound_file_is_one_sentence(tmp_path: Path, name: str) -> None:
     assert len(told) < 400 + len(str(path))
 
 
+@pytest.mark.parametrize("length", [640, 896, 1152, 1408])
+def test_a_header_whose_length_begins_as_a_pickle_does(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "x.safetensors"
+    lucid.save({"x": lucid.ones(1)}, path)
+    (size,), content = np.frombuffer(path.read_bytes()[:8], np.int64), path.read_bytes()
+    path.write_bytes(
+        length.to_bytes(8, "little") + content[8 : 8 + size] + b" " * (length - size) + content[8 + size :]
+    )
+    assert path.read_bytes()[:2] in (b"\x80\2", b"\x80\3", b"\x80\4", b"\x80\5")
+    assert lucid.load(path)["x"].tolist() == [1.0]
+
+
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     for path in (tmp_path / "fifo", Path("/dev/zero")):

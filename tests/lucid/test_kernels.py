@@ -152,6 +152,7 @@ INSTANCES = {
     "contract": "contract_FORWARD_SMALL_0_0",
     "unary": "unary_relu",
     "binary": "binary_add",
+    "update": "update_adam",
     "compare": "compare_less",
 }
 """One of the kernels that a macro makes."""

@@ -22,12 +22,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import elementary
 from support.elementary import exp as exp64
+from support.families import FLAGS, WANTED_BY
 
 import lucid
 from lucid.backends import get_backend
 from lucid.kernels import _fma
 from lucid.kernels.elementwise import functions
 from lucid.kernels.elementwise.functions import FUNCTIONS
+from lucid.kernels.optimizer.rules import RULES
+from lucid.kernels.pool import taps
+from lucid.ops.resize import cosine_sine
 
 Array = Any
 BACKEND = get_backend("reference")
@@ -227,6 +231,25 @@ def cdf64(x: float) -> float:
     y = exp64(-(0.5 * head * head)) * ((0.5 + g * r) / (1 + t))
     y = y + y * (d + d * d * (0.5 + d * (c["SIXTH"] + d * c["TWENTY_FOURTH"])))
     return 1 - y if x > 0 else y
+
+
+def cross64(x: float, t: float) -> float:
+    u = 1 - x
+    far, near = log64(u) + (((1 - u) - x) / u if u > 0 else 0), log64(x)
+    far, near = (-100.0 if value < -100 else value for value in (far, near))
+    return -(t * near + (1 - t) * far)
+
+
+def logit_cross64(x: float, t: float) -> float:
+    e = exp64(-abs(x))
+    u = 1 + e
+    return ((x if x > 0 else 0.0) - x * t) + (log64(u) + divide(e - (u - 1), u))
+
+
+def logit_cross_slope64(x: float, t: float) -> float:
+    e = exp64(-abs(x))
+    p, q = (1.0, e) if x > 0 else (e, 1.0)
+    return (1 - t) * divide(p, 1 + e) - t * divide(q, 1 + e)
 
 
 def gelu_slope64(x: float) -> float:
@@ -619,6 +642,73 @@ def test_reduce_over_axes(op: str, axes: tuple[int, ...], kind: str) -> None:
     assert BACKEND.reduce(op, x, axes, True).shape == tuple(1 if i in axes else n for i, n in enumerate(x.shape))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("shape", "axis"), [((9,), 0), ((0,), -1), ((2, 40, 3), 1), ((3, 2, 21), -1), ((35, 2), 0)])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_cumprod(shape: tuple[int, ...], axis: int, kind: str, dtype: Any) -> None:
+    x, dy = random(shape, dtype, kind), random(shape, dtype, "plain")
+    y, dx = np.zeros_like(x), np.zeros_like(x)
+    for rows in np.ndindex(*np.delete(shape, axis)):
+        at = (*rows[: axis % x.ndim], slice(None), *rows[axis % x.ndim :])
+        factors, slopes = [float(v) for v in x[at]], [float(v) for v in dy[at]]
+        before, product = [], 1.0
+        for factor in factors:
+            before.append(product)
+            product = product * factor
+        y[at] = [narrow(p * f, dtype) for p, f in zip(before, factors, strict=True)]
+        s, after = 0.0, []
+        for i in reversed(range(len(factors))):
+            s = slopes[i] + factors[i + 1] * s if i + 1 < len(factors) else slopes[i]
+            after.insert(0, s)
+        dx[at] = [narrow(p * s if i else s, dtype) for i, (p, s) in enumerate(zip(before, after, strict=True))]
+    assert_same(BACKEND.cumprod(x, axis), y)
+    assert_same(BACKEND.cumprod_grad(dy, x, axis), dx)
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_order(dtype: Any, kind: str, descending: bool) -> None:
+    """By counting what comes before each element: what is less, and of equal ones those before it."""
+    x = np.concatenate([random((2, 30), dtype, kind), np.zeros((2, 2), dtype), -np.zeros((2, 2), dtype)], 1)
+    x[0, 5] = x[0, 17] = x[1, 3] = math.nan
+    x[:, 8] = x[:, 20]
+    law = np.zeros(x.shape, np.int64)
+    for row, values in enumerate(x.tolist()):
+        for i, value in enumerate(values):
+            rank = 0
+            for j, other in enumerate(values):
+                above, below = (other, value) if descending else (value, other)
+                less = not math.isnan(below) and (math.isnan(above) or below < above)
+                same = value == other or (math.isnan(value) and math.isnan(other))
+                rank += less or (same and j < i)
+            law[row, rank] = i
+    assert_same(BACKEND.argsort(x, 1, descending), law)
+    assert_same(BACKEND.argsort(np.asfortranarray(x.T), 0, descending), law.T)
+    for k in (0, 1, 3, 20, 34):
+        assert_same(BACKEND.topk(x, k, -1, descending), law[:, :k])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_places_in_order(dtype: Any) -> None:
+    rng = np.random.default_rng(SEED)
+    x, v = (
+        random((3, 5, 4), dtype),
+        random((3, 9, 4), dtype) * dtype(1e3) ** rng.integers(-2, 3, (3, 9, 4)).astype(dtype),
+    )
+    index, slices = rng.integers(0, 5, (3, 9, 4)), rng.integers(0, 5, 9)
+    for places in (index, np.asfortranarray(index), slices):
+        taken, put, added = np.zeros_like(v), x.copy(), x.copy()
+        for i, j, k in np.ndindex(v.shape):
+            place = i, int(places[j] if places.ndim == 1 else places[i, j, k]), k
+            taken[i, j, k] = x[place]
+            put[place] = v[i, j, k]
+            added[place] = added[place] + v[i, j, k]
+        assert_same(BACKEND.gather(x, 1, places), taken)
+        assert_same(BACKEND.scatter(x, -2, places, v), put)
+        assert_same(BACKEND.scatter_add(x, 1, places, v), added)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_index_add_in_order(dtype: Any) -> None:
     rng = np.random.default_rng(SEED)
@@ -762,7 +852,7 @@ ELEMENTWISE: dict[str, Callable[[Any], Any]] = {
     "relu": lambda x: x if x > 0 or x != x else type(x)(0),
     "exp": lambda x: narrow(exp64(float(x)), type(x)),
     "log": lambda x: narrow(log64(float(x)), type(x)),
-    "sigmoid": lambda x: narrow(divide(1, 1 + exp64(-float(x))), type(x)),
+    "sigmoid": lambda x: narrow(elementary.sigmoid(float(x), type(x) is np.float32), type(x)),
     "gelu": lambda x: narrow(-0.0 if x < -64 else float(x) * cdf64(float(x)), type(x)),
     "gelu_tanh": lambda x: narrow(gelu_tanh64(float(x)), type(x)),
     "cube": lambda x: x * x * x,
@@ -770,6 +860,10 @@ ELEMENTWISE: dict[str, Callable[[Any], Any]] = {
 }
 for _name, _loop in elementary.LOOPS.items():
     ELEMENTWISE[_name] = lambda x, loop=_loop: narrow(loop(float(x)), type(x))
+for _name in elementary.AMENDED:
+    ELEMENTWISE[_name] = lambda x, name=_name, loop=ELEMENTWISE[_name]: type(x)(
+        elementary.AMENDED[name].get(float(x), loop(x)) if type(x) is np.float32 else loop(x)
+    )
 PAIRWISE: dict[str, Callable[[Any, Any], Any]] = {
     "add": lambda a, b: a + b,
     "sub": lambda a, b: a - b,
@@ -779,6 +873,10 @@ PAIRWISE: dict[str, Callable[[Any, Any], Any]] = {
     "minimum": lambda a, b: a if a != a or a <= b else b,
     "relu_grad": lambda dy, x: type(dy)(0) if x <= 0 else dy,
     "gelu_grad": lambda dy, x: narrow(float(dy) * gelu_slope64(float(x)), type(x)),
+    "cross": lambda x, t: narrow(cross64(float(x), float(t)), type(x)),
+    "cross_slope": lambda x, t: narrow(divide(float(x) - float(t), max((1 - float(x)) * float(x), 1e-12)), type(x)),
+    "logit_cross": lambda x, t: narrow(logit_cross64(float(x), float(t)), type(x)),
+    "logit_cross_slope": lambda x, t: narrow(logit_cross_slope64(float(x), float(t)), type(x)),
     "gelu_tanh_grad": lambda dy, x: narrow(float(dy) * gelu_tanh_slope64(float(x)), type(x)),
     "arctan2": lambda y, x: narrow(elementary.atan2(float(y), float(x)), type(x)),
     "leaky_relu": lambda x, slope: x if x > 0 else x * slope,
@@ -1008,6 +1106,166 @@ def test_adaptive_pooling(size: Any, output: Any, dtype: Any) -> None:
     sides = [adaptive_windows(s, o) for s, o in zip(size, output, strict=True)]
     assert_same(BACKEND.adaptive_avg_pool2d(x, output), avg_pool(x, *sides, include_pad=False))
     assert_same(BACKEND.adaptive_avg_pool2d_grad(dy, x.shape), avg_pool_grad(dy, x.shape, *sides, include_pad=False))
+    x = np.round(x)  # ties
+    y, index = BACKEND.adaptive_max_pool2d(x, output)
+    for place in np.ndindex(y.shape):
+        spans = [range(s * i // o, -(-s * (i + 1) // o)) for s, o, i in zip(size, output, place[2:], strict=True)]
+        best = max(itertools.product(*spans), key=lambda at, image=x[place[:2]]: image[at])  # of equals, the first
+        assert (y[place], index[place]) == (x[(*place[:2], *best)], np.ravel_multi_index(best, size))
+
+
+def side_taps(mode: str, i: int, size: int, output: int, align: bool, smoothed: bool) -> dict[int, float]:
+    """Element and weight of each tap of place ``i``, from the text of section 8.1."""
+
+    def near(x: float, a: float) -> float:
+        return ((a + 2) * x - (a + 3)) * x * x + 1
+
+    def far(x: float, a: float) -> float:
+        return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+
+    if mode == "nearest":
+        return {min(i * size // output, size - 1): 1.0}
+    if mode == "nearest-exact":
+        return {min((2 * i + 1) * size // (2 * output), size - 1): 1.0}
+    step = size / output
+    if align:
+        step = (size - 1) / (output - 1) if output > 1 else 0.0
+    found: list[tuple[int, float]] = []
+    if smoothed:
+        r, c = (1 if mode == "linear" else 2) * max(step, 1), step * (i + 0.5)
+        for k in range(max(int(c - r + 0.5), 0), min(int(c + r + 0.5), size)):
+            x = abs((k - c + 0.5) * (1 / max(step, 1)))
+            cubic = near(x, -0.5) if x < 1 else far(x, -0.5) if x < 2 else 0.0
+            found.append((k, max(1 - x, 0.0) if mode == "linear" else cubic))
+        total = 0.0
+        for _, weight in found:
+            total += weight
+        found = [(k, weight / total) for k, weight in found]
+    else:
+        p = i * step if align else step * (i + 0.5) - 0.5
+        p = max(p, 0.0) if mode == "linear" else p
+        a = min(math.floor(p), size - 1)
+        t = min(max(p - a, 0.0), 1.0)
+        if mode == "linear":
+            found = [(a, 1 - t), (a + 1, t)]
+        else:
+            weights = far(t + 1, -0.75), near(t, -0.75), near(1 - t, -0.75), far((1 - t) + 1, -0.75)
+            found = [(a + k - 1, weight) for k, weight in enumerate(weights)]
+    together: dict[int, float] = {}
+    for k, weight in found:
+        k = min(max(k, 0), size - 1)
+        together[k] = together[k] + weight if k in together else weight
+    return {k: weight for k, weight in together.items() if weight != 0}
+
+
+@pytest.mark.parametrize(("size", "output"), [((5,), (9,)), ((4, 6), (7, 3)), ((3, 1), (2, 4)), ((2, 3, 4), (3, 2, 6))])
+@pytest.mark.parametrize(
+    ("mode", "align", "smoothed"),
+    [("nearest", 0, 0), ("nearest-exact", 0, 0), *itertools.product(("linear", "cubic"), (0, 1), (0, 1))],
+)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_resizing(size: Any, output: Any, mode: str, align: int, smoothed: int, dtype: Any) -> None:
+    x, dy = random((1, 2, *size), dtype, "special"), random((1, 2, *output), dtype, seed=1)
+    sides = list(zip(size, output, strict=True))
+    tables = [taps.side_taps(mode, s, o, bool(align), None, bool(smoothed)) for s, o in sides]
+    y = BACKEND.resample(x, *taps.joined(tables), output)
+    back = [taps.turned(table, s) for table, s in zip(tables, size, strict=True)]
+    dx = BACKEND.resample(dy, *taps.joined(back), size)
+    of = [[side_taps(mode, i, s, o, bool(align), bool(smoothed)) for i in range(o)] for s, o in sides]
+    with np.errstate(all="ignore"):
+        for place in np.ndindex(y.shape):
+            chosen = [list(side[i].items()) for side, i in zip(of, place[2:], strict=True)]
+            law = weighted_sum(x[place[:2]], itertools.product(*chosen))
+            assert_same(y[place], narrow(law, dtype))
+        for place in np.ndindex(dx.shape):
+            uses = [[(o, t[i]) for o, t in enumerate(side) if i in t] for side, i in zip(of, place[2:], strict=True)]
+            assert_same(dx[place], narrow(weighted_sum(dy[place[:2]], itertools.product(*uses)), dtype))
+
+
+def weighted_sum(image: Array, chosen: Any) -> float:
+    total: float | None = None
+    for parts in chosen:
+        weight = 1.0
+        for _, one in parts:
+            weight = weight * one
+        term = weight * float(image[tuple(k for k, _ in parts)])
+        total = term if total is None else total + term
+    return 0.0 if total is None else total
+
+
+def grid_place(v: float, size: int, align: bool, padding: str) -> tuple[float, float]:
+    """The place along a side that ``v`` names, and its derivative, from the text of section 8.2."""
+    p = (v + 1) / 2 * (size - 1) if align else ((v + 1) * size - 1) / 2
+    k = (size - 1) / 2 if align else size / 2
+    if padding == "reflection":
+        low, n = (0.0, size - 1.0) if align else (-0.5, float(size))
+        if p < low:
+            k = -k
+        d = abs(p - low)
+        f = math.floor(d / n) if n else 0
+        d = d - f * n if n else 0.0
+        p, k = ((n - d) + low, -k) if f % 2 else (d + low, k)
+    if padding != "zeros":
+        k = k if 0 < p < size - 1 else 0.0
+        p = p if p > 0 else 0.0
+        p = p if p < size - 1 else size - 1.0
+    return p, k
+
+
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("align", [False, True])
+@pytest.mark.parametrize("nearest", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sampling_at_places(nearest: bool, align: bool, padding: str, dtype: Any) -> None:
+    rng = np.random.default_rng(SEED)
+    for height, width in ((4, 5), (3, 1)):
+        x, dy = random((2, 3, height, width), dtype), random((2, 3, 4, 3), dtype, seed=1)
+        grid = rng.uniform(-2.5, 2.5, (2, 4, 3, 2))
+        grid = np.where(rng.random(grid.shape) < 0.4, np.round(grid * 2) / 2, grid).astype(dtype)
+        how = align, padding == "border", padding == "reflection"
+        y, dx, dgrid = np.zeros_like(dy), np.zeros_like(x), np.zeros_like(grid)
+        for n, i, j in np.ndindex(2, 4, 3):
+            (px, kx), (py, ky) = (
+                grid_place(float(grid[n, i, j, axis]), size, align, padding) for axis, size in ((0, width), (1, height))
+            )
+            if nearest:
+                taps = [(round(py), round(px), 1.0)]
+            else:
+                ax, ay = math.floor(px), math.floor(py)
+                tx, ty = px - ax, py - ay
+                taps = [(ay + a, ax + b, (ty if a else 1 - ty) * (tx if b else 1 - tx)) for a in (0, 1) for b in (0, 1)]
+            inside = [0 <= row < height and 0 <= column < width for row, column, _ in taps]
+            for c in range(3):
+                total: float | None = None
+                for (row, column, weight), there in zip(taps, inside, strict=True):
+                    if there and weight:
+                        term = weight * float(x[n, c, row, column])
+                        total = term if total is None else total + term
+                        dx[n, c, row, column] += narrow(weight * float(dy[n, c, i, j]), dtype)
+                y[n, c, i, j] = 0.0 if total is None else total
+            across = down = 0.0
+            for c in range(3 * (not nearest)):
+                a, b, e, f = (
+                    float(x[n, c, row, column]) if there else 0.0
+                    for (row, column, _), there in zip(taps, inside, strict=True)
+                )
+                across += ((b - a) * (1 - ty) + (f - e) * ty) * float(dy[n, c, i, j])
+                down += ((e - a) * (1 - tx) + (f - b) * tx) * float(dy[n, c, i, j])
+            dgrid[n, i, j] = across * kx if kx else 0.0, down * ky if ky else 0.0
+        assert_same(BACKEND.grid_sample(x, grid, nearest, *how), y)
+        assert_same(BACKEND.grid_sample_input_grad(dy, grid, x.shape, nearest, *how), dx)
+        if not nearest:
+            assert_same(BACKEND.grid_sample_grid_grad(dy, x, grid, *how), dgrid)
+
+
+@pytest.mark.parametrize("degrees", [0.0, 30.0, 45.0, -45.0, 135.0, 180.0, 270.0, 1e6 + 0.25, -723.4])
+def test_cosine_and_sine_of_degrees(degrees: float) -> None:
+    cosine, sine = cosine_sine(degrees)
+    mp = pytest.importorskip("mpmath").mp.clone()
+    with mp.workprec(200):
+        angle = mp.mpf(degrees) * mp.pi / 180
+        assert abs(cosine - mp.cos(angle)) < 3e-16
+        assert abs(sine - mp.sin(angle)) < 3e-16
 
 
 @pytest.mark.parametrize("kind", ["plain", "special", "equal"])
@@ -1128,6 +1386,103 @@ def test_sgd(case: str, kind: str, dtype: Any) -> None:
         assert_same(param, np.array(law_p, dtype))
         if options["momentum"]:
             assert_same(velocity, np.array(law_v, dtype))
+
+
+def decayed(g: Any, p: Any, n: dict[str, Any]) -> Any:
+    g = -g if n["maximize"] else g
+    return g + n["weight_decay"] * p if n["weight_decay"] else g
+
+
+def larger(a: Any, b: Any) -> Any:
+    return a if math.isnan(a) or a >= b else b
+
+
+def averages(p: Any, g: Any, m: Any, v: Any, n: dict[str, Any]) -> Any:
+    g = decayed(g, p, n)
+    return p * n["shrink"], g, m + (g - m) * n["rest1"], v * n["beta2"] + g * g * n["rest2"]
+
+
+def law_adam(p: Any, g: Any, m: Any, v: Any, top: Any = None, **n: Any) -> Any:
+    p, g, m, v = averages(p, g, m, v, n)
+    top = larger(top, v) if n["amsgrad"] else v
+    return p - n["step_size"] * (m / (np.sqrt(top) * n["scale"] + n["eps"])), m, v, top
+
+
+def law_adamax(p: Any, g: Any, m: Any, u: Any, **n: Any) -> Any:
+    g = decayed(g, p, n)
+    m, u = m + (g - m) * n["rest1"], larger(u * n["beta2"], abs(g) + n["eps"])
+    return p - n["step_size"] * (m / u), m, u
+
+
+def law_nadam(p: Any, g: Any, m: Any, v: Any, **n: Any) -> Any:
+    p, g, m, v = averages(p, g, m, v, n)
+    return p - (n["grad_size"] * g + n["avg_size"] * m) / (np.sqrt(v) * n["scale"] + n["eps"]), m, v
+
+
+def law_radam(p: Any, g: Any, m: Any, v: Any, **n: Any) -> Any:
+    p, g, m, v = averages(p, g, m, v, n)
+    return p - n["step_size"] * (m / (np.sqrt(v) + n["eps"]) if n["adaptive"] else m), m, v
+
+
+def law_adagrad(p: Any, g: Any, total: Any, **n: Any) -> Any:
+    g = decayed(g, p, n)
+    total = total + g * g
+    return p - n["step_size"] * (g / (np.sqrt(total) + n["eps"])), total
+
+
+def law_adadelta(p: Any, g: Any, v: Any, a: Any, **n: Any) -> Any:
+    g = decayed(g, p, n)
+    v = v * n["rho"] + g * g * n["rest"]
+    d = np.sqrt(a + n["eps"]) / np.sqrt(v + n["eps"]) * g
+    return p - n["lr"] * d, v, a * n["rho"] + d * d * n["rest"]
+
+
+def law_rmsprop(p: Any, g: Any, v: Any, buffer: Any = None, mean: Any = None, **n: Any) -> Any:
+    g = decayed(g, p, n)
+    v = v * n["alpha"] + g * g * n["rest"]
+    mean = mean + (g - mean) * n["rest"] if n["centered"] else mean
+    step = g / (np.sqrt(v - mean * mean if n["centered"] else v) + n["eps"])
+    buffer = buffer * n["momentum"] + step if n["momentum"] else buffer
+    return p - n["lr"] * (buffer if n["momentum"] else step), v, buffer, mean
+
+
+def law_rprop(p: Any, g: Any, prev: Any, step: Any, **n: Any) -> Any:
+    g = -g if n["maximize"] else g
+    turn = g * prev
+    step = turn if math.isnan(turn) else step * (n["etaplus"] if turn > 0 else n["etaminus"] if turn < 0 else 1.0)
+    step = n["least"] if step < n["least"] else n["most"] if step > n["most"] else step
+    prev = np.float64(0) if turn < 0 else g
+    return p - (prev if math.isnan(prev) or prev == 0 else np.copysign(1.0, prev)) * step, prev, step
+
+
+def law_asgd(p: Any, g: Any, ax: Any, **n: Any) -> Any:
+    p = p * n["shrink"] - n["eta"] * decayed(g, p, n)
+    return p, ax + (p - ax) * n["mu"] if n["averaged"] else p
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rules_of_updates(name: str, kind: str, dtype: Any) -> None:
+    rule, law = RULES[name], globals()[f"law_{name}"]
+    flags = [number for number in rule.numbers if number in FLAGS]
+    for choice in itertools.product([False, True], repeat=len(flags)):
+        numbers = {number: 0.1 + 0.8 / (3 + i) for i, number in enumerate(rule.numbers)}
+        numbers |= dict(zip(flags, choice, strict=True))
+        if sum(choice) % 2:
+            numbers |= {number: 0.0 for number in ("weight_decay", "momentum") if number in numbers}
+        names = [known for known in rule.memory if numbers.get(WANTED_BY.get(known, ""), True)]
+        param, grad = random(30, dtype, kind), random(30, dtype, kind, seed=1)
+        memory = {known: abs(random(30, dtype, kind, seed=2 + i)) for i, known in enumerate(names)}
+        expected = []
+        with np.errstate(all="ignore"):
+            for i in range(30):
+                before = [np.float64(memory[known][i]) if known in memory else None for known in rule.memory]
+                after = law(np.float64(param[i]), np.float64(grad[i]), *before, **numbers)
+                expected.append([dtype(after[0])] + [dtype(after[1 + rule.memory.index(known)]) for known in names])
+        BACKEND.update(name, param, grad, memory, numbers)
+        for array, column in zip([param, *memory.values()], zip(*expected, strict=True), strict=True):
+            assert_same(array, np.array(column, dtype))
 
 
 # -- random numbers --------------------------------------------------------------------------------------------------

@@ -194,6 +194,15 @@ def test_any_number_of_stages(stages):
     assert not hasattr(model, f"layer{stages + 1}")
 
 
+def test_shortcuts_by_means():
+    model = models.ResNet(BasicBlock, [1, 1], 3, stem_width=4, channels=(4, 8), avg_down=True)
+    assert model.layer1[0].downsample is None
+    mean, conv, norm = model.layer2[0].downsample
+    assert (type(mean), type(conv), type(norm)) == (nn.AvgPool2d, nn.Conv2d, nn.BatchNorm2d)
+    assert (mean.kernel_size, mean.count_include_pad, conv.stride) == (2, False, (1, 1))
+    assert model(lucid.ones((1, 3, 30, 30))).shape == (1, 3)  # stages of 8 and, of an odd 15, 4 pixels
+
+
 def test_deep_stem():
     model = models.ResNet(BasicBlock, [1], 3, in_channels=5, stem_width=6, stem_type="deep", channels=(4,))
     weights = [module.weight.shape for module in model.stem if isinstance(module, nn.Conv2d)]

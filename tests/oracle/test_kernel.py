@@ -36,6 +36,9 @@ HEALTHY: list[tuple[str, Callable[..., Any], dict[str, Any]]] = [
     ("sigmoid", torch.sigmoid, {}),
     ("tanh", torch.tanh, {}),
     ("silu", F.silu, {}),
+    ("sin", torch.sin, {}),
+    ("cos", torch.cos, {}),
+    ("leaky_relu", lambda x: F.leaky_relu(x, 0.2), {"negative_slope": 0.2}),
     ("gelu", F.gelu, {}),
     ("gelu", F.gelu, {"approximate": "tanh"}),
     ("clip", lambda x: torch.clamp(x, -1, 1), {"min_value": -1, "max_value": 1}),
@@ -62,6 +65,7 @@ HEALTHY: list[tuple[str, Callable[..., Any], dict[str, Any]]] = [
     ("mean", lambda x: x.mean(-1), {"axis": -1}),
     ("cumsum", lambda x: x.cumsum(-1), {"axis": -1}),
     ("amax", lambda x: x.amax(-1), {"axis": -1}),
+    ("sort", lambda x: x.sort(-1)[0], {"axis": -1}),
 ]  # fmt: skip
 
 

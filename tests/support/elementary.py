@@ -460,3 +460,22 @@ SLOPES = {
     }.items()
 }  # fmt: skip
 SLOPES["selu"] = selu_slope
+
+
+def sigmoid(x: float, single: bool) -> float:
+    if not single or not abs(x) < 2**-14:
+        e = exp(-x)
+        return 0.0 if e == INF else 1 / (1 + e)
+    t = x * (0.25 - (x * x) / 48)
+    y, rest = total(0.5, t)
+    odd = struct.unpack("<q", struct.pack("<d", y))[0] % 2 == 1
+    return y if odd or not rest else math.nextafter(y, math.copysign(INF, rest))
+
+
+def _pairs(name: str) -> dict[float, float]:
+    numbers = table(name)
+    return dict(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+AMENDED = {name.lower(): _pairs(f"{name}_AMENDED") for name in re.findall(r"\| (\w+)_AMENDED \|", TEXT)}
+"""By function, the float32 whose result the law states."""

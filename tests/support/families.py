@@ -14,6 +14,8 @@ import numpy as np
 from lucid.backends.base import Array, Backend, Epilogue, Norm
 from lucid.device import place, to_numpy
 from lucid.kernels.elementwise.functions import FUNCTIONS
+from lucid.kernels.optimizer.rules import RULES
+from lucid.kernels.pool import taps
 
 Call = Callable[[Backend], Any]
 Draw = Callable[[np.random.Generator], Call]
@@ -209,7 +211,9 @@ def half_of(rng: np.random.Generator, kernel: tuple[int, ...]) -> tuple[int, ...
 @family
 def batch_norm(rng: np.random.Generator) -> Call:
     dtype, special = dtype_of(rng), share_of_specials(rng) / 10
-    shape = image_shape(rng) if rng.random() < 0.9 else (2, 3, 70, 65)
+    shape = image_shape(rng, sides=sides_of(rng)) if rng.random() < 0.9 else (2, 3, 70, 65)
+    if rng.random() < 0.1:
+        shape = shape[:2]
     x, dy = values(rng, shape, dtype, special), values(rng, shape, dtype, special)
     gamma, beta = values(rng, shape[1:2], dtype), values(rng, shape[1:2], dtype)
     if rng.random() < 0.2:
@@ -274,6 +278,56 @@ def adaptive_avg_pool2d(rng: np.random.Generator) -> Call:
     shape, out = image_shape(rng, 80, 20, sides), numbers(rng, 1, (9, 9, 5)[sides - 1], sides)
     x, dy = values(rng, shape, dtype, special), values(rng, (*shape[:2], *out), dtype, special)
     return lambda be: (be.adaptive_avg_pool2d(x, out), be.adaptive_avg_pool2d_grad(dy, shape))
+
+
+@family
+def adaptive_max_pool2d(rng: np.random.Generator) -> Call:
+    dtype, special, sides = dtype_of(rng), share_of_specials(rng), sides_of(rng)
+    shape, out = image_shape(rng, 80, 20, sides), numbers(rng, 1, (9, 9, 5)[sides - 1], sides)
+    x, dy = values(rng, shape, dtype, special), values(rng, (*shape[:2], *out), dtype)
+    with np.errstate(over="ignore"):
+        x = np.round(x, 1)  # equal values in one window
+
+    def run(be: Backend) -> Any:
+        y, index = be.adaptive_max_pool2d(x, out)
+        return y, np.asarray(index, np.int64), be.max_pool2d_grad(dy, index, shape)
+
+    return run
+
+
+@family
+def resample(rng: np.random.Generator) -> Call:
+    """Resizing and its gradient, with every kind of table."""
+    dtype, special, sides = dtype_of(rng), share_of_specials(rng), sides_of(rng)
+    shape, out = image_shape(rng, int(rng.choice([4, 70])), 14, sides), numbers(rng, 1, (60, 30, 9)[sides - 1], sides)
+    x, dy = values(rng, shape, dtype, special), values(rng, (*shape[:2], *out), dtype, special)
+    mode, align = str(rng.choice(["nearest", "nearest-exact", "linear", "cubic"])), bool(rng.integers(2))
+    smoothed = bool(rng.random() < 0.3) and not align
+    tables = [taps.side_taps(mode, s, o, align, None, smoothed) for s, o in zip(shape[2:], out, strict=True)]
+    back = [taps.turned(table, size) for table, size in zip(tables, shape[2:], strict=True)]
+    return lambda be: (
+        be.resample(x, *taps.joined(tables), out),
+        be.resample(dy, *taps.joined(back), shape[2:]),
+    )
+
+
+@family
+def grid_sample(rng: np.random.Generator) -> Call:
+    """Sampling at places, inside and outside, on pixels and between, and both gradients."""
+    dtype, special = dtype_of(rng), share_of_specials(rng)
+    shape, out = image_shape(rng, int(rng.choice([4, 70, 300])), 9), numbers(rng, 1, 12, 2)
+    x, dy = values(rng, shape, dtype, special), values(rng, (*shape[:2], *out), dtype, special)
+    grid = rng.uniform(-1.5, 1.5, (shape[0], *out, 2))
+    grid = np.where(rng.random(grid.shape) < 0.3, np.round(grid * 2) / 2, grid).astype(dtype)
+    grid[rng.random(grid.shape) < 0.05] = rng.choice([np.nan, np.inf, -1e30, 37.0])
+    nearest, align = bool(rng.integers(2)), bool(rng.integers(2))
+    border, reflection = [(False, False), (True, False), (False, True)][int(rng.integers(3))]
+    how = align, border, reflection
+    return lambda be: (
+        be.grid_sample(x, grid, nearest, *how),
+        be.grid_sample_input_grad(dy, grid, shape, nearest, *how),
+        be.grid_sample_grid_grad(dy, x, grid, *how),
+    )
 
 
 def taking(values: int) -> list[str]:
@@ -427,6 +481,35 @@ def sgd_step(rng: np.random.Generator) -> Call:
     return run
 
 
+FLAGS = "amsgrad", "adaptive", "averaged", "centered", "maximize"
+WANTED_BY = {"max_exp_avg_sq": "amsgrad", "momentum_buffer": "momentum", "grad_avg": "centered"}
+
+
+@family
+def update(rng: np.random.Generator) -> Call:
+    """A rule of an optimiser, with memory as steps leave it, or with anything in it."""
+    dtype, shape = dtype_of(rng), tuple(int(v) for v in rng.integers(1, 12, 4))
+    rule = str(rng.choice(list(RULES)))
+    chosen = {
+        name: bool(rng.integers(2)) if name in FLAGS else float(rng.choice([0.0, 0.1, 0.9, 1.0, rng.random()]))
+        for name in RULES[rule].numbers
+    }
+    special = share_of_specials(rng)
+    p, g = values(rng, shape, dtype), values(rng, shape, dtype, special)
+    wanted = [name for name in RULES[rule].memory if chosen.get(WANTED_BY.get(name, ""), True)]
+    kept = {name: values(rng, shape, dtype, special / 3) for name in wanted}
+    for name in ("exp_avg_sq", "square_avg", "sum", "acc_delta", "max_exp_avg_sq"):
+        if name in kept and rng.random() < 0.9:
+            np.abs(kept[name], out=kept[name])
+
+    def run(be: Backend) -> Any:
+        param, memory = p.copy("K"), {name: array.copy("K") for name, array in kept.items()}
+        be.update(rule, param, g, memory, chosen)
+        return param, *memory.values()
+
+    return run
+
+
 @family
 def random_numbers(rng: np.random.Generator) -> Call:
     dtype, n = dtype_of(rng), int(rng.integers(0, 3000))
@@ -446,6 +529,64 @@ def index_add(rng: np.random.Generator) -> Call:
     return lambda be: be.index_add(shape, index, v)
 
 
+@family
+def cumprod(rng: np.random.Generator) -> Call:
+    dtype, special = dtype_of(rng), share_of_specials(rng)
+    shape = tuple(int(v) for v in rng.integers(0 if rng.random() < 0.1 else 1, 40, int(rng.integers(1, 4))))
+    x, dy = values(rng, shape, dtype, special), values(rng, shape, dtype)
+    axis = int(rng.integers(-len(shape), len(shape)))
+    if rng.random() < 0.5:  # products that neither vanish nor overflow
+        x = np.asarray(1 + rng.standard_normal(shape) / 8, dtype)
+    return lambda be: (be.cumprod(x, axis), be.cumprod_grad(dy, x, axis))
+
+
+@family
+def order(rng: np.random.Generator) -> Call:
+    """Rows that are short, of several lengths of digits, and so long that threads share one."""
+    dtype, special = dtype_of(rng), share_of_specials(rng)
+    shape = tuple(int(v) for v in rng.integers(0 if rng.random() < 0.1 else 1, 60, int(rng.integers(1, 4))))
+    axis = int(rng.integers(-len(shape), len(shape)))
+    if rng.random() < 0.3:
+        shape, axis = (int(rng.integers(1, 3)), int(rng.choice([300, 32768, 40000]))), 1
+    x = values(rng, shape, dtype, special)
+    if rng.random() < 0.5:
+        with np.errstate(over="ignore"):
+            x = np.round(x, int(rng.integers(0, 2)))  # equal values
+    whole = rng.integers(-9, 9, shape)
+    k = min(shape[axis], int(rng.choice([0, 1, 2, 5, 30, shape[axis]])))
+    descending = bool(rng.integers(2))
+    return lambda be: (
+        be.argsort(x, axis, descending),
+        be.topk(x, k, axis, descending),
+        be.argsort(whole, axis, descending),
+        be.topk(whole, k, axis, descending),
+    )
+
+
+@family
+def places(rng: np.random.Generator) -> Call:
+    """Elements and slices, taken, put and added."""
+    dtype, special = dtype_of(rng), share_of_specials(rng)
+    shape = tuple(int(v) for v in rng.integers(1, 12, int(rng.integers(1, 4))))
+    if rng.random() < 0.2:
+        shape = (int(rng.integers(1, 3)), int(rng.integers(1, 9)), int(rng.integers(1, 200)))
+    axis = int(rng.integers(-len(shape), len(shape)))
+    count, at = int(rng.integers(0 if rng.random() < 0.1 else 1, 30)), axis % len(shape)
+    taken = (*shape[:at], count, *shape[at + 1 :])
+    index = rng.integers(0, shape[at], count if rng.random() < 0.5 else taken)
+    x, v = values(rng, shape, dtype, special), values(rng, taken, dtype, special)
+    whole, others = rng.integers(-9, 9, shape), rng.integers(-9, 9, taken)
+    return lambda be: (
+        be.gather(x, axis, be.from_zero("gather", index - shape[at] * (index % 2), shape[at])),
+        be.nonzero(whole),
+        be.nonzero(x),
+        be.scatter(x, axis, index, v),
+        be.scatter_add(x, axis, index, v),
+        be.gather(whole, axis, index),
+        be.scatter(whole, axis, index, others),
+    )
+
+
 def named(result: Any, name: str = "result") -> Iterator[tuple[str, Array]]:
     if isinstance(result, (list, tuple)):
         for number, part in enumerate(result):
@@ -457,7 +598,7 @@ def named(result: Any, name: str = "result") -> Iterator[tuple[str, Array]]:
 class OnHost:
     """A backend that takes and returns NumPy arrays; those of its own it makes and reads back itself."""
 
-    _IN_PLACE = ("sgd_step", "running_update")
+    _IN_PLACE = ("sgd_step", "update", "running_update")
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -468,8 +609,14 @@ class OnHost:
             result = getattr(self._backend, name)(*placed, **{key: self._put(o) for key, o in options.items()})
             if name in self._IN_PLACE:
                 for argument, changed in zip(arguments, placed, strict=True):
-                    if isinstance(argument, np.ndarray):
-                        argument[...] = to_numpy(changed)
+                    pairs = (
+                        [(array, changed[name]) for name, array in argument.items()]
+                        if isinstance(argument, dict)
+                        else [(argument, changed)]
+                    )
+                    for array, new in pairs:
+                        if isinstance(array, np.ndarray):
+                            array[...] = to_numpy(new)
             return self._get(result)
 
         return call
@@ -478,6 +625,8 @@ class OnHost:
         if isinstance(value, tuple):
             parts = [self._put(part) for part in value]
             return type(value)(*parts) if isinstance(value, Norm | Epilogue) else tuple(parts)
+        if isinstance(value, dict):
+            return {name: self._put(part) for name, part in value.items()}
         return place(self._backend, value) if isinstance(value, np.ndarray) else value
 
     def _get(self, value: Any) -> Any:

@@ -30,11 +30,11 @@ _OPERATORS = (
     "add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod pow rpow and or xor rand ror lshift rshift "
     "eq ne lt le gt ge neg abs invert iadd isub imul itruediv iand ior"
 )
-_METHODS = "transpose swapaxes copy ravel squeeze take"
+_METHODS = "transpose swapaxes copy ravel squeeze take view diagonal"
 _QUANTITIES = "sum max min mean any all argmax argmin"
 _FUNCTIONS = (
     "empty zeros ones empty_like zeros_like ones_like broadcast_to where concatenate stack take expand_dims moveaxis "
-    "ascontiguousarray may_share_memory isnan isfinite all any arange argsort"
+    "ascontiguousarray may_share_memory isnan isfinite all any arange argsort eye nonzero take_along_axis tril triu"
 )
 _COMPUTING = (
     "full full_like sign add subtract multiply negative absolute square maximum minimum argmax argmin equal not_equal "
@@ -152,6 +152,9 @@ class StrictArray:
             if self.dtype == dtype:
                 return _out(self._array.astype(dtype, copy=copy))
             return _out(_flushed(_flushed(self._array).astype(dtype)))
+
+    def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+        return _out(self._array.diagonal(offset, axis1, axis2))
 
     def cumsum(self, axis: int) -> Any:
         return _out(self._array.cumsum(axis=axis))

@@ -31,10 +31,12 @@ from lucid.kernels.elementwise.terms import (
     integer,
     magnitude,
     narrow,
+    nearest,
     number,
     power_of_two,
     rare,
     select,
+    single,
     square_root,
     wide,
     with_sign,
@@ -119,6 +121,7 @@ GELU_C1 = bits_of(0x3FB2444F2A4D8B4B)  # 2 sqrt(2 / pi) 0.044715
 SELU_SCALE = bits_of(0x3FF0CFABD6A91132)  # 1.0507009873554805
 SELU_SCALE_ALPHA = bits_of(0x3FFC212CC640F031)  # times 1.6732632423543772
 TWO_M54 = bits_of(0x3C90000000000000)
+TWO_M14 = bits_of(0x3F10000000000000)
 TWO_M28 = bits_of(0x3E30000000000000)
 LN2 = bits_of(0x3FE62E42FEFA39EF)
 LN2_TAIL = bits_of(0x3C7ABC9E3B39803F)
@@ -280,6 +283,85 @@ ERFC_TAIL = (
     -1.3821867547246918e-05,
 )
 
+# The float32 of which the float64 does not narrow to the nearest, each followed by the nearest: found by going through
+# all 2^32 (tools/exhaustive.py tells whether they are all).
+LOG_AMENDED = (
+    bits_of(0x3F8827A740000000),  # 0x1.827a740000000p-7
+    bits_of(0xC011C2B1E0000000),
+    bits_of(0x4022F1FD60000000),  # 0x1.2f1fd60000000p+3
+    bits_of(0x4001FCBCE0000000),
+    bits_of(0x418BACB4A0000000),  # 0x1.bacb4a0000000p+25
+    bits_of(0x4031E06960000000),
+    bits_of(0x44BB121A60000000),  # 0x1.b121a60000000p+76
+    bits_of(0x404A9A3F20000000),
+    bits_of(0x45E6351D80000000),  # 0x1.6351d80000000p+95
+    bits_of(0x40508B5120000000),
+)
+SIN_AMENDED = (
+    bits_of(0x40C3333300000000),  # 0x1.3333300000000p+13
+    bits_of(0xBFD63F4BA0000000),
+    bits_of(0xC0C3333300000000),  # -0x1.3333300000000p+13
+    bits_of(0x3FD63F4BA0000000),
+)
+EXP2_AMENDED = (
+    bits_of(0x3F6853A6E0000000),  # 0x1.853a6e0000000p-9
+    bits_of(0x3FF00870A0000000),
+    bits_of(0xBF9E7526E0000000),  # -0x1.e7526e0000000p-6
+    bits_of(0x3FEF58D620000000),
+)
+COS_AMENDED = (
+    bits_of(0x43E3170F00000000),  # 0x1.3170f00000000p+63
+    bits_of(0x3FEFE29760000000),
+    bits_of(0xC3E3170F00000000),  # -0x1.3170f00000000p+63
+    bits_of(0x3FEFE29760000000),
+    bits_of(0x4422B96220000000),  # 0x1.2b96220000000p+67
+    bits_of(0x3FEF0285E0000000),
+    bits_of(0xC422B96220000000),  # -0x1.2b96220000000p+67
+    bits_of(0x3FEF0285E0000000),
+)
+LOG1P_AMENDED = (
+    bits_of(0x3EA8000060000000),  # 0x1.8000060000000p-21
+    bits_of(0x3EA7FFFFE0000000),
+    bits_of(0x3EE2000360000000),  # 0x1.2000360000000p-17
+    bits_of(0x3EE1FFFE60000000),
+    bits_of(0x3FDFB035A0000000),  # 0x1.fb035a0000000p-2
+    bits_of(0x3FD9BDDC20000000),
+    bits_of(0x4020F1FD60000000),  # 0x1.0f1fd60000000p+3
+    bits_of(0x4001FCBCE0000000),
+    bits_of(0x44BB121A60000000),  # 0x1.b121a60000000p+76
+    bits_of(0x404A9A3F20000000),
+    bits_of(0x45E6351D80000000),  # 0x1.6351d80000000p+95
+    bits_of(0x40508B5120000000),
+    bits_of(0xBEA7FFFFA0000000),  # -0x1.7ffffa0000000p-21
+    bits_of(0xBEA8000020000000),
+    bits_of(0xBEE1FFFCA0000000),  # -0x1.1fffca0000000p-17
+    bits_of(0xBEE20001A0000000),
+    bits_of(0xBF61D91880000000),  # -0x1.1d91880000000p-9
+    bits_of(0xBF61DE14A0000000),
+)
+SINH_AMENDED = (
+    bits_of(0x3F4250BFE0000000),  # 0x1.250bfe0000000p-11
+    bits_of(0x3F4250BFE0000000),
+    bits_of(0xBF4250BFE0000000),  # -0x1.250bfe0000000p-11
+    bits_of(0xBF4250BFE0000000),
+)
+ARCTAN_AMENDED = (
+    bits_of(0x3FB1AD6460000000),  # 0x1.1ad6460000000p-4
+    bits_of(0x3FB1A63860000000),
+    bits_of(0xBFB1AD6460000000),  # -0x1.1ad6460000000p-4
+    bits_of(0xBFB1A63860000000),
+)
+ARCCOS_AMENDED = (
+    bits_of(0x3E5110B460000000),  # 0x1.110b460000000p-26
+    bits_of(0x3FF921FB60000000),
+    bits_of(0x3F304C4440000000),  # 0x1.04c4440000000p-12
+    bits_of(0x3FF920F6A0000000),
+)
+SIGMOID_AMENDED = (
+    bits_of(0xBF5250C020000000),  # -0x1.250c020000000p-10
+    bits_of(0x3FDFFB6BE0000000),
+)
+
 # -- section 6: in float64 -------------------------------------------------------------------------------------------
 
 
@@ -322,6 +404,16 @@ def log64(x: Wide) -> Wide:
 def sigmoid64(x: Wide) -> Wide:
     """1 / (1 + e^-x)."""
     return 1.0 / (1.0 + exp64(-x))
+
+
+def sigmoid_single64(x: Wide) -> Wide:
+    """For float32: near 0, where 1/2 + x / 4 may be the middle of two, 1/2 + (x / 4 - x^3 / 48) rounded to odd."""
+    t = x * (0.25 - (x * x) / 48.0)
+    y = 0.5 + t
+    rest = (0.5 - y) + t
+    n = bits(y)
+    odd = from_bits(n + select(rest > 0.0, 1 - (n & 1), select(rest < 0.0, (n & 1) - 1, 0 * n)))
+    return select(magnitude(x) < TWO_M14, odd, sigmoid64(x))
 
 
 def cdf64(x: Wide) -> Wide:
@@ -819,6 +911,38 @@ def erf_slope64(x: Wide) -> Wide:
     return (e - select(h > 800.0, 0.0, e * h_rest)) * TWO_OVER_SQRT_PI
 
 
+def cross64(x: Wide, t: Wide) -> Wide:
+    """-(t ln x + (1 - t) ln(1 - x)), each logarithm at least -100. What 1 - x loses is put back to first order."""
+    u = 1.0 - x
+    lost = (1.0 - u) - x
+    far = select(u > 0.0, log64(u) + lost / u, log64(u))
+    near = log64(x)
+    far = select(far < -100.0, -100.0, far)
+    near = select(near < -100.0, -100.0, near)
+    return -(t * near + (1.0 - t) * far)
+
+
+def cross_slope64(x: Wide, t: Wide) -> Wide:
+    """The derivative of that by x, its divisor at least 1e-12."""
+    d = (1.0 - x) * x
+    return (x - t) / select(d < 1e-12, 1e-12, d)
+
+
+def logit_cross64(x: Wide, t: Wide) -> Wide:
+    """The same of the sigmoid of x: max(x, 0) - x t + ln(1 + e^-|x|)."""
+    e = exp64(-magnitude(x))
+    u = 1.0 + e
+    rest = log64(u) + (e - (u - 1.0)) / u
+    return (select(x > 0.0, x, 0.0) - x * t) + rest
+
+
+def logit_cross_slope64(x: Wide, t: Wide) -> Wide:
+    """The derivative of that, sigmoid(x) - t, as (1 - t) sigmoid(x) - t sigmoid(-x)."""
+    e = exp64(-magnitude(x))
+    u = 1.0 + e
+    return (1.0 - t) * (select(x > 0.0, 1.0, e) / u) - t * (select(x > 0.0, e, 1.0) / u)
+
+
 # -- section 5: of one value -----------------------------------------------------------------------------------------
 
 
@@ -889,12 +1013,12 @@ def exp(x: Value) -> Value:
 
 @scalar
 def log(x: Value) -> Value:
-    return narrow(log64(wide(x)), x)
+    return nearest(log64(wide(x)), x, LOG_AMENDED)
 
 
 @scalar
 def sigmoid(x: Value) -> Value:
-    return narrow(sigmoid64(wide(x)), x)
+    return nearest(sigmoid_single64(wide(x)) if single(x) else sigmoid64(wide(x)), x, SIGMOID_AMENDED)
 
 
 @scalar
@@ -914,7 +1038,7 @@ def expm1(x: Value) -> Value:
 
 @scalar
 def exp2(x: Value) -> Value:
-    return narrow(exp264(wide(x)), x)
+    return nearest(exp264(wide(x)), x, EXP2_AMENDED)
 
 
 @scalar
@@ -924,12 +1048,12 @@ def log2(x: Value) -> Value:
 
 @scalar
 def log1p(x: Value) -> Value:
-    return narrow(log1p64(wide(x)), x)
+    return nearest(log1p64(wide(x)), x, LOG1P_AMENDED)
 
 
 @scalar
 def sinh(x: Value) -> Value:
-    return narrow(sinh64(wide(x)), x)
+    return nearest(sinh64(wide(x)), x, SINH_AMENDED)
 
 
 @scalar
@@ -944,12 +1068,12 @@ def tanh(x: Value) -> Value:
 
 @scalar
 def sin(x: Value) -> Value:
-    return narrow(sin64(wide(x)), x)
+    return nearest(sin64(wide(x)), x, SIN_AMENDED)
 
 
 @scalar
 def cos(x: Value) -> Value:
-    return narrow(cos64(wide(x)), x)
+    return nearest(cos64(wide(x)), x, COS_AMENDED)
 
 
 @scalar
@@ -964,12 +1088,12 @@ def arcsin(x: Value) -> Value:
 
 @scalar
 def arccos(x: Value) -> Value:
-    return narrow(acos64(wide(x)), x)
+    return nearest(acos64(wide(x)), x, ARCCOS_AMENDED)
 
 
 @scalar
 def arctan(x: Value) -> Value:
-    return narrow(atan64(wide(x)), x)
+    return nearest(atan64(wide(x)), x, ARCTAN_AMENDED)
 
 
 @scalar
@@ -1133,6 +1257,26 @@ def log_sigmoid_grad(dy: Value, x: Value) -> Value:
 @scalar
 def mish_grad(dy: Value, x: Value) -> Value:
     return narrow(wide(dy) * mish_slope64(wide(x)), x)
+
+
+@scalar
+def cross(x: Value, t: Value) -> Value:
+    return narrow(cross64(wide(x), wide(t)), x)
+
+
+@scalar
+def cross_slope(x: Value, t: Value) -> Value:
+    return narrow(cross_slope64(wide(x), wide(t)), x)
+
+
+@scalar
+def logit_cross(x: Value, t: Value) -> Value:
+    return narrow(logit_cross64(wide(x), wide(t)), x)
+
+
+@scalar
+def logit_cross_slope(x: Value, t: Value) -> Value:
+    return narrow(logit_cross_slope64(wide(x), wide(t)), x)
 
 
 # -- section 5: powers ------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-// The scalar functions of the law. Printed from functions.py by printer.py: change that.
+// The scalar functions of the law. Printed from functions.py by elementwise/printer.py: change that.
 #pragma once
 
 #include "terms.h"
@@ -38,6 +38,7 @@ constexpr double GELU_C1 = 0x1.2444f2a4d8b4bp-4;  // 0x3FB2444F2A4D8B4B
 constexpr double SELU_SCALE = 0x1.0cfabd6a91132p+0;  // 0x3FF0CFABD6A91132
 constexpr double SELU_SCALE_ALPHA = 0x1.c212cc640f031p+0;  // 0x3FFC212CC640F031
 constexpr double TWO_M54 = 0x1.0000000000000p-54;  // 0x3C90000000000000
+constexpr double TWO_M14 = 0x1.0000000000000p-14;  // 0x3F10000000000000
 constexpr double TWO_M28 = 0x1.0000000000000p-28;  // 0x3E30000000000000
 constexpr double LN2 = 0x1.62e42fefa39efp-1;  // 0x3FE62E42FEFA39EF
 constexpr double LN2_TAIL = 0x1.abc9e3b39803fp-56;  // 0x3C7ABC9E3B39803F
@@ -105,6 +106,17 @@ LUCID_LANES V log64(V x) {
 template <class V>
 LUCID_LANES V sigmoid64(V x) {
     return number<V>(1.0) / (number<V>(1.0) + exp64(-x));
+}
+
+// For float32: near 0, where 1/2 + x / 4 may be the middle of two, 1/2 + (x / 4 - x^3 / 48) rounded to odd.
+template <class V>
+LUCID_LANES V sigmoid_single64(V x) {
+    const auto t = x * (number<V>(0.25) - ((x * x) / number<V>(48.0)));
+    const auto y = number<V>(0.5) + t;
+    const auto rest = (number<V>(0.5) - y) + t;
+    const auto n = bits(y);
+    const auto odd = from_bits(n + ((rest > number<V>(0.0)) ? (1 - (n & 1)) : ((rest < number<V>(0.0)) ? ((n & 1) - 1) : (0 * n))));
+    return (magnitude(x) < TWO_M14) ? odd : sigmoid64(x);
 }
 
 // The normal distribution, (1 + erf(x / sqrt(2))) / 2, within 4 ulp. Of -t: e^(-t^2 / 2) (1/2 + g r) / (1 + t).
@@ -764,6 +776,42 @@ LUCID_LANES V erf_slope64(V x) {
     return (e - ((h > number<V>(800.0)) ? number<V>(0.0) : (e * h_rest))) * TWO_OVER_SQRT_PI;
 }
 
+// -(t ln x + (1 - t) ln(1 - x)), each logarithm at least -100. What 1 - x loses is put back to first order.
+template <class V>
+LUCID_LANES V cross64(V x, V t) {
+    const auto u = number<V>(1.0) - x;
+    const auto lost = (number<V>(1.0) - u) - x;
+    auto far = (u > number<V>(0.0)) ? (log64(u) + (lost / u)) : log64(u);
+    auto near = log64(x);
+    far = (far < number<V>(-100.0)) ? number<V>(-100.0) : far;
+    near = (near < number<V>(-100.0)) ? number<V>(-100.0) : near;
+    return -((t * near) + ((number<V>(1.0) - t) * far));
+}
+
+// The derivative of that by x, its divisor at least 1e-12.
+template <class V>
+LUCID_LANES V cross_slope64(V x, V t) {
+    const auto d = (number<V>(1.0) - x) * x;
+    return (x - t) / ((d < number<V>(1e-12)) ? number<V>(1e-12) : d);
+}
+
+// The same of the sigmoid of x: max(x, 0) - x t + ln(1 + e^-|x|).
+template <class V>
+LUCID_LANES V logit_cross64(V x, V t) {
+    const auto e = exp64(-magnitude(x));
+    const auto u = number<V>(1.0) + e;
+    const auto rest = log64(u) + ((e - (u - number<V>(1.0))) / u);
+    return (((x > number<V>(0.0)) ? x : number<V>(0.0)) - (x * t)) + rest;
+}
+
+// The derivative of that, sigmoid(x) - t, as (1 - t) sigmoid(x) - t sigmoid(-x).
+template <class V>
+LUCID_LANES V logit_cross_slope64(V x, V t) {
+    const auto e = exp64(-magnitude(x));
+    const auto u = number<V>(1.0) + e;
+    return ((number<V>(1.0) - t) * (((x > number<V>(0.0)) ? number<V>(1.0) : e) / u)) - (t * (((x > number<V>(0.0)) ? e : number<V>(1.0)) / u));
+}
+
 template <class V>
 LUCID_LANES V neg(V x) {
     return -x;
@@ -831,12 +879,12 @@ LUCID_LANES V exp(V x) {
 
 template <class V>
 LUCID_LANES V log(V x) {
-    return narrow<V>(log64(wide(x)));
+    return amended(amended(amended(amended(amended(narrow<V>(log64(wide(x))), x, 0x1.827a740000000p-7f, -0x1.1c2b1e0000000p+2f), x, 0x1.2f1fd60000000p+3f, 0x1.1fcbce0000000p+1f), x, 0x1.bacb4a0000000p+25f, 0x1.1e06960000000p+4f), x, 0x1.b121a60000000p+76f, 0x1.a9a3f20000000p+5f), x, 0x1.6351d80000000p+95f, 0x1.08b5120000000p+6f);
 }
 
 template <class V>
 LUCID_LANES V sigmoid(V x) {
-    return narrow<V>(sigmoid64(wide(x)));
+    return amended(narrow<V>(single(x) ? sigmoid_single64(wide(x)) : sigmoid64(wide(x))), x, -0x1.250c020000000p-10f, 0x1.ffb6be0000000p-2f);
 }
 
 template <class V>
@@ -856,7 +904,7 @@ LUCID_LANES V expm1(V x) {
 
 template <class V>
 LUCID_LANES V exp2(V x) {
-    return narrow<V>(exp264(wide(x)));
+    return amended(amended(narrow<V>(exp264(wide(x))), x, 0x1.853a6e0000000p-9f, 0x1.00870a0000000p+0f), x, -0x1.e7526e0000000p-6f, 0x1.f58d620000000p-1f);
 }
 
 template <class V>
@@ -866,12 +914,12 @@ LUCID_LANES V log2(V x) {
 
 template <class V>
 LUCID_LANES V log1p(V x) {
-    return narrow<V>(log1p64(wide(x)));
+    return amended(amended(amended(amended(amended(amended(amended(amended(amended(narrow<V>(log1p64(wide(x))), x, 0x1.8000060000000p-21f, 0x1.7ffffe0000000p-21f), x, 0x1.2000360000000p-17f, 0x1.1fffe60000000p-17f), x, 0x1.fb035a0000000p-2f, 0x1.9bddc20000000p-2f), x, 0x1.0f1fd60000000p+3f, 0x1.1fcbce0000000p+1f), x, 0x1.b121a60000000p+76f, 0x1.a9a3f20000000p+5f), x, 0x1.6351d80000000p+95f, 0x1.08b5120000000p+6f), x, -0x1.7ffffa0000000p-21f, -0x1.8000020000000p-21f), x, -0x1.1fffca0000000p-17f, -0x1.20001a0000000p-17f), x, -0x1.1d91880000000p-9f, -0x1.1de14a0000000p-9f);
 }
 
 template <class V>
 LUCID_LANES V sinh(V x) {
-    return narrow<V>(sinh64(wide(x)));
+    return amended(amended(narrow<V>(sinh64(wide(x))), x, 0x1.250bfe0000000p-11f, 0x1.250bfe0000000p-11f), x, -0x1.250bfe0000000p-11f, -0x1.250bfe0000000p-11f);
 }
 
 template <class V>
@@ -886,12 +934,12 @@ LUCID_LANES V tanh(V x) {
 
 template <class V>
 LUCID_LANES V sin(V x) {
-    return narrow<V>(sin64(wide(x)));
+    return amended(amended(narrow<V>(sin64(wide(x))), x, 0x1.3333300000000p+13f, -0x1.63f4ba0000000p-2f), x, -0x1.3333300000000p+13f, 0x1.63f4ba0000000p-2f);
 }
 
 template <class V>
 LUCID_LANES V cos(V x) {
-    return narrow<V>(cos64(wide(x)));
+    return amended(amended(amended(amended(narrow<V>(cos64(wide(x))), x, 0x1.3170f00000000p+63f, 0x1.fe29760000000p-1f), x, -0x1.3170f00000000p+63f, 0x1.fe29760000000p-1f), x, 0x1.2b96220000000p+67f, 0x1.f0285e0000000p-1f), x, -0x1.2b96220000000p+67f, 0x1.f0285e0000000p-1f);
 }
 
 template <class V>
@@ -906,12 +954,12 @@ LUCID_LANES V arcsin(V x) {
 
 template <class V>
 LUCID_LANES V arccos(V x) {
-    return narrow<V>(acos64(wide(x)));
+    return amended(amended(narrow<V>(acos64(wide(x))), x, 0x1.110b460000000p-26f, 0x1.921fb60000000p+0f), x, 0x1.04c4440000000p-12f, 0x1.920f6a0000000p+0f);
 }
 
 template <class V>
 LUCID_LANES V arctan(V x) {
-    return narrow<V>(atan64(wide(x)));
+    return amended(amended(narrow<V>(atan64(wide(x))), x, 0x1.1ad6460000000p-4f, 0x1.1a63860000000p-4f), x, -0x1.1ad6460000000p-4f, -0x1.1a63860000000p-4f);
 }
 
 template <class V>
@@ -1072,6 +1120,26 @@ LUCID_LANES V log_sigmoid_grad(V dy, V x) {
 template <class V>
 LUCID_LANES V mish_grad(V dy, V x) {
     return narrow<V>(wide(dy) * mish_slope64(wide(x)));
+}
+
+template <class V>
+LUCID_LANES V cross(V x, V t) {
+    return narrow<V>(cross64(wide(x), wide(t)));
+}
+
+template <class V>
+LUCID_LANES V cross_slope(V x, V t) {
+    return narrow<V>(cross_slope64(wide(x), wide(t)));
+}
+
+template <class V>
+LUCID_LANES V logit_cross(V x, V t) {
+    return narrow<V>(logit_cross64(wide(x), wide(t)));
+}
+
+template <class V>
+LUCID_LANES V logit_cross_slope(V x, V t) {
+    return narrow<V>(logit_cross_slope64(wide(x), wide(t)));
 }
 
 // x^n for an integer n: square and multiply, from the lowest bit of |n|.

@@ -1,5 +1,5 @@
-// F(name, whether it computes in float64 whatever the dtype) for the functions of one value and of two. Printed from
-// functions.py by printer.py: change that.
+// F(name, whether it computes in float64 whatever the dtype) for the functions of one value and of two; F(name,
+// arguments) for the rules of updates. Printed from functions.py and rules.py by printer.py: change those.
 #pragma once
 
 #define LUCID_UNARY(F) \
@@ -66,4 +66,19 @@
     F(hard_swish_grad, true) \
     F(softplus_grad, true) \
     F(log_sigmoid_grad, true) \
-    F(mish_grad, true)
+    F(mish_grad, true) \
+    F(cross, true) \
+    F(cross_slope, true) \
+    F(logit_cross, true) \
+    F(logit_cross_slope, true)
+
+#define LUCID_RULES(F) \
+    F(adam, (p, g, m0, m1, m2, n0, n1, n2, n3, n4, n5, n6, n7, n8, n9)) \
+    F(adamax, (p, g, m0, m1, n0, n1, n2, n3, n4, n5)) \
+    F(nadam, (p, g, m0, m1, n0, n1, n2, n3, n4, n5, n6, n7, n8, n9)) \
+    F(radam, (p, g, m0, m1, n0, n1, n2, n3, n4, n5, n6, n7, n8)) \
+    F(adagrad, (p, g, m0, n0, n1, n2, n3)) \
+    F(adadelta, (p, g, m0, m1, n0, n1, n2, n3, n4, n5)) \
+    F(rmsprop, (p, g, m0, m1, m2, n0, n1, n2, n3, n4, n5, n6, n7)) \
+    F(rprop, (p, g, m0, m1, n0, n1, n2, n3, n4)) \
+    F(asgd, (p, g, m0, n0, n1, n2, n3, n4, n5))

@@ -1,4 +1,5 @@
-"""Prints the scalar functions of ``functions.py`` from their text: as C++ and as the law's formulas.
+"""Prints the scalar functions of ``functions.py`` and the optimisers' ``rules.py`` from their text: as C++ and as the
+law's formulas.
 
 ``python -m lucid.kernels.elementwise.printer`` writes what it prints; a test holds that it is what stands in the tree.
 A statement becomes a statement and an operation an operation, so the order of rounding is the text's. The C++ is a
@@ -11,12 +12,13 @@ import ast
 import inspect
 import re
 from pathlib import Path
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
 
 from lucid.kernels.elementwise import functions
+from lucid.kernels.optimizer import rules
 
 ROOM = Path(__file__).parent
 LAW = ROOM.parent.parent / "ARITHMETIC.md"
@@ -39,6 +41,9 @@ _OPERATORS: dict[type, str] = {
 }
 _PARAMETERS = {"Value": "V", "Wide": "V", "int": "int64_t", "float": "double", "bool": "bool"}
 
+_PARTS = {"Pair": "Pair<V>", "Triple": "Triple<V>"}
+"""What a function returns that gives numbers whose sum is meant."""
+
 
 def constants() -> dict[str, Any]:
     """The module's numbers and tables of them, by name."""
@@ -50,15 +55,28 @@ def _pattern(value: float) -> str:
     return f"{int(np.float64(value).view(np.uint64)):016X}"
 
 
-def definitions() -> dict[str, ast.FunctionDef]:
+def definitions(module: ModuleType = functions) -> dict[str, ast.FunctionDef]:
     """The text of every function, in order."""
-    made = [f for f in vars(functions).values() if isinstance(f, FunctionType) and f.__module__ == functions.__name__]
-    trees = [ast.parse(inspect.getsource(f)).body[0] for f in made if f is not functions.scalar]
+    made = [f for f in vars(module).values() if isinstance(f, FunctionType) and f.__module__ == module.__name__]
+    trees = [ast.parse(inspect.getsource(f)).body[0] for f in made if f not in (functions.scalar, rules.rule)]
     return {tree.name: tree for tree in trees if isinstance(tree, ast.FunctionDef)}
 
 
 def _steps(tree: ast.FunctionDef) -> list[ast.stmt]:
     return tree.body[1:] if ast.get_docstring(tree) else tree.body
+
+
+def _results(tree: ast.FunctionDef) -> tuple[str, ...]:
+    """The parameters that a function of several results assigns and returns, by name; of one result: none."""
+    last = tree.body[-1]
+    if not isinstance(last, ast.Return) or not isinstance(last.value, ast.Tuple):
+        return ()
+    if tree.returns and ast.unparse(tree.returns) in _PARTS:
+        return ()
+    names = tuple([ast.unparse(value) for value in last.value.elts])
+    if not set(names) <= {a.arg for a in tree.args.args}:
+        raise SyntaxError(f"{tree.name}: {ast.unparse(last)!r} may return parameters alone")
+    return names
 
 
 def is_wide(tree: ast.FunctionDef) -> bool:
@@ -76,16 +94,18 @@ class _Cpp:
         self.tree = tree
         stored = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
         self.variable = {name for name in stored if stored.count(name) > 1}
-        self.declared: set[str] = set()
+        self.declared = {a.arg for a in tree.args.args}
+        self.results = _results(tree)
         self.lines: list[str] = []
 
     def text(self) -> str:
-        arguments = ", ".join(f"{_PARAMETERS[ast.unparse(a.annotation)]} {a.arg}" for a in self.tree.args.args)  # type: ignore[arg-type]
+        arguments = ", ".join(
+            f"{_PARAMETERS[ast.unparse(a.annotation)]}{'&' * (a.arg in self.results)} {a.arg}"  # type: ignore[arg-type]
+            for a in self.tree.args.args
+        )
         said = ast.get_docstring(self.tree)
         self.lines = [*[f"// {line}".rstrip() for line in (said or "").splitlines()], "template <class V>"]
-        result = {"Pair": "Pair<V>", "Triple": "Triple<V>"}.get(
-            ast.unparse(self.tree.returns or ast.Name("Value")), "V"
-        )
+        result = "void" if self.results else _PARTS.get(ast.unparse(self.tree.returns or ast.Name("Value")), "V")
         self.lines.append(f"LUCID_LANES {result} {self.tree.name}({arguments}) {{")
         self.block(_steps(self.tree), 1)
         return "\n".join([*self.lines, "}"])
@@ -95,6 +115,8 @@ class _Cpp:
             self.statement(statement, depth)
 
     def statement(self, s: ast.stmt, depth: int) -> None:
+        if isinstance(s, ast.Return) and self.results:
+            return  # they stand where they were given
         if isinstance(s, ast.Return) and isinstance(s.value, ast.Tuple):
             self.put(depth, f"return {{{', '.join(map(self.expression, s.value.elts))}}};")
         elif isinstance(s, ast.Return) and s.value is not None:
@@ -176,6 +198,12 @@ class _Cpp:
             return f"number<V>({ast.unparse(arguments[0])})"
         if name == "at":
             return f"at({ast.unparse(arguments[0])}, {self.expression(arguments[1])})"
+        if name == "nearest":
+            value, x = (self.expression(a) for a in arguments[:2])
+            text, table = f"narrow<V>({value})", constants()[ast.unparse(arguments[2])]
+            for place, result in zip(table[::2], table[1::2], strict=True):
+                text = f"amended({text}, {x}, {place.hex()}f, {result.hex()}f)"
+            return text
         given = [self.argument(a) for a in arguments]
         if name == "select":
             given[1:] = [self.argument(a, True) for a in arguments[1:]]
@@ -206,14 +234,20 @@ def header() -> str:
     ]
     bodies = [_Cpp(tree).text() for tree in definitions().values()]
     parts = "\n".join(numbers), *bodies
-    return _HEADER.format("\n\n".join(parts))
+    return _HEADER.format("scalar functions", "functions.py", "terms.h", "\n\n".join(parts))
+
+
+def rules_header() -> str:
+    """``optimizer/printed.h``: the rules of updates, likewise."""
+    bodies = [_Cpp(tree).text() for tree in definitions(rules).values()]
+    return _HEADER.format("optimisers' rules", "rules.py", "../elementwise/printed.h", "\n\n".join(bodies))
 
 
 _HEADER = """\
-// The scalar functions of the law. Printed from functions.py by printer.py: change that.
+// The {} of the law. Printed from {} by elementwise/printer.py: change that.
 #pragma once
 
-#include "terms.h"
+#include "{}"
 
 namespace lucid {{
 namespace LUCID_ISA {{
@@ -228,19 +262,31 @@ namespace scalar {{
 
 
 def names() -> str:
-    """``printed_names.h``: the functions that backends compute by name, of one value and of two."""
+    """``printed_names.h``: what backends compute by name: functions of one value and of two, and rules."""
     trees = [definitions()[name] for name in functions.FUNCTIONS]
-    lists = []
-    for count, word in ((1, "UNARY"), (2, "BINARY")):
-        rows = [f"F({t.name}, {str(is_wide(t)).lower()})" for t in trees if len(t.args.args) == count]
-        lists.append(f"#define LUCID_{word}(F) \\\n    " + " \\\n    ".join(rows))
-    return _NAMES.format("\n\n".join(lists))
+    lists = {
+        word: [f"F({t.name}, {str(is_wide(t)).lower()})" for t in trees if len(t.args.args) == count]
+        for count, word in ((1, "UNARY"), (2, "BINARY"))
+    }
+    lists["RULES"] = [f"F({name}, ({', '.join(_slots(rule))}))" for name, rule in rules.RULES.items()]
+    return _NAMES.format(
+        *["#define LUCID_{}(F) \\\n    {}".format(word, " \\\n    ".join(rows)) for word, rows in lists.items()]
+    )
+
+
+def _slots(rule: rules.Rule) -> list[str]:
+    """The arguments of a rule as every rule has them: the parameter, its gradient, memory, numbers."""
+    return ["p", "g", *[f"m{i}" for i in range(len(rule.memory))], *[f"n{i}" for i in range(len(rule.numbers))]]
 
 
 _NAMES = """\
-// F(name, whether it computes in float64 whatever the dtype) for the functions of one value and of two. Printed from
-// functions.py by printer.py: change that.
+// F(name, whether it computes in float64 whatever the dtype) for the functions of one value and of two; F(name,
+// arguments) for the rules of updates. Printed from functions.py and rules.py by printer.py: change those.
 #pragma once
+
+{}
+
+{}
 
 {}
 """
@@ -288,6 +334,7 @@ def law() -> dict[str, str]:
         "functions": "\n".join(["| function | formula |", "|---|---|", *rows]),
         "powers": "\n\n".join(_law_of(t) for t in trees.values() if t.name.startswith("power_")),
         "optimizer": "\n\n".join(_law_of(t) for t in trees.values() if t.name.startswith("sgd_")),
+        "rules": re.sub(r"narrow\((\w+)\)", r"\1", "\n\n".join(_law_of(t) for t in definitions(rules).values())),
         "float64": "\n\n".join(
             _law_of(t) for t in trees.values() if t.name not in functions.FUNCTIONS and not t.name.startswith(others)
         ),
@@ -312,6 +359,7 @@ def printed() -> dict[Path, str]:
     return {
         ROOM / "printed.h": header(),
         ROOM / "printed_names.h": names(),
+        ROOM.parent / "optimizer" / "printed.h": rules_header(),
         LAW: law_text(LAW.read_text(encoding="utf-8")),
     }
 

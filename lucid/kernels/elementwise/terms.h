@@ -113,6 +113,23 @@ LUCID_LANES Triple<V> rare(C condition, const F& slow, const Triple<V>& usual) {
             condition ? other.turns : usual.turns};
 }
 
+LUCID_LANES bool single(float) { return true; }
+LUCID_LANES bool single(double) { return false; }
+#ifdef LUCID_VECTOR_BYTES
+LUCID_LANES bool single(Part<float>) { return true; }
+LUCID_LANES bool single(Vec<double>) { return false; }
+#endif
+
+// Of float32, `result` where x is `place`: see `nearest` of terms.py.
+LUCID_LANES float amended(float y, float x, float place, float result) { return x == place ? result : y; }
+LUCID_LANES double amended(double y, double, float, float) { return y; }
+#ifdef LUCID_VECTOR_BYTES
+LUCID_LANES Vec<double> amended(Vec<double> y, Vec<double>, float, float) { return y; }
+LUCID_LANES Part<float> amended(Part<float> y, Part<float> x, float place, float result) {
+    return x == number<Part<float>>(place) ? number<Part<float>>(result) : y;
+}
+#endif
+
 constexpr double MAGIC = 6755399441055744.0;  // 1.5 * 2^52: what is added to it has no room for a fraction
 constexpr int64_t MAGIC_BITS = 0x4338000000000000;
 

@@ -47,6 +47,20 @@ def narrow(x: Wide, like: Value) -> Value:
     return x.astype(like.dtype)
 
 
+def single(x: Value) -> bool:
+    """Whether the dtype is float32."""
+    return bool(x.dtype == np.float32)
+
+
+def nearest(x: Wide, like: Value, amended: tuple[float, ...]) -> Value:
+    """``narrow(x, like)``, but of float32 the second of a pair in ``amended`` where ``like`` is the first."""
+    y = narrow(x, like)
+    if like.dtype == np.float32:
+        for place, result in zip(amended[::2], amended[1::2], strict=True):
+            y[like == np.float32(place)] = result
+    return y
+
+
 def number(value: float, like: Value) -> Value:
     """One number in the dtype, and beside every element, of ``like``."""
     return np.full_like(like, value)

@@ -44,7 +44,8 @@ def batch_norm_eval(x: Array, gamma: Array | None, beta: Array | None, mean: Arr
     m, k = mean.astype(x.dtype), scale.astype(x.dtype)
     rest = mean - wide(m)
     shift = ((0.0 if beta is None else wide(beta)) - rest * wide(k)).astype(x.dtype)
-    return fma(x - _per_channel(m), _per_channel(k), _per_channel(shift))
+    m, k, shift = (_per_channel(c, x) for c in (m, k, shift))
+    return fma(x - m, k, shift)
 
 
 @kernel("7", returns=_gradients)
@@ -61,9 +62,10 @@ def batch_norm_grad(
     if training:
         b = (-((scale * (rstd * rstd)) * (B / count))).astype(x.dtype)
         c = (-(scale * (A / count)) - rest * wide(b)).astype(x.dtype)
-        dx = fma(dy, _per_channel(k), fma(x - _per_channel(m), _per_channel(b), _per_channel(c)))
+        m, k, b, c = (_per_channel(coefficient, x) for coefficient in (m, k, b, c))
+        dx = fma(dy, k, fma(x - m, b, c))
     else:
-        dx = dy * _per_channel(k)
+        dx = dy * _per_channel(k, x)
     return dx, (B * rstd).astype(x.dtype), A.astype(x.dtype)
 
 
@@ -73,5 +75,5 @@ def _scale(gamma: Array | None, var: Array, eps: float) -> tuple[Array, Array]:
     return rstd, rstd if gamma is None else wide(gamma) * rstd
 
 
-def _per_channel(coefficient: Array) -> Array:
-    return coefficient[:, None, None]
+def _per_channel(coefficient: Array, x: Array) -> Array:
+    return coefficient.reshape(-1, *[1 for _ in x.shape[2:]])

@@ -1,5 +1,6 @@
 // Pooling of images (N, H, W, C): section 8 of ARITHMETIC.md. A thread makes one result; neighbours are neighbours in memory.
 #include "../windows.h"
+#include "grid.h"
 #include "../cuda/device.cuh"
 
 namespace lucid {
@@ -54,16 +55,22 @@ DEVICE void max_of_windows(const Pool& s, const T* x, T* y, int32_t* index) {
     for (int64_t at = first_index(); at < s.n * (DEEP ? s.od : 1) * s.oh * s.ow * s.c; at += index_step()) {
         const Place<DEEP> o(at, s.od, s.oh, s.ow, s.c);
         T best = from_bits(0xFFF0000000000000ull);
-        int64_t where = -1;
-        for (int64_t kd = 0; kd < (DEEP ? s.kd : 1); ++kd) {
-            const int64_t d = DEEP ? o.d * s.stride_d - s.pad_d + kd * s.dilation_d : 0;
+        int64_t where = -1, d0 = o.d * s.stride_d - s.pad_d, h0 = o.h * s.stride_h - s.pad_h;
+        int64_t w0 = o.w * s.stride_w - s.pad_w, planes = s.kd, rows = s.kh, columns = s.kw;
+        if (s.adaptive) {
+            const Window t = DEEP ? s.deep(o.d) : Window{0, 1, 1}, v = s.down(o.h), u = s.across(o.w);
+            d0 = t.begin, h0 = v.begin, w0 = u.begin;
+            planes = t.size, rows = v.size, columns = u.size;
+        }
+        for (int64_t kd = 0; kd < (DEEP ? planes : 1); ++kd) {
+            const int64_t d = DEEP ? d0 + kd * s.dilation_d : 0;
             if (DEEP && (d < 0 || d >= s.d)) continue;
             const int64_t plane = DEEP ? o.n * s.d + d : o.n;
-            for (int64_t kh = 0; kh < s.kh; ++kh) {
-                const int64_t h = o.h * s.stride_h - s.pad_h + kh * s.dilation_h;
+            for (int64_t kh = 0; kh < rows; ++kh) {
+                const int64_t h = h0 + kh * s.dilation_h;
                 if (h < 0 || h >= s.h) continue;
-                for (int64_t kw = 0; kw < s.kw; ++kw) {
-                    const int64_t w = o.w * s.stride_w - s.pad_w + kw * s.dilation_w;
+                for (int64_t kw = 0; kw < columns; ++kw) {
+                    const int64_t w = w0 + kw * s.dilation_w;
                     if (w < 0 || w >= s.w) continue;
                     const T value = x[((plane * s.h + h) * s.w + w) * s.c + o.c];
                     if (where < 0 || beats<true>(value, best)) {
@@ -221,5 +228,91 @@ DEVICE void means_grad(const Pool& s, const T* dy, T* dx) {
 KERNEL(avg_pool_grad, POOL_THREADS, const Pool s, const T* dy, T* dx) { means_grad<false>(s, dy, dx); }
 
 KERNEL(avg_pool_grad_deep, POOL_THREADS, const Pool s, const T* dy, T* dx) { means_grad<true>(s, dy, dx); }
+
+KERNEL(grid_sample, POOL_THREADS, const Pool s, bool nearest, bool align, bool border, bool reflection, const T* x,
+       const T* grid, T* y) {
+    for (int64_t e = first_index(); e < s.n * s.oh * s.ow * s.c; e += index_step()) {
+        const int64_t place = e / s.c, c = e % s.c, n = place / (s.oh * s.ow);
+        const GridTaps taps = grid_taps(double(grid[2 * place]), double(grid[2 * place + 1]), s.h, s.w, nearest, align, border,
+                                        reflection);
+        double sum = 0.0;
+        bool begun = false;
+        for (int t = 0; t < taps.count; ++t) {
+            if (taps.pixel[t] < 0 || taps.weight[t] == 0.0) continue;
+            const double term = taps.weight[t] * double(x[(n * s.h * s.w + taps.pixel[t]) * s.c + c]);
+            sum = begun ? sum + term : term;
+            begun = true;
+        }
+        y[e] = T(sum);
+    }
+}
+
+// A thread has one channel of one image, and goes through the places in order.
+KERNEL(grid_sample_input_grad, POOL_THREADS, const Pool s, bool nearest, bool align, bool border, bool reflection,
+       const T* dy, const T* grid, T* dx) {
+    for (int64_t e = first_index(); e < s.n * s.c; e += index_step()) {
+        const int64_t n = e / s.c, c = e % s.c, places = s.oh * s.ow;
+        T* image = dx + n * s.h * s.w * s.c + c;
+        for (int64_t i = 0; i < s.h * s.w; ++i) image[i * s.c] = T(0);
+        for (int64_t place = n * places; place < (n + 1) * places; ++place) {
+            const GridTaps taps = grid_taps(double(grid[2 * place]), double(grid[2 * place + 1]), s.h, s.w, nearest, align,
+                                            border, reflection);
+            for (int t = 0; t < taps.count; ++t) {
+                if (taps.pixel[t] < 0 || taps.weight[t] == 0.0) continue;
+                T& to = image[taps.pixel[t] * s.c];
+                to = to + T(taps.weight[t] * double(dy[place * s.c + c]));
+            }
+        }
+    }
+}
+
+KERNEL(grid_sample_grid_grad, POOL_THREADS, const Pool s, bool nearest, bool align, bool border, bool reflection,
+       const T* dy, const T* x, const T* grid, T* dgrid) {
+    for (int64_t place = first_index(); place < s.n * s.oh * s.ow; place += index_step()) {
+        const T* image = x + place / (s.oh * s.ow) * s.h * s.w * s.c;
+        const GridTaps taps = grid_taps(double(grid[2 * place]), double(grid[2 * place + 1]), s.h, s.w, nearest, align, border,
+                                        reflection);
+        OrderedSum across, down;
+        for (int64_t c = 0; c < s.c; ++c) {
+            double corner[4];
+            for (int t = 0; t < 4; ++t) corner[t] = taps.pixel[t] < 0 ? 0.0 : double(image[taps.pixel[t] * s.c + c]);
+            const double g = double(dy[place * s.c + c]);
+            across.add(((corner[1] - corner[0]) * (1.0 - taps.down) + (corner[3] - corner[2]) * taps.down) * g);
+            down.add(((corner[2] - corner[0]) * (1.0 - taps.across) + (corner[3] - corner[1]) * taps.across) * g);
+        }
+        dgrid[2 * place] = taps.slope_x != 0.0 ? T(across.finish() * taps.slope_x) : T(0);
+        dgrid[2 * place + 1] = taps.slope_y != 0.0 ? T(down.finish() * taps.slope_y) : T(0);
+    }
+}
+
+template <bool DEEP>
+DEVICE void weighted_sums(const Pool& s, const T* x, const int64_t* first, const int64_t* at, const double* weight, T* y) {
+    const int64_t *down = first + s.od, *across = down + s.oh;
+    for (int64_t e = first_index(); e < s.n * (DEEP ? s.od : 1) * s.oh * s.ow * s.c; e += index_step()) {
+        const Place<DEEP> o(e, s.od, s.oh, s.ow, s.c);
+        double sum = 0.0;
+        bool begun = false;
+        for (int64_t d = first[o.d]; d < first[o.d + 1]; ++d) {
+            const int64_t plane = DEEP ? o.n * s.d + at[d] : o.n;
+            for (int64_t h = down[o.h]; h < down[o.h + 1]; ++h)
+                for (int64_t w = across[o.w]; w < across[o.w + 1]; ++w) {
+                    const double value = x[((plane * s.h + at[h]) * s.w + at[w]) * s.c + o.c];
+                    const double term = weight[d] * weight[h] * weight[w] * value;
+                    sum = begun ? sum + term : term;
+                    begun = true;
+                }
+        }
+        y[e] = T(sum);
+    }
+}
+
+KERNEL(resample, POOL_THREADS, const Pool s, const T* x, const int64_t* first, const int64_t* at, const double* weight, T* y) {
+    weighted_sums<false>(s, x, first, at, weight, y);
+}
+
+KERNEL(resample_deep, POOL_THREADS, const Pool s, const T* x, const int64_t* first, const int64_t* at, const double* weight,
+       T* y) {
+    weighted_sums<true>(s, x, first, at, weight, y);
+}
 
 }  // namespace lucid

@@ -9,11 +9,13 @@ from lucid.onnx.operators import (  # noqa: F401 (each enters its operations)
     comparison,
     convolution,
     elementwise,
+    indexing,
     loss,
     normalization,
     pooling,
     product,
     reduction,
+    resize,
     shape,
 )
 

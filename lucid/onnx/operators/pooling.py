@@ -82,6 +82,21 @@ def _adaptive_avg_pool(b: Builder, node: Node) -> None:
         _averaged(b, node, sides, outputs)
 
 
+@exports("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d")
+def _adaptive_max_pool(b: Builder, node: Node) -> None:
+    outputs = b.shape(node.output)[2:]
+    windows = [_window(side, out) for side, out in zip(b.shape(node.inputs[0])[2:], outputs, strict=True)]
+    if set(outputs) == {1}:
+        b.emit("GlobalMaxPool", node, node.inputs)
+    elif all(windows):
+        b.emit("MaxPool", node, node.inputs, kernel_shape=windows, strides=windows)
+    else:
+        raise ValueError(
+            f"{node.name!r}: an adaptive max pooling whose windows are of several sizes has no counterpart in the ONNX "
+            "export; sides that are multiples of the output's have"
+        )
+
+
 def _averaged(b: Builder, node: Node, sides: Sequence[Any], outputs: Sequence[Any]) -> None:
     """By matrices: the last side by one behind, the one before it by one in front, the first of three turned last."""
     dtype, value, last = b.dtype(node.output), node.inputs[0], len(sides) - 1

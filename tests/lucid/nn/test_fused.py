@@ -266,3 +266,16 @@ def test_the_same_sizes_again_take_the_same_places() -> None:
     assert all(step(seed) == first for seed in range(1, 4))
     largest = native.empty([2 * max(sizes)], False)  # more than any block that was given back
     assert largest.ctypes.data < max(first)
+
+
+@pytest.mark.parametrize("sides", [1, 3])
+def test_convolutions_of_one_side_and_three_take_the_normalisation(backend: str, sides: int) -> None:
+    conv, norm = getattr(nn, f"Conv{sides}d"), getattr(nn, f"BatchNorm{sides}d")
+    model = nn.Sequential(conv(3, 17, 3, padding=1), norm(17), nn.ReLU())
+    x = lucid.tensor(np.random.default_rng(1).standard_normal((2, 3, 5, 6, 7)[: sides + 2]).astype(np.float32))
+    trained = model(x)
+    trained.backward(trained.detach())
+    plain = copy.deepcopy(model).eval()
+    watch(plain)
+    with lucid.no_grad():
+        assert bits(model.eval()(x).numpy()) == bits(plain(x).numpy())

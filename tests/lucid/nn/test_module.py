@@ -97,6 +97,11 @@ def test_repr_is_pytorchs() -> None:
         nn.AvgPool3d(2, 1),
         nn.AdaptiveAvgPool1d(2),
         nn.AdaptiveAvgPool3d((1, 2, None)),
+        nn.AdaptiveMaxPool2d((1, None)),
+        nn.Upsample(size=(2, 3)),
+        nn.Unfold(3, padding=1),
+        nn.Fold((4, 5), (2, 3)),
+        nn.Upsample(scale_factor=2.0, mode="bilinear"),
     )
     t = torch.nn
     theirs = t.Sequential(
@@ -119,6 +124,11 @@ def test_repr_is_pytorchs() -> None:
         t.AvgPool3d(2, 1),
         t.AdaptiveAvgPool1d(2),
         t.AdaptiveAvgPool3d((1, 2, None)),
+        t.AdaptiveMaxPool2d((1, None)),
+        t.Upsample(size=(2, 3)),
+        t.Unfold(3, padding=1),
+        t.Fold((4, 5), (2, 3)),
+        t.Upsample(scale_factor=2.0, mode="bilinear"),
     )
     expected = repr(theirs).replace("affine=True, bias=True", "affine=True")  # which later PyTorchs have
     assert repr(ours) == expected
@@ -611,6 +621,11 @@ LAYERS: dict[str, tuple[Callable[[Any], Any], tuple[int, ...]]] = {
     "normalisation": (lambda m: m.BatchNorm2d(3), (4, 3, 2, 5)),
     "normalisation, cumulative": (lambda m: m.BatchNorm2d(3, momentum=None), (4, 3, 2, 5)),
     "normalisation, plain": (lambda m: m.BatchNorm2d(3, 1e-3, 0.3, False, False), (4, 3, 2, 5)),
+    "normalisation, no side": (lambda m: m.BatchNorm1d(3), (5, 3)),
+    "normalisation, one side": (lambda m: m.BatchNorm1d(3, momentum=None), (4, 3, 5)),
+    "normalisation, three sides": (lambda m: m.BatchNorm3d(3), (2, 3, 2, 3, 2)),
+    "sequence, one side": (lambda m: m.Sequential(m.Conv1d(2, 3, 3), m.BatchNorm1d(3), m.ReLU()), (3, 2, 6)),
+    "sequence, three sides": (lambda m: m.Sequential(m.Conv3d(2, 3, 2), m.BatchNorm3d(3), m.ReLU()), (2, 2, 3, 3, 2)),
     "layer normalisation": (lambda m: m.LayerNorm(4), (2, 3, 4)),
     "layer normalisation, no bias": (lambda m: m.LayerNorm((3, 4), 1e-3, True, False), (2, 3, 4)),
     "layer normalisation, plain": (lambda m: m.LayerNorm([4], elementwise_affine=False), (2, 3, 4)),
@@ -627,7 +642,14 @@ LAYERS: dict[str, tuple[Callable[[Any], Any], tuple[int, ...]]] = {
     "average, three sides": (lambda m: m.AvgPool3d(2, (1, 2, 2), 1, False, False), (2, 3, 3, 5, 4)),
     "adaptive average, length": (lambda m: m.AdaptiveAvgPool1d(3), (2, 3, 7)),
     "adaptive average, three sides": (lambda m: m.AdaptiveAvgPool3d((2, None, 3)), (2, 3, 5, 2, 7)),
+    "adaptive largest": (lambda m: m.AdaptiveMaxPool2d((3, None)), (2, 3, 7, 5)),
+    "adaptive largest, one side": (lambda m: m.AdaptiveMaxPool1d(3), (2, 3, 7)),
+    "adaptive largest, three sides": (lambda m: m.AdaptiveMaxPool3d((2, 1, 3)), (2, 3, 5, 2, 7)),
     "adaptive average, one side": (lambda m: m.AdaptiveAvgPool2d((None, 4)), (2, 3, 5, 6)),
+    "windows as columns": (lambda m: m.Unfold((2, 3), 1, 1, 2), (2, 3, 4, 5)),
+    "columns on images": (lambda m: m.Fold((4, 5), 2, padding=1, stride=2), (2, 12, 9)),
+    "upsampling": (lambda m: m.Upsample(scale_factor=2, mode="bilinear", align_corners=True), (2, 3, 4, 5)),
+    "upsampling, three sides": (lambda m: m.Upsample((3, 4, 5)), (2, 3, 2, 2, 3)),
     "rectifier": (lambda m: m.ReLU(), (3, 4)),
     "sigmoid": (lambda m: m.Sigmoid(), (3, 4)),
     "gelu": (lambda m: m.GELU(), (3, 4)),
@@ -680,6 +702,107 @@ def test_layers_are_pytorchs(backend: str, name: str) -> None:
     np.testing.assert_allclose(x.grad.numpy(), tx.grad.numpy(), rtol=1e-10, atol=1e-10)
 
 
+def test_dropouts_of_channels_paths_and_blocks(backend: str) -> None:
+    lucid.manual_seed(0)
+    x = lucid.ones(64, 40, 3, 3)
+    y = F.dropout2d(x, 0.25)
+    planes = y.numpy().reshape(64 * 40, 9)
+    assert (planes == planes[:, :1]).all()
+    assert set(planes[:, 0].tolist()) == {0.0, np.float32(1 / 0.75)}
+    assert abs((planes[:, 0] > 0).mean() - 0.75) < 0.05
+    paths = F.drop_path(x, 0.5, scale_by_keep=False).numpy().reshape(64, -1)
+    assert (paths == paths[:, :1]).all()
+    assert set(paths[:, 0].tolist()) == {0.0, 1.0}
+    z = F.alpha_dropout(lucid.random.randn(200, 500), 0.3).numpy()
+    assert abs(z.mean()) < 0.02
+    assert abs(z.std() - 1) < 0.02
+    blocks = F.drop_block(lucid.ones(50, 4, 12, 10), 4, 0.2).numpy()
+    kept = blocks > 0
+    assert abs(1 - kept.mean() - 0.2) < 0.05
+    assert abs(blocks.mean() - 1) < 1e-5
+    for plane in ~kept.reshape(-1, 12, 10):  # each dropped pixel is in a square that is dropped whole
+        fits = [plane[i : i + 4, j : j + 4].all() for i in range(9) for j in range(7)]
+        covered = np.zeros_like(plane)
+        for place in np.flatnonzero(fits):
+            covered[place // 7 : place // 7 + 4, place % 7 : place % 7 + 4] = True
+        assert (covered == plane).all()
+    layer = nn.DropBlock(3, 0.5)
+    assert (layer.eval()(x).numpy() == 1).all()
+    assert repr(nn.Sequential(nn.Dropout1d(0.2), nn.DropPath(0.1))).count("p=0.") == 2
+
+
+def test_containers_of_parameters() -> None:
+    values = nn.ParameterList([lucid.ones(2)]).append(nn.Parameter(lucid.zeros(3, 1)))
+    assert [name for name, _ in values.named_parameters()] == ["0", "1"]
+    values[-1] = lucid.zeros(4)
+    assert ([p.shape for p in values], len(values), values[0:1][0].shape) == ([(2,), (4,)], 2, (2,))
+    with pytest.raises(IndexError, match="has 2 parameters"):
+        values[2]
+    named = nn.ParameterDict({"a": lucid.ones(1), "b": lucid.ones(2)})
+    assert (list(named), "a" in named, named.pop("a").shape) == (["a", "b"], True, (1,))
+    del named["b"]
+    with pytest.raises(KeyError, match="may be one of none"):
+        named["b"]
+    named["c"] = lucid.ones(1)
+    named.clear()
+    assert list(named.parameters()) == []
+    modules = nn.ModuleDict({"a": nn.ReLU()})
+    modules.clear()
+    assert len(modules) == 0
+    assert list(nn.Sequential.from_ordered_dict({"x": nn.ReLU()})._modules) == ["x"]
+    assert len(nn.Sequential.from_modules(nn.ReLU(), nn.ReLU())) == 2
+
+
+def test_transposed_convolutions_of_a_given_size(backend: str) -> None:
+    layer, x = nn.ConvTranspose2d(2, 3, 3, (2, 3), 1), image(1, 2, 4, 5)
+    theirs = torch.nn.ConvTranspose2d(2, 3, 3, (2, 3), 1)
+    theirs.load_state_dict({name: torch.tensor(value.numpy()) for name, value in layer.state_dict().items()})
+    for size in ([8, 14], [1, 3, 7, 15]):
+        expected = theirs(torch.tensor(x.numpy()), output_size=size[-2:]).detach().numpy()
+        np.testing.assert_allclose(layer(x, output_size=size).numpy(), expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match=r"may be \(7, 13\) to \(8, 15\)"):
+        layer(x, output_size=[9, 13])
+
+
+def test_layers_of_layers(backend: str) -> None:
+    lucid.manual_seed(1)
+    for sides in (1, 2, 3):
+        x = image(2, 4, *(5, 6, 4)[:sides])
+        block = getattr(nn, f"ConvBNReLU{sides}d")(4, 6, 3, padding=1)
+        inside = nn.Sequential(block.conv, block.bn, block.relu)
+        assert (block(x).numpy() == inside(x).numpy()).all()
+        separable = getattr(nn, f"DepthSeparableConv{sides}d")(4, 6, 3, padding=1)
+        assert separable.depthwise.weight.shape == (4, 1, *[3] * sides)
+        assert (separable(x).numpy() == separable.pointwise(separable.depthwise(x)).numpy()).all()
+        for layer in (block, separable):
+            before = layer.state_dict()["conv.weight" if layer is block else "pointwise.weight"].numpy().copy()
+            layer.reset_parameters()
+            assert (layer.state_dict()["conv.weight" if layer is block else "pointwise.weight"].numpy() != before).any()
+    layer = nn.SelectiveKernel(4, 6, [3, 5], stride=2)
+    x = image(2, 4, 7, 6, dtype=np.float64)
+    layer.double().eval()
+    branches = [branch(x).numpy() for branch in layer.branches]
+    logits = layer.fc2(layer.fc1(lucid.tensor(np.sum(branches, 0)).mean((2, 3), keepdims=True))).numpy()
+    shares = np.exp(logits.reshape(2, 2, 6, 1, 1))
+    expected = sum(b * shares[:, i] / shares.sum(1) for i, b in enumerate(branches))
+    np.testing.assert_allclose(layer(x).numpy(), expected, rtol=1e-12)
+    with pytest.raises(ValueError, match="kernel_sizes, padding"):
+        nn.SelectiveKernel(4, 6, [3, 5], padding=[1])
+
+
+def test_losses_are_pytorchs(backend: str) -> None:
+    rng = np.random.default_rng(0)
+    x, t, w = rng.random((3, 4)), rng.random((3, 4)), rng.random(4) + 0.5
+    ours = [nn.BCELoss(lucid.tensor(w)), nn.BCEWithLogitsLoss(pos_weight=lucid.tensor(w)), nn.HuberLoss(delta=0.2)]
+    ours.append(nn.SmoothL1Loss(beta=0.3, reduction="sum"))
+    m = torch.nn
+    theirs = [m.BCELoss(torch.tensor(w)), m.BCEWithLogitsLoss(pos_weight=torch.tensor(w)), m.HuberLoss(delta=0.2)]
+    theirs.append(m.SmoothL1Loss(beta=0.3, reduction="sum"))
+    for a, b in zip(ours, theirs, strict=True):
+        got = float(a(lucid.tensor(x), lucid.tensor(t)).numpy())
+        assert abs(got - float(b(torch.tensor(x), torch.tensor(t)))) < 1e-13
+
+
 def test_new_statistics_count_as_changes() -> None:
     layer = nn.BatchNorm2d(2)
     x = lucid.ones(2, requires_grad=True)
@@ -702,6 +825,10 @@ def test_pooling_returns_indices(backend: str) -> None:
     array = np.random.default_rng(0).standard_normal((1, 2, 5, 6))
     y, index = nn.MaxPool2d(2, return_indices=True)(lucid.tensor(array))
     ty, tindex = torch.nn.MaxPool2d(2, return_indices=True)(torch.tensor(array))
+    assert y.tolist() == ty.tolist()
+    assert index.tolist() == tindex.tolist()
+    y, index = nn.AdaptiveMaxPool2d((3, 4), return_indices=True)(lucid.tensor(array))
+    ty, tindex = torch.nn.AdaptiveMaxPool2d((3, 4), return_indices=True)(torch.tensor(array))
     assert y.tolist() == ty.tolist()
     assert index.tolist() == tindex.tolist()
 

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
-from support.tables import elementwise, images, normalization, reductions, shapes
+from support.tables import arranging, elementwise, images, linalg, normalization, reductions, resizing, shapes
 
-ROWS = [*elementwise.ROWS, *reductions.ROWS, *shapes.ROWS, *images.ROWS, *normalization.ROWS]
+ROWS = [
+    *elementwise.ROWS,
+    *reductions.ROWS,
+    *shapes.ROWS,
+    *arranging.ROWS,
+    *images.ROWS,
+    *resizing.ROWS,
+    *normalization.ROWS,
+    *linalg.ROWS,
+]

@@ -396,7 +396,67 @@ def activations() -> list[Row]:
     ]
 
 
+def losses() -> list[Row]:
+    """Losses of each element; PyTorch's in float64, as lucid's are near 0 where PyTorch's in float32 are 0."""
+    rows = []
+    chances = np.array([[0.25, 0.5, 1e-7, 0.999], [0.0, 1.0, 0.0, 1.0], [0.75, 1e-9, 0.9, 0.1]])
+    logits = np.array([[0.5, -20.0, 20.0, -0.0], [-1.0, 3.0, 90.0, -90.0], [1e-4, -7.0, 2.0, 800.0]])
+    targets = np.array([[1.0, 0.0, 0.0, 1.0], [0.0, 1.0, 0.0, 1.0], [0.3, 0.7, 0.5, 1.0]])
+    for reduction in ("none", "mean", "sum"):
+        for name, x, theirs in (
+            ("binary_cross_entropy", chances, torch.nn.functional.binary_cross_entropy),
+            ("binary_cross_entropy_with_logits", logits, without_cancellation),
+        ):
+            ours, given = getattr(F, name), (Given(fixed=x), Given(fixed=targets, grad=False))
+            rows += loss(f"{name}-{reduction}", ours, theirs, given, reduction)
+        pair = Given((4, 5)), Given((4, 5))
+        rows += loss(f"huber-{reduction}", F.huber_loss, torch.nn.functional.huber_loss, pair, reduction, delta=0.7)
+        for beta in (0.0, 0.7):
+            ours, theirs = F.smooth_l1_loss, torch.nn.functional.smooth_l1_loss
+            rows += loss(f"smooth_l1-{beta}-{reduction}", ours, theirs, pair, reduction, beta=beta)
+    certain = Given(fixed=[0.0, 1.0, 0.0, 1.0], grad=False), Given(fixed=[1.0, 0.0, 0.5, 0.5], grad=False)
+    ours, theirs = F.binary_cross_entropy, torch.nn.functional.binary_cross_entropy
+    rows += loss("binary_cross_entropy-certain", ours, theirs, certain, "none")
+    far = Given((6, 4), "infinite"), Given((6, 4))
+    rows += loss("huber-special", F.huber_loss, torch.nn.functional.huber_loss, far, "none", smooth=False)
+    inside, both = Given(fixed=chances.clip(0.1, 0.9)), Given(fixed=targets)
+    ours, theirs = F.binary_cross_entropy, torch.nn.functional.binary_cross_entropy
+    rows += loss("binary_cross_entropy-target", ours, theirs, (inside, both), "sum")
+    weights = Given((3, 4), "positive", grad=False), Given((4,), "positive", grad=False)
+    ours, theirs = F.binary_cross_entropy_with_logits, torch.nn.functional.binary_cross_entropy_with_logits
+    near = Given((3, 4)), Given(fixed=targets)
+
+    def weighted(function: Function) -> Function:
+        return lambda x, t, w, p: function(x, t, w, pos_weight=p)
+
+    name = "binary_cross_entropy_with_logits-weighted"
+    rows.append(Row(name, ours, weighted(ours), wide_all(weighted(theirs)), (*near, *weights), sums=True))
+    return rows
+
+
+def without_cancellation(x: torch.Tensor, t: torch.Tensor, reduction: str) -> torch.Tensor:
+    """``binary_cross_entropy_with_logits``; PyTorch's own subtracts large numbers where the result is small."""
+    log_sigmoid = torch.nn.functional.logsigmoid
+    each = -(t * log_sigmoid(x) + (1 - t) * log_sigmoid(-x))
+    return each if reduction == "none" else each.sum() if reduction == "sum" else each.mean()
+
+
+def wide_all(function: Function) -> Function:
+    """PyTorch's function with all operands in float64, narrowed at the end."""
+    return lambda x, *rest: function(x.double(), *[y.double() for y in rest]).to(x.dtype)
+
+
+def loss(name: str, ours: Function, theirs: Function, given: Any, reduction: str, **options: Any) -> list[Row]:
+    smooth = options.pop("smooth", "special" not in name and not ("binary" in name and "target" not in name))
+
+    def call(function: Function) -> Function:
+        return lambda x, t: function(x, t, reduction=reduction, **options)
+
+    return [Row(name, ours, call(ours), wide_all(call(theirs)), given, smooth=smooth, sums=reduction != "none")]
+
+
 ROWS = [
+    *losses(),
     *binary("add", lucid.add, torch.add),
     *binary("sub", lucid.sub, torch.sub),
     *binary("mul", lucid.mul, torch.mul),

@@ -246,6 +246,29 @@ def average_pools() -> list[Row]:
 
 
 NORMALIZED = [(2, 3, 4, 5), (2, 3, 1, 1), (1, 3, 2, 1), (4, 1, 3, 3), (1, 1, 1, 2), (3, 37, 5, 5), (2, 2, 17, 9)]
+NORMALIZED += [(5, 3), (3, 4, 7), (2, 3, 2, 3, 4)]
+
+
+def adaptive_max_pools() -> list[Row]:
+    rows = []
+    for (shape, size), kind in itertools.product(ADAPTIVE, ("apart", "ties", "infinite")):
+        operation, ours, theirs = of_sides("adaptive_max_pool", shape)
+        if kind == "infinite" and size != shape[2]:  # of several NaN lucid's gradient goes to the first
+            continue
+        if size == (None,):
+            theirs = lambda x, _, f=theirs: f(x, x.shape[2])  # noqa: E731
+        rows.append(
+            Row(
+                f"{operation}-{shape_name(shape)}-to{size}-{kind}".replace(" ", ""),
+                ours,
+                lambda x, f=ours, size=size: f(x, size),
+                lambda x, f=theirs, size=size: f(x, size),
+                (Given(shape, kind),),
+                smooth=kind == "apart",
+                sums=True,
+            )
+        )
+    return rows
 
 
 def normalizations() -> list[Row]:
@@ -254,7 +277,7 @@ def normalizations() -> list[Row]:
         if not (training or running):
             continue
         # Two values per channel become +1 and -1, and their slope is rounding alone unless eps is large.
-        eps = 0.5 if shape[0] * shape[2] * shape[3] == 2 else 1e-5
+        eps = 0.5 if shape[0] * math.prod(shape[2:]) == 2 else 1e-5
         rows.append(normalization(shape, "normal", training, affine, running, momentum=0.1, eps=eps))
     rows.append(normalization((2, 3, 4, 5), "normal", True, True, True, momentum=1.0, eps=1e-3))
     rows.append(normalization((2, 3, 4, 5), "normal", True, True, True, momentum=0.0, eps=0.5))
@@ -287,6 +310,27 @@ def normalization(
     return Row(name, F.batch_norm, call(F.batch_norm), call(TF.batch_norm), tuple(given), smooth=smooth, sums=True)
 
 
+UNFOLDED: list[tuple[tuple[int, ...], dict[str, Any]]] = [
+    ((2, 3, 5, 4), {"kernel_size": 3}),
+    ((2, 3, 5, 4), {"kernel_size": (2, 3), "padding": (1, 0), "stride": (2, 1)}),
+    ((1, 2, 7, 8), {"kernel_size": 2, "dilation": (3, 2), "padding": 1, "stride": 2}),
+    ((0, 2, 4, 4), {"kernel_size": 2}),
+]
+
+
+def columns() -> list[Row]:
+    rows = []
+    for i, (shape, options) in enumerate(UNFOLDED):
+        for kind in ("normal", "special"):
+            given, smooth = (Given(shape, kind),), kind == "normal"
+            ours, theirs = (lambda x, f=f, o=options: f(x, **o) for f in (F.unfold, TF.unfold))
+            rows.append(Row(f"unfold-{i}-{kind}", F.unfold, ours, theirs, given, smooth=smooth, sums=True))
+        given = (Given(tuple(TF.unfold(torch.zeros(shape), **options).shape)),)
+        ours, theirs = (lambda y, f=f, s=shape[2:], o=options: f(y, s, **o) for f in (F.fold, TF.fold))
+        rows.append(Row(f"fold-{i}", F.fold, ours, theirs, given, sums=True))
+    return rows
+
+
 def dropouts() -> list[Row]:
     return [
         Row(
@@ -297,7 +341,35 @@ def dropouts() -> list[Row]:
             (Given((4, 5)),),
         )
         for name, p, training in [("nothing", 0.0, True), ("everything", 1.0, True), ("in-evaluation", 0.7, False)]
+    ] + [
+        Row(
+            f"{operation.__name__}-{name}",
+            operation,
+            lambda x, f=operation, p=p, more=more: f(x, *more, p=p) * 1,
+            lambda x, p=p: x * (1.0 - p),
+            (Given(shape),),
+        )
+        for operation, shape, more in DROPOUTS
+        for name, p in [("nothing", 0.0), ("everything", 1.0)]
     ]
 
 
-ROWS = [*convolutions(), *max_pools(), *average_pools(), *normalizations(), *dropouts()]
+DROPOUTS: list[tuple[Any, tuple[int, ...], tuple[Any, ...]]] = [
+    (F.dropout1d, (2, 3, 4), ()),
+    (F.dropout2d, (2, 3, 4, 2), ()),
+    (F.dropout3d, (2, 3, 2, 4, 2), ()),
+    (F.alpha_dropout, (4, 5), ()),
+    (F.drop_path, (3, 4), ()),
+    (F.drop_block, (2, 3, 5, 4), (1,)),
+]
+
+
+ROWS = [
+    *convolutions(),
+    *max_pools(),
+    *average_pools(),
+    *adaptive_max_pools(),
+    *columns(),
+    *normalizations(),
+    *dropouts(),
+]

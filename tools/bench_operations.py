@@ -1,0 +1,256 @@
+"""The rows of ``python tools/bench.py --operations``: operations beside PyTorch eager, float32, at sizes that matter.
+
+A row is a function that makes its inputs and returns lucid's call and PyTorch's. To add one is to add a function here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+import lucid
+import lucid.nn.functional as F
+from lucid import optim
+
+Call = Callable[[], Any]
+Pair = tuple[Call, Call]
+ROWS: dict[str, Callable[[], Pair]] = {}
+
+
+def row(make: Callable[[], Pair]) -> Callable[[], Pair]:
+    """Make it a row, named as the function is."""
+    ROWS[make.__name__] = make
+    return make
+
+
+def drawn(*shape: int, low: float = -3.0, high: float = 3.0) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(len(shape)).uniform(low, high, shape).astype(np.float32)
+
+
+def both(ours: Callable[..., Any], theirs: Callable[..., Any], *arrays: np.ndarray[Any, Any]) -> Pair:
+    """Forward alone, without recording."""
+    a, b = [lucid.tensor(x) for x in arrays], [torch.from_numpy(x) for x in arrays]
+
+    def run() -> Any:
+        with lucid.no_grad():
+            return ours(*a)
+
+    def run_torch() -> Any:
+        with torch.no_grad():
+            return theirs(*b)
+
+    return run, run_torch
+
+
+def trained(ours: Callable[..., Any], theirs: Callable[..., Any], *arrays: np.ndarray[Any, Any]) -> Pair:
+    """Forward and backward, with the gradient of every float input."""
+
+    def step(of: Callable[..., Any], tensors: list[Any], make: Callable[[Any], Any]) -> Call:
+        dy = make(np.ones(tuple(of(*tensors).shape), np.float32))
+
+        def run() -> None:
+            for tensor in tensors:
+                tensor.grad = None
+            of(*tensors).backward(dy)
+
+        return run
+
+    a = [lucid.tensor(x, requires_grad=x.dtype == np.float32) for x in arrays]
+    b = [torch.from_numpy(x).requires_grad_(x.dtype == np.float32) for x in arrays]
+    return step(ours, a, lucid.tensor), step(theirs, b, torch.from_numpy)
+
+
+# -- elementwise ------------------------------------------------------------------------------------------------------
+
+SIXTEEN_MILLION = 1 << 24
+
+
+@row
+def add_16m() -> Pair:
+    return both(lambda x, y: x + y, lambda x, y: x + y, drawn(SIXTEEN_MILLION), drawn(SIXTEEN_MILLION))
+
+
+@row
+def exp_16m() -> Pair:
+    return both(lucid.exp, torch.exp, drawn(SIXTEEN_MILLION))
+
+
+@row
+def gelu_16m() -> Pair:
+    return both(F.gelu, torch.nn.functional.gelu, drawn(SIXTEEN_MILLION))
+
+
+@row
+def gelu_tanh_16m_train() -> Pair:
+    return trained(
+        lambda x: F.gelu(x, "tanh"), lambda x: torch.nn.functional.gelu(x, approximate="tanh"), drawn(SIXTEEN_MILLION)
+    )
+
+
+@row
+def sigmoid_16m() -> Pair:
+    return both(lucid.sigmoid, torch.sigmoid, drawn(SIXTEEN_MILLION))
+
+
+# -- rows of numbers --------------------------------------------------------------------------------------------------
+
+
+@row
+def sum_rows_4096x1024() -> Pair:
+    return both(lambda x: x.sum(1), lambda x: x.sum(1), drawn(4096, 1024))
+
+
+@row
+def softmax_4096x1024() -> Pair:
+    return both(lambda x: F.softmax(x, 1), lambda x: x.softmax(1), drawn(4096, 1024))
+
+
+@row
+def softmax_4096x1024_train() -> Pair:
+    return trained(lambda x: F.softmax(x, 1), lambda x: x.softmax(1), drawn(4096, 1024))
+
+
+def _layer_norm() -> tuple[Callable[..., Any], Callable[..., Any], tuple[np.ndarray[Any, Any], ...]]:
+    return (
+        lambda x, w, b: F.layer_norm(x, (1024,), w, b),
+        lambda x, w, b: torch.nn.functional.layer_norm(x, (1024,), w, b),
+        (drawn(4096, 1024), drawn(1024), drawn(1024)),
+    )
+
+
+@row
+def layer_norm_4096x1024() -> Pair:
+    ours, theirs, arrays = _layer_norm()
+    return both(ours, theirs, *arrays)
+
+
+@row
+def layer_norm_4096x1024_train() -> Pair:
+    ours, theirs, arrays = _layer_norm()
+    return trained(ours, theirs, *arrays)
+
+
+@row
+def cross_entropy_4096x1000_train() -> Pair:
+    target = np.random.default_rng(0).integers(0, 1000, 4096)
+    return trained(F.cross_entropy, torch.nn.functional.cross_entropy, drawn(4096, 1000), target)
+
+
+@row
+def cumsum_1m() -> Pair:
+    return both(lambda x: lucid.cumsum(x, 0), lambda x: torch.cumsum(x, 0), drawn(1 << 20))
+
+
+# -- contractions -----------------------------------------------------------------------------------------------------
+
+
+@row
+def matmul_1024() -> Pair:
+    return both(lambda x, y: x @ y, lambda x, y: x @ y, drawn(1024, 1024), drawn(1024, 1024))
+
+
+@row
+def conv1d_64x16000_k9() -> Pair:
+    return both(
+        lambda x, w: F.conv1d(x, w, padding=4),
+        lambda x, w: torch.nn.functional.conv1d(x, w, padding=4),
+        drawn(4, 64, 16000),
+        drawn(64, 64, 9),
+    )
+
+
+@row
+def conv3d_64x16x28x28_k3() -> Pair:
+    return both(
+        lambda x, w: F.conv3d(x, w, padding=1),
+        lambda x, w: torch.nn.functional.conv3d(x, w, padding=1),
+        drawn(1, 64, 16, 28, 28),
+        drawn(64, 64, 3, 3, 3),
+    )
+
+
+@row
+def conv_transpose2d_64x56x56_k4_s2() -> Pair:
+    return both(
+        lambda x, w: F.conv_transpose2d(x, w, stride=2, padding=1),
+        lambda x, w: torch.nn.functional.conv_transpose2d(x, w, stride=2, padding=1),
+        drawn(2, 64, 56, 56),
+        drawn(64, 64, 4, 4),
+    )
+
+
+@row
+def attention_8x16x512x64() -> Pair:
+    arrays = [drawn(8, 16, 512, 64, low=-1, high=1) for _ in range(3)]
+    return both(F.scaled_dot_product_attention, torch.nn.functional.scaled_dot_product_attention, *arrays)
+
+
+@row
+def attention_8x16x512x64_train() -> Pair:
+    arrays = [drawn(8, 16, 512, 64, low=-1, high=1) for _ in range(3)]
+    return trained(F.scaled_dot_product_attention, torch.nn.functional.scaled_dot_product_attention, *arrays)
+
+
+# -- order and places -------------------------------------------------------------------------------------------------
+
+
+@row
+def sort_1m() -> Pair:
+    return both(lambda x: lucid.sort(x, 0), lambda x: torch.sort(x, 0), drawn(1 << 20))
+
+
+@row
+def topk_100_of_1m() -> Pair:
+    return both(lambda x: lucid.topk(x, 100), lambda x: torch.topk(x, 100), drawn(1 << 20))
+
+
+@row
+def embedding_8192_of_50000x384_train() -> Pair:
+    index = np.random.default_rng(0).integers(0, 50000, 8192)
+    return trained(
+        lambda i, w: F.embedding(i, w), lambda i, w: torch.nn.functional.embedding(i, w), index, drawn(50000, 384)
+    )
+
+
+# -- optimisers -------------------------------------------------------------------------------------------------------
+
+
+@row
+def adam_25m() -> Pair:
+    values, slopes = drawn(25_000_000), drawn(25_000_000)
+    ours, theirs = lucid.nn.Parameter(lucid.tensor(values)), torch.nn.Parameter(torch.from_numpy(values.copy()))
+    ours.grad, theirs.grad = lucid.tensor(slopes), torch.from_numpy(slopes.copy())
+    return optim.Adam([ours], lr=1e-3).step, torch.optim.Adam([theirs], lr=1e-3).step
+
+
+# -- measuring --------------------------------------------------------------------------------------------------------
+
+
+def operation_rows(names: list[str], timed: Callable[[Call, Call], tuple[float, float]]) -> list[dict[str, Any]]:
+    """Seconds of both, by row; a row whose operation lucid does not have is named and left out."""
+    found = []
+    for name in names or ROWS:
+        try:
+            ours, theirs = ROWS[name]()
+            ours()
+        except AttributeError as error:
+            print(f"{name:40s} not there: {error}")
+            continue
+        lucid_s, torch_s = timed(ours, theirs)
+        found.append({"operation": name, "lucid_s": lucid_s, "torch_s": torch_s, "ratio": lucid_s / torch_s})
+    return found
+
+
+def show_operations(rows: list[dict[str, Any]]) -> None:
+    """Each row, and the median and the largest ratio."""
+    for each in rows:
+        times = f"lucid {1e3 * each['lucid_s']:9.2f} ms   torch {1e3 * each['torch_s']:9.2f} ms"
+        print(f"{each['operation']:40s} {times}   {each['ratio']:6.2f}")
+    if rows:
+        ratios = sorted(each["ratio"] for each in rows)
+        middle = math.exp(np.log([ratios[(len(ratios) - 1) // 2], ratios[len(ratios) // 2]]).mean())
+        print(f"median {middle:.2f}, largest {ratios[-1]:.2f} of PyTorch's time")
