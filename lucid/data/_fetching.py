@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from lucid.data._draws import drawing_from, order_state, sample_state
 from lucid.data.collating import default_collate
 from lucid.data.datasets import IterableDataset, TensorDataset
+from lucid.random import default_generator
 
 
 class Task(NamedTuple):
@@ -52,25 +53,27 @@ class Fetcher:
         if isinstance(self._dataset, IterableDataset):
             return self._next(task, wanted)
         if not task.batched:
-            return self._collate(self._sample(task, 0, task.indices))
+            with drawing_from(order_state(task.seed, task.epoch)):
+                return self._collate(self._sample(task, 0, task.indices))
         if type(self._dataset) is TensorDataset and self._collate is default_collate:
             with contextlib.suppress(Exception):  # below it is raised again, with the index
                 return self._dataset.collated(task.indices)
         samples = []
-        for place, index in enumerate(task.indices):
-            if not wanted():
-                raise DroppedError
-            samples.append(self._sample(task, place, index))
+        with drawing_from(order_state(task.seed, task.epoch)):  # and each sample from its own state
+            for place, index in enumerate(task.indices):
+                if not wanted():
+                    raise DroppedError
+                samples.append(self._sample(task, place, index))
         return self._together(samples, f"the samples {task.indices}")
 
     def _sample(self, task: Task, place: int, index: Any) -> Any:
         number = index if isinstance(index, int) and index >= 0 else task.first + place
-        with drawing_from(sample_state(task.seed, task.epoch, number, task.again.get(place, 0))):
-            try:
-                return self._dataset[index]
-            except Exception as error:
-                error.add_note(f"lucid.data: raised for the sample {index!r} of the dataset")
-                raise
+        default_generator.set_state(sample_state(task.seed, task.epoch, number, task.again.get(place, 0)))
+        try:
+            return self._dataset[index]
+        except Exception as error:
+            error.add_note(f"lucid.data: raised for the sample {index!r} of the dataset")
+            raise
 
     def _together(self, samples: list[Any], which: str) -> Any:
         try:

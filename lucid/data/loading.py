@@ -174,6 +174,7 @@ class _Iteration:
         skip, loader._skip = loader._skip, 0
         loader.epoch += 1
         loader._position = self._epoch, skip
+        self._length = _length(loader)
         self._given = 0  # batches that were returned, or skipped
         self._asked = 0
         self._samples = 0  # that are in the batches asked for
@@ -209,7 +210,7 @@ class _Iteration:
             self._end()
             self._set_position(self._epoch + 1, 0)
             raise StopIteration
-        self._set_position(self._epoch, self._given)
+        self._set_position(*((self._epoch + 1, 0) if self._given == self._length else (self._epoch, self._given)))
         return batch
 
     def _next(self) -> Any:
@@ -289,6 +290,14 @@ class _Iteration:
     def __del__(self) -> None:
         if getattr(self, "_ended", True) is False:
             self._end()
+
+
+def _length(loader: DataLoader) -> int | None:
+    """How many batches an epoch has, if that is known."""
+    try:
+        return len(loader)
+    except TypeError:
+        return None
 
 
 def _count(name: str, value: Any, least: int) -> int:

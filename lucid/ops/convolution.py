@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from lucid.backends import Backend
 from lucid.core.tensor import Tensor
@@ -142,7 +142,7 @@ class Unfold(Function):
 
     name = "unfold"
     floats = True
-    params = ("kernel_size", "dilation", "padding", "stride")
+    params: ClassVar[tuple[str, ...]] = ("kernel_size", "dilation", "padding", "stride")
 
     def __init__(
         self, kernel_size: Sides, dilation: Sides, padding: Sides, stride: Sides, image: Sides, windows: Sides

@@ -9,6 +9,7 @@ from typing import Any
 
 from lucid.backends import Backend, backend_for
 from lucid.core.dtypes import float64
+from lucid.core.grad_mode import recording
 from lucid.core.tensor import Tensor
 from lucid.ops._function import Function, apply, compose, mixed_floats
 from lucid.ops.elementwise import add, div, mul, sqrt, square, sub
@@ -120,7 +121,7 @@ def run(
     if not function.training and (running_mean is None or running_var is None):
         raise ValueError("batch_norm: evaluation needs running_mean and running_var; got None")
     y = apply(function, input, weight, bias, running_mean, running_var, *residual)
-    if function.training and count:
+    if function.training and count and not recording.recomputing:
         be = backend_for(input.device)
         for running, statistic, factor in (
             (running_mean, function.mean, 1.0),

@@ -80,6 +80,7 @@ def convolution(rng: np.random.Generator) -> tuple[dict[str, Any], tuple[int, ..
     while True:
         groups = int(rng.choice([1, 1, 1, 2, 3, 4]))
         depthwise = rng.random() < 0.1
+        groups = int(rng.choice([groups, 21, 70])) if depthwise else groups
         cg, og = (
             (1, 1)
             if depthwise
@@ -521,6 +522,51 @@ def random_numbers(rng: np.random.Generator) -> Call:
     )
 
 
+def matrices(rng: np.random.Generator, *shape: int) -> Array:
+    """A small batch of them, in any memory order; sometimes with zeros, so that they may be singular."""
+    x = values(rng, (*[(), (), (2,), (0,)][int(rng.integers(4))], *shape), np.float64)
+    return np.where(rng.random(x.shape) < 0.4, 0.0, x) if rng.random() < 0.3 else x
+
+
+@family
+def linear_systems(rng: np.random.Generator) -> Call:
+    n, columns = int(rng.choice([0, 1, 2, 7, 31, 33, 40])), int(rng.choice([1, 3, 34]))
+    a = matrices(rng, n, n)
+    if n and rng.random() < 0.3:
+        a[..., rng.integers(n), rng.integers(n)] = rng.choice(SPECIAL)
+    b = values(rng, (*a.shape[:-1], columns), np.float64)
+    symmetric = np.nan_to_num(a) @ np.nan_to_num(a).swapaxes(-1, -2) + np.eye(n)
+    upper, unit = bool(rng.random() < 0.5), bool(rng.random() < 0.5)
+    return lambda be: (
+        be.lu_factor(a),
+        be.triangular_solve(a, b, upper, unit),
+        be.cholesky_factor(symmetric),
+        be.cholesky_factor(a),
+    )
+
+
+@family
+def qr_factor(rng: np.random.Generator) -> Call:
+    a = matrices(rng, *(int(rng.choice([0, 1, 2, 9, 33])) for _ in "mn"))
+    complete = bool(rng.random() < 0.5)
+    return lambda be: be.qr_factor(a, complete)
+
+
+@family
+def eigenvalues(rng: np.random.Generator) -> Call:
+    n = int(rng.choice([0, 1, 2, 3, 5, 11]))
+    a = matrices(rng, n, n)
+    if n and rng.random() < 0.2:
+        a[..., 0, 0] = rng.choice(SPECIAL)
+    return lambda be: (be.eigh_factor(a), be.eig_factor(a), be.eig_factor(np.triu(a) + 0.01 * np.tril(a, -1)))
+
+
+@family
+def svd_factor(rng: np.random.Generator) -> Call:
+    a = matrices(rng, *(int(rng.choice([0, 1, 2, 5, 12])) for _ in "mn"))
+    return lambda be: be.svd_factor(a)
+
+
 @family
 def index_add(rng: np.random.Generator) -> Call:
     dtype, shape = dtype_of(rng), tuple(int(v) for v in rng.integers(1, 8, 2))
@@ -584,6 +630,7 @@ def places(rng: np.random.Generator) -> Call:
         be.scatter_add(x, axis, index, v),
         be.gather(whole, axis, index),
         be.scatter(whole, axis, index, others),
+        be.scatter_add(whole, axis, index, others),
     )
 
 

@@ -15,11 +15,11 @@
 namespace lucid {
 namespace LUCID_ISA {
 
-constexpr int DIGIT_BITS = 8, DIGITS = 1 << DIGIT_BITS;        // of a pass: counts and open lines stay in the L1 cache [cache]
-constexpr int LEADING_BITS = 11, LEADING = 1 << LEADING_BITS;  // that choose topk's candidates [cache]
-constexpr int64_t FEW_TO_SORT = 24;       // elements that are sorted by insertion [chosen]
+constexpr int DIGIT_BITS = 8, DIGITS = 1 << DIGIT_BITS;  // of a pass: counts and open lines stay in the L1 cache [cache]
+constexpr int64_t FEW_TO_SORT = 64;       // elements that are sorted by insertion [chosen]
+constexpr int LOOKED_AT = 32;             // elements that are compared with the k-th side by side [chosen]
 constexpr int64_t LONG_ROW = 32768;       // elements from which several threads share a row [chosen]
-constexpr int64_t MOST_OF_A_ROW = 4;      // topk of a quarter of a row or more sorts all of it [chosen]
+constexpr int64_t MOST_OF_A_ROW = 8;      // topk of an eighth of a row or more sorts all of it [chosen]
 
 template <class T>
 struct Bits {
@@ -107,14 +107,17 @@ static I* radix_sort(int64_t n, I* items, I* other, int64_t pieces, int64_t* cou
     return items;
 }
 
-// What a thread needs to order a row.
+// The first k, and others beside them before they are sorted.
+inline int64_t room_to_choose(int64_t k) { return 2 * k + 2 * LOOKED_AT; }
+
+// What a row is ordered in: twice `n` items, and counts of digits and one number more for each piece.
 template <class I>
 struct Room {
     I *items, *other;
     int64_t* counts;
-    Room(int64_t terms, int64_t pieces, int digits)
-        : items(static_cast<I*>(std::malloc(size_t(2 * terms + 1) * sizeof(I)))), other(items + terms),
-          counts(static_cast<int64_t*>(std::malloc(size_t(pieces * digits) * sizeof(int64_t)))) {}
+    Room(int64_t n, int64_t pieces)
+        : items(static_cast<I*>(std::malloc(size_t(2 * n + 1) * sizeof(I)))), other(items + n),
+          counts(static_cast<int64_t*>(std::malloc(size_t(pieces * (DIGITS + 1)) * sizeof(int64_t)))) {}
     ~Room() {
         std::free(items);
         std::free(counts);
@@ -123,15 +126,15 @@ struct Room {
 
 // `order(row, room, pieces)` for every row: rows side by side, or, of few long ones, one after the other in pieces.
 template <class I, class Order>
-static void for_sorted_rows(int64_t rows, int64_t terms, int digits, const Order& order) {
+static void for_sorted_rows(int64_t rows, int64_t terms, int64_t room_for, const Order& order) {
     const int64_t threads = num_threads();
     if (rows < threads && terms >= LONG_ROW) {
-        Room<I> room(terms, threads, digits);
+        Room<I> room(room_for, threads);
         for (int64_t row = 0; row < rows; ++row) order(row, room, threads);
         return;
     }
     parallel_range(rows, larger<int64_t>(1, Tuning::SLOW_GRAIN / larger<int64_t>(1, terms)), [&](int64_t begin, int64_t end) {
-        Room<I> room(terms, 1, digits);
+        Room<I> room(room_for, 1);
         for (int64_t row = begin; row < end; ++row) order(row, room, int64_t(1));
     });
 }
@@ -151,7 +154,7 @@ static void order_row(int64_t terms, bool descending, const T* x, int64_t count,
 
 template <class At, class T>
 static void sort_rows(int64_t rows, int64_t terms, bool descending, const T* x, int64_t* index) {
-    for_sorted_rows<Item<Key<T>, At>>(rows, terms, DIGITS, [&](int64_t row, auto& room, int64_t pieces) {
+    for_sorted_rows<Item<Key<T>, At>>(rows, terms, terms, [&](int64_t row, auto& room, int64_t pieces) {
         order_row<At>(terms, descending, x + row * terms, terms, index + row * terms, room, pieces);
     });
 }
@@ -162,50 +165,66 @@ static void argsort(int64_t rows, int64_t terms, bool descending, const T* x, in
     sort_rows<int64_t>(rows, terms, descending, x, index);
 }
 
-// The first k of a row in order, from the elements whose leading digit is among the first that have k elements together.
+// Puts the first k of x[begin .. end) in order into `items`, which have room for `most`; returns how many there are. What
+// comes before the k-th so far joins them; before there is no more room, the first k of them are chosen. What joins stands behind
+// all that is there already, so equal ones stay in their order.
+template <class At, class T>
+static int64_t first_of(int64_t begin, int64_t end, int64_t k, int64_t most, bool largest, const T* x, Item<Key<T>, At>* items,
+                        Item<Key<T>, At>* other, int64_t* counts) {
+    int64_t n = smaller(most - LOOKED_AT, end - begin), i = begin + n;
+    for (int64_t j = 0; j < n; ++j) items[j] = {order_key(x[begin + j], largest), At(begin + j)};
+    const auto settle = [&] {
+        const auto* sorted = radix_sort(n, items, other, 1, counts);
+        n = smaller(n, k);
+        if (sorted != items) std::memcpy(items, sorted, size_t(n) * sizeof *items);
+        return n < k ? ~Key<T>(0) : items[n - 1].key;
+    };
+    Key<T> bound = settle();
+    while (i < end) {
+        const int64_t count = smaller<int64_t>(LOOKED_AT, end - i);
+        Key<T> any = count < LOOKED_AT;  // as wide as the keys, so that they are compared as vectors
+        if (!any)
+            for (int j = 0; j < LOOKED_AT; ++j) any |= Key<T>(order_key(x[i + j], largest) < bound);
+        if (any && n + LOOKED_AT > most) bound = settle();
+        for (int64_t j = i; any && j < i + count; ++j) {  // each is written, and stays where it comes before the k-th
+            const Key<T> key = order_key(x[j], largest);
+            items[n] = {key, At(j)};
+            n += key < bound;
+        }
+        i += count;
+    }
+    settle();
+    return n;
+}
+
+// The first k of a row: of each piece, and then of those.
 template <class At, class T>
 static void choose_of_row(int64_t terms, int64_t k, bool largest, const T* x, int64_t* index, Room<Item<Key<T>, At>>& room,
                           int64_t pieces) {
-    constexpr int SHIFT = 8 * sizeof(Key<T>) - LEADING_BITS;
-    const auto piece = [&](int64_t p, const auto& take) {
-        for (int64_t i = terms * p / pieces; i < terms * (p + 1) / pieces; ++i) take(i, order_key(x[i], largest));
-    };
+    const int64_t most = room_to_choose(k);
     for_pieces(pieces, [&](int64_t p) {
-        int64_t* count = room.counts + p * LEADING;
-        std::memset(count, 0, LEADING * sizeof *count);
-        piece(p, [&](int64_t, Key<T> key) { ++count[key >> SHIFT]; });
+        room.counts[pieces * DIGITS + p] =
+            first_of<At>(terms * p / pieces, terms * (p + 1) / pieces, k, most, largest, x, room.items + p * most,
+                         room.other + p * most, room.counts + p * DIGITS);
     });
-    int64_t found = 0;
-    Key<T> last = 0;  // the digit of the k-th
-    for (;; ++last) {
-        for (int64_t p = 0; p < pieces; ++p) found += room.counts[p * LEADING + int64_t(last)];
-        if (found >= k) break;
-    }
-    int64_t before = 0;  // each piece's candidates lie behind those of the pieces before it
+    int64_t n = 0;
     for (int64_t p = 0; p < pieces; ++p) {
-        int64_t own = 0;
-        for (int64_t digit = 0; digit <= int64_t(last); ++digit) own += room.counts[p * LEADING + digit];
-        room.counts[p * LEADING] = before;
-        before += own;
+        const int64_t own = room.counts[pieces * DIGITS + p];
+        if (n != p * most) std::memmove(room.items + n, room.items + p * most, size_t(own) * sizeof *room.items);
+        n += own;
     }
-    const Key<T> most = Key<T>((last << SHIFT) | ((Key<T>(1) << SHIFT) - 1));
-    for_pieces(pieces, [&](int64_t p) {
-        int64_t to = room.counts[p * LEADING];
-        piece(p, [&](int64_t i, Key<T> key) {
-            if (key <= most) room.items[to++] = {key, At(i)};
-        });
-    });
-    const int64_t shared = found >= LONG_ROW ? pieces : 1;
-    const auto* sorted = radix_sort(found, room.items, room.other, shared, room.counts);
+    const auto* sorted = pieces == 1 ? room.items : radix_sort(n, room.items, room.other, 1, room.counts);
     for (int64_t i = 0; i < k; ++i) index[i] = int64_t(sorted[i].at);
 }
 
 template <class At, class T>
 static void choose_rows(int64_t rows, int64_t terms, int64_t k, bool largest, const T* x, int64_t* index) {
-    const bool most = k >= terms / MOST_OF_A_ROW || terms <= FEW_TO_SORT;
-    for_sorted_rows<Item<Key<T>, At>>(rows, terms, most ? DIGITS : LEADING, [&](int64_t row, auto& room, int64_t pieces) {
+    if (k == 0) return;
+    const bool whole = k >= terms / MOST_OF_A_ROW || terms <= room_to_choose(k);
+    const int64_t room_for = whole ? terms : num_threads() * room_to_choose(k);
+    for_sorted_rows<Item<Key<T>, At>>(rows, terms, room_for, [&](int64_t row, auto& room, int64_t pieces) {
         const T* from = x + row * terms;
-        if (most) return order_row<At>(terms, largest, from, k, index + row * k, room, pieces);
+        if (whole) return order_row<At>(terms, largest, from, k, index + row * k, room, pieces);
         choose_of_row<At>(terms, k, largest, from, index + row * k, room, pieces);
     });
 }

@@ -30,9 +30,11 @@ def _unfold(b: Builder, node: Node) -> None:
     taps = int(np.prod(kernel))
     one = np.eye(taps).reshape(taps, 1, *kernel)
     weight = b.constant(node, "taps", np.tile(one, (channels, 1, 1, 1)), b.dtype(node.output))
-    attrs = {"strides": list(node.attrs["stride"]), "dilations": list(node.attrs["dilation"]), "kernel_shape": kernel}
+    attrs: dict[str, Any] = {"strides": list(node.attrs["stride"]), "dilations": list(node.attrs["dilation"])}
     pads = list(node.attrs["padding"]) * 2
-    columns = b.emit("Conv", node, [node.inputs[0], weight], "columns", pads=pads, group=channels, **attrs)
+    columns = b.emit(
+        "Conv", node, [node.inputs[0], weight], "columns", kernel_shape=kernel, pads=pads, group=channels, **attrs
+    )
     b.emit("Reshape", node, [columns, b.constant(node, "shape", [0, channels * taps, -1])])
 
 
@@ -42,7 +44,7 @@ def _fold(b: Builder, node: Node) -> None:
         raise ValueError(f"{node.name!r}: fold has a counterpart in ONNX, Col2Im, from opset 18 on")
     sides = b.constant(node, "sides", node.attrs["output_size"])
     kernel = b.constant(node, "kernel", node.attrs["kernel_size"])
-    attrs = {"strides": list(node.attrs["stride"]), "dilations": list(node.attrs["dilation"])}
+    attrs: dict[str, Any] = {"strides": list(node.attrs["stride"]), "dilations": list(node.attrs["dilation"])}
     b.emit("Col2Im", node, [node.inputs[0], sides, kernel], pads=list(node.attrs["padding"]) * 2, **attrs)
 
 

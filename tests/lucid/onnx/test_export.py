@@ -150,6 +150,14 @@ OPERATIONS = {
     "getitem new axis": (lambda m, x: x[:, None, 0], VECTORS[:1]),
     "getitem backwards": (lambda m, x: x[:, ::-1, 3:0:-2], VECTORS[:1]),
     "matmul": (lambda m, a, b: a @ b, (normal(2, 3, 4), normal(4, 5))),
+    "det": (lambda m, x: lucid.linalg.det(x), (normal(2, 3, 3),)),
+    **{
+        f"vector_norm {p}": (lambda m, x, p=p: lucid.linalg.vector_norm(x, p, 1), VECTORS[:1])
+        for p in (0, 1, 2, 3, float("inf"), float("-inf"))
+    },
+    "norm keepdims": (lambda m, x: lucid.linalg.norm(x, keepdims=True), VECTORS[:1]),
+    "norm number": (lambda m, x: lucid.linalg.norm(x.sum()), VECTORS[:1]),
+    "matrix_power": (lambda m, x: lucid.linalg.matrix_power(x, 5), (normal(2, 3, 3),)),
     "matmul vector": (lambda m, a, b: a @ b, (normal(3, 4), normal(4))),
     "linear": (lambda m, x: m.layer(x), (normal(5, 4),), nn.Linear(4, 3)),
     "linear without bias": (lambda m, x: m.layer(x), (normal(5, 4),), nn.Linear(4, 3, bias=False)),
@@ -246,7 +254,7 @@ def test_operation(case, opset):
 
 
 NEWER = {
-    "fold": (18, lambda m, x: F.fold(x.reshape(2, 36, 7), (8, 2), (3, 2), padding=(1, 0))),
+    "fold": (18, lambda m, x: F.fold(x.reshape(2, 36, 7), (7, 2), (3, 2), padding=(1, 0))),
     "grid_sample": (16, lambda m, x: F.grid_sample(x, x[:, :2].transpose(0, 2, 3, 1), align_corners=True)),
     "grid_sample nearest": (16, lambda m, x: F.grid_sample(x, x[:, :2].transpose(0, 2, 3, 1), "nearest", "border")),
     "affine_grid": (16, lambda m, x: F.grid_sample(x, F.affine_grid(x[:, 0, :2, :3], (2, 4, 5, 6)))),
@@ -293,6 +301,7 @@ def test_scatter_add_needs_opset_16():
         (lambda m, x: F.interpolate(x[None], 3, mode="bilinear", antialias=True), "from opset 18 on"),
         (lambda m, x: lucid.isfinite(x), "'isfinite' of 'output' has no counterpart"),
         (lambda m, x: lucid.cumprod(x, 1), "'cumprod' of 'output' has no counterpart"),
+        (lambda m, x: lucid.linalg.inv(x[:, :4]), "'inv' of 'output' has no counterpart"),
         (lambda m, x: F.avg_pool2d(x[None], 4, 3, 1, ceil_mode=True), "count_include_pad=False"),
     ],
 )
