@@ -283,8 +283,8 @@ ERFC_TAIL = (
     -1.3821867547246918e-05,
 )
 
-# The float32 of which the float64 does not narrow to the nearest, each followed by the nearest: found by going through
-# all 2^32 (tools/exhaustive.py tells whether they are all).
+# The float32 of which the float64 does not narrow to the nearest, each followed by the nearest: found by searching
+# all that lie near the middle of two (tools/records/elementary.md).
 LOG_AMENDED = (
     bits_of(0x3F8827A740000000),  # 0x1.827a740000000p-7
     bits_of(0xC011C2B1E0000000),
