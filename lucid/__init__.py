@@ -22,6 +22,7 @@ from lucid.ops.arrange import *
 from lucid.ops.comparison import *
 from lucid.ops.contraction import *
 from lucid.ops.creation import *
+from lucid.ops.elementary import *
 from lucid.ops.elementwise import *
 from lucid.ops.indexing import *
 from lucid.ops.order import *

@@ -171,6 +171,19 @@ inline V fma(V a, V b, V c) {
 }
 #endif
 
+// Whether a comparison holds in any of the lanes.
+inline bool any(Vec<int64_t> holds) {
+#if defined(__AVX512F__)
+    return _mm512_movepi64_mask((__m512i)holds) != 0;
+#elif defined(__AVX2__)
+    return _mm256_movemask_pd((__m256d)holds) != 0;
+#else
+    bool found = false;
+    for (int i = 0; i < LANES<int64_t>; ++i) found |= holds[i] != 0;
+    return found;
+#endif
+}
+
 template <class T>
 inline T smaller(T a, T b) {
     return a < b ? a : b;

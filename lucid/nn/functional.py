@@ -9,8 +9,25 @@ import operator
 
 from lucid import random
 from lucid.core.tensor import Tensor
-from lucid.ops import add, convolution, gelu, linear, loss, mul, normalization, pad, pooling, relu, resize, sigmoid, sum
+from lucid.ops import (
+    activation,
+    add,
+    convolution,
+    gelu,
+    linear,
+    loss,
+    mul,
+    normalization,
+    pad,
+    pooling,
+    relu,
+    resize,
+    sigmoid,
+    sum,
+    tanh,
+)
 from lucid.ops._window import require_image
+from lucid.ops.activation import *
 from lucid.ops.convolution import *
 from lucid.ops.loss import *
 from lucid.ops.normalization import *
@@ -18,7 +35,8 @@ from lucid.ops.pooling import *
 from lucid.ops.resize import *
 
 __all__ = ["alpha_dropout", "drop_block", "drop_path", "dropout", "dropout1d", "dropout2d", "dropout3d"]
-__all__ += ["gelu", "linear", "pad", "relu", "sigmoid"]
+__all__ += ["gelu", "linear", "pad", "relu", "sigmoid", "tanh"]
+__all__ += activation.__all__
 __all__ += convolution.__all__
 __all__ += loss.__all__
 __all__ += normalization.__all__

@@ -8,11 +8,13 @@ The public functions are re-exported here; those that belong to neural networks 
 from __future__ import annotations
 
 from lucid.ops import methods  # (attaches the operations to tensors)
+from lucid.ops.activation import *
 from lucid.ops.arrange import *
 from lucid.ops.comparison import *
 from lucid.ops.contraction import *
 from lucid.ops.convolution import *
 from lucid.ops.creation import *
+from lucid.ops.elementary import *
 from lucid.ops.elementwise import *
 from lucid.ops.indexing import *
 from lucid.ops.loss import *

@@ -14,7 +14,18 @@ import numpy as np
 from lucid.core.device import check_device, names_device
 from lucid.core.grad_mode import no_grad, recording
 from lucid.core.tensor import Tensor
-from lucid.ops import arrange, comparison, contraction, elementwise, indexing, order, product, reduction, shape
+from lucid.ops import (
+    arrange,
+    comparison,
+    contraction,
+    elementary,
+    elementwise,
+    indexing,
+    order,
+    product,
+    reduction,
+    shape,
+)
 from lucid.ops._function import traced_update
 from lucid.ops._promotion import _RANK
 
@@ -23,6 +34,10 @@ _Binary = Callable[[Any, Any], Tensor]
 # Under the function's own name, called as the function is.
 _ALIKE: dict[Any, str] = {
     elementwise: "abs clamp clip exp log masked_fill neg pow power reciprocal relu sigmoid sign sqrt square",
+    elementary: (
+        "acos arccos arcsin arctan arctan2 asin atan atan2 ceil cos cosh cube erf exp2 expm1 floor log1p log2 round "
+        "sin sinh tan tanh trunc"
+    ),
     reduction: "argmax argmin cumprod cumsum max mean min sum var",
     comparison: "all any",
     shape: "chunk clone detach expand_dims flatten pad ravel split squeeze swapaxes unsqueeze",

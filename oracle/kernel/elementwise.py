@@ -155,11 +155,36 @@ def _abs_gradient(dy: Bounded, x: Bounded, y: Bounded) -> Bounded:
     return made.with_error(np.where(x.value == 0, np.abs(dy.value), 0.0))
 
 
+def _leaky_gradient(dy: Bounded, x: Bounded, y: Bounded, negative_slope: float) -> Bounded:
+    """At zero either side's slope is a gradient."""
+    made = dy.where(x.value > 0, 0.0) + (dy * x.of.constant(negative_slope)).where(x.value <= 0, 0.0)
+    return made.with_error(np.where(x.value == 0, np.abs(dy.value), 0.0))
+
+
 def _silu(x: Bounded) -> Bounded:
     return x * _sigmoid(x)
 
 
+def _smooth(
+    name: str, value: Callable[[Array], Array], slope: Callable[[Array], Array], **more: Any
+) -> KernelOperation:
+    """An elementary function from its value and its slope, which is a function that a kernel computes, too."""
+
+    def forward(x: Bounded) -> Bounded:
+        return x.function(value(x.value), slope(x.value))
+
+    def backward(dy: Bounded, x: Bounded, y: Bounded) -> Bounded:
+        step = 1e-4 * np.maximum(np.abs(x.value), 1.0)
+        bend = (slope(x.value + step) - slope(x.value - step)) / (2 * step)
+        made = x.function(slope(x.value), bend, 16.0)
+        return dy * made.with_error(8 * x.of.unit)
+
+    return _unary(name, forward, backward, **{"draws": _FUNCTION} | more)
+
+
 UNARY = (
+    _smooth("sin", np.sin, np.cos, draws=("span", "zeros", "nan", "strided")),
+    _smooth("cos", np.cos, lambda x: -np.sin(x), draws=("span", "zeros", "nan", "strided")),
     _unary("exp", lambda x: x.exp(), lambda dy, x, y: dy * y.stored(), span=(-20.0, 20.0), draws=_FUNCTION),
     _unary(
         "log",
@@ -213,6 +238,15 @@ UNARY = (
         _silu,
         lambda dy, x, y: dy * (_sigmoid(x) * (x * (1.0 - _sigmoid(x)) + 1.0)),
         draws=("span", "nan", "strided"),
+    ),
+    _unary(
+        "leaky_relu",
+        lambda x, negative_slope: (
+            x.where(x.value > 0, 0.0) + (x * x.of.constant(negative_slope)).where(x.value <= 0, 0.0)
+        ),
+        _leaky_gradient,
+        attributes={"negative_slope": 0.01},
+        draws=("span", "zeros", "strided"),
     ),
     _unary(
         "clip",

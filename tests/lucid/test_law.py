@@ -20,6 +20,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import elementary
+from support.elementary import exp as exp64
 from support.families import FLAGS, WANTED_BY
 
 import lucid
@@ -197,26 +199,6 @@ def conv2d_weight_grad(dy: Array, x: Array, shape: Any, stride: Any, padding: An
 
 def pattern(bits: int) -> float:
     return struct.unpack(">d", bits.to_bytes(8, "big"))[0]
-
-
-def exp64(x: float) -> float:
-    if math.isnan(x):
-        return x
-    if x > 709.782712893384:
-        return math.inf
-    if x < -745.1332191019412:
-        return 0.0
-    k = round(x * pattern(0x3FF71547652B82FE))
-    hi, lo = x - k * pattern(0x3FE62E42FEE00000), k * pattern(0x3DEA39EF35793C76)
-    r = hi - lo
-    t = r * r
-    tail = pattern(0xBEBBBD41C5D26BF1) + t * pattern(0x3E66376972BEA4D0)
-    tail = pattern(0x3F11566AAF25DE2C) + t * tail
-    tail = pattern(0xBF66C16C16BEBD93) + t * tail
-    tail = pattern(0x3FC555555555553E) + t * tail
-    c = r - t * tail
-    y = 1 - ((lo - (r * c) / (2 - c)) - hi)
-    return (y * 2.0 ** (k // 2)) * 2.0 ** (k - k // 2)
 
 
 @functools.cache
@@ -870,10 +852,18 @@ ELEMENTWISE: dict[str, Callable[[Any], Any]] = {
     "relu": lambda x: x if x > 0 or x != x else type(x)(0),
     "exp": lambda x: narrow(exp64(float(x)), type(x)),
     "log": lambda x: narrow(log64(float(x)), type(x)),
-    "sigmoid": lambda x: narrow(divide(1, 1 + exp64(-float(x))), type(x)),
+    "sigmoid": lambda x: narrow(elementary.sigmoid(float(x), type(x) is np.float32), type(x)),
     "gelu": lambda x: narrow(-0.0 if x < -64 else float(x) * cdf64(float(x)), type(x)),
     "gelu_tanh": lambda x: narrow(gelu_tanh64(float(x)), type(x)),
+    "cube": lambda x: x * x * x,
+    "relu6": lambda x: x if 0 < x < 6 or x != x else type(x)(6 if x > 0 else 0),
 }
+for _name, _loop in elementary.LOOPS.items():
+    ELEMENTWISE[_name] = lambda x, loop=_loop: narrow(loop(float(x)), type(x))
+for _name in elementary.AMENDED:
+    ELEMENTWISE[_name] = lambda x, name=_name, loop=ELEMENTWISE[_name]: type(x)(
+        elementary.AMENDED[name].get(float(x), loop(x)) if type(x) is np.float32 else loop(x)
+    )
 PAIRWISE: dict[str, Callable[[Any, Any], Any]] = {
     "add": lambda a, b: a + b,
     "sub": lambda a, b: a - b,
@@ -888,7 +878,16 @@ PAIRWISE: dict[str, Callable[[Any, Any], Any]] = {
     "logit_cross": lambda x, t: narrow(logit_cross64(float(x), float(t)), type(x)),
     "logit_cross_slope": lambda x, t: narrow(logit_cross_slope64(float(x), float(t)), type(x)),
     "gelu_tanh_grad": lambda dy, x: narrow(float(dy) * gelu_tanh_slope64(float(x)), type(x)),
+    "arctan2": lambda y, x: narrow(elementary.atan2(float(y), float(x)), type(x)),
+    "leaky_relu": lambda x, slope: x if x > 0 else x * slope,
+    "leaky_relu_slope": lambda x, slope: type(x)(1) if x > 0 else slope,
+    "elu": lambda x, alpha: narrow(float(alpha) * elementary.expm1(float(x)), type(x)) if x <= 0 else x,
+    "elu_slope": lambda x, alpha: narrow(float(alpha) * exp64(float(x)), type(x)) if x <= 0 else type(x)(1),
+    "relu6_grad": lambda dy, x: dy if 0 < x < 6 else type(x)(0),
+    "hard_sigmoid_grad": lambda dy, x: dy / type(x)(6) if -3 < x < 3 else type(x)(0),
 }
+for _name, _loop in elementary.SLOPES.items():
+    PAIRWISE[f"{_name}_grad"] = lambda dy, x, loop=_loop: narrow(float(dy) * loop(float(x)), type(x))
 
 
 def awkward(dtype: Any) -> Array:

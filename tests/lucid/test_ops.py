@@ -35,6 +35,7 @@ from lucid.ops import (
     comparison,
     contraction,
     creation,
+    elementary,
     elementwise,
     indexing,
     linalg,
@@ -193,7 +194,19 @@ def test_each_gradient_alone(row: Row, seed: int, name: str) -> None:
 
 def test_every_operation_has_rows() -> None:
     """A new public operation without rows fails here."""
-    modules = arrange, contraction, elementwise, indexing, linalg, order, patterns, product, reduction, shape
+    modules = (
+        arrange,
+        contraction,
+        elementary,
+        elementwise,
+        indexing,
+        linalg,
+        order,
+        patterns,
+        product,
+        reduction,
+        shape,
+    )
     public = {getattr(module, name) for module in modules for name in module.__all__} - {linalg.LinAlgError}
     public |= {getattr(lucid.nn.functional, name) for name in lucid.nn.functional.__all__}
     # Without gradients, as are comparisons and constructors: test_order.py.

@@ -8,13 +8,40 @@
     F(sign, false) \
     F(sqrt, false) \
     F(square, false) \
+    F(cube, false) \
+    F(round, true) \
+    F(floor, true) \
+    F(ceil, true) \
+    F(trunc, true) \
     F(reciprocal, false) \
     F(relu, false) \
     F(exp, true) \
     F(log, true) \
     F(sigmoid, true) \
     F(gelu, true) \
-    F(gelu_tanh, true)
+    F(gelu_tanh, true) \
+    F(expm1, true) \
+    F(exp2, true) \
+    F(log2, true) \
+    F(log1p, true) \
+    F(sinh, true) \
+    F(cosh, true) \
+    F(tanh, true) \
+    F(sin, true) \
+    F(cos, true) \
+    F(tan, true) \
+    F(arcsin, true) \
+    F(arccos, true) \
+    F(arctan, true) \
+    F(erf, true) \
+    F(silu, true) \
+    F(relu6, false) \
+    F(selu, true) \
+    F(hard_sigmoid, true) \
+    F(hard_swish, true) \
+    F(softplus, true) \
+    F(log_sigmoid, true) \
+    F(mish, true)
 
 #define LUCID_BINARY(F) \
     F(add, false) \
@@ -26,6 +53,20 @@
     F(relu_grad, false) \
     F(gelu_grad, true) \
     F(gelu_tanh_grad, true) \
+    F(erf_grad, true) \
+    F(silu_grad, true) \
+    F(arctan2, true) \
+    F(leaky_relu, false) \
+    F(leaky_relu_slope, false) \
+    F(elu, true) \
+    F(elu_slope, true) \
+    F(relu6_grad, false) \
+    F(selu_grad, true) \
+    F(hard_sigmoid_grad, false) \
+    F(hard_swish_grad, true) \
+    F(softplus_grad, true) \
+    F(log_sigmoid_grad, true) \
+    F(mish_grad, true) \
     F(cross, true) \
     F(cross_slope, true) \
     F(logit_cross, true) \

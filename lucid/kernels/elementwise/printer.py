@@ -41,6 +41,9 @@ _OPERATORS: dict[type, str] = {
 }
 _PARAMETERS = {"Value": "V", "Wide": "V", "int": "int64_t", "float": "double", "bool": "bool"}
 
+_PARTS = {"Pair": "Pair<V>", "Triple": "Triple<V>"}
+"""What a function returns that gives numbers whose sum is meant."""
+
 
 def constants() -> dict[str, Any]:
     """The module's numbers and tables of them, by name."""
@@ -67,6 +70,8 @@ def _results(tree: ast.FunctionDef) -> tuple[str, ...]:
     """The parameters that a function of several results assigns and returns, by name; of one result: none."""
     last = tree.body[-1]
     if not isinstance(last, ast.Return) or not isinstance(last.value, ast.Tuple):
+        return ()
+    if tree.returns and ast.unparse(tree.returns) in _PARTS:
         return ()
     names = tuple([ast.unparse(value) for value in last.value.elts])
     if not set(names) <= {a.arg for a in tree.args.args}:
@@ -99,8 +104,9 @@ class _Cpp:
             for a in self.tree.args.args
         )
         said = ast.get_docstring(self.tree)
-        self.lines = [*([f"// {said}"] if said else []), "template <class V>"]
-        self.lines.append(f"LUCID_LANES {'void' if self.results else 'V'} {self.tree.name}({arguments}) {{")
+        self.lines = [*[f"// {line}".rstrip() for line in (said or "").splitlines()], "template <class V>"]
+        result = "void" if self.results else _PARTS.get(ast.unparse(self.tree.returns or ast.Name("Value")), "V")
+        self.lines.append(f"LUCID_LANES {result} {self.tree.name}({arguments}) {{")
         self.block(_steps(self.tree), 1)
         return "\n".join([*self.lines, "}"])
 
@@ -111,13 +117,17 @@ class _Cpp:
     def statement(self, s: ast.stmt, depth: int) -> None:
         if isinstance(s, ast.Return) and self.results:
             return  # they stand where they were given
-        if isinstance(s, ast.Return) and s.value is not None:
+        if isinstance(s, ast.Return) and isinstance(s.value, ast.Tuple):
+            self.put(depth, f"return {{{', '.join(map(self.expression, s.value.elts))}}};")
+        elif isinstance(s, ast.Return) and s.value is not None:
             self.put(depth, f"return {self.expression(s.value)};")
         elif isinstance(s, ast.Assign) and isinstance(s.targets[0], ast.Name):
             name = s.targets[0].id
             declared = "" if name in self.declared else "auto " if name in self.variable else "const auto "
             self.declared.add(name)
             self.put(depth, f"{declared}{name} = {self.expression(s.value)};")
+        elif isinstance(s, ast.Assign) and isinstance(s.targets[0], ast.Tuple) and isinstance(s.value, ast.Call):
+            self.parts(depth, s.targets[0], s.value)
         elif isinstance(s, ast.If | ast.While) and not s.orelse:
             word = "if" if isinstance(s, ast.If) else "while"
             self.put(depth, f"{word} ({self.expression(s.test)}) {{")
@@ -125,6 +135,19 @@ class _Cpp:
             self.put(depth, "}")
         else:
             raise SyntaxError(f"{self.tree.name}: {ast.unparse(s)!r} is no step that can be printed")
+
+    def parts(self, depth: int, targets: ast.Tuple, value: ast.Call) -> None:
+        """``a, b = f(x)``: what was assigned before is assigned again, the others are declared."""
+        names = [ast.unparse(target) for target in targets.elts]
+        earlier = sum("auto parts" in line for line in self.lines)
+        called = f"parts{earlier}"
+        self.put(depth, f"const auto {called} = {self.expression(value)};")
+        for name, part in zip(names, ("value", "rest", "turns"), strict=False):
+            if name == "_":
+                continue
+            declared = "" if name in self.declared else "auto " if name in self.variable else "const auto "
+            self.declared.add(name)
+            self.put(depth, f"{declared}{name} = {called}.{part};")
 
     def put(self, depth: int, line: str) -> None:
         self.lines.append("    " * depth + line)
@@ -140,6 +163,10 @@ class _Cpp:
             return e.id if np.isfinite(value) else f"from_bits(0x{_pattern(value)})"
         if isinstance(e, ast.Constant):
             return f"number<V>({e.value!r})" if isinstance(e.value, float) else str(e.value)
+        if isinstance(e, ast.Lambda):
+            return f"[&] {{ return {self.expression(e.body)}; }}"
+        if isinstance(e, ast.Tuple):
+            return f"Triple<V>{{{', '.join(map(self.expression, e.elts))}}}"
         if isinstance(e, ast.UnaryOp) and isinstance(e.op, ast.USub):
             if isinstance(e.operand, ast.Constant):
                 return self.expression(ast.Constant(-e.operand.value))  # type: ignore[operator]
@@ -158,6 +185,10 @@ class _Cpp:
 
     def call(self, name: str, arguments: list[ast.expr]) -> str:
         if name == "horner":
+            if not isinstance(arguments[1], ast.Name):
+                raise SyntaxError(
+                    f"{self.tree.name}: horner's argument has no name, so it would be computed many times"
+                )
             table, x = constants()[ast.unparse(arguments[0])], self.expression(arguments[1])
             value = f"number<V>({table[-1]!r})"
             for coefficient in reversed(table[:-1]):
@@ -165,6 +196,14 @@ class _Cpp:
             return value
         if name == "number":
             return f"number<V>({ast.unparse(arguments[0])})"
+        if name == "at":
+            return f"at({ast.unparse(arguments[0])}, {self.expression(arguments[1])})"
+        if name == "nearest":
+            value, x = (self.expression(a) for a in arguments[:2])
+            text, table = f"narrow<V>({value})", constants()[ast.unparse(arguments[2])]
+            for place, result in zip(table[::2], table[1::2], strict=True):
+                text = f"amended({text}, {x}, {place.hex()}f, {result.hex()}f)"
+            return text
         given = [self.argument(a) for a in arguments]
         if name == "select":
             given[1:] = [self.argument(a, True) for a in arguments[1:]]
@@ -187,6 +226,11 @@ def header() -> str:
         else f"constexpr int64_t {name} = 0x{value:016X};"
         for name, value in constants().items()
         if isinstance(value, int) or (isinstance(value, float) and np.isfinite(value))
+    ]
+    numbers += [
+        f"LUCID_TABLE {name}[] = {{{', '.join(f'0x{n:X}' for n in value)}}};"
+        for name, value in constants().items()
+        if isinstance(value, tuple) and isinstance(value[0], int)
     ]
     bodies = [_Cpp(tree).text() for tree in definitions().values()]
     parts = "\n".join(numbers), *bodies
@@ -273,21 +317,27 @@ def _law_of(tree: ast.FunctionDef) -> str:
 def law() -> dict[str, str]:
     """The parts of ``ARITHMETIC.md`` that are printed, by their names there."""
     trees = definitions()
-    short = [trees[name] for name in functions.FUNCTIONS]
+    short, others = [trees[name] for name in functions.FUNCTIONS], ("power_", "sgd_", "normal_")
+
     rows = [f"| `{t.name}({', '.join(a.arg for a in t.args.args)})` | `{_cell(t)}` |" for t in short]
     floats = {name: value for name, value in constants().items() if isinstance(value, float | int)}
     cells = [f"| {n} | 0x{_pattern(v) if isinstance(v, float) else f'{v:016X}'} |" for n, v in floats.items()]
     half = -(-len(cells) // 2)
     paired = [left + (cells[half + i] if half + i < len(cells) else "| | |") for i, left in enumerate(cells[:half])]
     tables = {name: value for name, value in constants().items() if isinstance(value, tuple) and name[:6] != "NORMAL"}
-    long = [f"| {name} | {', '.join(f'0x{_pattern(c)}' for c in value)} |" for name, value in tables.items()]
+    long = [
+        f"| {name} | {', '.join(f'0x{_pattern(c)}' if isinstance(c, float) else f'{c:07X}' for c in value)} |"
+        for name, value in tables.items()
+    ]
     return {
         "polynomials": "\n".join(["| polynomial | coefficients, from the lowest power |", "|---|---|", *long]),
         "functions": "\n".join(["| function | formula |", "|---|---|", *rows]),
         "powers": "\n\n".join(_law_of(t) for t in trees.values() if t.name.startswith("power_")),
         "optimizer": "\n\n".join(_law_of(t) for t in trees.values() if t.name.startswith("sgd_")),
         "rules": re.sub(r"narrow\((\w+)\)", r"\1", "\n\n".join(_law_of(t) for t in definitions(rules).values())),
-        "float64": "\n\n".join(_law_of(t) for t in trees.values() if t.name.endswith("64")),
+        "float64": "\n\n".join(
+            _law_of(t) for t in trees.values() if t.name not in functions.FUNCTIONS and not t.name.startswith(others)
+        ),
         "constants": "\n".join(["| constant | value | constant | value |", "|---|---|---|---|", *paired]).replace(
             "||", "|"
         ),

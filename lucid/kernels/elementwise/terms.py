@@ -7,6 +7,7 @@ are the language's own. Arrays have at least one axis.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,11 @@ Wide = Any
 """A float64 number."""
 Integer = Any
 """A signed integer of 64 bits beside each value."""
+
+Pair = tuple[Any, Any]
+"""Two float64 numbers whose sum is meant."""
+Triple = tuple[Any, Any, Any]
+"""Likewise, and a third one."""
 
 _MAGIC = (
     6755399441055744.0  # 1.5 * 2^52: what is added to it has no room for a fraction, and its low bits are an integer
@@ -41,6 +47,20 @@ def narrow(x: Wide, like: Value) -> Value:
     return x.astype(like.dtype)
 
 
+def single(x: Value) -> bool:
+    """Whether the dtype is float32."""
+    return bool(x.dtype == np.float32)
+
+
+def nearest(x: Wide, like: Value, amended: tuple[float, ...]) -> Value:
+    """``narrow(x, like)``, but of float32 the second of a pair in ``amended`` where ``like`` is the first."""
+    y = narrow(x, like)
+    if like.dtype == np.float32:
+        for place, result in zip(amended[::2], amended[1::2], strict=True):
+            y[like == np.float32(place)] = result
+    return y
+
+
 def number(value: float, like: Value) -> Value:
     """One number in the dtype, and beside every element, of ``like``."""
     return np.full_like(like, value)
@@ -52,6 +72,18 @@ def select(condition: Any, a: Any, b: Any) -> Any:
     return np.where(condition, np.asarray(a, dtype), np.asarray(b, dtype))
 
 
+def rare(condition: Any, slow: Callable[[], Triple], usual: Triple) -> Triple:
+    """``slow()`` where the condition holds, else ``usual``; computed only if it holds somewhere."""
+    if not np.any(condition):
+        return usual
+    return tuple(np.where(condition, a, b) for a, b in zip(slow(), usual, strict=True))
+
+
+def at(table: tuple[int, ...], place: Integer) -> Integer:
+    """The integer of the table there; of another place the result means nothing."""
+    return np.array(table)[np.clip(place, 0, len(table) - 1)]
+
+
 def square_root(x: Value) -> Value:
     """Correctly rounded."""
     return np.sqrt(x)
@@ -60,6 +92,11 @@ def square_root(x: Value) -> Value:
 def magnitude(x: Value) -> Value:
     """``x`` without its sign."""
     return np.abs(x)
+
+
+def with_sign(x: Wide, sign: Wide) -> Wide:
+    """The magnitude of ``x`` with the sign of ``sign``."""
+    return np.copysign(x, sign)
 
 
 def integer(x: Wide) -> Integer:

@@ -51,7 +51,16 @@ def test_an_expression_as_cpp(python, expected):
 
 
 @pytest.mark.parametrize(
-    "body", ["return x ** 2", "return 0.0 < x < 1.0", "x, y = x, x", "return ~n", "x += x", "return x[0]"]
+    "body",
+    [
+        "return horner(NORMAL_B, x + x)",
+        "return x ** 2",
+        "return 0.0 < x < 1.0",
+        "x, y = x, x",
+        "return ~n",
+        "x += x",
+        "return x[0]",
+    ],
 )
 def test_what_cannot_be_printed(body):
     with pytest.raises((SyntaxError, KeyError)):

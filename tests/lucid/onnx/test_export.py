@@ -217,6 +217,7 @@ OPERATIONS = {
     "upsample": (lambda m, x: m.layer(x), (IMAGE,), nn.Upsample(scale_factor=2)),
     "unfold": (lambda m, x: F.unfold(x, (3, 2), (1, 2), (1, 0), 2), (IMAGE,)),
     "log_softmax": (lambda m, x: F.log_softmax(x, 1), VECTORS[:1]),
+    "power of a tensor": (lambda m, x: lucid.power(x * x + 0.5, x), VECTORS[:1]),
     "softmax": (lambda m, x: F.softmax(x), VECTORS[:1]),
     "squeeze and excitation": (lambda m, x: m.layer(x), (IMAGE,), nn.SEModule(4, 2)),
     "input returned": (lambda m, x: x, VECTORS[:1]),

@@ -337,6 +337,65 @@ def same_operand() -> list[Row]:
     ]
 
 
+def near(
+    name: str,
+    ours: Function,
+    theirs: Function,
+    kind: Any = "normal",
+    *,
+    operation: Function | None = None,
+    special: Any = True,
+    fixed: Any = None,
+) -> list[Row]:
+    """An elementary function, of which PyTorch's in float64 is the truth, and its gradient a few roundings away.
+
+    ``fixed`` are two numbers between which the arguments lie; ``special`` may be PyTorch's function of special numbers.
+    """
+    operation, theirs = operation or ours, wide(theirs)
+    rows = []
+    for shape in ((0,), (4, 1, 5), (2, 3, 5, 7)):
+        size = math.prod(shape)
+        numbers = None if fixed is None else np.linspace(*fixed, size).reshape(shape)
+        given = Given(shape, kind, fixed=numbers)
+        rows.append(Row(f"{name}-{shape_name(shape)}", operation, ours, theirs, (given,), sums=True))
+    if special:
+        function = theirs if special is True else wide(special)
+        rows.append(Row(f"{name}-special", operation, ours, function, (Given((9, 23), "special"),), smooth=False))
+    return rows
+
+
+def far(name: str, ours: Function, theirs: Function, operation: Function | None = None) -> Row:
+    """Values alone, where a gradient of PyTorch's would be NaN."""
+    numbers = [-1e30, -700.0, -100.0, -30.0, -0.0, 0.0, 30.0, 100.0, 700.0, 1e30, math.inf, math.nan]
+    return Row(f"{name}-far", operation or ours, ours, wide(theirs), (Given(fixed=numbers, grad=False),), smooth=False)
+
+
+def activations() -> list[Row]:
+    theirs: Any = torch.nn.functional
+    leaky = lambda x: F.leaky_relu(x, 0.2)  # noqa: E731
+    elu = lambda x: F.elu(x, 1.3)  # noqa: E731
+    return [
+        *near("relu6", F.relu6, theirs.relu6, "apart", special=False),  # of NaN its gradient depends on the vector
+        *near("leaky_relu", leaky, lambda x: theirs.leaky_relu(x, 0.2), "apart", operation=F.leaky_relu),
+        *near("elu", elu, lambda x: theirs.elu(x, 1.3), "apart", operation=F.elu, special=False),
+        *near("selu", F.selu, theirs.selu, "apart", special=False),
+        *near(
+            "hard_sigmoid", F.hard_sigmoid, lambda x: theirs.relu6(x + 3) / 6, "apart"
+        ),  # its own takes 1/6 in float32
+        *near("hard_swish", F.hard_swish, theirs.hardswish, "apart", special=False),
+        *near("silu", F.silu, theirs.silu, special=False),
+        *near("mish", F.mish, theirs.mish, special=False),
+        *near("softplus", F.softplus, lambda x: torch.logaddexp(x, torch.zeros_like(x))),
+        *near("log_sigmoid", F.log_sigmoid, theirs.logsigmoid),
+        far("hard_swish", F.hard_swish, theirs.hardswish),
+        far("relu6", F.relu6, theirs.relu6),
+        far("elu", elu, lambda x: theirs.elu(x, 1.3), F.elu),
+        far("selu", F.selu, theirs.selu),
+        far("silu", F.silu, theirs.silu),
+        far("mish", F.mish, theirs.mish),
+    ]
+
+
 def losses() -> list[Row]:
     """Losses of each element; PyTorch's in float64, as lucid's are near 0 where PyTorch's in float32 are 0."""
     rows = []
@@ -421,6 +480,70 @@ ROWS = [
     *unary("relu", F.relu, torch.relu, kind="apart"),
     *gelu("none"),
     *gelu("tanh"),
+    *near("exp2", lucid.exp2, torch.exp2),
+    *near("expm1", lucid.expm1, torch.expm1),
+    *near("log2", lucid.log2, torch.log2, "positive"),
+    *near("log1p", lucid.log1p, torch.log1p, "positive"),
+    *near("sin", lucid.sin, torch.sin),
+    *near("cos", lucid.cos, torch.cos),
+    *near("tan", lucid.tan, torch.tan, fixed=(-1.4, 1.45)),
+    *near("arcsin", lucid.arcsin, torch.arcsin, fixed=(-0.95, 0.96)),
+    *near("arccos", lucid.arccos, torch.arccos, fixed=(-0.95, 0.96)),
+    *near("arctan", lucid.arctan, torch.arctan),
+    *near("sinh", lucid.sinh, torch.sinh),
+    *near("cosh", lucid.cosh, torch.cosh),
+    *near("tanh", lucid.tanh, torch.tanh, special=False),
+    far("tanh", lucid.tanh, torch.tanh),
+    *near("erf", lucid.erf, torch.erf),
+    *near("cube", lucid.cube, lambda x: x * x * x),
+    *near("round", lucid.round, torch.round, "apart"),
+    *near("floor", lucid.floor, torch.floor, "apart"),
+    *near("ceil", lucid.ceil, torch.ceil, "apart"),
+    *near("trunc", lucid.trunc, torch.trunc, "apart"),
+    Row(
+        "round-ties",
+        lucid.round,
+        lambda x: lucid.round(x / 2),
+        lambda x: torch.round(x / 2),
+        (Given((9, 9), "ties"),),
+        smooth=False,
+    ),
+    Row(
+        "round-decimals",
+        lucid.round,
+        lambda x: lucid.round(x, 1),
+        lambda x: torch.round(x, decimals=1),
+        (Given((5, 7)),),
+        smooth=False,
+    ),
+    Row(
+        "round-tens",
+        lucid.round,
+        lambda x: lucid.round(x * 100, -1),
+        lambda x: torch.round(x * 100, decimals=-1),
+        (Given((5, 7)),),
+        smooth=False,
+    ),
+    *[
+        Row(
+            f"arctan2-{shape_name(a)}-{shape_name(b)}",
+            lucid.arctan2,
+            lucid.arctan2,
+            torch.arctan2,
+            (Given(a), Given(b)),
+            sums=True,
+        )
+        for a, b in [((3,), ()), ((0, 3), (1, 3)), ((3, 4), (2, 1, 4)), ((67,), (67,))]
+    ],
+    Row(
+        "arctan2-special",
+        lucid.arctan2,
+        lucid.arctan2,
+        torch.arctan2,
+        (Given((9, 23), "special", grad=False), Given((9, 23), "special", grad=False)),
+        smooth=False,
+    ),
+    *activations(),
     Row("relu-ties", F.relu, F.relu, torch.relu, (Given((9, 9), "ties"),), smooth=False),
     Row("abs-ties", lucid.abs, lucid.abs, torch.abs, (Given((9, 9), "ties"),), smooth=False),
     Row(
