@@ -71,22 +71,13 @@ SURFACE = {
     "lucid.models.blocks": "BasicBlock Bottleneck PreActBottleneck",
 }
 NOT_YET = """
-    lucid.log2 lucid.cube lucid.sin lucid.cos lucid.tan lucid.arcsin lucid.arccos lucid.arctan lucid.sinh
-    lucid.cosh lucid.tanh lucid.round lucid.floor lucid.ceil lucid.Tensor.log2 lucid.Tensor.cube
-    lucid.Tensor.sin lucid.Tensor.cos lucid.Tensor.tan lucid.Tensor.arcsin lucid.Tensor.arccos
-    lucid.Tensor.arctan lucid.Tensor.sinh lucid.Tensor.cosh lucid.Tensor.tanh lucid.Tensor.round
-    lucid.Tensor.floor lucid.Tensor.ceil lucid.nn.Bilinear lucid.nn.Embedding lucid.nn.InstanceNorm1d
-    lucid.nn.InstanceNorm2d lucid.nn.InstanceNorm3d lucid.nn.GroupNorm lucid.nn.GlobalResponseNorm
-    lucid.nn.ReLU6 lucid.nn.LeakyReLU lucid.nn.ELU lucid.nn.SELU lucid.nn.HardSigmoid lucid.nn.HardSwish
-    lucid.nn.Swish lucid.nn.Tanh lucid.nn.Softmax lucid.nn.ScaledDotProductAttention
+    lucid.nn.Bilinear lucid.nn.Embedding lucid.nn.InstanceNorm1d lucid.nn.InstanceNorm2d
+    lucid.nn.InstanceNorm3d lucid.nn.GroupNorm lucid.nn.GlobalResponseNorm lucid.nn.ScaledDotProductAttention
     lucid.nn.MultiHeadAttention lucid.nn.Transformer lucid.nn.TransformerEncoder lucid.nn.TransformerDecoder
     lucid.nn.TransformerEncoderLayer lucid.nn.TransformerDecoderLayer lucid.nn.RMSNorm
     lucid.nn.functional.bilinear lucid.nn.functional.embedding lucid.nn.functional.normalize
     lucid.nn.functional.instance_norm lucid.nn.functional.group_norm lucid.nn.functional.rms_norm
-    lucid.nn.functional.global_response_norm lucid.nn.functional.relu6 lucid.nn.functional.leaky_relu
-    lucid.nn.functional.elu lucid.nn.functional.selu lucid.nn.functional.hard_sigmoid
-    lucid.nn.functional.hard_swish lucid.nn.functional.swish lucid.nn.functional.tanh
-    lucid.nn.functional.scaled_dot_product_attention
+    lucid.nn.functional.global_response_norm lucid.nn.functional.scaled_dot_product_attention
 """
 MISSING = frozenset(NOT_YET.split())
 
