@@ -27,7 +27,18 @@ Sides = tuple[int, ...]
 Returns = dict[str, tuple[tuple[int, ...], Any]]
 Order = tuple[int, ...]
 
-FAMILIES = "elementwise", "reduce", "contraction", "normalize", "pool", "loss", "optimizer", "random", "linalg"
+FAMILIES = (
+    "elementwise",
+    "reduce",
+    "contraction",
+    "normalize",
+    "pool",
+    "loss",
+    "attention",
+    "optimizer",
+    "random",
+    "linalg",
+)
 KERNELS: dict[str, Kernel] = {}
 
 

@@ -72,37 +72,24 @@ SURFACE = {
 }
 NOT_YET = """
     lucid.diag lucid.log2 lucid.cube lucid.sin lucid.cos lucid.tan lucid.arcsin lucid.arccos lucid.arctan
-    lucid.sinh lucid.cosh lucid.tanh lucid.round lucid.floor lucid.ceil lucid.cumprod lucid.trace lucid.inner
-    lucid.outer lucid.tensordot lucid.repeat lucid.tile lucid.hstack lucid.vstack lucid.unbind lucid.roll
-    lucid.meshgrid lucid.diagonal lucid.tril lucid.triu lucid.sort lucid.argsort lucid.topk lucid.unique
-    lucid.nonzero lucid.histogram lucid.histogram2d lucid.count_flops lucid.Tensor.log2 lucid.Tensor.cube
-    lucid.Tensor.sin lucid.Tensor.cos lucid.Tensor.tan lucid.Tensor.arcsin lucid.Tensor.arccos
-    lucid.Tensor.arctan lucid.Tensor.sinh lucid.Tensor.cosh lucid.Tensor.tanh lucid.Tensor.round
-    lucid.Tensor.floor lucid.Tensor.ceil lucid.Tensor.where lucid.Tensor.cumprod lucid.Tensor.trace
-    lucid.Tensor.inner lucid.Tensor.outer lucid.Tensor.tensordot lucid.Tensor.repeat lucid.Tensor.tile
-    lucid.Tensor.concatenate lucid.Tensor.stack lucid.Tensor.hstack lucid.Tensor.vstack lucid.Tensor.split
-    lucid.Tensor.chunk lucid.Tensor.unbind lucid.Tensor.pad lucid.Tensor.roll lucid.Tensor.meshgrid
-    lucid.Tensor.diagonal lucid.Tensor.tril lucid.Tensor.triu lucid.Tensor.sort lucid.Tensor.argsort
-    lucid.Tensor.topk lucid.Tensor.unique lucid.Tensor.nonzero lucid.Tensor.histogram lucid.nn.Bilinear
-    lucid.nn.Embedding lucid.nn.Unfold lucid.nn.Upsample lucid.nn.InstanceNorm1d lucid.nn.InstanceNorm2d
-    lucid.nn.InstanceNorm3d lucid.nn.GroupNorm lucid.nn.GlobalResponseNorm lucid.nn.ReLU6 lucid.nn.LeakyReLU
-    lucid.nn.ELU lucid.nn.SELU lucid.nn.HardSigmoid lucid.nn.HardSwish lucid.nn.Swish lucid.nn.Tanh
-    lucid.nn.Softmax lucid.nn.ScaledDotProductAttention lucid.nn.MultiHeadAttention lucid.nn.Transformer
-    lucid.nn.TransformerEncoder lucid.nn.TransformerDecoder lucid.nn.TransformerEncoderLayer
-    lucid.nn.TransformerDecoderLayer lucid.nn.RMSNorm lucid.nn.Rearrange lucid.nn.functional.bilinear
-    lucid.nn.functional.embedding lucid.nn.functional.unfold lucid.nn.functional.interpolate
-    lucid.nn.functional.grid_sample lucid.nn.functional.affine_grid lucid.nn.functional.normalize
-    lucid.nn.functional.rotate lucid.nn.functional.instance_norm lucid.nn.functional.group_norm
-    lucid.nn.functional.rms_norm lucid.nn.functional.global_response_norm lucid.nn.functional.relu6
+    lucid.sinh lucid.cosh lucid.tanh lucid.round lucid.floor lucid.ceil lucid.cumprod lucid.trace
+    lucid.inner lucid.outer lucid.tensordot lucid.repeat lucid.tile lucid.hstack lucid.vstack lucid.unbind
+    lucid.roll lucid.meshgrid lucid.diagonal lucid.tril lucid.triu lucid.sort lucid.argsort lucid.topk
+    lucid.unique lucid.nonzero lucid.histogram lucid.histogram2d lucid.count_flops lucid.Tensor.log2
+    lucid.Tensor.cube lucid.Tensor.sin lucid.Tensor.cos lucid.Tensor.tan lucid.Tensor.arcsin
+    lucid.Tensor.arccos lucid.Tensor.arctan lucid.Tensor.sinh lucid.Tensor.cosh lucid.Tensor.tanh
+    lucid.Tensor.round lucid.Tensor.floor lucid.Tensor.ceil lucid.Tensor.where lucid.Tensor.cumprod
+    lucid.Tensor.trace lucid.Tensor.inner lucid.Tensor.outer lucid.Tensor.tensordot lucid.Tensor.repeat
+    lucid.Tensor.tile lucid.Tensor.concatenate lucid.Tensor.stack lucid.Tensor.hstack lucid.Tensor.vstack
+    lucid.Tensor.split lucid.Tensor.chunk lucid.Tensor.unbind lucid.Tensor.pad lucid.Tensor.roll
+    lucid.Tensor.meshgrid lucid.Tensor.diagonal lucid.Tensor.tril lucid.Tensor.triu lucid.Tensor.sort
+    lucid.Tensor.argsort lucid.Tensor.topk lucid.Tensor.unique lucid.Tensor.nonzero lucid.Tensor.histogram
+    lucid.nn.ReLU6 lucid.nn.LeakyReLU lucid.nn.ELU lucid.nn.SELU lucid.nn.HardSigmoid lucid.nn.HardSwish
+    lucid.nn.Swish lucid.nn.Tanh lucid.nn.Softmax lucid.nn.Rearrange lucid.nn.functional.relu6
     lucid.nn.functional.leaky_relu lucid.nn.functional.elu lucid.nn.functional.selu
     lucid.nn.functional.hard_sigmoid lucid.nn.functional.hard_swish lucid.nn.functional.swish
-    lucid.nn.functional.tanh lucid.nn.functional.scaled_dot_product_attention
-    lucid.optim.lr_scheduler.CyclicLR lucid.optim.lr_scheduler.ReduceLROnPlateau lucid.einops.rearrange
-    lucid.einops.reduce lucid.einops.repeat lucid.einops.einsum lucid.data.Dataset lucid.data.ConcatDataset
-    lucid.data.DataLoader lucid.transforms.Compose lucid.transforms.ToTensor lucid.transforms.Normalize
-    lucid.transforms.Resize lucid.transforms.CenterCrop lucid.transforms.RandomCrop
-    lucid.transforms.RandomHorizontalFlip lucid.transforms.RandomVerticalFlip lucid.transforms.RandomRotation
-    lucid.transforms.RandomGrayscale lucid.types.Numeric
+    lucid.nn.functional.tanh lucid.einops.rearrange lucid.einops.reduce lucid.einops.repeat
+    lucid.einops.einsum lucid.types.Numeric
 """
 MISSING = frozenset(NOT_YET.split())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from support.tables import elementwise, images, linalg, normalization, reductions, resizing, shapes
+from support.tables import attention, elementwise, images, linalg, normalization, reductions, resizing, shapes
 
 ROWS = [
     *elementwise.ROWS,
@@ -12,4 +12,5 @@ ROWS = [
     *resizing.ROWS,
     *normalization.ROWS,
     *linalg.ROWS,
+    *attention.ROWS,
 ]
