@@ -7,9 +7,9 @@ global generator, which starts from seed 0, so that a program is repeatable unle
 from __future__ import annotations
 
 import math
-import operator
 import threading
 from collections.abc import Sequence
+from operator import index
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -39,6 +39,7 @@ __all__ = [
 Size: TypeAlias = "int | Sequence[int]"
 _WORDS_IN_BLOCK = 4
 _WORD = 1 << 32
+_WHOLE = (1 << 64) - 1
 
 
 class Generator:
@@ -71,7 +72,8 @@ class Generator:
 
     def set_state(self, state: tuple[int, int, int]) -> None:
         """Go on from a state that ``get_state`` returned."""
-        seed, stream, block = (operator.index(n) % (1 << 64) for n in state)
+        seed, stream, block = state
+        seed, stream, block = index(seed) & _WHOLE, index(stream) & _WHOLE, index(block) & _WHOLE
         with self._lock:
             self._seed, self._stream, self._block = seed, stream, block
 
@@ -216,7 +218,7 @@ class Generator:
 
 
 def _shape(size: Size) -> tuple[int, ...]:
-    shape = tuple(map(operator.index, size)) if isinstance(size, Sequence) else (operator.index(size),)
+    shape = tuple(map(index, size)) if isinstance(size, Sequence) else (index(size),)
     if min(shape, default=0) < 0:
         raise ValueError(f"size: got {size}; lengths may be 0 or more")
     return shape

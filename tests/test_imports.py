@@ -23,11 +23,11 @@ FLOORS = (
     ("lucid._safetensors", "lucid.console", "lucid.files"),
     ("lucid.backends",),
     ("lucid.core",),
-    ("lucid.autograd", "lucid.device", "lucid.dtypes", "lucid.tensor"),  # public paths of what is in core
+    ("lucid.device", "lucid.dtypes", "lucid.tensor", "lucid.types"),  # public paths of what is in core
     ("lucid.ops",),
-    ("lucid.io", "lucid.linalg", "lucid.random"),
+    ("lucid.einops", "lucid.io", "lucid.linalg", "lucid.random"),
     ("lucid.nn",),
-    ("lucid.models", "lucid.optim"),
+    ("lucid.autograd", "lucid.data", "lucid.models", "lucid.optim", "lucid.transforms"),
     ("lucid.graph",),
     ("lucid.onnx",),
     ("lucid",),

@@ -145,6 +145,11 @@ def cumsum_1m() -> Pair:
     return both(lambda x: lucid.cumsum(x, 0), lambda x: torch.cumsum(x, 0), drawn(1 << 20))
 
 
+@row
+def cumprod_1m() -> Pair:
+    return both(lambda x: lucid.cumprod(x, 0), lambda x: torch.cumprod(x, 0), drawn(1 << 20, low=0.999, high=1.001))
+
+
 # -- contractions -----------------------------------------------------------------------------------------------------
 
 
@@ -209,6 +214,42 @@ def topk_100_of_1m() -> Pair:
 
 
 @row
+def sort_1000x1000() -> Pair:
+    return both(lambda x: lucid.sort(x, 1), lambda x: torch.sort(x, 1), drawn(1000, 1000))
+
+
+@row
+def topk_10_of_1000x1000() -> Pair:
+    return both(lambda x: lucid.topk(x, 10), lambda x: torch.topk(x, 10), drawn(1000, 1000))
+
+
+@row
+def gather_1m() -> Pair:
+    index = np.random.default_rng(0).integers(0, 1 << 20, 1 << 20)
+    return both(lambda x, i: lucid.gather(x, 0, i), lambda x, i: torch.gather(x, 0, i), drawn(1 << 20), index)
+
+
+@row
+def scatter_add_1m() -> Pair:
+    index = np.random.default_rng(0).integers(0, 1 << 20, 1 << 20)
+    return both(
+        lambda x, i: lucid.scatter_add(x, 0, i, x), lambda x, i: torch.scatter_add(x, 0, i, x), drawn(1 << 20), index
+    )
+
+
+@row
+def index_add_8192_to_30000x512() -> Pair:
+    index = np.random.default_rng(0).integers(0, 30000, 8192)
+    return both(
+        lambda x, v, i: lucid.index_add(x, 0, i, v),
+        lambda x, v, i: torch.index_add(x, 0, i, v),
+        drawn(30000, 512),
+        drawn(8192, 512),
+        index,
+    )
+
+
+@row
 def embedding_8192_of_50000x384_train() -> Pair:
     index = np.random.default_rng(0).integers(0, 50000, 8192)
     return trained(
@@ -254,3 +295,64 @@ def show_operations(rows: list[dict[str, Any]]) -> None:
         ratios = sorted(each["ratio"] for each in rows)
         middle = math.exp(np.log([ratios[(len(ratios) - 1) // 2], ratios[len(ratios) // 2]]).mean())
         print(f"median {middle:.2f}, largest {ratios[-1]:.2f} of PyTorch's time")
+
+
+# -- linear algebra ---------------------------------------------------------------------------------------------------
+
+
+def _matrix(name: str, *shape: int) -> Pair:
+    """Of matrices that are positive definite; what has several results makes them all."""
+    n = shape[-1]
+    x = drawn(*shape)
+    x = (x @ x.swapaxes(-1, -2) / n + np.eye(n)).astype(np.float32)
+    return both(getattr(lucid.linalg, name), getattr(torch.linalg, name), x)
+
+
+@row
+def solve_1000x16() -> Pair:
+    return both(lucid.linalg.solve, torch.linalg.solve, drawn(1000, 16, 16), drawn(1000, 16, 1))
+
+
+@row
+def solve_1024() -> Pair:
+    return both(lucid.linalg.solve, torch.linalg.solve, drawn(1024, 1024), drawn(1024, 1))
+
+
+@row
+def inv_256() -> Pair:
+    return _matrix("inv", 256, 256)
+
+
+@row
+def inv_1024() -> Pair:
+    return _matrix("inv", 1024, 1024)
+
+
+@row
+def cholesky_1000x16() -> Pair:
+    return _matrix("cholesky", 1000, 16, 16)
+
+
+@row
+def cholesky_1024() -> Pair:
+    return _matrix("cholesky", 1024, 1024)
+
+
+@row
+def qr_256() -> Pair:
+    return _matrix("qr", 256, 256)
+
+
+@row
+def qr_1024() -> Pair:
+    return _matrix("qr", 1024, 1024)
+
+
+@row
+def eigh_256() -> Pair:
+    return _matrix("eigh", 256, 256)
+
+
+@row
+def svd_256() -> Pair:
+    return _matrix("svd", 256, 256)

@@ -101,6 +101,26 @@ class Backend:
         """``argmax argmin``: int64, the first of equal elements, the first NaN where there is one (section 4)."""
         return self.xp.asarray(getattr(self.xp, op)(x, axis=axis, keepdims=keepdims))
 
+    def from_zero(self, name: str, index: Array, size: int) -> Array:
+        """An integer index that may count from the end as places from 0 on, dense and int64.
+
+        Raises:
+            IndexError: one is out of range (looked for only where reading a value does not wait).
+        """
+        index = self.xp.ascontiguousarray(index, dtype=np.int64)
+        if not index.size or (not self.asynchronous and int(index.view(np.uint64).max()) < size):
+            return index
+        if not self.asynchronous and not -size <= int(index.min()) <= int(index.max()) < size:
+            raise IndexError(f"{name}: got indices {index.min()} to {index.max()}; may be {-size} to {size - 1}")
+        return self.xp.where(index < 0, index + size, index)
+
+    def nonzero(self, x: Array) -> Array:
+        """The places, in row-major order, of elements that are not zero (any dtype): int64, a row each."""
+        true = self.convert(x, np.bool_)
+        if not x.ndim:  # a row without columns, or none
+            return self.xp.empty((int(self.xp.nonzero(true.reshape(1))[0].size), 0), np.int64)
+        return self.xp.stack(self.xp.nonzero(true), axis=1).astype(np.int64)
+
     def running_update(self, running: Array, statistic: Array, factor: float, momentum: float) -> None:
         """``running = running + momentum * (factor * statistic - running)`` in place; the statistic is float64, every
         operation rounds in float64, the result once more to the dtype of ``running`` (section 7)."""

@@ -23,7 +23,10 @@ from lucid.backends._cuda_run import TYPE_NAMES, CupyExecutor, EmulatedExecutor,
 from lucid.backends._cuda_source import in_order
 from lucid.backends.base import Array, Norm, Sides, dense_order, index_dtype
 from lucid.kernels.declare import Kernel, Structure, bind
+from lucid.kernels.index.reference import places
 from lucid.kernels.pool.reference import pool_problem
+from lucid.kernels.scan.reference import along_axis
+from lucid.kernels.sort.reference import stable_order
 
 try:
     from lucid.backends.native import NativeBackend as Host
@@ -272,13 +275,58 @@ class CudaBackend(CudaContractions):
         y = xp.zeros(shape, values.dtype)
         at = xp.arange(y.size, dtype=np.int64).reshape(shape)[index]
         values = xp.ascontiguousarray(xp.broadcast_to(values, at.shape))
-        at = at.reshape(-1)
+        self._add_in_order(y, at.reshape(-1), values)
+        return y
+
+    # -- order and places along an axis ------------------------------------------------------------------------------
+
+    def argsort(self, x: Array, axis: int, descending: bool) -> Array:
+        return stable_order(self.xp, self._order_key(x) if x.dtype in TYPE_NAMES else x, axis, descending)
+
+    def topk(self, x: Array, k: int, axis: int, largest: bool) -> Array:
+        order = self.argsort(x, axis, largest)
+        return self.xp.ascontiguousarray(order[(slice(None),) * (axis % x.ndim) + (slice(k),)])
+
+    def _order_key(self, x: Array) -> Array:
+        """Integers in the order of floats: zeros of both signs are equal, and so are NaN, above all numbers."""
+        kind = np.dtype(f"i{x.dtype.itemsize}")
+        bits = self.xp.ascontiguousarray(x).view(kind)
+        magnitude = kind.type(np.iinfo(kind).max)
+        key = self.xp.where(bits < 0, -(bits & magnitude), bits)
+        infinity = kind.type(np.array(np.inf, x.dtype).view(kind))
+        return self.xp.where((bits & magnitude) > infinity, magnitude, key)
+
+    def cumprod_grad(self, dy: Array, x: Array, axis: int) -> Array:
+        dx, after = self.empty(x.shape, x.dtype), self.empty(x.shape, np.float64)
+        sizes = along_axis(x, axis)
+        self.each("cumprod_slopes", dx, **sizes, dy=self.dense(dy), x=self.dense(x), after=after, dx=dx)
+        return dx
+
+    def gather(self, x: Array, axis: int, index: Array) -> Array:
+        take = self.xp.take if index.ndim == 1 else self.xp.take_along_axis
+        return take(x, index, axis)
+
+    def scatter(self, x: Array, axis: int, index: Array, values: Array) -> Array:
+        xp, y = self.xp, self.xp.ascontiguousarray(x).copy()
+        at = places(xp, x, axis, index)
         order = xp.argsort(at, kind="stable")
+        at, values = at[order], values.reshape(-1)[order]
+        last = xp.concatenate([at[1:] != at[:-1], xp.ones(min(1, at.size), np.bool_)])
+        y.reshape(-1)[at[last]] = values[last]
+        return y
+
+    def scatter_add(self, x: Array, axis: int, index: Array, values: Array) -> Array:
+        y = self.xp.ascontiguousarray(x).copy()
+        self._add_in_order(y, places(self.xp, x, axis, index), self.xp.ascontiguousarray(values))
+        return y
+
+    def _add_in_order(self, y: Array, at: Array, values: Array) -> None:
+        """Add ``values`` to the elements of ``y`` whose places in memory are ``at``."""
+        order = self.xp.argsort(at, kind="stable")
         if at.size:
             order = order.astype(np.int64, copy=False)
             grid = self.blocks(at.size)
             self.call("index_add", y.dtype, grid, n=at.size, place=at[order], order=order, values=values, y=y)
-        return y
 
     # -- batch normalisation -----------------------------------------------------------------------------------------
 

@@ -15,12 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from lucid.backends._compiled import CompiledBackend, as_images, launched, rows_of, same_layout
+from lucid.backends._compiled import CompiledBackend, as_images, axis_to_last, launched, rows_of, same_layout
 from lucid.backends._settings import choice, extension
 from lucid.backends.base import Array, Epilogue, Geometry, Norm, Sides, dense_order, index_dtype
 from lucid.kernels.contraction.reference import conv_problem, conv_shape
 from lucid.kernels.declare import IMAGES, WEIGHT, Structure, bind
+from lucid.kernels.index.reference import along, places, taken_shape
 from lucid.kernels.pool.reference import pool_problem
+from lucid.kernels.sort.reference import stable_order
 
 try:
     _native: Any = extension()
@@ -209,12 +211,69 @@ class NativeBackend(CompiledBackend):
             _native.reduce(op=op, outer=outer, terms=terms, inner=inner, x=x, y=y)
         return self.kept(y, shape, axes, order, keepdims)
 
+    # -- order and places along an axis ------------------------------------------------------------------------------
+
+    def argsort(self, x: Array, axis: int, descending: bool) -> Array:
+        if x.dtype.kind != "f":
+            return stable_order(np, x, axis, descending)
+        order, restored = axis_to_last(x.ndim, axis)
+        rows = np.ascontiguousarray(x if order is None else x.transpose(order))
+        index, terms = np.empty(rows.shape, np.int64), rows.shape[-1]
+        if index.size:
+            _native.argsort(rows=rows.size // terms, terms=terms, descending=descending, x=rows, index=index)
+        return index if restored is None else index.transpose(restored)
+
+    def topk(self, x: Array, k: int, axis: int, largest: bool) -> Array:
+        order, restored = axis_to_last(x.ndim, axis)
+        rows = np.ascontiguousarray(x if order is None else x.transpose(order))
+        if x.dtype.kind != "f":
+            index = np.ascontiguousarray(stable_order(np, rows, -1, largest)[..., :k])
+        else:
+            index, terms = np.empty((*rows.shape[:-1], k), np.int64), rows.shape[-1]
+            if index.size:
+                _native.topk(rows=rows.size // terms, terms=terms, k=k, largest=largest, x=rows, index=index)
+        return index if restored is None else index.transpose(restored)
+
     def index_add(self, shape: tuple[int, ...], index: Any, values: Array) -> Array:
         y = np.zeros(shape, values.dtype)
+        first, *rest = index if isinstance(index, tuple) and index else (index,)
+        if type(first) is np.ndarray and first.dtype.kind in "iu" and all(i is ... for i in rest):  # slices of a table
+            slices = np.ascontiguousarray(first, np.int64).reshape(-1)
+            slices = slices if not slices.size or slices.min() >= 0 else np.where(slices < 0, slices + shape[0], slices)
+            values = np.ascontiguousarray(np.broadcast_to(values, (*first.shape, *shape[1:])))
+            self._at_places(_native.scatter_add, y, 0, slices, values)
+            return y
         at = np.arange(y.size, dtype=np.int64).reshape(shape)[index]
         values = np.ascontiguousarray(np.broadcast_to(values, at.shape))
         _native.index_add(n=values.size, index=np.ascontiguousarray(at), values=values, y=y)
         return y
+
+    def gather(self, x: Array, axis: int, index: Array) -> Array:
+        if x.dtype not in (np.float32, np.float64):
+            return np.take(x, index, axis) if index.ndim == 1 else np.take_along_axis(x, index, axis)
+        y = empty(taken_shape(x, axis, index), x.dtype)
+        if y.size:
+            x, index = np.ascontiguousarray(x), np.ascontiguousarray(index)
+            _native.gather(**along(x, axis, index), x=x, index=index, y=y)
+        return y
+
+    def scatter(self, x: Array, axis: int, index: Array, values: Array) -> Array:
+        y = x.copy("C")
+        if x.dtype in (np.float32, np.float64):
+            self._at_places(_native.scatter, y, axis, index, values)
+        else:
+            y.reshape(-1)[places(np, x, axis, index)] = values.reshape(-1)
+        return y
+
+    def scatter_add(self, x: Array, axis: int, index: Array, values: Array) -> Array:
+        y = x.copy("C")
+        self._at_places(_native.scatter_add, y, axis, index, values)
+        return y
+
+    def _at_places(self, run: Callable[..., Any], y: Array, axis: int, index: Array, values: Array) -> None:
+        if index.size and y.size:
+            index, values = np.ascontiguousarray(index), np.ascontiguousarray(values)
+            run(**along(y, axis, index), index=index, values=values, y=y)
 
     # -- contractions ------------------------------------------------------------------------------------------------
 

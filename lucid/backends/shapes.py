@@ -45,6 +45,14 @@ class ShapeBackend(Backend):
     def _no_random(self, *_: Any, **__: Any) -> Array:
         raise RuntimeError(_NO_RANDOM)
 
+    def from_zero(self, name: str, index: Array, size: int) -> Array:
+        return abstract(index.shape, np.int64)
+
+    def nonzero(self, x: Array) -> Array:
+        raise RuntimeError(
+            "how many elements nonzero, unique and masked_select find depends on values, so they cannot be traced"
+        )
+
     philox = uniform = normal = _no_random
 
 

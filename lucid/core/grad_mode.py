@@ -17,10 +17,12 @@ _Callable = TypeVar("_Callable", bound=Callable[..., Any])
 
 class _Mode(threading.local):
     enabled = True
+    recomputing = False
 
 
 recording = _Mode()
-"""Of this thread: whether operations are recorded."""
+"""Of this thread: whether operations are recorded, and whether they are run once more, so that what a first run has
+left behind (running statistics) is not to be left again."""
 
 
 def grad_enabled() -> bool:

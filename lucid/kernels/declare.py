@@ -30,6 +30,9 @@ Order = tuple[int, ...]
 FAMILIES = (
     "elementwise",
     "reduce",
+    "scan",
+    "sort",
+    "index",
     "contraction",
     "normalize",
     "pool",

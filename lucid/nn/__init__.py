@@ -21,6 +21,7 @@ from lucid.nn import (
     module,
     norm,
     pooling,
+    rearrange,
     transformer,
     utils,
     vision,
@@ -37,6 +38,7 @@ from lucid.nn.module import *
 from lucid.nn.norm import *
 from lucid.nn.parameter import Buffer, Parameter
 from lucid.nn.pooling import *
+from lucid.nn.rearrange import *
 from lucid.nn.transformer import *
 from lucid.nn.vision import *
 
@@ -52,6 +54,7 @@ __all__ += loss.__all__
 __all__ += module.__all__
 __all__ += norm.__all__
 __all__ += pooling.__all__
+__all__ += rearrange.__all__
 __all__ += transformer.__all__
 __all__ += vision.__all__
 

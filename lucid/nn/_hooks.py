@@ -1,7 +1,7 @@
 """Backward hooks of modules: seeing all gradients of a module's inputs and outputs at once.
 
 An operation of the graph has one result, a module may have several inputs and outputs. So each passes through a
-``_PassOn``, which hands its gradient to a common ``_Gather``. The walk reaches that one last, because it was created
+``PassOn``, which hands its gradient to a common ``_Gather``. The walk reaches that one last, because it was created
 first.
 """
 
@@ -21,7 +21,13 @@ from lucid.ops._function import EVERY_INPUT, Function
 Gradients = tuple[Tensor | None, ...]
 
 
-class _Gather(Function):
+class Gather(Function):
+    """A node that the gradients of ``count`` tensors reach together, in the notes of the walk, through ``PassOn``."""
+
+    count: int
+
+
+class _Gather(Gather):
     """Collects the gradients of ``tensors`` and shows them to ``observe``, which may return others."""
 
     name = "module_hook"
@@ -40,12 +46,12 @@ class _Gather(Function):
         return tuple(None if g is None else g._array for g in shown)
 
 
-class _PassOn(Function):
+class PassOn(Function):
     """Passes a tensor on unchanged, and its gradient to ``gather``."""
 
     name = "module_hook"
 
-    def __init__(self, gather: _Gather, slot: int) -> None:
+    def __init__(self, gather: Gather, slot: int) -> None:
         self.gather = gather
         self.slot = slot
         self.device = gather.device
@@ -67,7 +73,7 @@ def _through(tensors: list[Tensor], observe: Callable[[Gradients], Gradients]) -
         out._version = tensor._version_cell()
         out._version[SHARED] = True
         out._requires_grad = True
-        out._node = _PassOn(gather, slot)
+        out._node = PassOn(gather, slot)
         passed.append(out)
     return passed
 

@@ -14,11 +14,11 @@ from lucid.kernels.declare import Sides
 from lucid.nn import init
 from lucid.nn.module import Module
 from lucid.nn.parameter import Parameter, empty_weight
-from lucid.ops import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
+from lucid.ops import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d, fold, unfold
 from lucid.ops._window import SEVERAL, SidesLike, per_side, require_image
 from lucid.ops.creation import empty
 
-__all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
+__all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "Fold", "Unfold"]
 
 
 class _Convolution(Module):
@@ -374,3 +374,60 @@ class ConvTranspose3d(_ConvTranspose):
     def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
         """``(N, C, D, H, W) -> (N, O, OD, OH, OW)``; with ``output_size``, these sides in its stead."""
         return conv_transpose3d(input, self.weight, self.bias, *self._geometry(input, output_size))
+
+
+class Unfold(Module):
+    """The windows of images as columns: ``lucid.nn.functional.unfold``, which explains the arguments.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.Unfold(3, padding=1)(lucid.zeros(1, 2, 4, 5)).shape
+        (1, 18, 20)
+    """
+
+    def __init__(
+        self, kernel_size: SidesLike, dilation: SidesLike = 1, padding: SidesLike = 0, stride: SidesLike = 1
+    ) -> None:
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.dilation = dilation
+        self.padding = padding
+        self.stride = stride
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``(N, C, H, W) -> (N, C KH KW, OH OW)``."""
+        return unfold(input, self.kernel_size, self.dilation, self.padding, self.stride)
+
+    def extra_repr(self) -> str:
+        """As PyTorch shows it."""
+        rest = f"dilation={self.dilation}, padding={self.padding}, stride={self.stride}"
+        return f"kernel_size={self.kernel_size}, {rest}"
+
+
+class Fold(Unfold):
+    """Columns put back on images: ``lucid.nn.functional.fold``, which explains the arguments.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.Fold((4, 5), 3, padding=1)(lucid.zeros(1, 18, 20)).shape
+        (1, 2, 4, 5)
+    """
+
+    def __init__(
+        self,
+        output_size: SidesLike,
+        kernel_size: SidesLike,
+        dilation: SidesLike = 1,
+        padding: SidesLike = 0,
+        stride: SidesLike = 1,
+    ) -> None:
+        super().__init__(kernel_size, dilation, padding, stride)
+        self.output_size = output_size
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``(N, C KH KW, OH OW) -> (N, C, H, W)``."""
+        return fold(input, self.output_size, self.kernel_size, self.dilation, self.padding, self.stride)
+
+    def extra_repr(self) -> str:
+        """As PyTorch shows it."""
+        return f"output_size={self.output_size}, {super().extra_repr()}"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from lucid.core.dtypes import get_default_dtype, int64
+from lucid.core.grad_mode import recording
 from lucid.core.tensor import Tensor
 from lucid.nn.module import Module
 from lucid.nn.parameter import Parameter
@@ -107,7 +108,7 @@ class _BatchNorm(Module):
         if momentum is None:
             momentum = 1.0 / (int(batches) + 1) if batches is not None else 0.0
         y = function(input, mean, var, self.weight, self.bias, training, momentum, self.eps, *more)
-        if batches is not None:
+        if batches is not None and not recording.recomputing:
             batches._array += 1
             batches._changed()
         return y

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from lucid.core.tensor import Tensor, as_tensor, wrap
 from lucid.ops.creation import empty
 
@@ -19,6 +21,9 @@ class Parameter(Tensor):
         dtype: None keeps that of an array.
         device: where it lies; None keeps that of a tensor, and is the default device for other data.
 
+    Raises:
+        TypeError: the second argument is no boolean; of the original it is the dtype.
+
     Example:
         >>> import lucid
         >>> lucid.nn.Parameter([1.0, 2.0])
@@ -28,6 +33,7 @@ class Parameter(Tensor):
     _repr_name = "Parameter"
 
     def __init__(self, data: Any, requires_grad: bool = True, dtype: Any = None, device: str | None = None) -> None:
+        _check_flag("requires_grad", requires_grad)
         source = as_tensor(data, dtype=dtype, device=device)
         self._array = source._array
         if source.device != "cpu":
@@ -46,6 +52,9 @@ class Buffer(Tensor):
         dtype: None keeps that of an array.
         device: where it lies; None keeps that of a tensor, and is the default device for other data.
 
+    Raises:
+        TypeError: the second argument is no boolean; of the original it is the dtype.
+
     Example:
         >>> import lucid
         >>> lucid.nn.Buffer([1.0, 2.0])
@@ -56,12 +65,19 @@ class Buffer(Tensor):
     persistent: bool = True
 
     def __init__(self, data: Any, persistent: bool = True, dtype: Any = None, device: str | None = None) -> None:
+        _check_flag("persistent", persistent)
         source = as_tensor(data, dtype=dtype, device=device)
         self._array = source._array
         if source.device != "cpu":
             self.device = source.device
         self._version = source._version_cell()
         self.persistent = persistent
+
+
+def _check_flag(name: str, value: Any) -> None:
+    """Raise TypeError for a dtype or a device where PyTorch has a flag: the original has its dtype second."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}: got {value!r}; must be True or False (write dtype=... for a dtype)")
 
 
 def empty_weight(*shape: int, dtype: Any = None, device: str | None = None) -> Parameter:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any, ClassVar
 
 from lucid.backends import Backend
 from lucid.core.tensor import Tensor
@@ -12,7 +15,7 @@ from lucid.ops._function import Function, apply
 from lucid.ops._window import KERNEL_AXES, SEVERAL, SidesLike, cached, output_size, per_side, require_image, times
 from lucid.ops.shape import pad
 
-__all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
+__all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "fold", "unfold"]
 
 Geometry = tuple[Sides, Sides, Sides, int]
 """Stride, padding, dilation and groups."""
@@ -132,6 +135,77 @@ _CONV_TRANSPOSE = {1: ConvTranspose1d, 2: ConvTranspose2d, 3: ConvTranspose3d}
 
 def _bias_grad(be: Backend, dy: Any) -> Any:
     return be.reduce("sum", dy, (0, *range(2, dy.ndim)), False)
+
+
+class Unfold(Function):
+    """The windows of an image as columns; ``Fold`` is its gradient, and its gradient is ``Unfold``."""
+
+    name = "unfold"
+    floats = True
+    params: ClassVar[tuple[str, ...]] = ("kernel_size", "dilation", "padding", "stride")
+
+    def __init__(
+        self, kernel_size: Sides, dilation: Sides, padding: Sides, stride: Sides, image: Sides, windows: Sides
+    ) -> None:
+        self.kernel_size = kernel_size
+        self.dilation = dilation
+        self.padding = padding
+        self.stride = stride
+        self.image = image
+        self.windows = windows
+
+    def forward(self, be: Backend, x: Any) -> Any:
+        return self.unfolded(be, x)
+
+    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        return (self.folded(be, dy),)
+
+    def taps(self) -> Iterator[tuple[int, int, tuple[slice, slice]]]:
+        """Every element of the window, and where its column comes from on the padded image."""
+        for kh, kw in itertools.product(*map(range, self.kernel_size)):
+            starts = kh * self.dilation[0], kw * self.dilation[1]
+            spans = zip(starts, self.stride, self.windows, strict=True)
+            yield kh, kw, tuple([slice(start, start + step * n, step) for start, step, n in spans])  # type: ignore[misc]
+
+    def padded(self, be: Backend, n: int, c: int, dtype: Any) -> tuple[Any, Any]:
+        """Zeros as large as the padded image, and their part that is the image."""
+        (top, left), (height, width) = self.padding, self.image
+        border = be.full((n, c, height + 2 * top, width + 2 * left), 0.0, dtype)
+        return border, border[:, :, top : top + height, left : left + width]
+
+    def unfolded(self, be: Backend, x: Any) -> Any:
+        n, c = x.shape[:2]
+        if any(self.padding):
+            border, inside = self.padded(be, n, c, x.dtype)
+            inside[...] = x
+            x = border
+        columns = be.xp.empty((n, c, *self.kernel_size, *self.windows), x.dtype)
+        for kh, kw, (rows, places) in self.taps():
+            columns[:, :, kh, kw] = x[:, :, rows, places]
+        return columns.reshape(n, c * math.prod(self.kernel_size), math.prod(self.windows))
+
+    def folded(self, be: Backend, y: Any) -> Any:
+        n, c = y.shape[0], y.shape[1] // math.prod(self.kernel_size)
+        columns = y.reshape(n, c, *self.kernel_size, *self.windows)
+        border, inside = self.padded(be, n, c, y.dtype)
+        for kh, kw, (rows, places) in self.taps():
+            border[:, :, rows, places] = be.binary("add", border[:, :, rows, places], columns[:, :, kh, kw])
+        return inside.copy() if any(self.padding) else border
+
+
+class Fold(Unfold):
+    name = "fold"
+    params = ("output_size", "kernel_size", "dilation", "padding", "stride")
+
+    @property
+    def output_size(self) -> Sides:
+        return self.image
+
+    def forward(self, be: Backend, x: Any) -> Any:
+        return self.folded(be, x)
+
+    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        return (self.unfolded(be, dy),)
 
 
 def conv1d(
@@ -494,3 +568,87 @@ def _transposed_geometry(
             f"{times(output)}; each side must be at least 1"
         )
     return strides, pads, more, groups, dilations, output
+
+
+def unfold(
+    input: Tensor, kernel_size: SidesLike, dilation: SidesLike = 1, padding: SidesLike = 0, stride: SidesLike = 1
+) -> Tensor:
+    """The windows of images as columns: what a convolution multiplies its weight with.
+
+    Args:
+        input: images ``(N, C, H, W)``, float32 or float64.
+        kernel_size: the window's size: a number or a pair (vertical, horizontal).
+        dilation: the distance between the elements of a window: a number or a pair, at least 1.
+        padding: zeros around the image: a number or a pair, at least 0.
+        stride: the distance between windows: a number or a pair, at least 1.
+
+    Returns:
+        ``(N, C KH KW, OH OW)``: rows are channels and then elements of the window, columns windows. Gradient: ``fold``.
+
+    Raises:
+        ValueError: another rank, a window larger than the padded image.
+        TypeError: integers.
+
+    Source: MATLAB's im2col; PyTorch's ``unfold``.
+
+    Example:
+        >>> import lucid
+        >>> x = lucid.reshape(lucid.arange(9.0), (1, 1, 3, 3))
+        >>> lucid.nn.functional.unfold(x, 2)[0, :, 0].tolist()
+        [0.0, 1.0, 3.0, 4.0]
+    """
+    require_image("unfold", input._array.shape, 2)
+    image = input._array.shape[2:]
+    geometry = cached(_columns, "unfold", image, kernel_size, dilation, padding, stride)
+    return apply(Unfold(*geometry[:4], image, geometry[4]), input)
+
+
+def fold(
+    input: Tensor,
+    output_size: SidesLike,
+    kernel_size: SidesLike,
+    dilation: SidesLike = 1,
+    padding: SidesLike = 0,
+    stride: SidesLike = 1,
+) -> Tensor:
+    """Columns put back to where ``unfold`` takes them from, and added where windows overlap.
+
+    An element of the result starts from ``+0`` and adds what lies on it in ascending order of the window's elements.
+
+    Args:
+        input: ``(N, C KH KW, OH OW)``, float32 or float64.
+        output_size: the sides of the result: a number or a pair (vertical, horizontal).
+        kernel_size, dilation, padding, stride: as in ``unfold``.
+
+    Returns:
+        ``(N, C, *output_size)``. Gradient: ``unfold``.
+
+    Raises:
+        ValueError: another rank, channels that are no multiple of the window, another number of windows.
+        TypeError: integers.
+
+    Source: MATLAB's col2im; ONNX operator Col2Im.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.functional.fold(lucid.ones(1, 4, 4), 3, 2).tolist()
+        [[[[1.0, 2.0, 1.0], [2.0, 4.0, 2.0], [1.0, 2.0, 1.0]]]]
+    """
+    shape, image = input._array.shape, per_side("output_size", output_size, 1, 2)
+    geometry = cached(_columns, "fold", image, kernel_size, dilation, padding, stride)
+    taps, windows = math.prod(geometry[0]), geometry[4]
+    if len(shape) != 3 or shape[1] % taps or shape[2] != math.prod(windows):
+        raise ValueError(
+            f"fold: input has shape {shape}; must be (N, C * {taps}, {math.prod(windows)}), columns of "
+            f"{times(windows)} windows"
+        )
+    return apply(Fold(*geometry[:4], image, windows), input)
+
+
+def _columns(
+    name: str, image: Sides, kernel_size: SidesLike, dilation: SidesLike, padding: SidesLike, stride: SidesLike
+) -> tuple[Sides, Sides, Sides, Sides, Sides]:
+    """Window, dilation, padding and stride by side, and how many windows there are, after checking them."""
+    kernel, gaps = per_side("kernel_size", kernel_size, 1, 2), per_side("dilation", dilation, 1, 2)
+    pads, steps = per_side("padding", padding, 0, 2), per_side("stride", stride, 1, 2)
+    return kernel, gaps, pads, steps, output_size(name, (1, 1, *image), kernel, steps, pads, gaps)

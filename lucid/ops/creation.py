@@ -135,9 +135,26 @@ def full(
 
 
 def eye(
-    rows: int, columns: int | None = None, dtype: Any = None, requires_grad: bool = False, device: str | None = None
+    rows: int,
+    columns: int | None = None,
+    k: int = 0,
+    *,
+    dtype: Any = None,
+    requires_grad: bool = False,
+    device: str | None = None,
 ) -> Tensor:
-    """Ones on the diagonal of a matrix, zeros elsewhere; square if ``columns`` is None.
+    """Ones on a diagonal of a matrix, zeros elsewhere; square if ``columns`` is None.
+
+    Args:
+        rows: how many.
+        columns: how many; None: as many.
+        k: the diagonal, so far above the main one; below 0, below it.
+        dtype: the default dtype if None.
+        requires_grad: whether gradients are wanted.
+        device: where it lies; the default device if None.
+
+    Raises:
+        TypeError: ``k`` is no whole number (a dtype is given by its name).
 
     Example:
         >>> import lucid
@@ -145,8 +162,11 @@ def eye(
         tensor([[1., 0.],
                 [0., 1.]])
     """
-    shape = _shape((rows, rows if columns is None else columns))
-    return _finish(_bring(np.eye(*shape, dtype=as_dtype(dtype or get_default_dtype())), device), requires_grad)
+    if not isinstance(k, int | np.integer):
+        raise TypeError(f"k: got {k!r}; must be the number of a diagonal (write dtype=... for a dtype)")
+    height, width = _shape((rows, rows if columns is None else columns))
+    array = np.eye(height, width, int(k), dtype=as_dtype(dtype or get_default_dtype()))
+    return _finish(_bring(array, device), requires_grad)
 
 
 def arange(

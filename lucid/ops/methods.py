@@ -14,7 +14,7 @@ import numpy as np
 from lucid.core.device import check_device, names_device
 from lucid.core.grad_mode import no_grad, recording
 from lucid.core.tensor import Tensor
-from lucid.ops import comparison, elementwise, product, reduction, shape
+from lucid.ops import arrange, comparison, contraction, elementwise, indexing, order, product, reduction, shape
 from lucid.ops._function import traced_update
 from lucid.ops._promotion import _RANK
 
@@ -23,14 +23,18 @@ _Binary = Callable[[Any, Any], Tensor]
 # Under the function's own name, called as the function is.
 _ALIKE: dict[Any, str] = {
     elementwise: "abs clamp clip exp log masked_fill neg pow power reciprocal relu sigmoid sign sqrt square",
-    reduction: "argmax argmin cumsum max mean min sum var",
+    reduction: "argmax argmin cumprod cumsum max mean min sum var",
     comparison: "all any",
-    shape: "clone detach expand_dims flatten ravel squeeze swapaxes unsqueeze",
+    shape: "chunk clone detach expand_dims flatten pad ravel split squeeze swapaxes unsqueeze",
+    arrange: "diag diagonal flip repeat_interleave roll trace tril triu unbind",
+    order: "argsort histogram sort topk unique",
+    indexing: "gather index_add index_select masked_select nonzero scatter scatter_add take",
 }
 # With ``other`` beside the tensor.
 _BINARY: dict[Any, str] = {
     elementwise: "add div maximum minimum mul multiply sub",
     product: "dot matmul",
+    contraction: "inner outer",
 }
 # With a shape or axes that may be given as separate numbers.
 _SPREAD: dict[str, Callable[[Any, Any], Tensor]] = {
@@ -39,6 +43,7 @@ _SPREAD: dict[str, Callable[[Any, Any], Tensor]] = {
     "broadcast_to": shape.broadcast_to,
     "expand": shape.broadcast_to,
     "permute": shape.transpose,
+    "tile": arrange.tile,
     "transpose": lambda self, axes: shape.transpose(self, axes or None),
 }
 # ``a + b``, ``b`` being anything, ``b + a``, and ``a += b``.
@@ -68,6 +73,15 @@ _OTHER: dict[str, Callable[..., Any]] = {
     "__ge__": comparison.greater_equal,
     "__getitem__": shape.getitem,
     "astype": shape.cast,
+    "tensordot": contraction.tensordot,
+}
+# Joins the tensor and those that are given.
+_JOINING: dict[str, Callable[..., Any]] = {
+    "concatenate": shape.concatenate,
+    "stack": shape.stack,
+    "hstack": arrange.hstack,
+    "vstack": arrange.vstack,
+    "meshgrid": arrange.meshgrid,
 }
 
 
@@ -105,6 +119,43 @@ def _spread(function: _Binary) -> Callable[..., Tensor]:
         return function(self, tuple(numbers[0]) if one else numbers)
 
     return method
+
+
+def _joining(function: Callable[..., Any]) -> Callable[..., Any]:
+    def method(self: Tensor, *others: Any, **options: Any) -> Any:
+        if len(others) == 1 and isinstance(others[0], list | tuple):
+            others = tuple(others[0])
+        return function([self, *others], **options)
+
+    return method
+
+
+def where(self: Tensor, condition: Any, other: Any) -> Tensor:
+    """The tensor where ``condition`` is true, else ``other``: ``lucid.where(condition, self, other)``.
+
+    Example:
+        >>> import lucid
+        >>> x = lucid.tensor([1.0, -2.0])
+        >>> x.where(x > 0, 0)
+        tensor([1., 0.])
+    """
+    return elementwise.where(condition, self, other)
+
+
+def repeat(self: Tensor, *reps: Any, axis: Any = None) -> Tensor:
+    """``tile(self, reps)``, as PyTorch has it. The original's ``repeat``, with an axis, is ``repeat_interleave``.
+
+    Raises:
+        TypeError: an axis.
+
+    Example:
+        >>> import lucid
+        >>> lucid.tensor([1, 2]).repeat(2)
+        tensor([1, 2, 1, 2])
+    """
+    if axis is not None:
+        raise TypeError("repeat: got an axis; the method repeats the whole tensor, repeat_interleave along an axis")
+    return _spread(arrange.tile)(self, *reps)
 
 
 def _update(self: Tensor, sign: str, operation: _Binary, other: Any) -> Tensor:
@@ -187,11 +238,13 @@ def _attach() -> None:
             _put(name, _beside(getattr(module, name)), getattr(module, name))
     for name, function in _SPREAD.items():
         _put(name, _spread(function), getattr(shape, name, shape.transpose))
+    for name, function in _JOINING.items():
+        _put(name, _joining(function), function)
     for name, (sign, function) in _ARITHMETIC.items():
         setattr(Tensor, f"__{name}__", function)
         _put(f"__r{name}__", _reversed(function), function)
         _put(f"__i{name}__", _in_place(sign, function), function)
-    for name, method in (_OTHER | {"__contains__": __contains__, "to": to}).items():
+    for name, method in (_OTHER | {"__contains__": __contains__, "repeat": repeat, "to": to, "where": where}).items():
         setattr(Tensor, name, method)
 
 

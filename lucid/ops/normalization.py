@@ -11,7 +11,7 @@ import numpy as np
 
 from lucid.backends import Backend, backend_for
 from lucid.core.dtypes import float64
-from lucid.core.grad_mode import no_grad
+from lucid.core.grad_mode import no_grad, recording
 from lucid.core.tensor import Tensor
 from lucid.ops._common import one_axis
 from lucid.ops._function import Function, apply, compose, mixed_floats, tracing
@@ -133,7 +133,7 @@ def run(
     if not function.training and (running_mean is None or running_var is None):
         raise ValueError("batch_norm: evaluation needs running_mean and running_var; got None")
     y = apply(function, input, weight, bias, running_mean, running_var, *residual)
-    if function.training and count:
+    if function.training and count and not recording.recomputing:
         be = backend_for(input.device)
         for running, statistic, factor in (
             (running_mean, function.mean, 1.0),

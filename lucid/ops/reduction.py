@@ -15,7 +15,7 @@ from lucid.ops._common import all_axes, one_axis
 from lucid.ops._function import EVERY_INPUT, Function, apply
 from lucid.ops.elementwise import div, square, sub
 
-__all__ = ["amax", "amin", "argmax", "argmin", "cumsum", "max", "mean", "min", "sum", "var"]
+__all__ = ["amax", "amin", "argmax", "argmin", "cumprod", "cumsum", "max", "mean", "min", "sum", "var"]
 
 
 class _Reduce(Function):
@@ -121,6 +121,51 @@ def cumsum(x: Operand, axis: int) -> Tensor:
     """
     x = as_tensor(x)
     return apply(CumulativeSum(one_axis("cumsum", axis, x.ndim)), x)
+
+
+class CumulativeProduct(Function):
+    name = "cumprod"
+    params = ("axis",)
+
+    def __init__(self, axis: int) -> None:
+        self.axis = axis
+
+    def forward(self, be: Backend, x: Any) -> Any:
+        if x.dtype.kind != "f":
+            return be.xp.asarray(x.cumprod(axis=self.axis))
+        self.saved = (x,)
+        return be.cumprod(x, self.axis)
+
+    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+        return (be.cumprod_grad(dy, *self.saved, self.axis),)  # type: ignore[misc]
+
+
+def cumprod(x: Operand, axis: int) -> Tensor:
+    """The products along ``axis`` up to each element: ``y[i] = x[0] * .. * x[i]``.
+
+    They are a chain in float64, each narrowed once.
+
+    Args:
+        x: a tensor of any shape with an axis. Integers are multiplied exactly, and wrap around.
+        axis: one axis.
+
+    Returns:
+        The shape of ``x``. Gradient: ``dx[i]``, the product of the elements before ``i``, times
+        ``s[i] = dy[i] + x[i + 1] * s[i + 1]``; so elements may be 0.
+
+    Raises:
+        ValueError: there is no such axis.
+
+    Source: ``torch.cumprod``.
+
+    Example:
+        >>> import lucid
+        >>> lucid.cumprod(lucid.tensor([[1.0, 2.0], [3.0, 4.0]]), axis=0)
+        tensor([[1., 2.],
+                [3., 8.]])
+    """
+    x = as_tensor(x)
+    return apply(CumulativeProduct(one_axis("cumprod", axis, x.ndim)), x)
 
 
 class Mean(_Reduce):

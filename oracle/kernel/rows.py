@@ -126,6 +126,27 @@ def _cumsum_gradient(dy: Bounded, inputs: list[Bounded], y: Bounded, axis: int) 
     return {0: flipped(flipped(dy).cumsum(axis))}
 
 
+def _places(x: Bounded, axis: int, descending: bool) -> Array:
+    return np.argsort(-x.value if descending else x.value, axis, kind="stable")
+
+
+def _sort(inputs: list[Bounded], axis: int, descending: bool) -> Bounded:
+    places = _places(inputs[0], axis, descending)
+    return inputs[0].moved(lambda part: np.take_along_axis(part, places, axis))
+
+
+def _sort_gradient(dy: Bounded, inputs: list[Bounded], y: Bounded, axis: int, descending: bool) -> Made:
+    """Back to where each came from; among equal ones in any order."""
+    places = _places(inputs[0], axis, descending)
+    back = np.argsort(places, axis)
+    made = dy.moved(lambda part: np.take_along_axis(part, back, axis))
+    same = np.diff(y.value, axis=axis) == 0
+    nothing = np.zeros([1 if i == axis % same.ndim else n for i, n in enumerate(same.shape)], bool)
+    tied = np.concatenate([same, nothing], axis) | np.concatenate([nothing, same], axis)
+    largest = np.abs(dy.value).max(axis, keepdims=True, initial=0.0)
+    return {0: made.with_error(np.where(np.take_along_axis(tied, back, axis), 2 * largest, 0.0))}
+
+
 def _shifted(x: Bounded, axis: int) -> tuple[Bounded, Bounded]:
     """``x - max``, and the maximum."""
     if x.value.shape[axis] == 0:
@@ -321,6 +342,15 @@ ROW_OPERATIONS = (
         conserves=lambda attributes, rank: axes_of(attributes["axis"], rank),
     ),
     _along("cumsum", _cumsum, _cumsum_gradient, {"axis": -1}, draws=_SUMS, apart=_by_rows),
+    _along(
+        "sort",
+        _sort,
+        _sort_gradient,
+        {"axis": -1, "descending": False},
+        draws=("spike", "whole", "zeros", "wide", "strided"),
+        contained=False,
+        apart=_by_rows,
+    ),
     _along(
         "softmax",
         _softmax,

@@ -29,6 +29,7 @@ from lucid.kernels.elementwise import functions
 from lucid.kernels.elementwise.functions import FUNCTIONS
 from lucid.kernels.optimizer.rules import RULES
 from lucid.kernels.pool import taps
+from lucid.ops.resize import cosine_sine
 
 Array = Any
 BACKEND = get_backend("reference")
@@ -659,6 +660,73 @@ def test_reduce_over_axes(op: str, axes: tuple[int, ...], kind: str) -> None:
     assert BACKEND.reduce(op, x, axes, True).shape == tuple(1 if i in axes else n for i, n in enumerate(x.shape))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("shape", "axis"), [((9,), 0), ((0,), -1), ((2, 40, 3), 1), ((3, 2, 21), -1), ((35, 2), 0)])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_cumprod(shape: tuple[int, ...], axis: int, kind: str, dtype: Any) -> None:
+    x, dy = random(shape, dtype, kind), random(shape, dtype, "plain")
+    y, dx = np.zeros_like(x), np.zeros_like(x)
+    for rows in np.ndindex(*np.delete(shape, axis)):
+        at = (*rows[: axis % x.ndim], slice(None), *rows[axis % x.ndim :])
+        factors, slopes = [float(v) for v in x[at]], [float(v) for v in dy[at]]
+        before, product = [], 1.0
+        for factor in factors:
+            before.append(product)
+            product = product * factor
+        y[at] = [narrow(p * f, dtype) for p, f in zip(before, factors, strict=True)]
+        s, after = 0.0, []
+        for i in reversed(range(len(factors))):
+            s = slopes[i] + factors[i + 1] * s if i + 1 < len(factors) else slopes[i]
+            after.insert(0, s)
+        dx[at] = [narrow(p * s if i else s, dtype) for i, (p, s) in enumerate(zip(before, after, strict=True))]
+    assert_same(BACKEND.cumprod(x, axis), y)
+    assert_same(BACKEND.cumprod_grad(dy, x, axis), dx)
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_order(dtype: Any, kind: str, descending: bool) -> None:
+    """By counting what comes before each element: what is less, and of equal ones those before it."""
+    x = np.concatenate([random((2, 30), dtype, kind), np.zeros((2, 2), dtype), -np.zeros((2, 2), dtype)], 1)
+    x[0, 5] = x[0, 17] = x[1, 3] = math.nan
+    x[:, 8] = x[:, 20]
+    law = np.zeros(x.shape, np.int64)
+    for row, values in enumerate(x.tolist()):
+        for i, value in enumerate(values):
+            rank = 0
+            for j, other in enumerate(values):
+                above, below = (other, value) if descending else (value, other)
+                less = not math.isnan(below) and (math.isnan(above) or below < above)
+                same = value == other or (math.isnan(value) and math.isnan(other))
+                rank += less or (same and j < i)
+            law[row, rank] = i
+    assert_same(BACKEND.argsort(x, 1, descending), law)
+    assert_same(BACKEND.argsort(np.asfortranarray(x.T), 0, descending), law.T)
+    for k in (0, 1, 3, 20, 34):
+        assert_same(BACKEND.topk(x, k, -1, descending), law[:, :k])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_places_in_order(dtype: Any) -> None:
+    rng = np.random.default_rng(SEED)
+    x, v = (
+        random((3, 5, 4), dtype),
+        random((3, 9, 4), dtype) * dtype(1e3) ** rng.integers(-2, 3, (3, 9, 4)).astype(dtype),
+    )
+    index, slices = rng.integers(0, 5, (3, 9, 4)), rng.integers(0, 5, 9)
+    for places in (index, np.asfortranarray(index), slices):
+        taken, put, added = np.zeros_like(v), x.copy(), x.copy()
+        for i, j, k in np.ndindex(v.shape):
+            place = i, int(places[j] if places.ndim == 1 else places[i, j, k]), k
+            taken[i, j, k] = x[place]
+            put[place] = v[i, j, k]
+            added[place] = added[place] + v[i, j, k]
+        assert_same(BACKEND.gather(x, 1, places), taken)
+        assert_same(BACKEND.scatter(x, -2, places, v), put)
+        assert_same(BACKEND.scatter_add(x, 1, places, v), added)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_index_add_in_order(dtype: Any) -> None:
     rng = np.random.default_rng(SEED)
@@ -1126,6 +1194,81 @@ def weighted_sum(image: Array, chosen: Any) -> float:
     return 0.0 if total is None else total
 
 
+def grid_place(v: float, size: int, align: bool, padding: str) -> tuple[float, float]:
+    """The place along a side that ``v`` names, and its derivative, from the text of section 8.2."""
+    p = (v + 1) / 2 * (size - 1) if align else ((v + 1) * size - 1) / 2
+    k = (size - 1) / 2 if align else size / 2
+    if padding == "reflection":
+        low, n = (0.0, size - 1.0) if align else (-0.5, float(size))
+        if p < low:
+            k = -k
+        d = abs(p - low)
+        f = math.floor(d / n) if n else 0
+        d = d - f * n if n else 0.0
+        p, k = ((n - d) + low, -k) if f % 2 else (d + low, k)
+    if padding != "zeros":
+        k = k if 0 < p < size - 1 else 0.0
+        p = p if p > 0 else 0.0
+        p = p if p < size - 1 else size - 1.0
+    return p, k
+
+
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("align", [False, True])
+@pytest.mark.parametrize("nearest", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sampling_at_places(nearest: bool, align: bool, padding: str, dtype: Any) -> None:
+    rng = np.random.default_rng(SEED)
+    for height, width in ((4, 5), (3, 1)):
+        x, dy = random((2, 3, height, width), dtype), random((2, 3, 4, 3), dtype, seed=1)
+        grid = rng.uniform(-2.5, 2.5, (2, 4, 3, 2))
+        grid = np.where(rng.random(grid.shape) < 0.4, np.round(grid * 2) / 2, grid).astype(dtype)
+        how = align, padding == "border", padding == "reflection"
+        y, dx, dgrid = np.zeros_like(dy), np.zeros_like(x), np.zeros_like(grid)
+        for n, i, j in np.ndindex(2, 4, 3):
+            (px, kx), (py, ky) = (
+                grid_place(float(grid[n, i, j, axis]), size, align, padding) for axis, size in ((0, width), (1, height))
+            )
+            if nearest:
+                taps = [(round(py), round(px), 1.0)]
+            else:
+                ax, ay = math.floor(px), math.floor(py)
+                tx, ty = px - ax, py - ay
+                taps = [(ay + a, ax + b, (ty if a else 1 - ty) * (tx if b else 1 - tx)) for a in (0, 1) for b in (0, 1)]
+            inside = [0 <= row < height and 0 <= column < width for row, column, _ in taps]
+            for c in range(3):
+                total: float | None = None
+                for (row, column, weight), there in zip(taps, inside, strict=True):
+                    if there and weight:
+                        term = weight * float(x[n, c, row, column])
+                        total = term if total is None else total + term
+                        dx[n, c, row, column] += narrow(weight * float(dy[n, c, i, j]), dtype)
+                y[n, c, i, j] = 0.0 if total is None else total
+            across = down = 0.0
+            for c in range(3 * (not nearest)):
+                a, b, e, f = (
+                    float(x[n, c, row, column]) if there else 0.0
+                    for (row, column, _), there in zip(taps, inside, strict=True)
+                )
+                across += ((b - a) * (1 - ty) + (f - e) * ty) * float(dy[n, c, i, j])
+                down += ((e - a) * (1 - tx) + (f - b) * tx) * float(dy[n, c, i, j])
+            dgrid[n, i, j] = across * kx if kx else 0.0, down * ky if ky else 0.0
+        assert_same(BACKEND.grid_sample(x, grid, nearest, *how), y)
+        assert_same(BACKEND.grid_sample_input_grad(dy, grid, x.shape, nearest, *how), dx)
+        if not nearest:
+            assert_same(BACKEND.grid_sample_grid_grad(dy, x, grid, *how), dgrid)
+
+
+@pytest.mark.parametrize("degrees", [0.0, 30.0, 45.0, -45.0, 135.0, 180.0, 270.0, 1e6 + 0.25, -723.4])
+def test_cosine_and_sine_of_degrees(degrees: float) -> None:
+    cosine, sine = cosine_sine(degrees)
+    mp = pytest.importorskip("mpmath").mp.clone()
+    with mp.workprec(200):
+        angle = mp.mpf(degrees) * mp.pi / 180
+        assert abs(cosine - mp.cos(angle)) < 3e-16
+        assert abs(sine - mp.sin(angle)) < 3e-16
+
+
 @pytest.mark.parametrize("kind", ["plain", "special", "equal"])
 @pytest.mark.parametrize("dilated", [False, True])
 @pytest.mark.parametrize("case", list(POOLINGS)[:7])
@@ -1413,3 +1556,408 @@ def test_draws(seed: int, stream: int, block: int) -> None:
     ):
         law = np.array([narrow(low + (high - low) * v, dtype) for v in u])
         assert_same(BACKEND.uniform(seed, stream, block, 23, low, high, dtype), law)
+
+
+# -- linear algebra: section 14 ----------------------------------------------------------------------------------------
+
+
+def fma64(a: float, b: float, c: float) -> float:
+    return scalar_fma(float(a), float(b), float(c), np.float64)
+
+
+def exact_root(x: float) -> float:
+    return math.sqrt(x) if x >= 0 else math.nan
+
+
+def law_lu(a: Array) -> tuple[Array, list[int], int]:
+    m, n, swaps = a.tolist(), len(a), 0
+    order = list(range(n))
+    for k in range(n):
+        p, largest = k, -1.0
+        for i in range(k, n):
+            if math.isnan(m[i][k]):
+                p = i
+                break
+            if abs(m[i][k]) > largest:
+                p, largest = i, abs(m[i][k])
+        if p != k:
+            m[k], m[p], order[k], order[p] = m[p], m[k], order[p], order[k]
+            swaps += 1
+        for i in range(k + 1, n):
+            if m[k][k] != 0:
+                m[i][k] = divide(m[i][k], m[k][k])
+            for j in range(k + 1, n):
+                m[i][j] = fma64(-m[i][k], m[k][j], m[i][j])
+    return np.array(m).reshape(n, n), order, swaps
+
+
+def law_triangular(t: Array, b: Array, upper: bool, unit: bool) -> Array:
+    x, n = b.tolist(), len(t)
+    steps = list(range(n))[:: -1 if upper else 1]
+    for at, k in enumerate(steps):
+        for j in range(b.shape[1]):
+            if not unit:
+                x[k][j] = divide(x[k][j], t[k, k])
+            for i in steps[at + 1 :]:
+                x[i][j] = fma64(-t[i, k], x[k][j], x[i][j])
+    return np.array(x).reshape(b.shape)
+
+
+def law_cholesky(a: Array) -> Array:
+    m, n = np.tril(a).tolist(), len(a)
+    for k in range(n):
+        m[k][k] = exact_root(m[k][k])
+        for i in range(k + 1, n):
+            m[i][k] = divide(m[i][k], m[k][k])
+        for i in range(k + 1, n):
+            for j in range(k + 1, i + 1):
+                m[i][j] = fma64(-m[i][k], m[j][k], m[i][j])
+    return np.array(m).reshape(n, n)
+
+
+def law_scale(a: Array) -> tuple[list[list[float]], int]:
+    largest = max((abs(x) for x in a.ravel().tolist()), default=0.0)
+    e = math.frexp(largest)[1]
+    return [[math.ldexp(x, -e) for x in row] for row in a.tolist()], e
+
+
+def law_reflection(x: list[float]) -> tuple[list[float], float, float]:
+    rest = 0.0
+    for value in x[1:]:
+        rest = fma64(value, value, rest)
+    if rest == 0:
+        return [1.0, *x[1:]], 0.0, x[0]
+    length = math.sqrt(fma64(x[0], x[0], rest))
+    beta = length if x[0] < 0 else -length
+    return [1.0, *[value / (x[0] - beta) for value in x[1:]]], (beta - x[0]) / beta, beta
+
+
+def law_reflect(
+    m: list[list[float]], v: list[float], tau: float, first: int, columns: Any, right: bool = False
+) -> None:
+    """Rows of ``m`` from ``first`` on of these columns; from the right, columns from ``first`` on of these rows."""
+    if tau == 0:
+        return
+    for j in columns:
+        w = 0.0
+        for i, value in enumerate(v):
+            w = fma64(value, m[j][first + i] if right else m[first + i][j], w)
+        t = tau * w
+        for i, value in enumerate(v):
+            row, column = (j, first + i) if right else (first + i, j)
+            m[row][column] = fma64(-value, t, m[row][column])
+
+
+def law_identity(rows: int, columns: int) -> list[list[float]]:
+    return [[float(i == j) for j in range(columns)] for i in range(rows)]
+
+
+def law_triangularized(m: list[list[float]], rows: int, columns: int) -> list[tuple[int, list[float], float]]:
+    made = []
+    for k in range(min(rows, columns)):
+        v, tau, m[k][k] = law_reflection([m[i][k] for i in range(k, rows)])
+        for i in range(k + 1, rows):
+            m[i][k] = 0.0
+        law_reflect(m, v, tau, k, range(k + 1, columns))
+        made.append((k, v, tau))
+    return made
+
+
+def law_qr(a: Array, width: int) -> tuple[Array, Array]:
+    rows, columns = a.shape
+    m, e = law_scale(a)
+    q = law_identity(rows, width)
+    for k, v, tau in reversed(law_triangularized(m, rows, columns)):
+        law_reflect(q, v, tau, k, range(width))
+    return np.array(q).reshape(rows, width), np.ldexp(np.array(m).reshape(rows, columns)[:width], e)
+
+
+def law_hypotenuse(a: float, b: float) -> float:
+    large, small = max(abs(a), abs(b)), min(abs(a), abs(b))
+    return large * math.sqrt(1 + (small / large) * (small / large)) if large else 0.0
+
+
+def law_tridiagonal(m: list[list[float]]) -> tuple[list[float], list[float], list[list[float]]]:
+    n, made = len(m), []
+    e = [0.0] * n
+    for k in range(n - 2):
+        v, tau, e[k] = law_reflection([m[i][k] for i in range(k + 1, n)])
+        made.append((k + 1, v, tau))
+        if tau == 0:
+            continue
+        size, p, h = len(v), [], 0.0
+        for i in range(size):
+            w = 0.0
+            for j in range(size):
+                w = fma64(v[j], m[k + 1 + j][k + 1 + i], w)
+            p.append(tau * w)
+        for i in range(size):
+            h = fma64(v[i], p[i], h)
+        h = 0.5 * tau * h
+        ws = [fma64(-h, v[i], p[i]) for i in range(size)]
+        for i in range(size):
+            for j in range(i + 1):
+                r, c = k + 1 + i, k + 1 + j
+                m[r][c] = m[c][r] = fma64(-ws[i], v[j], fma64(-v[i], ws[j], m[r][c]))
+    if n > 1:
+        e[n - 2] = m[n - 1][n - 2]
+    z = law_identity(n, n)
+    for k, v, tau in reversed(made):
+        law_reflect(z, v, tau, k, range(n))
+    return [m[i][i] for i in range(n)], e, z
+
+
+def law_ql_step(d: list[float], e: list[float], z: list[list[float]], l: int, t: int) -> None:
+    g = (d[l + 1] - d[l]) / (2 * e[l])
+    r = law_hypotenuse(g, 1.0)
+    g = d[t] - d[l] + e[l] / (g + (r if g >= 0 else -r))
+    s, c, p = 1.0, 1.0, 0.0
+    for i in range(t - 1, l - 1, -1):
+        f, b = s * e[i], c * e[i]
+        r = e[i + 1] = law_hypotenuse(f, g)
+        if r == 0:
+            d[i + 1], e[t] = d[i + 1] - p, 0.0
+            return
+        s, c = f / r, g / r
+        g = d[i + 1] - p
+        r = (d[i] - g) * s + 2 * c * b
+        p = s * r
+        d[i + 1] = g + p
+        g = c * r - b
+        for row in z:
+            row[i], row[i + 1] = c * row[i] - s * row[i + 1], s * row[i] + c * row[i + 1]
+    d[l], e[l], e[t] = d[l] - p, g, 0.0
+
+
+def law_eigh(a: Array) -> tuple[Array, Array]:
+    n = len(a)
+    m, exponent = law_scale(np.tril(a) + np.tril(a, -1).T)
+    d, e, z = law_tridiagonal(m)
+    for l in range(n):
+        while True:
+            t = l
+            while t < n - 1 and abs(e[t]) > 2.0**-52 * (abs(d[t]) + abs(d[t + 1])):
+                t += 1
+            if t == l:
+                break
+            law_ql_step(d, e, z, l, t)
+    order = sorted(range(n), key=lambda i: d[i])
+    return np.array([math.ldexp(d[i], exponent) for i in order]), np.array(z).reshape(n, n)[:, order]
+
+
+def law_dot(a: list[float], b: list[float]) -> float:
+    s = [0.0] * 8
+    for i, (x, y) in enumerate(zip(a, b, strict=True)):
+        s[i % 8] += x * y
+    return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]))
+
+
+def law_turn(rows: list[list[float]], p: int, q: int, c: float, s: float) -> None:
+    pairs = list(zip(rows[p], rows[q], strict=True))
+    rows[p], rows[q] = [c * x - s * y for x, y in pairs], [s * x + c * y for x, y in pairs]
+
+
+def law_svd(a: Array) -> tuple[Array, Array, Array]:
+    rows, n = a.shape
+    m, e = law_scale(a)
+    made = law_triangularized(m, rows, n)
+    x, z, turned = [row[:] for row in m[:n]], law_identity(n, n), True
+    while turned:
+        turned = False
+        for p, q in itertools.combinations(range(n), 2):
+            pp, qq, g = law_dot(x[p], x[p]), law_dot(x[q], x[q]), law_dot(x[p], x[q])
+            if min(pp, qq) < 2.0**-960 or abs(g) <= 2.0**-52 * math.sqrt(n) * (math.sqrt(pp) * math.sqrt(qq)):
+                continue
+            turned = True
+            y = (qq - pp) / (2 * g)
+            u = abs(y) + law_hypotenuse(y, 1.0)
+            t = 1 / u if y >= 0 else -1 / u
+            c = 1 / math.sqrt(1 + t * t)
+            law_turn(x, p, q, c, c * t)
+            law_turn(z, p, q, c, c * t)
+    squares = [law_dot(row, row) for row in x]
+    s = [0.0 if square < 2.0**-960 else math.sqrt(square) for square in squares]
+    order = sorted(range(n), key=lambda i: -s[i])
+    vh = [[value / s[i] for value in x[i]] for i in order if s[i]]
+    if len(vh) < n:
+        known = np.array(vh).reshape(len(vh), n).T
+        q = law_identity(n, n)
+        for k, v, tau in reversed(law_triangularized(known.tolist(), n, len(vh))):
+            law_reflect(q, v, tau, k, range(n))
+        vh += [[q[i][j] for i in range(n)] for j in range(len(vh), n)]
+    u = [[z[i][j] for i in order] if j < n else [0.0] * n for j in range(rows)]
+    for k, v, tau in reversed(made):
+        law_reflect(u, v, tau, k, range(n))
+    return np.array(u).reshape(rows, n), np.array([math.ldexp(s[i], e) for i in order]), np.array(vh).reshape(n, n)
+
+
+def law_hessenberg(m: list[list[float]]) -> list[list[float]]:
+    n, made, z = len(m), [], law_identity(len(m), len(m))
+    for k in range(n - 2):
+        v, tau, beta = law_reflection([m[i][k] for i in range(k + 1, n)])
+        for i in range(k + 1, n):
+            m[i][k] = beta if i == k + 1 else 0.0
+        law_reflect(m, v, tau, k + 1, range(k + 1, n))
+        law_reflect(m, v, tau, k + 1, range(n), right=True)
+        made.append((k + 1, v, tau))
+    for k, v, tau in reversed(made):
+        law_reflect(z, v, tau, k, range(n))
+    return z
+
+
+def law_pair(m: list[list[float]], z: list[list[float]], n: int) -> None:
+    k = n - 1
+    p = (m[k][k] - m[n][n]) / 2
+    q = p * p + m[n][k] * m[k][n]
+    y = p + math.sqrt(q) if p >= 0 else p - math.sqrt(q)
+    h = law_hypotenuse(m[n][k], y)
+    s, c = m[n][k] / h, y / h
+    for j in range(k, len(m)):
+        a, b = m[k][j], m[n][j]
+        m[k][j], m[n][j] = c * a + s * b, c * b - s * a
+    for row in [*m[: n + 1], *z]:
+        a, b = row[k], row[n]
+        row[k], row[n] = c * a + s * b, c * b - s * a
+    m[n][k] = 0.0
+
+
+def law_double_step(m: list[list[float]], z: list[list[float]], first: int, n: int, step: int) -> None:
+    x, y, w = m[n][n], m[n - 1][n - 1], m[n][n - 1] * m[n - 1][n]
+    if step % 10 == 0:
+        s = abs(m[n][n - 1]) + abs(m[n - 1][n - 2])
+        x = y = x + 0.75 * s
+        w = -0.4375 * (s * s)
+    for k in range(n - 2, first - 1, -1):
+        a = m[k][k]
+        r, s = x - a, y - a
+        v = [(r * s - w) / m[k + 1][k] + m[k][k + 1], m[k + 1][k + 1] - a - r - s, m[k + 2][k + 1]]
+        size = abs(v[0]) + abs(v[1]) + abs(v[2])
+        v = [value / size for value in v]
+        if k == first:
+            break
+        around = abs(v[0]) * (abs(m[k - 1][k - 1]) + abs(a) + abs(m[k + 1][k + 1]))
+        if abs(m[k][k - 1]) * (abs(v[1]) + abs(v[2])) < 2.0**-52 * around:
+            break
+    for i in range(k, n):
+        end = min(i + 2, n) + 1
+        if i > k:
+            v = [m[j][i - 1] for j in range(i, end)]
+        v, tau, beta = law_reflection(v)
+        if i > k:
+            for j in range(i, end):
+                m[j][i - 1] = beta if j == i else 0.0
+        elif k > first and tau != 0:
+            m[k][k - 1] = -m[k][k - 1]
+        law_reflect(m, v, tau, i, range(i, len(m)))
+        law_reflect(m, v, tau, i, range(min(i + 3, n) + 1), right=True)
+        law_reflect(z, v, tau, i, range(len(m)), right=True)
+
+
+def law_schur(m: list[list[float]]) -> list[list[float]]:
+    z, n, step = law_hessenberg(m), len(m) - 1, 0
+    while n >= 0:
+        first = n
+        while first > 0:
+            near = abs(m[first - 1][first - 1]) + abs(m[first][first])
+            if abs(m[first][first - 1]) <= 2.0**-52 * (near or 1.0):
+                m[first][first - 1] = 0.0
+                break
+            first -= 1
+        if first >= n - 1:
+            if first == n - 1:
+                law_pair(m, z, n)
+            n, step = first - 1, 0
+        else:
+            step += 1
+            law_double_step(m, z, first, n, step)
+    return z
+
+
+def law_eig(a: Array) -> tuple[Array, Array]:
+    n = len(a)
+    m, e = law_scale(a)
+    z = law_schur(m)
+    largest = max((abs(m[i][j]) for i in range(n) for j in range(i, n)), default=0.0)
+    vectors = np.zeros((n, n))
+    for k in range(n):
+        x = [-m[i][k] for i in range(k)] + [1.0]
+        for i in range(k - 1, -1, -1):
+            gap, least = m[i][i] - m[k][k], 2.0**-52 * (largest or 1.0)
+            x[i] /= least if abs(gap) < least else gap
+            if abs(x[i]) > 2.0**300:
+                x = [value / abs(x[i]) for value in x]
+            for j in range(i):
+                x[j] = fma64(-m[j][i], x[i], x[j])
+        y = [0.0] * n
+        for r in range(n):
+            for i in range(k + 1):
+                y[r] = fma64(x[i], z[r][i], y[r])
+        length = math.sqrt(law_dot(y, y))
+        vectors[:, k] = [value / length for value in y]
+    return np.array([math.ldexp(m[i][i], e) for i in range(n)]), vectors
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "singular"])
+@pytest.mark.parametrize("n", [0, 1, 2, 6])
+def test_triangular_factors(n: int, kind: str) -> None:
+    a = random((n, n), np.float64, "plain" if kind == "singular" else kind)
+    if kind == "singular" and n > 2:
+        a[:, 1] = 0.0
+        a[3] = a[2]
+    with np.errstate(all="ignore"):
+        m, order, swaps = law_lu(a)
+        for ours, law in zip(BACKEND.lu_factor(a), (m, np.array(order, np.int64), np.int64(swaps)), strict=True):
+            assert_same(ours, law)
+        b = random((n, 3), np.float64, "plain" if kind == "singular" else kind, 7)
+        for upper, unit in itertools.product((False, True), repeat=2):
+            assert_same(BACKEND.triangular_solve(m, b, upper, unit), law_triangular(m, b, upper, unit))
+    if kind == "plain":
+        product = a @ a.T + np.eye(n)
+        factor, failed = BACKEND.cholesky_factor(product)
+        assert_same(factor, law_cholesky(product))
+        assert failed == 0
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 0), (6, 3), (3, 6), (5, 5)])
+def test_reflections(shape: tuple[int, int]) -> None:
+    for a in (random(shape, np.float64), random(shape, np.float64) * 1e200, np.zeros(shape)):
+        for complete in (False, True):
+            width = shape[0] if complete else min(shape)
+            for ours, law in zip(BACKEND.qr_factor(a, complete), law_qr(a, width), strict=True):
+                assert_same(ours, law)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 7])
+def test_symmetric_eigenvalues(n: int) -> None:
+    for a in (random((n, n), np.float64), np.diag(np.arange(n) % 3 * 1.0), random((n, n), np.float64) * 1e-300):
+        w, v, failed = BACKEND.eigh_factor(a)
+        assert failed == 0
+        for ours, law in zip((w, v), law_eigh(a), strict=True):
+            assert_same(ours, law)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (4, 0), (6, 3), (9, 9), (4, 4)])
+def test_singular_values(shape: tuple[int, int]) -> None:
+    low = random(shape, np.float64)
+    low[:, -1:] = 0.0
+    for a in (random(shape, np.float64), low, np.zeros(shape)):
+        u, s, vh, failed = BACKEND.svd_factor(a)
+        assert failed == 0
+        for ours, law in zip((u, s, vh), law_svd(a), strict=True):
+            assert_same(ours, law)
+        u, s, vh, failed = BACKEND.svd_factor(a.T)
+        left, values, right = law_svd(a)
+        if shape[0] != shape[1]:
+            for ours, law in zip((u, s, vh), (right.T, values, left.T), strict=True):
+                assert_same(ours, law)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 8])
+def test_real_eigenvalues(n: int) -> None:
+    x = random((n, n), np.float64)
+    similar = (x + 3 * np.eye(n)) @ np.diag(np.arange(n) + 1.0) @ np.linalg.inv(x + 3 * np.eye(n))
+    for a in (similar, similar * 1e200, x + x.T, np.triu(x), np.zeros((n, n)), np.triu(np.ones((n, n)))):
+        w, v, failed = BACKEND.eig_factor(a)
+        assert failed == 0
+        for ours, law in zip((w, v), law_eig(a), strict=True):
+            assert_same(ours, law)

@@ -29,7 +29,21 @@ from support.operations import (
 
 import lucid
 import lucid.nn.functional
-from lucid.ops import _window, comparison, creation, elementwise, linalg, product, reduction, shape
+from lucid.ops import (
+    _window,
+    arrange,
+    comparison,
+    contraction,
+    creation,
+    elementwise,
+    indexing,
+    linalg,
+    order,
+    patterns,
+    product,
+    reduction,
+    shape,
+)
 
 SEED = 0
 MORE_SEEDS = range(1, 6)
@@ -179,10 +193,19 @@ def test_each_gradient_alone(row: Row, seed: int, name: str) -> None:
 
 def test_every_operation_has_rows() -> None:
     """A new public operation without rows fails here."""
-    modules = elementwise, linalg, product, reduction, shape
+    modules = arrange, contraction, elementwise, indexing, linalg, order, patterns, product, reduction, shape
     public = {getattr(module, name) for module in modules for name in module.__all__} - {linalg.LinAlgError}
     public |= {getattr(lucid.nn.functional, name) for name in lucid.nn.functional.__all__}
-    public -= {lucid.argmax, lucid.argmin}  # without gradients, as are comparisons and constructors
+    # Without gradients, as are comparisons and constructors: test_order.py.
+    public -= {
+        lucid.argmax,
+        lucid.argmin,
+        lucid.argsort,
+        lucid.nonzero,
+        lucid.unique,
+        lucid.histogram,
+        lucid.histogram2d,
+    }
     covered = {row.operation for row in tables.ROWS}
     assert {f.__name__ for f in public - covered} == set()
     assert {f.__name__ for f in covered - public} == set()
@@ -596,6 +619,26 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
         ValueError,
         "antialias: got True",
     ),
+    "unfold rank": (lambda: F.unfold(lucid.ones(2, 3), 2), ValueError, "unfold: input has shape"),
+    "unfold kernel": (lambda: F.unfold(lucid.ones(1, 1, 2, 2), 3), ValueError, "unfold: a kernel of 3x3"),
+    "fold windows": (lambda: F.fold(lucid.ones(1, 4, 5), 3, 2), ValueError, "columns of 2x2 windows"),
+    "grid shape": (
+        lambda: F.grid_sample(lucid.ones(1, 1, 2, 2), lucid.ones(1, 2, 2, 3)),
+        ValueError,
+        r"must be \(1, OH, OW, 2\)",
+    ),
+    "grid mode": (
+        lambda: F.grid_sample(lucid.ones(1, 1, 2, 2), lucid.ones(1, 2, 2, 2), "cubic"),
+        ValueError,
+        "mode: got 'cubic'",
+    ),
+    "grid padding": (
+        lambda: F.grid_sample(lucid.ones(1, 1, 2, 2), lucid.ones(1, 2, 2, 2), padding_mode="ones"),
+        ValueError,
+        "padding_mode: got 'ones'",
+    ),
+    "theta": (lambda: F.affine_grid(lucid.ones(1, 2, 2), (1, 1, 2, 2)), ValueError, r"must be \(1, 2, 3\)"),
+    "angle": (lambda: F.rotate(lucid.ones(1, 1, 2, 2), math.inf), ValueError, "angle: got inf"),
     "mse shape": (lambda: F.mse_loss(lucid.zeros(2, 3), lucid.zeros(3)), ValueError, "mse_loss: input has shape"),
     "dropout": (lambda: F.dropout(lucid.zeros(2), -0.1), ValueError, "p: got -0.1; may be 0 to 1"),
     "softmax integers": (lambda: F.log_softmax(lucid.tensor([1, 2])), TypeError, "log_softmax: got a int64 tensor"),

@@ -62,6 +62,7 @@ HEALTHY: list[tuple[str, Callable[..., Any], dict[str, Any]]] = [
     ("mean", lambda x: x.mean(-1), {"axis": -1}),
     ("cumsum", lambda x: x.cumsum(-1), {"axis": -1}),
     ("amax", lambda x: x.amax(-1), {"axis": -1}),
+    ("sort", lambda x: x.sort(-1)[0], {"axis": -1}),
 ]  # fmt: skip
 
 

@@ -311,6 +311,25 @@ def resample(rng: np.random.Generator) -> Call:
     )
 
 
+@family
+def grid_sample(rng: np.random.Generator) -> Call:
+    """Sampling at places, inside and outside, on pixels and between, and both gradients."""
+    dtype, special = dtype_of(rng), share_of_specials(rng)
+    shape, out = image_shape(rng, int(rng.choice([4, 70, 300])), 9), numbers(rng, 1, 12, 2)
+    x, dy = values(rng, shape, dtype, special), values(rng, (*shape[:2], *out), dtype, special)
+    grid = rng.uniform(-1.5, 1.5, (shape[0], *out, 2))
+    grid = np.where(rng.random(grid.shape) < 0.3, np.round(grid * 2) / 2, grid).astype(dtype)
+    grid[rng.random(grid.shape) < 0.05] = rng.choice([np.nan, np.inf, -1e30, 37.0])
+    nearest, align = bool(rng.integers(2)), bool(rng.integers(2))
+    border, reflection = [(False, False), (True, False), (False, True)][int(rng.integers(3))]
+    how = align, border, reflection
+    return lambda be: (
+        be.grid_sample(x, grid, nearest, *how),
+        be.grid_sample_input_grad(dy, grid, shape, nearest, *how),
+        be.grid_sample_grid_grad(dy, x, grid, *how),
+    )
+
+
 def taking(values: int) -> list[str]:
     """The names of the functions of each element that take so many values."""
     return [name for name, f in FUNCTIONS.items() if f.__code__.co_argcount == values]
@@ -553,12 +572,115 @@ def random_numbers(rng: np.random.Generator) -> Call:
     )
 
 
+def matrices(rng: np.random.Generator, *shape: int) -> Array:
+    """A small batch of them, in any memory order; sometimes with zeros, so that they may be singular."""
+    x = values(rng, (*[(), (), (2,), (0,)][int(rng.integers(4))], *shape), np.float64)
+    return np.where(rng.random(x.shape) < 0.4, 0.0, x) if rng.random() < 0.3 else x
+
+
+@family
+def linear_systems(rng: np.random.Generator) -> Call:
+    n, columns = int(rng.choice([0, 1, 2, 7, 31, 33, 40])), int(rng.choice([1, 3, 34]))
+    a = matrices(rng, n, n)
+    if n and rng.random() < 0.3:
+        a[..., rng.integers(n), rng.integers(n)] = rng.choice(SPECIAL)
+    b = values(rng, (*a.shape[:-1], columns), np.float64)
+    symmetric = np.nan_to_num(a) @ np.nan_to_num(a).swapaxes(-1, -2) + np.eye(n)
+    upper, unit = bool(rng.random() < 0.5), bool(rng.random() < 0.5)
+    return lambda be: (
+        be.lu_factor(a),
+        be.triangular_solve(a, b, upper, unit),
+        be.cholesky_factor(symmetric),
+        be.cholesky_factor(a),
+    )
+
+
+@family
+def qr_factor(rng: np.random.Generator) -> Call:
+    a = matrices(rng, *(int(rng.choice([0, 1, 2, 9, 33])) for _ in "mn"))
+    complete = bool(rng.random() < 0.5)
+    return lambda be: be.qr_factor(a, complete)
+
+
+@family
+def eigenvalues(rng: np.random.Generator) -> Call:
+    n = int(rng.choice([0, 1, 2, 3, 5, 11]))
+    a = matrices(rng, n, n)
+    if n and rng.random() < 0.2:
+        a[..., 0, 0] = rng.choice(SPECIAL)
+    return lambda be: (be.eigh_factor(a), be.eig_factor(a), be.eig_factor(np.triu(a) + 0.01 * np.tril(a, -1)))
+
+
+@family
+def svd_factor(rng: np.random.Generator) -> Call:
+    a = matrices(rng, *(int(rng.choice([0, 1, 2, 5, 12])) for _ in "mn"))
+    return lambda be: be.svd_factor(a)
+
+
 @family
 def index_add(rng: np.random.Generator) -> Call:
     dtype, shape = dtype_of(rng), tuple(int(v) for v in rng.integers(1, 8, 2))
     index = rng.integers(0, shape[0], int(rng.integers(1, 20)))
     v = values(rng, (len(index), shape[1]), dtype, share_of_specials(rng))
     return lambda be: be.index_add(shape, index, v)
+
+
+@family
+def cumprod(rng: np.random.Generator) -> Call:
+    dtype, special = dtype_of(rng), share_of_specials(rng)
+    shape = tuple(int(v) for v in rng.integers(0 if rng.random() < 0.1 else 1, 40, int(rng.integers(1, 4))))
+    x, dy = values(rng, shape, dtype, special), values(rng, shape, dtype)
+    axis = int(rng.integers(-len(shape), len(shape)))
+    if rng.random() < 0.5:  # products that neither vanish nor overflow
+        x = np.asarray(1 + rng.standard_normal(shape) / 8, dtype)
+    return lambda be: (be.cumprod(x, axis), be.cumprod_grad(dy, x, axis))
+
+
+@family
+def order(rng: np.random.Generator) -> Call:
+    """Rows that are short, of several lengths of digits, and so long that threads share one."""
+    dtype, special = dtype_of(rng), share_of_specials(rng)
+    shape = tuple(int(v) for v in rng.integers(0 if rng.random() < 0.1 else 1, 60, int(rng.integers(1, 4))))
+    axis = int(rng.integers(-len(shape), len(shape)))
+    if rng.random() < 0.3:
+        shape, axis = (int(rng.integers(1, 3)), int(rng.choice([300, 32768, 40000]))), 1
+    x = values(rng, shape, dtype, special)
+    if rng.random() < 0.5:
+        with np.errstate(over="ignore"):
+            x = np.round(x, int(rng.integers(0, 2)))  # equal values
+    whole = rng.integers(-9, 9, shape)
+    k = min(shape[axis], int(rng.choice([0, 1, 2, 5, 30, shape[axis]])))
+    descending = bool(rng.integers(2))
+    return lambda be: (
+        be.argsort(x, axis, descending),
+        be.topk(x, k, axis, descending),
+        be.argsort(whole, axis, descending),
+        be.topk(whole, k, axis, descending),
+    )
+
+
+@family
+def places(rng: np.random.Generator) -> Call:
+    """Elements and slices, taken, put and added."""
+    dtype, special = dtype_of(rng), share_of_specials(rng)
+    shape = tuple(int(v) for v in rng.integers(1, 12, int(rng.integers(1, 4))))
+    if rng.random() < 0.2:
+        shape = (int(rng.integers(1, 3)), int(rng.integers(1, 9)), int(rng.integers(1, 200)))
+    axis = int(rng.integers(-len(shape), len(shape)))
+    count, at = int(rng.integers(0 if rng.random() < 0.1 else 1, 30)), axis % len(shape)
+    taken = (*shape[:at], count, *shape[at + 1 :])
+    index = rng.integers(0, shape[at], count if rng.random() < 0.5 else taken)
+    x, v = values(rng, shape, dtype, special), values(rng, taken, dtype, special)
+    whole, others = rng.integers(-9, 9, shape), rng.integers(-9, 9, taken)
+    return lambda be: (
+        be.gather(x, axis, be.from_zero("gather", index - shape[at] * (index % 2), shape[at])),
+        be.nonzero(whole),
+        be.nonzero(x),
+        be.scatter(x, axis, index, v),
+        be.scatter_add(x, axis, index, v),
+        be.gather(whole, axis, index),
+        be.scatter(whole, axis, index, others),
+    )
 
 
 def named(result: Any, name: str = "result") -> Iterator[tuple[str, Array]]:

@@ -30,11 +30,11 @@ _OPERATORS = (
     "add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod pow rpow and or xor rand ror lshift rshift "
     "eq ne lt le gt ge neg abs invert iadd isub imul itruediv iand ior"
 )
-_METHODS = "transpose swapaxes copy ravel squeeze take"
+_METHODS = "transpose swapaxes copy ravel squeeze take view diagonal"
 _QUANTITIES = "sum max min mean any all argmax argmin"
 _FUNCTIONS = (
     "empty zeros ones empty_like zeros_like ones_like broadcast_to where concatenate stack take expand_dims moveaxis "
-    "ascontiguousarray may_share_memory isnan isfinite all any arange argsort eye take_along_axis tril triu"
+    "ascontiguousarray may_share_memory isnan isfinite all any arange argsort eye nonzero take_along_axis tril triu"
 )
 _COMPUTING = (
     "full full_like sign add subtract multiply negative absolute square maximum minimum argmax argmin equal not_equal "

@@ -4,40 +4,25 @@
 
 #include "../contraction/conv.h"
 #include "../elementwise/map.h"
-#include "../reduce/reduce.h"
+#include "../reduce/rows.h"
 
 namespace lucid {
 namespace LUCID_ISA {
 
 using scalar::exp64;
 
-constexpr int ROWS_SIDE_BY_SIDE = 8;  // whose sums are added up side by side: a sum waits for each of its terms
 constexpr double NO_KEY = -__builtin_inf();
 
 // Keys that a query looks at.
 inline int64_t seen_keys(int64_t query, int64_t keys, bool causal) { return causal ? smaller(keys, query + 1) : keys; }
 
-// The sums of N rows of `pitch` terms, of which `count` are not +0.
-template <int N>
-static void sums_of_rows(int64_t count, int64_t pitch, const double* terms, double* totals) {
-    double group[N] = {}, total[N] = {};
-    const int64_t segments = (count + SEGMENT - 1) / SEGMENT;
-    for (int64_t j = 0; j < segments; ++j) {
-        double sum[N] = {};
-        const int64_t end = smaller<int64_t>(count, (j + 1) * SEGMENT);
-        for (int64_t i = j * SEGMENT; i < end; ++i)
-            for (int q = 0; q < N; ++q) sum[q] = sum[q] + terms[q * pitch + i];
-        for (int q = 0; q < N; ++q) {
-            group[q] = j % GROUP == 0 ? sum[q] : group[q] + sum[q];
-            if (j % GROUP == GROUP - 1 || j == segments - 1) total[q] = j < GROUP ? group[q] : total[q] + group[q];
-        }
-    }
-    for (int q = 0; q < N; ++q) totals[q] = total[q];
-}
-
+// The sums of rows of `pitch` terms, of which `count` are not +0.
 static inline void sums_of(int rows, int64_t count, int64_t pitch, const double* terms, double* totals) {
-    if (rows == ROWS_SIDE_BY_SIDE) return sums_of_rows<ROWS_SIDE_BY_SIDE>(count, pitch, terms, totals);
-    for (int q = 0; q < rows; ++q) sums_of_rows<1>(count, pitch, terms + q * pitch, totals + q);
+    const auto vector = [=](int q, int64_t i) { return load(terms + q * pitch + i); };
+    const auto one = [=](int q, int64_t i) { return terms[q * pitch + i]; };
+    if (rows == ROWS_SIDE_BY_SIDE) return sums_of_rows<ROWS_SIDE_BY_SIDE>(count, vector, one, totals);
+    for (int q = 0; q < rows; ++q)
+        sums_of_rows<1>(count, vector, [=](int, int64_t i) { return terms[q * pitch + i]; }, totals + q);
 }
 
 // Scores and masks of one head.

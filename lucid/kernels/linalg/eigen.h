@@ -128,9 +128,52 @@ static int64_t ql_step(int64_t first, int64_t last, double* d, double* e, double
     return first;
 }
 
-static bool diagonalize(bool inner, int64_t n, double* d, double* e, double* z) {
-    const Memory turns(2 * n);
-    constexpr int64_t PIECE = 128;
+// QL steps whose turns wait: strips of Z take many of them while they lie in cache.
+struct Turns {
+    struct Step {
+        int64_t lowest, last, from;  // rows, and where the turns of this step begin
+    };
+    int64_t n, most, steps = 0, turns = 0;
+    Memory angles, list;
+    explicit Turns(int64_t n)
+        : n(n), most(smaller<int64_t>(1 << 15, 4 * n * n + 1)), angles(2 * (most + n)), list(3 * most) {}
+    double* cosines() const { return angles.data; }
+    double* sines() const { return angles.data + most + n; }
+    Step* all() const { return reinterpret_cast<Step*>(list.data); }
+
+    // The turn of rows i and i + 1 of a step lies at `from` + i; `first` is the lowest row that it may have.
+    void add(int64_t first, int64_t lowest, int64_t last) {
+        if (lowest < last) all()[steps++] = {lowest, last, turns - first};
+        turns += last - first;
+    }
+    bool full() const { return turns >= most || steps == most; }
+    void apply(bool inner, const Strips& z) {
+        each(inner && turns * n > MATRIX_WORK, 0, z.count, [&](int64_t s) {
+            for (int64_t c = 0; c < WIDTH; c += TOGETHER * LANES<double>)
+                for (int64_t k = 0; k < steps; ++k) apply_step(all()[k], z.of(s) + c);
+        });
+        steps = turns = 0;
+    }
+    void apply_step(const Step& step, double* z) const {
+        using V = Vec<double>;
+        V upper[TOGETHER];  // row i + 1, as the turn before left it
+        for (int q = 0; q < TOGETHER; ++q) upper[q] = load(z + step.last * WIDTH + q * LANES<double>);
+        for (int64_t i = step.last - 1; i >= step.lowest; --i) {
+            const V c = splat(cosines()[step.from + i]), s = splat(sines()[step.from + i]);
+            for (int q = 0; q < TOGETHER; ++q) {
+                double* row = z + i * WIDTH + q * LANES<double>;
+                const V lower = load(row);
+                store(row + WIDTH, s * lower + c * upper[q]);
+                upper[q] = c * lower - s * upper[q];
+            }
+        }
+        for (int q = 0; q < TOGETHER; ++q) store(z + step.lowest * WIDTH + q * LANES<double>, upper[q]);
+    }
+};
+
+static bool diagonalize(bool inner, double* d, double* e, const Strips& z) {
+    const int64_t n = z.rows;
+    Turns waiting(n);
     for (int64_t first = 0; first < n; ++first) {
         for (int step = 0;; ++step) {
             int64_t last = first;
@@ -138,14 +181,12 @@ static bool diagonalize(bool inner, int64_t n, double* d, double* e, double* z) 
             while (last < n - 1 && __builtin_fabs(e[last]) > EPSILON * (__builtin_fabs(d[last]) + __builtin_fabs(d[last + 1])))
                 ++last;
             if (last == first) break;
-            const int64_t lowest = ql_step(first, last, d, e, turns.data, turns.data + n);
-            each(inner && (last - lowest) * n > MATRIX_WORK, 0, (n + PIECE - 1) / PIECE, [&](int64_t piece) {
-                const int64_t c = piece * PIECE, count = smaller(n - c, PIECE);
-                for (int64_t i = last - 1; i >= lowest; --i)
-                    turn(count, z + i * n + c, z + (i + 1) * n + c, turns.data[i], turns.data[n + i]);
-            });
+            double *c = waiting.cosines() + waiting.turns - first, *s = waiting.sines() + waiting.turns - first;
+            waiting.add(first, ql_step(first, last, d, e, c, s), last);
+            if (waiting.full()) waiting.apply(inner, z);
         }
     }
+    waiting.apply(inner, z);
     return true;
 }
 
@@ -172,14 +213,18 @@ static Failure symmetric(bool inner, int64_t n, const double* a, double* w, doub
     const Strips q(n, n);
     set_identity(q);
     multiply(inner, made, count, true, q);
-    for (int64_t i = 0; i < n; ++i)
-        for (int64_t j = 0; j < n; ++j) m[j * n + i] = q.at(i, j);
-    if (!diagonalize(inner, n, d, e, m)) return GIVEN_UP;
+    const Strips z(n, n);  // its rows are the columns of q
+    each(inner, 0, z.count, [&](int64_t s) {
+        double* strip = z.of(s);
+        for (int64_t i = 0; i < n; ++i)
+            for (int64_t c = 0; c < WIDTH; ++c) strip[i * WIDTH + c] = s * WIDTH + c < n ? q.at(s * WIDTH + c, i) : 0.0;
+    });
+    if (!diagonalize(inner, d, e, z)) return GIVEN_UP;
     int64_t* order = reinterpret_cast<int64_t*>(sorting.data);
     sorted(n, d, order);
     for (int64_t j = 0; j < n; ++j) {
         w[j] = __builtin_ldexp(d[order[j]], exponent);
-        for (int64_t i = 0; i < n; ++i) v[i * n + j] = m[order[j] * n + i];
+        for (int64_t i = 0; i < n; ++i) v[i * n + j] = z.at(order[j], i);
     }
     return NONE;
 }

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "../elementwise/map.h"
-#include "../reduce/reduce.h"
+#include "../reduce/rows.h"
 
 namespace lucid {
 namespace LUCID_ISA {
@@ -190,36 +190,22 @@ static void batch_norm_grad(int64_t rows, int64_t channels, const T* dy, const T
 
 // -- layer normalisation, and that by the root mean square: section 7.1 ---------------------------------------------------------
 
-constexpr int ROWS_STANDARDIZED = 8;  // whose sums are added up side by side: a sum waits for each of its terms
-
-// totals[q] = the sum over i of term(q, i), for N rows.
-template <int N, class Term>
-inline void sums_side_by_side(int64_t count, const Term& term, double* totals) {
-    double group[N] = {}, total[N] = {};
-    const int64_t segments = (count + SEGMENT - 1) / SEGMENT;
-    for (int64_t j = 0; j < segments; ++j) {
-        double sum[N] = {};
-        const int64_t end = smaller<int64_t>(count, (j + 1) * SEGMENT);
-        for (int64_t i = j * SEGMENT; i < end; ++i)
-            for (int q = 0; q < N; ++q) sum[q] = sum[q] + double(term(q, i));
-        for (int q = 0; q < N; ++q) {
-            group[q] = j % GROUP == 0 ? sum[q] : group[q] + sum[q];
-            if (j % GROUP == GROUP - 1 || j == segments - 1) total[q] = j < GROUP ? group[q] : total[q] + group[q];
-        }
-    }
-    for (int q = 0; q < N; ++q) totals[q] = total[q];
-}
-
 template <int N, class T>
 static void standardize_rows(int64_t width, const T* x, const T* weight, const T* bias, double eps, T* mean, T* root, T* y) {
     double total[N];
     T m[N] = {};
     if (mean) {
-        sums_side_by_side<N>(width, [=](int q, int64_t i) { return x[q * width + i]; }, total);
+        sums_of_rows<N>(
+            width, [=](int q, int64_t i) { return load_wide<Vec<double>>(x + q * width + i); },
+            [=](int q, int64_t i) { return x[q * width + i]; }, total);
         for (int q = 0; q < N; ++q) mean[q] = m[q] = T(total[q] / double(width));
     }
-    sums_side_by_side<N>(
+    sums_of_rows<N>(
         width,
+        [=, &m](int q, int64_t i) {
+            const Part<T> from = taken<Part<T>>(x + q * width + i), c = mean ? from - m[q] : from;
+            return wide(c * c);
+        },
         [=, &m](int q, int64_t i) {
             const T c = mean ? x[q * width + i] - m[q] : x[q * width + i];
             return c * c;
@@ -243,7 +229,7 @@ static void standardize_rows(int64_t width, const T* x, const T* weight, const T
 template <class T>
 static void standardize(int64_t rows, int64_t width, const T* x, const T* weight, const T* bias, double eps, T* mean, T* root,
                         T* y) {
-    constexpr int SIDE = ROWS_STANDARDIZED;
+    constexpr int SIDE = ROWS_SIDE_BY_SIDE;
     parallel_range((rows + SIDE - 1) / SIDE, larger<int64_t>(1, grain_of_sums(width) / SIDE), [&](int64_t begin, int64_t end) {
         int64_t r = begin * SIDE;
         for (; r + SIDE <= smaller(rows, end * SIDE); r += SIDE)
@@ -271,14 +257,18 @@ static void standardize_grad_rows(int64_t width, const T* dy, const T* x, const 
             for (int64_t i = 0; i < width; ++i) to[i] = g[i] / s;
         for (int64_t i = 0; i < width; ++i) term[i] = -(to[i] * (c[i] / s));
     }
-    sums_side_by_side<N>(width, [=](int q, int64_t i) { return terms[q * width + i]; }, total);
+    sums_of_rows<N>(
+        width, [=](int q, int64_t i) { return load_wide<Vec<double>>(terms + q * width + i); },
+        [=](int q, int64_t i) { return terms[q * width + i]; }, total);
     for (int q = 0; q < N; ++q) {
         const T slope = T(total[q]) / (T(2) * root[q]) / T(width);
         T *c = dx + q * width, *to = quotient + q * width;
         for (int64_t i = 0; i < width; ++i) c[i] = to[i] + slope * (T(2) * c[i]);
     }
     if (!mean) return;
-    sums_side_by_side<N>(width, [=](int q, int64_t i) { return -dx[q * width + i]; }, total);
+    sums_of_rows<N>(
+        width, [=](int q, int64_t i) { return -load_wide<Vec<double>>(dx + q * width + i); },
+        [=](int q, int64_t i) { return -dx[q * width + i]; }, total);
     for (int q = 0; q < N; ++q) {
         const T back = T(total[q]) / T(width);
         T* to = dx + q * width;
@@ -289,7 +279,7 @@ static void standardize_grad_rows(int64_t width, const T* dy, const T* x, const 
 template <class T>
 static void standardize_grad(int64_t rows, int64_t width, const T* dy, const T* x, const T* weight, const T* mean,
                              const T* root, T* dx, T* dweight, T* dbias) {
-    constexpr int SIDE = ROWS_STANDARDIZED;
+    constexpr int SIDE = ROWS_SIDE_BY_SIDE;
     const int64_t grain = larger<int64_t>(1, grain_of_sums(width) / SIDE);
     if (dx) parallel_range((rows + SIDE - 1) / SIDE, grain, [&](int64_t begin, int64_t end) {
         T* memory = static_cast<T*>(std::malloc(size_t(2 * SIDE * width) * sizeof(T)));

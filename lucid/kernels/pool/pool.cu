@@ -1,5 +1,6 @@
 // Pooling of images (N, H, W, C): section 8 of ARITHMETIC.md. A thread makes one result; neighbours are neighbours in memory.
 #include "../windows.h"
+#include "grid.h"
 #include "../cuda/device.cuh"
 
 namespace lucid {
@@ -227,6 +228,62 @@ DEVICE void means_grad(const Pool& s, const T* dy, T* dx) {
 KERNEL(avg_pool_grad, POOL_THREADS, const Pool s, const T* dy, T* dx) { means_grad<false>(s, dy, dx); }
 
 KERNEL(avg_pool_grad_deep, POOL_THREADS, const Pool s, const T* dy, T* dx) { means_grad<true>(s, dy, dx); }
+
+KERNEL(grid_sample, POOL_THREADS, const Pool s, bool nearest, bool align, bool border, bool reflection, const T* x,
+       const T* grid, T* y) {
+    for (int64_t e = first_index(); e < s.n * s.oh * s.ow * s.c; e += index_step()) {
+        const int64_t place = e / s.c, c = e % s.c, n = place / (s.oh * s.ow);
+        const GridTaps taps = grid_taps(double(grid[2 * place]), double(grid[2 * place + 1]), s.h, s.w, nearest, align, border,
+                                        reflection);
+        double sum = 0.0;
+        bool begun = false;
+        for (int t = 0; t < taps.count; ++t) {
+            if (taps.pixel[t] < 0 || taps.weight[t] == 0.0) continue;
+            const double term = taps.weight[t] * double(x[(n * s.h * s.w + taps.pixel[t]) * s.c + c]);
+            sum = begun ? sum + term : term;
+            begun = true;
+        }
+        y[e] = T(sum);
+    }
+}
+
+// A thread has one channel of one image, and goes through the places in order.
+KERNEL(grid_sample_input_grad, POOL_THREADS, const Pool s, bool nearest, bool align, bool border, bool reflection,
+       const T* dy, const T* grid, T* dx) {
+    for (int64_t e = first_index(); e < s.n * s.c; e += index_step()) {
+        const int64_t n = e / s.c, c = e % s.c, places = s.oh * s.ow;
+        T* image = dx + n * s.h * s.w * s.c + c;
+        for (int64_t i = 0; i < s.h * s.w; ++i) image[i * s.c] = T(0);
+        for (int64_t place = n * places; place < (n + 1) * places; ++place) {
+            const GridTaps taps = grid_taps(double(grid[2 * place]), double(grid[2 * place + 1]), s.h, s.w, nearest, align,
+                                            border, reflection);
+            for (int t = 0; t < taps.count; ++t) {
+                if (taps.pixel[t] < 0 || taps.weight[t] == 0.0) continue;
+                T& to = image[taps.pixel[t] * s.c];
+                to = to + T(taps.weight[t] * double(dy[place * s.c + c]));
+            }
+        }
+    }
+}
+
+KERNEL(grid_sample_grid_grad, POOL_THREADS, const Pool s, bool nearest, bool align, bool border, bool reflection,
+       const T* dy, const T* x, const T* grid, T* dgrid) {
+    for (int64_t place = first_index(); place < s.n * s.oh * s.ow; place += index_step()) {
+        const T* image = x + place / (s.oh * s.ow) * s.h * s.w * s.c;
+        const GridTaps taps = grid_taps(double(grid[2 * place]), double(grid[2 * place + 1]), s.h, s.w, nearest, align, border,
+                                        reflection);
+        OrderedSum across, down;
+        for (int64_t c = 0; c < s.c; ++c) {
+            double corner[4];
+            for (int t = 0; t < 4; ++t) corner[t] = taps.pixel[t] < 0 ? 0.0 : double(image[taps.pixel[t] * s.c + c]);
+            const double g = double(dy[place * s.c + c]);
+            across.add(((corner[1] - corner[0]) * (1.0 - taps.down) + (corner[3] - corner[2]) * taps.down) * g);
+            down.add(((corner[2] - corner[0]) * (1.0 - taps.across) + (corner[3] - corner[1]) * taps.across) * g);
+        }
+        dgrid[2 * place] = taps.slope_x != 0.0 ? T(across.finish() * taps.slope_x) : T(0);
+        dgrid[2 * place + 1] = taps.slope_y != 0.0 ? T(down.finish() * taps.slope_y) : T(0);
+    }
+}
 
 template <bool DEEP>
 DEVICE void weighted_sums(const Pool& s, const T* x, const int64_t* first, const int64_t* at, const double* weight, T* y) {

@@ -5,6 +5,7 @@
 
 #include "../reduce/reduce.h"
 #include "../windows.h"
+#include "grid.h"
 
 namespace lucid {
 namespace LUCID_ISA {
@@ -401,6 +402,81 @@ static void resample(const Pool& s, const T* x, const int64_t* first, const int6
                     }
                 resampled_pixel(from.data(), factor.data(), int64_t(from.size()), s.c, y + (row * s.ow + ow) * s.c);
             }
+        }
+    });
+}
+
+template <class T>
+static void grid_sample(const Pool& s, bool nearest, bool align, bool border, bool reflection, const T* x, const T* grid,
+                        T* y) {
+    parallel_range(s.n * s.oh, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t place = begin * s.ow; place < end * s.ow; ++place) {
+            const T* image = x + place / (s.oh * s.ow) * s.h * s.w * s.c;
+            const GridTaps taps = grid_taps(double(grid[2 * place]), double(grid[2 * place + 1]), s.h, s.w, nearest, align,
+                                            border, reflection);
+            const T* from[4];
+            double weight[4];
+            int64_t count = 0;
+            for (int t = 0; t < taps.count; ++t) {
+                if (taps.pixel[t] < 0 || taps.weight[t] == 0.0) continue;
+                from[count] = image + taps.pixel[t] * s.c;
+                weight[count++] = taps.weight[t];
+            }
+            resampled_pixel(from, weight, count, s.c, y + place * s.c);
+        }
+    });
+}
+
+template <class T>
+static void grid_sample_input_grad(const Pool& s, bool nearest, bool align, bool border, bool reflection, const T* dy,
+                                   const T* grid, T* dx) {
+    // Places may meet anywhere, so an image is one task, or, where there are few images, some of its channels are.
+    constexpr int64_t LEAST = Tuning::MAX_POOL_CHANNELS;
+    const int64_t wanted = Tuning::TASKS_A_THREAD * num_threads() / larger<int64_t>(1, s.n) + 1;
+    const int64_t strips = smaller((s.c + LEAST - 1) / LEAST, wanted), pixels = s.h * s.w, places = s.oh * s.ow;
+    parallel(s.n * strips, [&](int64_t task) {
+        const int64_t n = task / strips, strip = task % strips;
+        const int64_t c0 = s.c * strip / strips, c1 = s.c * (strip + 1) / strips;
+        T* image = dx + n * pixels * s.c;
+        for (int64_t i = 0; i < pixels; ++i)
+            for (int64_t c = c0; c < c1; ++c) image[i * s.c + c] = T(0);
+        for (int64_t place = n * places; place < (n + 1) * places; ++place) {
+            const GridTaps taps = grid_taps(double(grid[2 * place]), double(grid[2 * place + 1]), s.h, s.w, nearest, align,
+                                            border, reflection);
+            for (int t = 0; t < taps.count; ++t) {
+                if (taps.pixel[t] < 0 || taps.weight[t] == 0.0) continue;
+                T* to = image + taps.pixel[t] * s.c;
+                const T* from = dy + place * s.c;
+                for (int64_t c = c0; c < c1; ++c) to[c] = to[c] + T(taps.weight[t] * double(from[c]));
+            }
+        }
+    });
+}
+
+template <class T>
+static void grid_sample_grid_grad(const Pool& s, bool nearest, bool align, bool border, bool reflection, const T* dy,
+                                  const T* x, const T* grid, T* dgrid) {
+    parallel_range(s.n * s.oh, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t place = begin * s.ow; place < end * s.ow; ++place) {
+            const T* image = x + place / (s.oh * s.ow) * s.h * s.w * s.c;
+            const GridTaps taps = grid_taps(double(grid[2 * place]), double(grid[2 * place + 1]), s.h, s.w, nearest, align,
+                                            border, reflection);
+            const T* gradient = dy + place * s.c;
+            const auto corner = [&](int t, int64_t c) {
+                return taps.pixel[t] < 0 ? 0.0 : double(image[taps.pixel[t] * s.c + c]);
+            };
+            double total[2] = {0.0, 0.0};
+            side_by_side_sums(
+                s.c, 2,
+                [&](int64_t c, double* sum) {
+                    const double a = corner(0, c), b = corner(1, c), e = corner(2, c), f = corner(3, c);
+                    const double g = double(gradient[c]);
+                    sum[0] = sum[0] + ((b - a) * (1.0 - taps.down) + (f - e) * taps.down) * g;
+                    sum[1] = sum[1] + ((e - a) * (1.0 - taps.across) + (f - b) * taps.across) * g;
+                },
+                total);
+            dgrid[2 * place] = taps.slope_x != 0.0 ? T(total[0] * taps.slope_x) : T(0);
+            dgrid[2 * place + 1] = taps.slope_y != 0.0 ? T(total[1] * taps.slope_y) : T(0);
         }
     });
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache, reduce
 from itertools import product
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -235,3 +236,127 @@ def resample(x: Array, first: Array, at: Array, weight: Array, output: Sides) ->
         y = np.where(exists, np.where(begun, y + term, term), y)
         begun = begun | exists
     return y.astype(x.dtype).reshape(*x.shape[:2], *output)
+
+
+# -- sampling at places of a grid: 8.2 ---------------------------------------------------------------------------
+
+
+def _places(v: Array, size: int, align: bool, border: bool, reflection: bool) -> tuple[Array, Array]:
+    """The place along a side of ``size`` that ``v`` names (wide), and its derivative."""
+    v = wide(v)
+    p = (v + 1.0) / 2.0 * (size - 1.0) if align else ((v + 1.0) * size - 1.0) / 2.0
+    slope = np.full(v.shape, (size - 1.0) / 2.0 if align else size / 2.0)
+    if reflection:
+        least, span = (0.0, size - 1.0) if align else (-0.5, float(size))
+        d = p - least
+        slope = np.where(d < 0.0, -slope, slope)
+        d = np.abs(d)
+        flips = np.floor(d / span) if span > 0.0 else d * 0.0
+        d = d - flips * span if span > 0.0 else d * 0.0
+        odd = flips - 2.0 * np.floor(flips / 2.0) != 0.0
+        p, slope = np.where(odd, span - d, d) + least, np.where(odd, -slope, slope)
+    if border or reflection:
+        slope = np.where((p > 0.0) & (p < size - 1.0), slope, 0.0)
+        p = np.where(p > 0.0, p, 0.0)
+        p = np.where(p < size - 1.0, p, size - 1.0)
+    return p, slope
+
+
+def _grid_taps(grid: Array, sizes: Sides, nearest: bool, **how: bool) -> list[tuple[Array, Array, Array, Array]]:
+    """Of every tap, in order: whether it is on the image, its row and its column, and its weight."""
+    (x, _), (y, _) = (_places(grid[..., i], size, **how) for i, size in enumerate(sizes[::-1]))
+    if nearest:
+        parts: list[Any] = [((np.rint(y), np.ones(y.shape)), (np.rint(x), np.ones(x.shape)))]
+    else:
+        low, left = np.floor(y), np.floor(x)
+        down, across = y - low, x - left
+        rows = (low, 1.0 - down), (low + 1.0, down)
+        parts = list(product(rows, ((left, 1.0 - across), (left + 1.0, across))))
+    found = []
+    for (row, by), (column, bx) in parts:
+        exists = (row >= 0.0) & (row < sizes[0]) & (column >= 0.0) & (column < sizes[1])
+        found.append((exists, *(np.where(exists, place, 0.0).astype(np.int64) for place in (row, column)), by * bx))
+    return found
+
+
+def _sampled(x: Array, row: Array, column: Array) -> Array:
+    """``(N, C, OH, OW)``: the elements at a row and a column for each place of the grid."""
+    return x.transpose(0, 2, 3, 1)[np.arange(len(x))[:, None, None], row, column].transpose(0, 3, 1, 2)
+
+
+def _grid_sizes(x: tuple[int, ...], grid: tuple[int, ...], *how: bool) -> dict[str, Any]:
+    named = dict(zip(("nearest", "align", "border", "reflection"), how, strict=True))
+    return {"pool": pool_problem(x, grid[1:3]), **named}
+
+
+@kernel(
+    "8.2",
+    returns=lambda x, grid, *_: {"y": ((*x.shape[:2], *grid.shape[1:3]), x.dtype)},
+    layout={"x": IMAGES, "grid": DENSE, "y": IMAGES},
+    sizes=lambda x, grid, *how: _grid_sizes(x.shape, grid.shape, *how),
+)
+def grid_sample(x: Array, grid: Array, nearest: bool, align: bool, border: bool, reflection: bool) -> Array:
+    """``x`` at the places of ``grid`` (N, OH, OW, 2), which has a place across and one down for each."""
+    y, begun = np.zeros((*x.shape[:2], *grid.shape[1:3])), np.zeros((len(x), 1, *grid.shape[1:3]), bool)
+    how = {"align": align, "border": border, "reflection": reflection}
+    for exists, row, column, weight in _grid_taps(grid, x.shape[2:], nearest, **how):
+        taken = (exists & (weight != 0.0))[:, None]
+        term = weight[:, None] * wide(_sampled(x, row, column))
+        y = np.where(taken, np.where(begun, y + term, term), y)
+        begun = begun | taken
+    return y.astype(x.dtype)
+
+
+@kernel(
+    "8.2",
+    returns=lambda dy, grid, input_shape, *_: {"dx": (input_shape, dy.dtype)},
+    layout={"dy": IMAGES, "grid": DENSE, "dx": IMAGES},
+    sizes=lambda dy, grid, input_shape, *how: _grid_sizes(input_shape, grid.shape, *how),
+)
+def grid_sample_input_grad(
+    dy: Array,
+    grid: Array,
+    input_shape: tuple[int, ...],
+    nearest: bool,
+    align: bool,
+    border: bool,
+    reflection: bool,
+) -> Array:
+    """The gradient of ``x``: each of ``dy`` added, with the weight, where it came from."""
+    how = {"align": align, "border": border, "reflection": reflection}
+    taps = _grid_taps(grid, input_shape[2:], nearest, **how)
+    n, c, height, width = input_shape
+    terms = np.stack([(weight[:, None] * wide(dy)).astype(dy.dtype) for *_, weight in taps], -1)
+    taken = np.stack([exists & (weight != 0.0) for exists, _, _, weight in taps], -1)
+    places = np.stack([row * width + column for _, row, column, _ in taps], -1)
+    dx = np.zeros((n, height * width, c), dy.dtype)
+    for image in range(n):
+        chosen = taken[image]
+        np.add.at(dx[image], places[image][chosen], terms[image].transpose(1, 2, 3, 0)[chosen])  # in order
+    return dx.reshape(n, height, width, c).transpose(0, 3, 1, 2)
+
+
+@kernel(
+    "8.2",
+    returns=lambda dy, x, grid, *_: {"dgrid": (grid.shape, grid.dtype)},
+    layout={"dy": IMAGES, "x": IMAGES, "grid": DENSE, "dgrid": DENSE},
+    sizes=lambda dy, x, grid, align, border, reflection: _grid_sizes(
+        x.shape, grid.shape, False, align, border, reflection
+    ),
+)
+def grid_sample_grid_grad(dy: Array, x: Array, grid: Array, align: bool, border: bool, reflection: bool) -> Array:
+    """The gradient of ``grid`` of the bilinear mode."""
+    how = {"align": align, "border": border, "reflection": reflection}
+    (px, slope_x), (py, slope_y) = (_places(grid[..., i], size, **how) for i, size in enumerate(x.shape[:1:-1]))
+    across, down = (px - np.floor(px))[:, None], (py - np.floor(py))[:, None]
+    corners = []
+    for exists, row, column, _ in _grid_taps(grid, x.shape[2:], False, **how):
+        corners.append(np.where(exists[:, None], wide(_sampled(x, row, column)), 0.0))
+    a, b, c, d = corners
+    by_x = ((b - a) * (1.0 - down) + (d - c) * down) * wide(dy)
+    by_y = ((c - a) * (1.0 - across) + (d - b) * across) * wide(dy)
+    sums = [
+        np.where(slope != 0.0, sum_of(np.moveaxis(by, 1, 0)) * slope, 0.0)
+        for by, slope in ((by_x, slope_x), (by_y, slope_y))
+    ]
+    return np.stack(sums, -1).astype(grid.dtype)

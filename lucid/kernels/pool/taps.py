@@ -92,7 +92,7 @@ def _table(at: Array, weight: Array) -> Table:
 
 
 def _rows(rows: Array, at: Array, weight: Array, outputs: int) -> Table:
-    first = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=outputs))]).astype(np.int64)
+    first = np.concatenate([[0], np.add.accumulate(np.bincount(rows, minlength=outputs))]).astype(np.int64)
     return first, at, weight
 
 
@@ -108,7 +108,7 @@ def joined(tables: list[Table]) -> tuple[Any, Any, Any]:
     """The tables of one side to three as one of three sides, one behind the other; a missing side has one element."""
     one: Table = np.array([0, 1]), np.zeros(1, np.int64), np.ones(1)
     tables = [one] * (3 - len(tables)) + tables
-    ends = np.cumsum([0, *[len(at) for _, at, _ in tables]])
+    ends = np.add.accumulate([0, *[len(at) for _, at, _ in tables]])
     first = [table[0][:-1] + start for table, start in zip(tables, ends, strict=False)]
     return (
         np.concatenate([*first, ends[-1:]]).astype(np.int64),

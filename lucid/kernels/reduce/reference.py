@@ -1,9 +1,8 @@
-"""Sums, means and extremes over axes, sums along an axis, and indexed accumulation: sections 2, 4 and 12 of the law."""
+"""Sums, means and extremes over axes, and sums along an axis: sections 2 and 4 of the law."""
 
 from __future__ import annotations
 
 from math import prod
-from typing import Any
 
 import numpy as np
 
@@ -60,13 +59,3 @@ def cumsum(x: Array, axis: int, reverse: bool) -> Array:
             groups, group = groups + group, np.zeros(group.shape)
     sums = segments.reshape(-1, *ends.shape[1:])[: len(terms)]
     return np.ascontiguousarray(np.moveaxis(sums[:: -1 if reverse else 1], 0, axis)).astype(x.dtype)
-
-
-@kernel("12", returns=lambda shape, index, values: {"y": (shape, values.dtype)})
-def index_add(shape: tuple[int, ...], index: Any, values: Array) -> Array:
-    """Zeros of ``shape`` with ``values`` added at ``index`` (any NumPy index), duplicates in order."""
-    size = prod(shape)
-    positions = np.arange(size).reshape(shape)[index]
-    y = np.zeros(size, values.dtype)
-    np.add.at(y, positions.ravel(), np.broadcast_to(values, positions.shape).ravel())
-    return y.reshape(shape)

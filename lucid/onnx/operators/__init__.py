@@ -10,6 +10,8 @@ from lucid.onnx.operators import (  # noqa: F401 (each enters its operations)
     comparison,
     convolution,
     elementwise,
+    indexing,
+    linalg,
     loss,
     normalization,
     pooling,

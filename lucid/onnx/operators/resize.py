@@ -34,3 +34,12 @@ def _interpolate(b: Builder, node: Node) -> None:
     else:
         scales = b.constant(node, "scales", [1.0, 1.0, *node.attrs["scale_factor"]], np.float32)
         b.emit("Resize", node, [node.inputs[0], None, scales], **attrs)
+
+
+@exports("grid_sample")
+def _grid_sample(b: Builder, node: Node) -> None:
+    if b.opset < 16:
+        raise ValueError(f"{node.name!r}: grid_sample has a counterpart in ONNX, GridSample, from opset 16 on")
+    mode = "linear" if node.attrs["mode"] == "bilinear" and b.opset >= 20 else node.attrs["mode"]
+    attrs = {"padding_mode": node.attrs["padding_mode"], "align_corners": int(node.attrs["align_corners"])}
+    b.emit("GridSample", node, node.inputs, mode=mode, **attrs)

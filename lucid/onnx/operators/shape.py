@@ -89,6 +89,40 @@ def _getitem(b: Builder, node: Node) -> None:
     _reshape_to_output(b, node, sliced)
 
 
+@exports("tile")
+def _tile(b: Builder, node: Node) -> None:
+    reps = node.attrs["reps"]
+    if len(reps) == len(b.shape(node.inputs[0])):
+        b.emit("Tile", node, [node.inputs[0], b.constant(node, "repeats", reps)])
+    else:  # axes in front come first
+        b.translate_body(node)
+
+
+@exports("tril", "triu")
+def _triangle(b: Builder, node: Node) -> None:
+    if b.opset >= 14:
+        b.emit("Trilu", node, [node.inputs[0], b.constant(node, "k", node.attrs["k"])], upper=int(node.op == "triu"))
+    else:
+        b.translate_body(node)
+
+
+@exports("diagonal")
+def _diagonal(b: Builder, node: Node) -> None:
+    """The matrices as rows, of which the diagonal's elements are taken."""
+    shape, made = b.shape(node.inputs[0]), b.shape(node.output)
+    axes, offset = (node.attrs["axis1"], node.attrs["axis2"]), node.attrs["offset"]
+    rows, columns = (shape[axis] for axis in axes)
+    if not isinstance(rows, int) or not isinstance(columns, int):
+        raise ValueError(f"{node.name!r}: the diagonal of a matrix of open size has no counterpart in the ONNX export")
+    others = [axis for axis in range(len(shape)) if axis not in axes]
+    last = b.emit("Transpose", node, node.inputs, "matrices", perm=[*others, *axes])
+    target = [0] * len(others) + [rows * columns]  # 0 keeps a size
+    flat = b.emit("Reshape", node, [last, b.constant(node, "shape", target)], "rows")
+    first = -offset * columns if offset < 0 else offset
+    places = [first + i * (columns + 1) for i in range(int(made[-1] or 0))]
+    b.emit("Gather", node, [flat, b.constant(node, "places", places)], axis=len(others))
+
+
 def _slice_operands(b: Builder, node: Node, taken: list[tuple[int, slice]]) -> list[str]:
     """starts, ends, axes, steps."""
     largest = np.iinfo(np.int64).max

@@ -99,6 +99,8 @@ def test_repr_is_pytorchs() -> None:
         nn.AdaptiveAvgPool3d((1, 2, None)),
         nn.AdaptiveMaxPool2d((1, None)),
         nn.Upsample(size=(2, 3)),
+        nn.Unfold(3, padding=1),
+        nn.Fold((4, 5), (2, 3)),
         nn.Upsample(scale_factor=2.0, mode="bilinear"),
     )
     t = torch.nn
@@ -124,6 +126,8 @@ def test_repr_is_pytorchs() -> None:
         t.AdaptiveAvgPool3d((1, 2, None)),
         t.AdaptiveMaxPool2d((1, None)),
         t.Upsample(size=(2, 3)),
+        t.Unfold(3, padding=1),
+        t.Fold((4, 5), (2, 3)),
         t.Upsample(scale_factor=2.0, mode="bilinear"),
     )
     expected = repr(theirs).replace("affine=True, bias=True", "affine=True")  # which later PyTorchs have
@@ -657,6 +661,8 @@ LAYERS: dict[str, tuple[Callable[[Any], Any], tuple[int, ...]]] = {
     "adaptive largest, one side": (lambda m: m.AdaptiveMaxPool1d(3), (2, 3, 7)),
     "adaptive largest, three sides": (lambda m: m.AdaptiveMaxPool3d((2, 1, 3)), (2, 3, 5, 2, 7)),
     "adaptive average, one side": (lambda m: m.AdaptiveAvgPool2d((None, 4)), (2, 3, 5, 6)),
+    "windows as columns": (lambda m: m.Unfold((2, 3), 1, 1, 2), (2, 3, 4, 5)),
+    "columns on images": (lambda m: m.Fold((4, 5), 2, padding=1, stride=2), (2, 12, 9)),
     "upsampling": (lambda m: m.Upsample(scale_factor=2, mode="bilinear", align_corners=True), (2, 3, 4, 5)),
     "upsampling, three sides": (lambda m: m.Upsample((3, 4, 5)), (2, 3, 2, 2, 3)),
     "rectifier": (lambda m: m.ReLU(), (3, 4)),

@@ -116,6 +116,19 @@ OPERATIONS = {
     "sum": (lambda m, x: x.sum(1), VECTORS[:1]),
     "sum all": (lambda m, x: x.sum(), VECTORS[:1]),
     "cumsum": (lambda m, x: x.cumsum(1), VECTORS[:1]),
+    "tile": (lambda m, x: lucid.tile(x, (2, 1, 3)), VECTORS[:1]),
+    "tile of more axes": (lambda m, x: lucid.tile(x, (2, 1, 1, 2)), VECTORS[:1]),
+    "triangles": (lambda m, x: (lucid.tril(x, -1), lucid.triu(x, 1)), VECTORS[:1]),
+    "diagonal": (lambda m, x: (x.diagonal(1, 2, 0), x[0].diagonal(-1)), VECTORS[:1]),
+    "trace": (lambda m, x: lucid.trace(x, axis1=1, axis2=2), VECTORS[:1]),
+    "gather": (lambda m, x, i: lucid.gather(x, 1, i), (VECTORS[0], lucid.tensor([[[0, 1], [2, 0]]]))),
+    "index_select": (lambda m, x: lucid.index_select(x, 1, [2, 0, 0]), VECTORS[:1]),
+    "sort": (lambda m, x: x.sort(1, descending=True), VECTORS[:1]),
+    "topk": (lambda m, x: x.topk(2, 1, largest=False), VECTORS[:1]),
+    "scatter": (lambda m, x, i: lucid.scatter(x, 1, i, 5.0), (VECTORS[0], lucid.tensor([[[0, 1], [2, 0]]]))),
+    "einsum": (lambda m, a, b: lucid.einsum("bij,bkj->kib", a, b), VECTORS),
+    "rearrange": (lambda m, x: m.layer(x), VECTORS[:1], nn.Rearrange("a b (c d) -> (b d) c a", d=2)),
+    "roll": (lambda m, x: lucid.roll(x, (1, -1), (0, 2)), VECTORS[:1]),
     "mean keepdims": (lambda m, x: x.mean((0, 2), keepdims=True), VECTORS[:1]),
     "max": (lambda m, x: x.max(-1), VECTORS[:1]),
     "min": (lambda m, x: x.min((0, 1)), VECTORS[:1]),
@@ -164,6 +177,14 @@ OPERATIONS = {
     "getitem new axis": (lambda m, x: x[:, None, 0], VECTORS[:1]),
     "getitem backwards": (lambda m, x: x[:, ::-1, 3:0:-2], VECTORS[:1]),
     "matmul": (lambda m, a, b: a @ b, (normal(2, 3, 4), normal(4, 5))),
+    "det": (lambda m, x: lucid.linalg.det(x), (normal(2, 3, 3),)),
+    **{
+        f"vector_norm {p}": (lambda m, x, p=p: lucid.linalg.vector_norm(x, p, 1), VECTORS[:1])
+        for p in (0, 1, 2, 3, float("inf"), float("-inf"))
+    },
+    "norm keepdims": (lambda m, x: lucid.linalg.norm(x, keepdims=True), VECTORS[:1]),
+    "norm number": (lambda m, x: lucid.linalg.norm(x.sum()), VECTORS[:1]),
+    "matrix_power": (lambda m, x: lucid.linalg.matrix_power(x, 5), (normal(2, 3, 3),)),
     "matmul vector": (lambda m, a, b: a @ b, (normal(3, 4), normal(4))),
     "linear": (lambda m, x: m.layer(x), (normal(5, 4),), nn.Linear(4, 3)),
     "linear without bias": (lambda m, x: m.layer(x), (normal(5, 4),), nn.Linear(4, 3, bias=False)),
@@ -221,6 +242,7 @@ OPERATIONS = {
     "interpolate one side": (lambda m, x: F.interpolate(x, 5, mode="linear"), (LINE,)),
     "interpolate three sides": (lambda m, x: F.interpolate(x, scale_factor=2, mode="trilinear"), (VOLUME,)),
     "upsample": (lambda m, x: m.layer(x), (IMAGE,), nn.Upsample(scale_factor=2)),
+    "unfold": (lambda m, x: F.unfold(x, (3, 2), (1, 2), (1, 0), 2), (IMAGE,)),
     "log_softmax": (lambda m, x: F.log_softmax(x, 1), VECTORS[:1]),
     "softmax": (lambda m, x: F.softmax(x), VECTORS[:1]),
     "squeeze and excitation": (lambda m, x: m.layer(x), (IMAGE,), nn.SEModule(4, 2)),
@@ -257,12 +279,44 @@ def test_operation(case, opset):
         assert_close(got, tensor.detach().numpy())
 
 
+NEWER = {
+    "fold": (18, lambda m, x: F.fold(x.reshape(2, 36, 7), (8, 2), (3, 2), padding=(1, 0))),
+    "grid_sample": (16, lambda m, x: F.grid_sample(x, x[:, :2].transpose(0, 2, 3, 1), align_corners=True)),
+    "grid_sample nearest": (16, lambda m, x: F.grid_sample(x, x[:, :2].transpose(0, 2, 3, 1), "nearest", "border")),
+    "affine_grid": (16, lambda m, x: F.grid_sample(x, F.affine_grid(x[:, 0, :2, :3], (2, 4, 5, 6)))),
+}
+"""Operations that ONNX has from some opset on."""
+
+
+@pytest.mark.parametrize("opset", [16, 18, NEWEST_OPSET])
+@pytest.mark.parametrize("case", NEWER)
+def test_newer_operation(case, opset):
+    oldest, forward = NEWER[case]
+    graph = trace(Lambda(forward), IMAGE)
+    if opset < oldest:
+        with pytest.raises(ValueError, match=f"from opset {oldest} on"):
+            to_onnx(graph, opset=opset)
+        return
+    model = to_onnx(graph, opset=opset)
+    check(model)
+    assert_close(run(model, IMAGE)[0], forward(None, IMAGE).numpy())
+
+
 def test_every_entry_of_the_table_is_tried():
-    tried = {"to_device"}  # needs a second device
+    tried = {"to_device", "fold", "grid_sample", "scatter_add"}  # needs a second device; newer opsets, see the others
     for forward, inputs, *layer in OPERATIONS.values():
         module = Lambda(forward, **({"layer": layer[0]} if layer else {}))
         tried |= {node.op for node in trace(module, *inputs).nodes}
     assert set(EXPORTS) <= tried
+
+
+def test_scatter_add_needs_opset_16():
+    index = lucid.tensor([[[0, 1], [0, 0]]])
+    module = Lambda(lambda m, x, i: lucid.scatter_add(x, 1, i, 5.0))
+    graph = trace(module, VECTORS[0], index)
+    assert_close(run(to_onnx(graph, opset=16), VECTORS[0], index)[0], module(VECTORS[0], index).numpy())
+    with pytest.raises(ValueError, match="from opset 16 on"):
+        to_onnx(graph, opset=15)
 
 
 @pytest.mark.parametrize(
@@ -272,6 +326,8 @@ def test_every_entry_of_the_table_is_tried():
         (lambda m, x: F.adaptive_max_pool2d(x[None], 3), "windows are of several sizes"),
         (lambda m, x: F.interpolate(x[None], 3, mode="bilinear", antialias=True), "from opset 18 on"),
         (lambda m, x: lucid.isfinite(x), "'isfinite' of 'output' has no counterpart"),
+        (lambda m, x: lucid.cumprod(x, 1), "'cumprod' of 'output' has no counterpart"),
+        (lambda m, x: lucid.linalg.inv(x[:, :4]), "'inv' of 'output' has no counterpart"),
         (lambda m, x: F.avg_pool2d(x[None], 4, 3, 1, ceil_mode=True), "count_include_pad=False"),
     ],
 )

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from support.tables import attention, elementwise, images, linalg, normalization, reductions, resizing, shapes
+from support.tables import (
+    arranging,
+    attention,
+    elementwise,
+    images,
+    linalg,
+    normalization,
+    reductions,
+    resizing,
+    shapes,
+)
 
 ROWS = [
     *elementwise.ROWS,
     *reductions.ROWS,
     *shapes.ROWS,
+    *arranging.ROWS,
     *images.ROWS,
     *resizing.ROWS,
     *normalization.ROWS,

@@ -310,6 +310,27 @@ def normalization(
     return Row(name, F.batch_norm, call(F.batch_norm), call(TF.batch_norm), tuple(given), smooth=smooth, sums=True)
 
 
+UNFOLDED: list[tuple[tuple[int, ...], dict[str, Any]]] = [
+    ((2, 3, 5, 4), {"kernel_size": 3}),
+    ((2, 3, 5, 4), {"kernel_size": (2, 3), "padding": (1, 0), "stride": (2, 1)}),
+    ((1, 2, 7, 8), {"kernel_size": 2, "dilation": (3, 2), "padding": 1, "stride": 2}),
+    ((0, 2, 4, 4), {"kernel_size": 2}),
+]
+
+
+def columns() -> list[Row]:
+    rows = []
+    for i, (shape, options) in enumerate(UNFOLDED):
+        for kind in ("normal", "special"):
+            given, smooth = (Given(shape, kind),), kind == "normal"
+            ours, theirs = (lambda x, f=f, o=options: f(x, **o) for f in (F.unfold, TF.unfold))
+            rows.append(Row(f"unfold-{i}-{kind}", F.unfold, ours, theirs, given, smooth=smooth, sums=True))
+        given = (Given(tuple(TF.unfold(torch.zeros(shape), **options).shape)),)
+        ours, theirs = (lambda y, f=f, s=shape[2:], o=options: f(y, s, **o) for f in (F.fold, TF.fold))
+        rows.append(Row(f"fold-{i}", F.fold, ours, theirs, given, sums=True))
+    return rows
+
+
 def dropouts() -> list[Row]:
     return [
         Row(
@@ -343,4 +364,12 @@ DROPOUTS: list[tuple[Any, tuple[int, ...], tuple[Any, ...]]] = [
 ]
 
 
-ROWS = [*convolutions(), *max_pools(), *average_pools(), *adaptive_max_pools(), *normalizations(), *dropouts()]
+ROWS = [
+    *convolutions(),
+    *max_pools(),
+    *average_pools(),
+    *adaptive_max_pools(),
+    *columns(),
+    *normalizations(),
+    *dropouts(),
+]
