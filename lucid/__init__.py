@@ -32,6 +32,7 @@ from lucid.tensor import Tensor, from_dlpack, tensor, to_tensor
 
 from lucid import einops, io, linalg, nn, optim, random, types  # isort: skip (they use the names above)
 from lucid.io import load, save
+from lucid.nn.flops import count_flops
 from lucid.random import manual_seed, rand, randn
 
 if TYPE_CHECKING:

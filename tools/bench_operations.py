@@ -179,6 +179,16 @@ def conv3d_64x16x28x28_k3() -> Pair:
 
 
 @row
+def conv2d_depthwise_128x56x56_k3() -> Pair:
+    return both(
+        lambda x, w: F.conv2d(x, w, padding=1, groups=128),
+        lambda x, w: torch.nn.functional.conv2d(x, w, padding=1, groups=128),
+        drawn(4, 128, 56, 56),
+        drawn(128, 1, 3, 3),
+    )
+
+
+@row
 def conv_transpose2d_64x56x56_k4_s2() -> Pair:
     return both(
         lambda x, w: F.conv_transpose2d(x, w, stride=2, padding=1),
@@ -198,6 +208,48 @@ def attention_8x16x512x64() -> Pair:
 def attention_8x16x512x64_train() -> Pair:
     arrays = [drawn(8, 16, 512, 64, low=-1, high=1) for _ in range(3)]
     return trained(F.scaled_dot_product_attention, torch.nn.functional.scaled_dot_product_attention, *arrays)
+
+
+# -- images -----------------------------------------------------------------------------------------------------------
+
+
+def _resized(**options: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    return lambda x: F.interpolate(x, **options), lambda x: torch.nn.functional.interpolate(x, **options)
+
+
+@row
+def bilinear_64x56x56_to_112() -> Pair:
+    return both(*_resized(size=112, mode="bilinear"), drawn(4, 64, 56, 56))
+
+
+@row
+def bilinear_64x56x56_to_112_train() -> Pair:
+    return trained(*_resized(size=112, mode="bilinear"), drawn(4, 64, 56, 56))
+
+
+@row
+def bilinear_photo_to_224() -> Pair:
+    return both(*_resized(size=224, mode="bilinear", antialias=True), drawn(8, 3, 500, 375))
+
+
+@row
+def nearest_64x56x56_to_112_train() -> Pair:
+    return trained(*_resized(size=112), drawn(4, 64, 56, 56))
+
+
+@row
+def bicubic_64x56x56_to_112() -> Pair:
+    return both(*_resized(size=112, mode="bicubic"), drawn(4, 64, 56, 56))
+
+
+@row
+def grid_sample_64x56x56_train() -> Pair:
+    return trained(
+        lambda x, g: F.grid_sample(x, g, align_corners=False),
+        lambda x, g: torch.nn.functional.grid_sample(x, g, align_corners=False),
+        drawn(4, 64, 56, 56),
+        drawn(4, 56, 56, 2, low=-1, high=1),
+    )
 
 
 # -- order and places -------------------------------------------------------------------------------------------------

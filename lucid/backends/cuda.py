@@ -311,13 +311,16 @@ class CudaBackend(CudaContractions):
         at = places(xp, x, axis, index)
         order = xp.argsort(at, kind="stable")
         at, values = at[order], values.reshape(-1)[order]
-        last = xp.concatenate([at[1:] != at[:-1], xp.ones(min(1, at.size), np.bool_)])
-        y.reshape(-1)[at[last]] = values[last]
+        y.reshape(-1)[at] = values[xp.searchsorted(at, at, side="right") - 1]  # all that go to one place are the last
         return y
 
     def scatter_add(self, x: Array, axis: int, index: Array, values: Array) -> Array:
         y = self.xp.ascontiguousarray(x).copy()
-        self._add_in_order(y, places(self.xp, x, axis, index), self.xp.ascontiguousarray(values))
+        at = places(self.xp, x, axis, index)
+        if x.dtype in TYPE_NAMES:
+            self._add_in_order(y, at, self.xp.ascontiguousarray(values))
+        else:
+            self.xp.add.at(y.reshape(-1), at, values.reshape(-1))
         return y
 
     def _add_in_order(self, y: Array, at: Array, values: Array) -> None:

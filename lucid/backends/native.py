@@ -267,7 +267,10 @@ class NativeBackend(CompiledBackend):
 
     def scatter_add(self, x: Array, axis: int, index: Array, values: Array) -> Array:
         y = x.copy("C")
-        self._at_places(_native.scatter_add, y, axis, index, values)
+        if x.dtype in (np.float32, np.float64):
+            self._at_places(_native.scatter_add, y, axis, index, values)
+        else:
+            np.add.at(y.reshape(-1), places(np, x, axis, index), values.reshape(-1))
         return y
 
     def _at_places(self, run: Callable[..., Any], y: Array, axis: int, index: Array, values: Array) -> None:

@@ -5,7 +5,6 @@ Nothing is computed for it: the model runs on tensors without values.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,17 +15,10 @@ from lucid.core.device import get_default_device
 from lucid.core.dtypes import get_default_dtype
 from lucid.core.tensor import Tensor, wrap
 from lucid.nn._dry_run import dry_run
+from lucid.nn.flops import macs_of
 from lucid.ops._function import Composition, Function
 
 __all__ = ["Summary", "SummaryRow", "summarize"]
-
-# Length of the sum behind one element of the output, from the shapes of the operands.
-_TERMS: dict[str, Callable[..., int]] = {
-    **dict.fromkeys(("conv1d", "conv2d", "conv3d"), lambda x, weight: math.prod(weight[1:])),
-    "linear": lambda x, weight: weight[1],
-    "matmul": lambda a, b: a[-1],
-}
-_TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 
 
 @dataclass(slots=True)
@@ -149,11 +141,7 @@ class _RowTracer:
     def record(self, function: Function, inputs: tuple[Tensor | None, ...], output: Tensor) -> None:
         row, _ = self._open[-1]
         self._open[-1] = (row, True)
-        shapes = [tensor.shape for tensor in inputs[:2] if tensor is not None]
-        if function.name in _TERMS:
-            row.macs += output.size * _TERMS[function.name](*shapes)
-        elif function.name in _TRANSPOSED:  # every element of the input goes through its channel's weight
-            row.macs += math.prod(shapes[0]) * math.prod(shapes[1][1:])
+        row.macs += macs_of(function, inputs, output)
 
     def compose(self, whole: Composition, inputs: tuple[Tensor | None, ...], run: Callable[[], Tensor]) -> Tensor:
         """Books what it consists of."""

@@ -302,26 +302,12 @@ class ScatterAdd(Function):
     def forward(self, be: Backend, x: Any, index: Any, values: Any) -> Any:
         self.places = be.from_zero(self.name, index, x.shape[self.axis])
         self.inside = _inside(x.shape, self.axis, index)
-        kernel = be.scatter_add if x.dtype.kind == "f" else _add_integers
-        return _changed(be, kernel, x, self.axis, self.places, values)
+        return _changed(be, be.scatter_add, x, self.axis, self.places, values)
 
     def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
         needs_x, _, needs_values = self.needs  # type: ignore[misc]
-        return dy.copy() if needs_x else None, None, self.taken(be, dy) if needs_values else None
-
-    def taken(self, be: Backend, dy: Any) -> Any:
-        return be.gather(dy[self.inside], self.axis, self.places)
-
-
-def _add_integers(x: Any, axis: int, index: Any, values: Any) -> Any:
-    y = x.copy()
-    moved, added = np.moveaxis(y, axis, 0), np.moveaxis(values, axis, 0)
-    if index.ndim == 1:
-        np.add.at(moved, index, added)
-    else:
-        others = np.indices(added.shape)[1:]
-        np.add.at(moved, (np.moveaxis(index, axis, 0), *others), added)
-    return y
+        taken = be.gather(dy[self.inside], self.axis, self.places) if needs_values else None
+        return dy.copy() if needs_x else None, None, taken
 
 
 def _put_operands(name: str, x: Operand, axis: int, index: Any, values: Any, whole: bool) -> tuple[Any, ...]:

@@ -11,6 +11,7 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 
+_CACHED = 1 << 14  # numbers of a part that stays in the cache
 _BITS = 128
 _PI = 0x3243F6A8885A308D313198A2E03707344  # times 2^128, rounded down
 
@@ -40,10 +41,15 @@ def resized(x: Array, axis: int, new: int, antialias: bool) -> Array:
     flat = np.ascontiguousarray(lines.reshape(lines.shape[0], -1), np.float64)
     places, weights = _taps(x.shape[axis], new, antialias)
     out = np.zeros((new, flat.shape[1]))
-    for tap in range(places.shape[1]):
-        part = flat[places[:, tap]]
-        part *= weights[:, tap, None]
-        out += part
+    step = max(1, _CACHED // max(1, flat.shape[1]))
+    part = np.empty((step, flat.shape[1]))
+    for start in range(0, new, step):  # as many lines as stay in the cache
+        some = slice(start, min(start + step, new))
+        products = part[: some.stop - start]
+        for tap in range(places.shape[1]):
+            flat.take(places[some, tap], 0, products, "clip")
+            products *= weights[some, tap, None]
+            out[some] += products
     return np.moveaxis(out.reshape(new, *lines.shape[1:]), 0, axis)
 
 

@@ -96,8 +96,7 @@ class Normalize:
             raise ValueError(f"mean, std: got {self.mean.size} numbers for an image with {channels} channels")
         shape = (-1, 1, 1) if x.channels == -3 else (-1,)
         mean, std = self.mean.reshape(shape), self.std.reshape(shape)
-        out = x.array.astype(np.float64)
-        out -= mean
+        out = np.subtract(x.array, mean, dtype=np.float64)
         out /= std
         return x.close(out)
 

@@ -72,11 +72,11 @@ SURFACE = {
 }
 NOT_YET = """
     lucid.log2 lucid.cube lucid.sin lucid.cos lucid.tan lucid.arcsin lucid.arccos lucid.arctan lucid.sinh
-    lucid.cosh lucid.tanh lucid.round lucid.floor lucid.ceil lucid.count_flops lucid.Tensor.log2
-    lucid.Tensor.cube lucid.Tensor.sin lucid.Tensor.cos lucid.Tensor.tan lucid.Tensor.arcsin
-    lucid.Tensor.arccos lucid.Tensor.arctan lucid.Tensor.sinh lucid.Tensor.cosh lucid.Tensor.tanh
-    lucid.Tensor.round lucid.Tensor.floor lucid.Tensor.ceil lucid.nn.ReLU6 lucid.nn.LeakyReLU lucid.nn.ELU
-    lucid.nn.SELU lucid.nn.HardSigmoid lucid.nn.HardSwish lucid.nn.Swish lucid.nn.Tanh lucid.nn.Softmax
+    lucid.cosh lucid.tanh lucid.round lucid.floor lucid.ceil lucid.Tensor.log2 lucid.Tensor.cube
+    lucid.Tensor.sin lucid.Tensor.cos lucid.Tensor.tan lucid.Tensor.arcsin lucid.Tensor.arccos
+    lucid.Tensor.arctan lucid.Tensor.sinh lucid.Tensor.cosh lucid.Tensor.tanh lucid.Tensor.round
+    lucid.Tensor.floor lucid.Tensor.ceil lucid.nn.ReLU6 lucid.nn.LeakyReLU lucid.nn.ELU lucid.nn.SELU
+    lucid.nn.HardSigmoid lucid.nn.HardSwish lucid.nn.Swish lucid.nn.Tanh lucid.nn.Softmax
     lucid.nn.functional.relu6 lucid.nn.functional.leaky_relu lucid.nn.functional.elu
     lucid.nn.functional.selu lucid.nn.functional.hard_sigmoid lucid.nn.functional.hard_swish
     lucid.nn.functional.swish lucid.nn.functional.tanh

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.operations import gradient_like
+from support.strict import traffic
+from support.tables import arranging
 
 import lucid
 from lucid import nn
@@ -273,3 +276,17 @@ def test_threads_have_the_same_bits() -> None:
     for other in results[1:]:
         for a, b in zip(results[0], other, strict=True):
             assert a.numpy().tobytes() == b.numpy().tobytes()
+
+
+def test_a_device_is_not_waited_for() -> None:
+    """Every row of arrangement, order and place, forward and backward, but for those whose length is a value."""
+    for row in arranging.ROWS:
+        with lucid.use_backend("strict"):
+            arrays = row.arrays(np.float32, "dense", 0)
+            tensors = [lucid.tensor(x, device="gpu") for x in arrays]
+            dy = lucid.tensor(gradient_like(row, row.ours(*tensors), "dense", 0), device="gpu")
+            for given, tensor in zip(row.inputs, tensors, strict=True):
+                tensor.requires_grad = given.grad
+            with traffic() as seen:
+                row.ours(*tensors).backward(dy)
+            assert not seen.waits or row.operation is lucid.masked_select, row.name

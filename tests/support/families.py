@@ -80,6 +80,7 @@ def convolution(rng: np.random.Generator) -> tuple[dict[str, Any], tuple[int, ..
     while True:
         groups = int(rng.choice([1, 1, 1, 2, 3, 4]))
         depthwise = rng.random() < 0.1
+        groups = int(rng.choice([groups, 21, 70])) if depthwise else groups
         cg, og = (
             (1, 1)
             if depthwise
@@ -680,6 +681,7 @@ def places(rng: np.random.Generator) -> Call:
         be.scatter_add(x, axis, index, v),
         be.gather(whole, axis, index),
         be.scatter(whole, axis, index, others),
+        be.scatter_add(whole, axis, index, others),
     )
 
 

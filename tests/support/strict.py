@@ -34,7 +34,8 @@ _METHODS = "transpose swapaxes copy ravel squeeze take view diagonal"
 _QUANTITIES = "sum max min mean any all argmax argmin"
 _FUNCTIONS = (
     "empty zeros ones empty_like zeros_like ones_like broadcast_to where concatenate stack take expand_dims moveaxis "
-    "ascontiguousarray may_share_memory isnan isfinite all any arange argsort eye nonzero take_along_axis tril triu"
+    "ascontiguousarray may_share_memory isnan isfinite all any arange argsort eye nonzero "
+    "searchsorted take_along_axis tril triu"
 )
 _COMPUTING = (
     "full full_like sign add subtract multiply negative absolute square maximum minimum argmax argmin equal not_equal "
@@ -284,6 +285,7 @@ for _name in _COMPUTING.split():
     setattr(strict, _name, _function(_name, computes=True))
 for _name in _NAMES.split():
     setattr(strict, _name, getattr(np, _name))
+strict.add.at = lambda y, places, values: np.add.at(_in(y), _in(places), _in(values))  # of integers
 strict.__dict__.update(ndarray=StrictArray, asarray=_asarray, array=_asarray, asnumpy=_asnumpy)
 
 

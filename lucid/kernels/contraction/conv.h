@@ -6,6 +6,8 @@
 // in a plane outside.
 #pragma once
 
+#include <vector>
+
 #include "gemm.h"
 #include "../kernels.h"
 #include "../memory.h"
@@ -326,15 +328,120 @@ struct ThinSource {
     }
 };
 
-// Weights for `conv` with `packed`: the panels of each group, one group after the other.
+// -- each channel by itself: where every group has one channel in and one out, a matrix product would have one column,
+// but channels lie side by side, in the image as in the weight ---------------------------------------------------------
+
+inline bool depthwise(const Conv& s) { return s.groups > 1 && s.groups == s.c && s.c == s.o; }
+
+// STRIP vectors of one pixel from channel c on: the sum of section 2 over the taps, then the epilogue. from[t] is the
+// pixel that tap t meets.
+template <int STRIP, class V, class T>
+inline void depthwise_sums(const T* const* from, const T* weight, int64_t taps, int64_t channels, int64_t c,
+                           const Epilogue<T>& epilogue, T* y) {
+    constexpr int WIDTH = sizeof(V) / sizeof(T);
+    V total[STRIP], group[STRIP], segment[STRIP], run[STRIP];
+    for (int64_t g = 0; g < taps; g += GROUP * SEGMENT) {
+        const int64_t group_end = smaller(g + GROUP * SEGMENT, taps);
+        for (int64_t s = g; s < group_end; s += SEGMENT) {
+            const int64_t segment_end = smaller(s + SEGMENT, taps);
+            for (int64_t r = s; r < segment_end; r += RUN) {
+                for (int i = 0; i < STRIP; ++i) run[i] = V{};
+                for (int64_t t = r; t < smaller(r + RUN, segment_end); ++t)
+                    for (int i = 0; i < STRIP; ++i) {
+                        const V a = load_as<V>(from[t] + c + i * WIDTH);
+                        const V b = load_as<V>(weight + t * channels + c + i * WIDTH);
+                        if constexpr (sizeof(V) == sizeof(T))
+                            run[i] = fma1(a, b, run[i]);
+                        else
+                            run[i] = fma(a, b, run[i]);
+                    }
+                for (int i = 0; i < STRIP; ++i) segment[i] = r == s ? run[i] : segment[i] + run[i];
+            }
+            for (int i = 0; i < STRIP; ++i) group[i] = s == g ? segment[i] : group[i] + segment[i];
+        }
+        for (int i = 0; i < STRIP; ++i) total[i] = g == 0 ? group[i] : total[i] + group[i];
+    }
+    for (int i = 0; i < STRIP; ++i) {
+        const EpilogueColumns<V> columns(epilogue, c + i * WIDTH);
+        T* to = y + c + i * WIDTH;
+        const V value = apply_epilogue(epilogue, columns, total[i], to);
+        __builtin_memcpy(to, &value, sizeof(value));
+    }
+}
+
+// The pixels that the taps of one output pixel meet, and how far each is from what it meets at the next one of the row.
+template <class T>
+struct DepthwiseTaps {
+    const Conv& s;
+    const T *image, *zeros;
+    std::vector<const T*> from;
+    std::vector<int64_t> step;
+    int64_t next = -1;  // the output pixel for which a step from here would do
+
+    DepthwiseTaps(const Conv& s_, const T* x, const T* zeros_)
+        : s(s_), image(x), zeros(zeros_), from(s_.kd * s_.kh * s_.kw), step(from.size()) {}
+
+    void meet(int64_t pixel) {
+        const int64_t ow = pixel % s.ow, row = pixel / s.ow, plane = row / s.oh;
+        const int64_t w0 = ow * s.stride_w - s.pad_w, end = w0 + (s.kw - 1) * s.dilation_w;
+        const bool inside = w0 >= 0 && end < s.w;
+        if (inside && ow > 0 && next == pixel) {
+            for (size_t t = 0; t < from.size(); ++t) from[t] += step[t];
+        } else {
+            find(plane / s.od, plane % s.od * s.stride_d - s.pad_d, row % s.oh * s.stride_h - s.pad_h, w0);
+        }
+        next = inside ? pixel + 1 : -1;
+    }
+
+    void find(int64_t n, int64_t d0, int64_t h0, int64_t w0) {
+        size_t t = 0;
+        for (int64_t kd = 0; kd < s.kd; ++kd)
+            for (int64_t kh = 0; kh < s.kh; ++kh)
+                for (int64_t kw = 0; kw < s.kw; ++kw, ++t) {
+                    const int64_t d = d0 + kd * s.dilation_d, h = h0 + kh * s.dilation_h, w = w0 + kw * s.dilation_w;
+                    const bool row_exists = d >= 0 && d < s.d && h >= 0 && h < s.h, exists = row_exists && w >= 0 && w < s.w;
+                    from[t] = exists ? image + (((n * s.d + d) * s.h + h) * s.w + w) * s.c : zeros;
+                    step[t] = row_exists ? s.stride_w * s.c : 0;
+                }
+    }
+};
+
+template <class T>
+static void depthwise_conv(const Conv& s, const T* x, const T* weight, Epilogue<T> epilogue, T* y) {
+    constexpr int WIDTH = LANES<T>;
+    const std::vector<T> zeros(s.c, T(0));
+    const int64_t taps = s.kd * s.kh * s.kw;
+    epilogue.output = y;
+    parallel_range(s.n * s.od * s.oh * s.ow, 16, [&](int64_t begin, int64_t end) {
+        DepthwiseTaps<T> met(s, x, zeros.data());
+        for (int64_t pixel = begin; pixel < end; ++pixel) {
+            met.meet(pixel);
+            T* to = y + pixel * s.c;
+            int64_t c = 0;
+            for (; c + 4 * WIDTH <= s.c; c += 4 * WIDTH)
+                depthwise_sums<4, Vec<T>>(met.from.data(), weight, taps, s.c, c, epilogue, to);
+            for (; c + WIDTH <= s.c; c += WIDTH)
+                depthwise_sums<1, Vec<T>>(met.from.data(), weight, taps, s.c, c, epilogue, to);
+            for (; c < s.c; ++c) depthwise_sums<1, T>(met.from.data(), weight, taps, s.c, c, epilogue, to);
+        }
+    });
+}
+
+// Weights for `conv` with `packed`: the panels of each group, one group after the other; of channels by themselves as
+// they are.
 template <class T>
 static int64_t packed_weight_size(const Conv& s, const T* = nullptr) {
+    if (depthwise(s)) return s.kd * s.kh * s.kw * s.o;
     return s.groups * packed_size<T>(s.kd * s.kh * s.kw * (s.c / s.groups), s.o / s.groups);
 }
 
 template <class T>
 static void pack_weight(const Conv& s, const T* weight, T* to) {
     const int64_t og = s.o / s.groups, k = s.kd * s.kh * s.kw * (s.c / s.groups);
+    if (depthwise(s)) {
+        for (int64_t i = 0; i < k * s.o; ++i) to[i] = weight[i];
+        return;
+    }
     for (int64_t g = 0; g < s.groups; ++g)
         pack_panels(RowsOfB<T>{weight + g * og, s.o, k, og}, to + g * packed_size<T>(k, og));
 }
@@ -342,6 +449,7 @@ static void pack_weight(const Conv& s, const T* weight, T* to) {
 template <class T>
 static void conv(const Conv& s, const T* x, const T* weight, bool packed, const Epilogue<T>& epilogue, T* y) {
     const int64_t og = s.o / s.groups, k = s.kd * s.kh * s.kw * (s.c / s.groups), pixels = s.n * s.oh * s.ow;
+    if (depthwise(s)) return depthwise_conv(s, x, weight, epilogue, y);
     if (!packed && pixels * s.od >= ROWS_WORTH_PACKING) {
         const Packed<T> panels(packed_weight_size<T>(s));
         pack_weight(s, weight, panels.values);

@@ -74,7 +74,7 @@ def scatter(x: Array, axis: int, index: Array, values: Array) -> Array:
     layout={"x": DENSE, "index": INDEX, "values": DENSE, "y": DENSE},
 )
 def scatter_add(x: Array, axis: int, index: Array, values: Array) -> Array:
-    """``x`` with ``values`` added at ``index`` one after the other."""
+    """``x`` with ``values`` added at ``index`` one after the other; integers too."""
     y = x.ravel().copy()
     np.add.at(y, places(np, x, axis, index), values.ravel())
     return y.reshape(x.shape)

@@ -280,7 +280,7 @@ def test_operation(case, opset):
 
 
 NEWER = {
-    "fold": (18, lambda m, x: F.fold(x.reshape(2, 36, 7), (8, 2), (3, 2), padding=(1, 0))),
+    "fold": (18, lambda m, x: F.fold(x.reshape(2, 36, 7), (7, 2), (3, 2), padding=(1, 0))),
     "grid_sample": (16, lambda m, x: F.grid_sample(x, x[:, :2].transpose(0, 2, 3, 1), align_corners=True)),
     "grid_sample nearest": (16, lambda m, x: F.grid_sample(x, x[:, :2].transpose(0, 2, 3, 1), "nearest", "border")),
     "affine_grid": (16, lambda m, x: F.grid_sample(x, F.affine_grid(x[:, 0, :2, :3], (2, 4, 5, 6)))),

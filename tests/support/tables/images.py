@@ -37,6 +37,11 @@ CONVOLUTIONS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]
     "groups2": ((2, 4, 5, 5), (6, 2, 3, 3), {"padding": 1, "groups": 2}),
     "groups3-stride2": ((1, 6, 5, 6), (3, 2, 3, 3), {"padding": 1, "groups": 3, "stride": 2}),
     "depthwise": ((2, 5, 6, 5), (5, 1, 3, 3), {"padding": 1, "groups": 5}),
+    "depthwise-wide": ((2, 37, 9, 8), (37, 1, 7, 7), {"padding": 3, "groups": 37}),
+    "depthwise-mixed": (
+        *((1, 19, 7, 9), (19, 1, 3, 2)),
+        {"padding": (2, 1), "stride": (2, 1), "dilation": (1, 3), "groups": 19},
+    ),
     "depthwise-twice": ((1, 3, 5, 5), (6, 1, 3, 3), {"groups": 3}),
     "same": ((1, 2, 5, 6), (3, 2, 3, 3), {"padding": "same"}),
     "same-even": ((1, 2, 5, 6), (3, 2, 2, 4), {"padding": "same"}),
