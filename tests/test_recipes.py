@@ -37,7 +37,7 @@ def holders(name: str) -> set[str]:
 
 
 def test_there_are_recipes() -> None:
-    examples = {"gelu", "GELU", "layer_norm", "LayerNorm", "LayerNormalization", "cumsum", "wide_resnet_101"}
+    examples = {"gelu", "GELU", "layer_norm", "GroupNorm", "LayerNormalization", "cumsum", "wide_resnet_101"}
     assert examples <= {name for name, _ in recipes().values()}
 
 

@@ -138,6 +138,35 @@ class CompiledBackend(FusedBackend, ABC):
             y = y.transpose([remaining.index(axis) for axis in ascending])
         return self.xp.expand_dims(y, axes) if keepdims else y
 
+    # -- attention ---------------------------------------------------------------------------------------------------
+
+    def attention_weights(self, scores: Array, mask: Array | None, scale: float, causal: bool) -> Array:
+        weights = self.empty(scores.shape, scores.dtype)
+        if weights.size:
+            *leading, queries, keys = scores.shape
+            sizes = {"rows": scores.size // keys, "queries": queries, "keys": keys, "scale": scale, "causal": causal}
+            named = sizes | self.masked(mask, tuple(leading), queries, keys)
+            self.launch(
+                "attention_weights", weights, "rows", named | {"scores": self.dense(scores), "weights": weights}
+            )
+        return weights
+
+    def masked(self, mask: Array | None, leading: tuple[int, ...], queries: int, keys: int) -> dict[str, Any]:
+        """A mask for every batch by the names that kernels have for it."""
+        step = 0
+        if mask is not None:
+            step = keys if mask.ndim > 1 and mask.shape[-2] > 1 else 0
+            mask = mask.reshape((1,) * max(0, 2 - mask.ndim) + mask.shape)
+            mask = self.xp.broadcast_to(mask, (*mask.shape[:-2], queries if step else 1, keys))
+        return {"mask": self.dense(mask), "places": self.places_of(mask, leading), "mask_step": step}
+
+    def places_of(self, x: Array | None, leading: tuple[int, ...]) -> Array:
+        """Where the matrix of every batch starts in ``x``, ``(..., M, N)``, of leading axes that broadcast."""
+        if x is None:
+            return self.xp.zeros(1, np.int64)
+        starts = np.arange(prod(x.shape[:-2]), dtype=np.int64).reshape(x.shape[:-2]) * prod(x.shape[-2:])
+        return self.xp.asarray(np.ascontiguousarray(np.broadcast_to(starts, leading)).reshape(-1))
+
     # -- optimiser ---------------------------------------------------------------------------------------------------
 
     def sgd_step(

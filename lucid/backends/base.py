@@ -210,6 +210,56 @@ class Backend:
         dx = self.conv2d_input_grad(dy, weight, accumulate_into.shape, *geometry)
         return self.binary("add", accumulate_into, dx)
 
+    def attention(self, q: Array, k: Array, v: Array, mask: Array | None, scale: float, causal: bool) -> Array:
+        """``attention_weights(q k^T, mask, scale, causal) v``; leading axes broadcast as ``matmul``'s do."""
+        scores = self.matmul(q, k.swapaxes(-1, -2))
+        return self.matmul(self.attention_weights(scores, mask, scale, causal), v)
+
+    def attention_grad(
+        self, dy: Array, q: Array, k: Array, v: Array, mask: Array | None, scale: float, causal: bool
+    ) -> tuple[Array, Array, Array]:
+        """The gradients of ``q``, ``k`` and ``v``, with all leading axes."""
+        scores = self.matmul(q, k.swapaxes(-1, -2))
+        weights = self.attention_weights(scores, mask, scale, causal)
+        dweights = self.matmul(dy, v.swapaxes(-1, -2))
+        dscores = self.attention_weights_grad(dweights, weights, causal)
+        dscores = self.binary("mul", dscores, self.number(scale, dscores.dtype))
+        dk = self.matmul(dscores.swapaxes(-1, -2), q)
+        return self.matmul(dscores, k), dk, self.matmul(weights.swapaxes(-1, -2), dy)
+
+    def standardize(
+        self, x: Array, weight: Array | None, bias: Array | None, eps: float, centre: bool
+    ) -> tuple[Array, Array | None, Array]:
+        """Rows ``(M, K)`` minus their mean (if ``centre``) over the root of their mean square plus ``eps``, times
+        ``weight`` plus ``bias``, ``(K,)`` (section 7.1): the result, the means and the roots, ``(M, 1)``."""
+        mean = self.reduce("mean", x, (1,), True) if centre else None
+        centred = x if mean is None else self.binary("sub", x, mean)
+        squares = self.reduce("mean", self.unary("square", centred), (1,), True)
+        root = self.unary("sqrt", self.binary("add", squares, self.number(eps, x.dtype)))
+        y = self.binary("div", centred, root)
+        y = y if weight is None else self.binary("mul", y, weight)
+        return y if bias is None else self.binary("add", y, bias), mean, root
+
+    def standardize_grad(
+        self, dy: Array, x: Array, weight: Array | None, mean: Array | None, root: Array, needs: tuple[bool, bool, bool]
+    ) -> tuple[Array | None, Array | None, Array | None]:
+        """The gradients of ``x``, ``weight`` and ``bias`` that are wanted, in the order of the composition's."""
+        centred = x if mean is None else self.binary("sub", x, mean)
+        y = self.binary("div", centred, root)
+        dbias = self.reduce("sum", dy, (0,), False) if needs[2] else None
+        dweight = self.reduce("sum", self.binary("mul", dy, y), (0,), False) if needs[1] else None
+        if not needs[0]:
+            return None, dweight, dbias
+        quotient = self.binary("div", dy if weight is None else self.binary("mul", dy, weight), root)
+        droot = self.reduce("sum", self.unary("neg", self.binary("mul", quotient, y)), (1,), True)
+        two, count = self.number(2.0, x.dtype), self.number(x.shape[1], x.dtype)
+        dsquare = self.binary("div", self.binary("div", droot, self.binary("mul", two, root)), count)
+        dx = self.binary("add", quotient, self.binary("mul", dsquare, self.binary("mul", two, centred)))
+        if mean is not None:
+            dmean = self.reduce("sum", self.unary("neg", dx), (1,), True)
+            dx = self.binary("add", dx, self.binary("div", dmean, count))
+        return dx, dweight, dbias
+
     # -- inference plans ---------------------------------------------------------------------------------------------
 
     terms_in_place: int = 0

@@ -446,6 +446,82 @@ class NativeBackend(CompiledBackend):
         dresidual = None if not residual else dy if masked is None else as_images(masked)
         return as_images(dx), dgamma, dbeta, dresidual
 
+    # -- layer normalisation -----------------------------------------------------------------------------------------
+
+    def standardize(
+        self, x: Array, weight: Array | None, bias: Array | None, eps: float, centre: bool
+    ) -> tuple[Array, Array | None, Array]:
+        x, y = np.ascontiguousarray(x), empty(x.shape, x.dtype)
+        mean, root = np.empty((len(x), 1), x.dtype) if centre else None, np.empty((len(x), 1), x.dtype)
+        sizes = {"rows": x.shape[0], "width": x.shape[1], "eps": eps}
+        weight, bias = self.dense(weight), self.dense(bias)
+        _native.standardize(**sizes, x=x, weight=weight, bias=bias, mean=mean, root=root, y=y)
+        return y, mean, root
+
+    def standardize_grad(
+        self, dy: Array, x: Array, weight: Array | None, mean: Array | None, root: Array, needs: tuple[bool, bool, bool]
+    ) -> tuple[Array | None, Array | None, Array | None]:
+        width = x.shape[1]
+        dx = empty(x.shape, x.dtype) if needs[0] else None
+        dweight, dbias = [np.empty(width, x.dtype) if need else None for need in needs[1:]]
+        _native.standardize_grad(
+            rows=x.shape[0],
+            width=width,
+            dy=np.ascontiguousarray(dy),
+            x=np.ascontiguousarray(x),
+            weight=self.dense(weight),
+            mean=mean,
+            root=root,
+            dx=dx,
+            dweight=dweight,
+            dbias=dbias,
+        )
+        return dx, dweight, dbias
+
+    # -- attention ---------------------------------------------------------------------------------------------------
+
+    def attention(self, q: Array, k: Array, v: Array, mask: Array | None, scale: float, causal: bool) -> Array:
+        leading, named = self._attention(q, k, v, mask, scale, causal)
+        y = empty((*leading, named["queries"], named["out"]), q.dtype)
+        if y.size:
+            _native.attention(**named, y=y)
+        return y
+
+    def attention_grad(
+        self, dy: Array, q: Array, k: Array, v: Array, mask: Array | None, scale: float, causal: bool
+    ) -> tuple[Array, Array, Array]:
+        leading, named = self._attention(q, k, v, mask, scale, causal)
+        *_, keys, width = k.shape
+        dq = empty((*leading, q.shape[-2], width), q.dtype)
+        dk, dv = empty((*leading, keys, width), q.dtype), empty((*leading, keys, v.shape[-1]), q.dtype)
+        if prod(leading):
+            dy = np.ascontiguousarray(np.broadcast_to(dy, (*leading, *dy.shape[-2:])))
+            _native.attention_grad(**named, dy=dy, dq=dq, dk=dk, dv=dv)
+        return dq, dk, dv
+
+    def _attention(
+        self, q: Array, k: Array, v: Array, mask: Array | None, scale: float, causal: bool
+    ) -> tuple[tuple[int, ...], dict[str, Any]]:
+        """The leading axes of the result, and the operands by the names that kernels have for them."""
+        (*_, queries, width), (*_, keys, out) = q.shape, v.shape
+        masks = () if mask is None else mask.shape[:-2]
+        leading = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2], masks)
+        named = {
+            "batch": prod(leading),
+            "queries": queries,
+            "keys": keys,
+            "width": width,
+            "out": out,
+            "q": np.ascontiguousarray(np.broadcast_to(q, (*leading, queries, width))),
+            "k": np.ascontiguousarray(k),
+            "key_places": self.places_of(k, leading),
+            "v": np.ascontiguousarray(v),
+            "value_places": self.places_of(v, leading),
+            "scale": scale,
+            "causal": causal,
+        }
+        return leading, named | self.masked(mask, leading, queries, keys)
+
     # -- pooling -----------------------------------------------------------------------------------------------------
 
     def max_pool2d(

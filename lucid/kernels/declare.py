@@ -37,6 +37,7 @@ FAMILIES = (
     "normalize",
     "pool",
     "loss",
+    "attention",
     "optimizer",
     "random",
     "linalg",

@@ -25,12 +25,15 @@ _TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 
 
 def macs_of(function: Function, inputs: tuple[Tensor | None, ...], output: Tensor) -> int:
-    """The multiply-accumulates of one operation: 0 but for convolutions and matrix products."""
+    """The multiply-accumulates of one operation: 0 but for convolutions, matrix products and attention."""
     shapes = [each.shape for each in inputs[:2] if each is not None]
     if function.name in _TERMS:
         return output.size * _TERMS[function.name](*shapes)
     if function.name in _TRANSPOSED:  # every element of the input goes through its channel's weight
         return math.prod(shapes[0]) * math.prod(shapes[1][1:])
+    if function.name == "attention":  # a number for each query and key, then as much of its value
+        (*_, width), (*_, keys, _), out = *shapes, output.shape[-1]
+        return output.size // max(out, 1) * keys * (width + out)
     return 0
 
 

@@ -12,6 +12,7 @@ from lucid.core.tensor import Tensor
 from lucid.ops import (
     activation,
     add,
+    bilinear,
     convolution,
     gelu,
     linear,
@@ -28,7 +29,9 @@ from lucid.ops import (
 )
 from lucid.ops._window import require_image
 from lucid.ops.activation import *
+from lucid.ops.attention import attention, rotary_embedding, swiglu
 from lucid.ops.convolution import *
+from lucid.ops.embedding import embedding
 from lucid.ops.loss import *
 from lucid.ops.normalization import *
 from lucid.ops.pooling import *
@@ -36,6 +39,7 @@ from lucid.ops.resize import *
 
 __all__ = ["alpha_dropout", "drop_block", "drop_path", "dropout", "dropout1d", "dropout2d", "dropout3d"]
 __all__ += ["gelu", "linear", "pad", "relu", "sigmoid", "tanh"]
+__all__ += ["bilinear", "embedding", "rotary_embedding", "scaled_dot_product_attention", "swiglu"]
 __all__ += activation.__all__
 __all__ += convolution.__all__
 __all__ += loss.__all__
@@ -274,3 +278,53 @@ def drop_block(input: Tensor, block_size: int, p: float = 0.1, eps: float = 1e-7
     dropped = pooling.max_pool2d(pad(begun, ((0, 0), (0, 0), *[(size - 1, size - 1)] * 2)), size, 1)
     kept = 1.0 - dropped
     return mul(input, kept * (input.size / (sum(kept) + eps)))
+
+
+def scaled_dot_product_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """``softmax(q k^T * scale + mask) v``: of each query a mean of the values, weighted by how its key fits.
+
+    Args:
+        query: ``(..., T, E)``, float32 or float64; usually ``(batch, heads, T, E)``.
+        key: ``(..., S, E)``. Leading axes broadcast.
+        value: ``(..., S, O)``.
+        attn_mask: what is added to the scores, or booleans, True for keys that are looked at; its shape broadcasts to
+            ``(..., T, S)``. A query that looks at no key has zeros.
+        dropout_p: the share of weights that become 0, drawn as ``dropout`` does; in evaluation give 0.
+        is_causal: whether query ``t`` looks at the keys 0 to ``t`` alone; not together with a mask.
+        scale: a factor; None for ``1 / sqrt(E)``.
+        enable_gqa: whether the third axis from the end, the heads, may be shorter in key and value: each of their heads
+            serves as many of the query's, one after the other.
+
+    Returns:
+        ``(..., T, O)``. Without dropout the scores of all queries are never in memory at once, and the backward pass
+        makes them again; the bits are those of the composition, whatever the batch, the threads and the backend.
+
+    Raises:
+        ValueError: shapes that do not fit, a mask together with ``is_causal``, a probability outside 0 to 1.
+        TypeError: integers, two float dtypes.
+
+    Source: ONNX operator Attention; Vaswani et al., NeurIPS 2017; Dao et al., NeurIPS 2022.
+
+    Example:
+        >>> import lucid
+        >>> x = lucid.tensor([[1.0, 0.0], [0.0, 1.0]])
+        >>> lucid.nn.functional.scaled_dot_product_attention(x, x, x, is_causal=True)
+        tensor([[1.        , 0.        ],
+                [0.33023846, 0.66976154]])
+    """
+    if attn_mask is not None and is_causal:
+        raise ValueError("is_causal: got True together with attn_mask; give one of them")
+    if not 0.0 <= dropout_p <= 1.0:
+        raise ValueError(f"dropout_p: got {dropout_p}; may be 0 to 1")
+    drop = None if dropout_p == 0.0 else lambda weights: dropout(weights, dropout_p)
+    result: Tensor = attention(query, key, value, attn_mask, is_causal, scale, enable_gqa, drop)
+    return result

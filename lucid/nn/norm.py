@@ -12,9 +12,18 @@ from lucid.nn.module import Module
 from lucid.nn.parameter import Parameter
 from lucid.ops.creation import ones, zeros
 from lucid.ops.fused import norm_act
-from lucid.ops.normalization import batch_norm, layer_norm, shape_of_layer
+from lucid.ops.normalization import (
+    batch_norm,
+    global_response_norm,
+    group_norm,
+    instance_norm,
+    layer_norm,
+    rms_norm,
+    shape_of_layer,
+)
 
-__all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "LayerNorm"]
+__all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "GlobalResponseNorm", "GroupNorm"]
+__all__ += ["InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d", "LayerNorm", "RMSNorm"]
 
 
 class _BatchNorm(Module):
@@ -285,3 +294,237 @@ class LayerNorm(Module):
     def extra_repr(self) -> str:
         """As PyTorch shows it."""
         return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+
+
+class RMSNorm(Module):
+    """``y = x / sqrt(mean(x^2) + eps) * weight``, the mean being that of the last axes.
+
+    Args:
+        normalized_shape: the lengths of the axes that are normalised together: one number, or several.
+        eps: added to the mean; None for the spacing of the dtype's numbers at 1.
+        elementwise_affine: whether there is a weight.
+        device: where the weight lies; the default device if None.
+        dtype: float32 or float64; the default dtype if None.
+
+    Attributes:
+        weight: of shape ``normalized_shape``, ones; or None.
+
+    Source: Zhang and Sennrich, NeurIPS 2019.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.RMSNorm(2)(lucid.tensor([[3.0, 4.0]])).shape
+        (1, 2)
+    """
+
+    weight: Parameter | None
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float | None = None,
+        elementwise_affine: bool = True,
+        device: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        self.normalized_shape = shape = shape_of_layer(normalized_shape)
+        self.eps = eps
+        self.elementwise_affine = elementwise_affine
+        weight = (
+            Parameter(ones(shape, dtype=dtype or get_default_dtype(), device=device)) if elementwise_affine else None
+        )
+        self.register_parameter("weight", weight)
+
+    def reset_parameters(self) -> None:
+        """Let the weight be ones again."""
+        _refill(self.weight, 1)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``(..., *normalized_shape)`` to the same shape."""
+        return rms_norm(input, self.normalized_shape, self.weight, self.eps)
+
+    def extra_repr(self) -> str:
+        """As PyTorch shows it."""
+        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+
+
+def _refill(parameter: Tensor | None, value: float) -> None:
+    if parameter is not None:
+        parameter._array[...] = value
+        parameter._changed()
+
+
+class GroupNorm(Module):
+    """``y = (x - mean) / sqrt(var + eps) * weight + bias``, mean and variance being those of a group of channels.
+
+    Args:
+        num_groups: into how many groups the channels are parted.
+        num_channels: how many there are.
+        eps: added to the variance.
+        affine: whether there are a weight and a bias.
+        device: where the parameters lie; the default device if None.
+        dtype: float32 or float64; the default dtype if None.
+
+    Attributes:
+        weight, bias: ``(C,)``, ones and zeros; or None.
+
+    Raises:
+        ValueError: ``num_channels`` is no multiple of ``num_groups``.
+
+    Source: Wu and He, ECCV 2018.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.GroupNorm(2, 4)(lucid.zeros(1, 4, 3)).shape
+        (1, 4, 3)
+    """
+
+    weight: Parameter | None
+    bias: Parameter | None
+
+    def __init__(
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        device: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        if num_groups < 1 or num_channels % num_groups:
+            raise ValueError(f"num_groups: got {num_groups}; must divide num_channels, {num_channels}")
+        self.num_groups = num_groups
+        self.num_channels = num_channels
+        self.eps = eps
+        self.affine = affine
+        n, kind = num_channels, dtype or get_default_dtype()
+        self.register_parameter("weight", Parameter(ones(n, dtype=kind, device=device)) if affine else None)
+        self.register_parameter("bias", Parameter(zeros(n, dtype=kind, device=device)) if affine else None)
+
+    def reset_parameters(self) -> None:
+        """Let the weight be ones and the bias zeros again."""
+        _refill(self.weight, 1)
+        _refill(self.bias, 0)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``(N, C, ...)`` to the same shape."""
+        return group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        """As PyTorch shows it."""
+        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}"
+
+
+class _InstanceNorm(_BatchNorm):
+    """``axes`` as in ``_BatchNorm``, the batch's included; an input may have one fewer, of a single example."""
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = False,
+        track_running_stats: bool = False,
+        device: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``(N, C, ...)``, or ``(C, ...)``, to the same shape."""
+        axes = self.axes[0]
+        if input.ndim not in (axes - 1, axes) or input.shape[input.ndim - axes + 1] != self.num_features:
+            raise ValueError(
+                f"{type(self).__name__}: input has shape {input.shape}; must have {axes} axes, or {axes - 1} without "
+                f"the batch, and {self.num_features} channels"
+            )
+        x = input if input.ndim == axes else input.reshape(1, *input.shape)
+        own = self.training or self.running_mean is None
+        momentum = 0.0 if self.momentum is None else self.momentum
+        mean, var = (self.running_mean, self.running_var) if self.training or not own else (None, None)
+        y = instance_norm(x, mean, var, self.weight, self.bias, own, momentum, self.eps)
+        return y if input.ndim == axes else y.reshape(*input.shape)
+
+
+_DOC = """``y = (x - mean) / sqrt(var + eps) * weight + bias`` for each channel of each example.
+
+    Args:
+        num_features: C.
+        eps: added to the variance.
+        momentum: how far running statistics go towards the batch's each time.
+        affine: whether there are a weight and a bias.
+        track_running_stats: whether there are running statistics, which are then used in evaluation.
+        device: where the parameters lie; the default device if None.
+        dtype: float32 or float64; the default dtype if None.
+
+    Attributes: as ``BatchNorm2d``.
+
+    Raises:
+        ValueError: in the call: another rank or channel count, a single value per channel.
+
+    Source: Ulyanov et al., 2016.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.InstanceNorm{n}d(3)(lucid.random.randn(2, 3{sides})).shape
+        (2, 3{sides})
+    """
+
+
+class InstanceNorm1d(_InstanceNorm):
+    __doc__ = _DOC.format(n=1, sides=", 4")
+    axes = (3,)
+
+
+class InstanceNorm2d(_InstanceNorm):
+    __doc__ = _DOC.format(n=2, sides=", 4, 5")
+    axes = (4,)
+
+
+class InstanceNorm3d(_InstanceNorm):
+    __doc__ = _DOC.format(n=3, sides=", 2, 4, 5")
+    axes = (5,)
+
+
+class GlobalResponseNorm(Module):
+    """``y = gamma * (x * n) + beta + x``: channels compete (``F.global_response_norm`` says how).
+
+    Args:
+        channels: C.
+        eps: added to the mean.
+        device: where the parameters lie; the default device if None.
+        dtype: float32 or float64; the default dtype if None.
+
+    Attributes:
+        gamma, beta: ``(1, C, 1, 1)``, zeros.
+
+    Source: Woo et al., ConvNeXt V2, CVPR 2023.
+
+    Example:
+        >>> import lucid
+        >>> lucid.nn.GlobalResponseNorm(3)(lucid.ones(2, 3, 4, 4)).shape
+        (2, 3, 4, 4)
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-6, device: str | None = None, dtype: Any = None) -> None:
+        super().__init__()
+        self.channels = channels
+        self.eps = eps
+        kind = dtype or get_default_dtype()
+        self.gamma = Parameter(zeros(1, channels, 1, 1, dtype=kind, device=device))
+        self.beta = Parameter(zeros(1, channels, 1, 1, dtype=kind, device=device))
+
+    def reset_parameters(self) -> None:
+        """Let both be zeros again."""
+        _refill(self.gamma, 0)
+        _refill(self.beta, 0)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``(N, C, ...)`` to the same shape."""
+        return global_response_norm(input, self.gamma, self.beta, self.eps)
+
+    def extra_repr(self) -> str:
+        """The size."""
+        return f"{self.channels}, eps={self.eps}"

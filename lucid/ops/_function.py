@@ -53,6 +53,11 @@ def set_tracer(tracer: Tracer | None) -> Tracer | None:
     return before
 
 
+def tracing() -> bool:
+    """Whether a tracer watches, which wants to see of what an operation is composed."""
+    return _tracer is not None
+
+
 def traced_update(tensor: Tensor, result: Tensor) -> bool:
     """Tell the tracer that ``tensor`` is ``result`` from now on; False where nobody traces, so that values are to be
     written."""

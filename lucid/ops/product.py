@@ -7,10 +7,12 @@ from typing import Any
 from lucid.backends import Backend
 from lucid.core.tensor import Operand, Tensor
 from lucid.ops._common import broadcast_shape, unbroadcast
-from lucid.ops._function import Function, apply
+from lucid.ops._function import Function, apply, compose
 from lucid.ops._promotion import promoted
+from lucid.ops.elementwise import mul
+from lucid.ops.shape import reshape
 
-__all__ = ["dot", "linear", "matmul"]
+__all__ = ["bilinear", "dot", "linear", "matmul"]
 
 
 class MatMul(Function):
@@ -159,3 +161,52 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"linear: bias has shape {bias.shape}; must be {weight.shape[:1]}")
     return apply(Linear(), input, weight, bias)
+
+
+def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``y[o] = sum over i, j of x1[i] * weight[o, i, j] * x2[j]``, plus ``bias[o]``.
+
+    Args:
+        input1: ``(..., I)``.
+        input2: ``(..., J)``, with the same leading axes.
+        weight: ``(O, I, J)``.
+        bias: ``(O,)``, or None.
+
+    Returns:
+        ``(..., O)``. It is composed, and so is its gradient: the products ``x1[i] * x2[j]``, rounded, are multiplied
+        with the weight as in ``linear``.
+
+    Raises:
+        ValueError: shapes that do not fit.
+        TypeError: two float dtypes.
+
+    Source: ``torch.nn.functional.bilinear``.
+
+    Example:
+        >>> import lucid
+        >>> x = lucid.tensor([[1.0, 2.0]])
+        >>> lucid.nn.functional.bilinear(x, x, lucid.ones(1, 2, 2))
+        tensor([[9.]])
+    """
+    if weight.ndim != 3:
+        raise ValueError(
+            f"bilinear: weight has shape {weight.shape}; must be (out_features, in1_features, in2_features)"
+        )
+    if not input1.ndim or not input2.ndim or input1.shape[:-1] != input2.shape[:-1]:
+        raise ValueError(
+            f"bilinear: inputs have shapes {input1.shape} and {input2.shape}; may differ in the last axis only"
+        )
+    if (input1.shape[-1], input2.shape[-1]) != weight.shape[1:]:
+        raise ValueError(
+            f"bilinear: inputs have {input1.shape[-1]} and {input2.shape[-1]} features; must have {weight.shape[1]} "
+            f"and {weight.shape[2]}, as weight has, {weight.shape}"
+        )
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(f"bilinear: bias has shape {bias.shape}; must be {weight.shape[:1]}")
+    return compose("bilinear", _bilinear, input1, input2, weight, bias)
+
+
+def _bilinear(x1: Tensor, x2: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    (out, i, j), leading = weight.shape, x1.shape[:-1]
+    pairs = mul(reshape(x1, (*leading, i, 1)), reshape(x2, (*leading, 1, j)))
+    return linear(reshape(pairs, (*leading, i * j)), reshape(weight, (out, i * j)), bias)

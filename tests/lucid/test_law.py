@@ -1316,6 +1316,46 @@ def test_log_softmax(shape: Any, axis: int, kind: str, dtype: Any) -> None:
     assert_same(BACKEND.log_softmax_grad(dy, y, axis), law_dx)
 
 
+@pytest.mark.parametrize("kind", ["plain", "special", "causal", "masked"])
+@pytest.mark.parametrize(("queries", "keys", "width"), [(2, 3, 2), (3, 300, 1), (4, 2, 40), (1, 1, 3)])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_attention(queries: int, keys: int, width: int, kind: str, dtype: Any) -> None:
+    chosen = kind if kind == "special" else "plain"
+    q, k, v = (random((n, width), dtype, chosen, seed=i) for i, n in enumerate((queries, keys, keys)))
+    dy, scale, causal = random((queries, width), dtype, seed=3), 0.3, kind == "causal"
+    mask = (
+        None if kind != "masked" else np.where(random((queries, keys), dtype, seed=4) > 0, dtype(0), dtype(-math.inf))
+    )
+    if mask is not None:
+        mask[-1] = -math.inf  # a query without a key
+    f, p, da = dtype(scale), np.zeros((queries, keys), dtype), np.zeros((queries, keys), dtype)
+    with np.errstate(all="ignore"):
+        for t in range(queries):
+            seen = [j for j in range(keys) if not (causal and j > t)]
+            a = [contraction(list(zip(map(float, q[t]), map(float, k[j]), strict=True)), dtype) * f for j in seen]
+            a = a if mask is None else [x + mask[t, j] for x, j in zip(a, seen, strict=True)]
+            m = math.nan if any(map(math.isnan, a)) else float(max(a))
+            if m != -math.inf:
+                e = [exp64(float(x) - m) for x in a]
+                r = divide(1.0, reduction(e))
+                p[t, seen] = [narrow(x * r, dtype) for x in e]
+            dp = {j: contraction(list(zip(map(float, dy[t]), map(float, v[j]), strict=True)), dtype) for j in seen}
+            D = reduction(float(p[t, j]) * float(dp[j]) for j in seen)
+            da[t, seen] = [narrow(float(p[t, j]) * (float(dp[j]) - D), dtype) for j in seen]
+        ds = da * f
+
+    def product(a: Array, b: Array) -> Array:
+        rows = [[contraction(list(zip(map(float, x), map(float, y), strict=True)), dtype) for y in b.T] for x in a]
+        return np.array(rows, dtype)
+
+    operands = q, k, v, mask, scale, causal
+    assert_same(BACKEND.attention(*operands), product(p, v))
+    dq, dk, dv = BACKEND.attention_grad(dy, *operands)
+    assert_same(dq, product(ds, k))
+    assert_same(dk, product(ds.T, q))
+    assert_same(dv, product(p.T, dy))
+
+
 @pytest.mark.parametrize("reduction_", ["none", "sum", "mean"])
 @pytest.mark.parametrize("weighted", [True, False])
 @pytest.mark.parametrize("rows", [0, 1, 6, 700])

@@ -460,6 +460,57 @@ def softmax_and_loss(rng: np.random.Generator) -> Call:
 
 
 @family
+def attention(rng: np.random.Generator) -> Call:
+    """The kernels of the weights, and the whole, which a backend may fuse."""
+    dtype, special = dtype_of(rng), share_of_specials(rng) / 20
+    batch, heads, queries, keys = (
+        int(rng.choice(sizes)) for sizes in ((1, 2), (1, 3), (1, 5, 9, 40, 300), (1, 7, 33, 270))
+    )
+    if queries * keys > 20_000:  # enough of one size
+        batch = heads = 1
+    width, out = (int(v) for v in rng.integers(1, 40, 2))
+    shared = int(rng.choice([1, heads]))  # heads of keys
+    q, dy = (
+        values(rng, (batch, heads, queries, width), dtype, special),
+        values(rng, (batch, heads, queries, out), dtype),
+    )
+    k, v = values(rng, (batch, shared, keys, width), dtype), values(rng, (batch, shared, keys, out), dtype, special)
+    shapes = [(keys,), (queries, keys), (batch, 1, 1, keys), (batch, heads, queries, keys), (queries, 1)]
+    shape = shapes[int(rng.integers(len(shapes)))]
+    mask = np.where(rng.random(shape) < 0.4, -np.inf, rng.standard_normal(shape)).astype(dtype)
+    given = None if rng.random() < 0.5 else mask
+    causal = bool(given is None and rng.random() < 0.6)
+    scores = values(rng, (batch, heads, queries, keys), dtype, special)
+
+    def run(be: Backend) -> Any:
+        weights = be.attention_weights(scores, given, 0.3, causal)
+        rest = q, k, v, given, 0.3, causal
+        return [
+            weights,
+            be.attention_weights_grad(scores, weights, causal),
+            be.attention(*rest),
+            be.attention_grad(dy, *rest),
+        ]
+
+    return run
+
+
+@family
+def standardize(rng: np.random.Generator) -> Call:
+    dtype, special = dtype_of(rng), share_of_specials(rng)
+    rows, width = int(rng.choice([1, 3, 8, 9, 20, 300])), int(rng.choice([2, 5, 16, 33, 256, 300, 1000]))
+    x, dy = values(rng, (rows, width), dtype, special), values(rng, (rows, width), dtype, special)
+    weight, bias = (values(rng, (width,), dtype) if rng.random() < 0.6 else None for _ in range(2))
+    centre, needs = bool(rng.integers(2)), (bool(rng.random() < 0.8), weight is not None, bias is not None)
+
+    def run(be: Backend) -> Any:
+        y, mean, root = be.standardize(x, weight, bias, 1e-3, centre)
+        return [y, root, *[part for part in be.standardize_grad(dy, x, weight, mean, root, needs) if part is not None]]
+
+    return run
+
+
+@family
 def sgd_step(rng: np.random.Generator) -> Call:
     dtype, shape = dtype_of(rng), tuple(int(v) for v in rng.integers(1, 12, 4))
     p, v = values(rng, shape, dtype), values(rng, shape, dtype)

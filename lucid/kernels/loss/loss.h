@@ -2,7 +2,7 @@
 #pragma once
 
 #include "../elementwise/map.h"
-#include "../reduce/reduce.h"
+#include "../reduce/rows.h"
 
 namespace lucid {
 namespace LUCID_ISA {
@@ -10,39 +10,67 @@ namespace LUCID_ISA {
 using scalar::exp64;
 using scalar::log64;
 
-// A row as float64, in the buffer where it is not. (The compiler makes vectors of a loop over one dtype.)
-inline const double* widened(const double* x, int64_t, double*) { return x; }
-inline const double* widened(const float* x, int64_t n, double* buffer) {
-    for (int64_t i = 0; i < n; ++i) buffer[i] = double(x[i]);
-    return buffer;
+// N rows; `e` has room for them as float64.
+template <int N, class T>
+static void log_softmax_rows(int64_t classes, const T* x, double* e, T* y) {
+    using V = Vec<double>;
+    constexpr int64_t LANE = LANES<double>;
+    double m[N], total[N];
+    for (int q = 0; q < N; ++q) {
+        const T* from = x + q * classes;
+        double* to = e + q * classes;
+        const double most = m[q] = double(largest_of_row(classes, from));
+        int64_t c = 0;
+        for (; c + LANE <= classes; c += LANE) store(to + c, exp64(load_wide<V>(from + c) - splat(most)));
+        for (; c < classes; ++c) to[c] = exp64(double(from[c]) - most);
+    }
+    sums_of_rows<N>(
+        classes, [=](int q, int64_t i) { return load(e + q * classes + i); },
+        [=](int q, int64_t i) { return e[q * classes + i]; }, total);
+    for (int q = 0; q < N; ++q) {
+        const double logarithm = log64(total[q]), most = m[q];
+        for (int64_t c = q * classes; c < (q + 1) * classes; ++c) y[c] = T((double(x[c]) - most) - logarithm);
+    }
 }
 
 template <class T>
 static void log_softmax(int64_t rows, int64_t classes, const T* x, T* y) {
-    parallel_range(rows, 1, [&](int64_t begin, int64_t end) {
-        double* buffer = static_cast<double*>(std::malloc(size_t(classes) * sizeof(double)));
-        for (int64_t r = begin; r < end; ++r) {
-            const T* from = x + r * classes;
-            T top = from[0];
-            for (int64_t c = 1; c < classes; ++c) top = extreme<T, true>(top, from[c]);
-            const double m = double(top);
-            const double* wide_row = widened(from, classes, buffer);
-            const double total = ordered_sum(classes, [&](int64_t c) { return exp64(wide_row[c] - m); });
-            const double logarithm = log64(total);
-            for (int64_t c = 0; c < classes; ++c) y[r * classes + c] = T((double(from[c]) - m) - logarithm);
-        }
-        std::free(buffer);
+    constexpr int SIDE = ROWS_SIDE_BY_SIDE;
+    parallel_range((rows + SIDE - 1) / SIDE, 1, [&](int64_t begin, int64_t end) {
+        double* e = static_cast<double*>(std::malloc(size_t(SIDE * classes) * sizeof(double)));
+        int64_t r = begin * SIDE;
+        for (; r + SIDE <= smaller(rows, end * SIDE); r += SIDE)
+            log_softmax_rows<SIDE>(classes, x + r * classes, e, y + r * classes);
+        for (; r < smaller(rows, end * SIDE); ++r) log_softmax_rows<1>(classes, x + r * classes, e, y + r * classes);
+        std::free(e);
     });
+}
+
+template <int N, class T>
+static void log_softmax_grad_rows(int64_t classes, const T* dy, const T* y, T* dx) {
+    using V = Vec<double>;
+    double total[N];
+    sums_of_rows<N>(
+        classes, [=](int q, int64_t i) { return load_wide<V>(dy + q * classes + i); },
+        [=](int q, int64_t i) { return dy[q * classes + i]; }, total);
+    for (int q = 0; q < N; ++q) {
+        const double sum = total[q];
+        const T *g = dy + q * classes, *from = y + q * classes;
+        map_range<true>(0, classes, dx + q * classes, [=](auto a, auto b) {
+            return made(wide(a) - exp64(wide(b)) * sum, static_cast<decltype(a)*>(nullptr));
+        }, g, from);
+    }
 }
 
 template <class T>
 static void log_softmax_grad(int64_t rows, int64_t classes, const T* dy, const T* y, T* dx) {
-    parallel_range(rows, 1, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin * classes; i < end * classes; i += classes) {
-            const double total = ordered_sum(classes, [&](int64_t c) { return double(dy[i + c]); });
-            for (int64_t c = 0; c < classes; ++c)
-                dx[i + c] = T(double(dy[i + c]) - exp64(double(y[i + c])) * total);
-        }
+    constexpr int SIDE = ROWS_SIDE_BY_SIDE;
+    parallel_range((rows + SIDE - 1) / SIDE, 1, [&](int64_t begin, int64_t end) {
+        int64_t r = begin * SIDE;
+        for (; r + SIDE <= smaller(rows, end * SIDE); r += SIDE)
+            log_softmax_grad_rows<SIDE>(classes, dy + r * classes, y + r * classes, dx + r * classes);
+        for (; r < smaller(rows, end * SIDE); ++r)
+            log_softmax_grad_rows<1>(classes, dy + r * classes, y + r * classes, dx + r * classes);
     });
 }
 

@@ -1,7 +1,8 @@
-// Batch normalisation over the rows of a (rows, channels) matrix (ARITHMETIC.md, section 7).
+// Batch normalisation over the rows of a (rows, channels) matrix, layer normalisation over rows (ARITHMETIC.md, section 7).
 #pragma once
 
-#include "../reduce/reduce.h"
+#include "../elementwise/map.h"
+#include "../reduce/rows.h"
 
 namespace lucid {
 namespace LUCID_ISA {
@@ -184,6 +185,137 @@ static void batch_norm_grad(int64_t rows, int64_t channels, const T* dy, const T
                        : (training ? batch_norm_grad_rows<T, false, true> : batch_norm_grad_rows<T, false, false>);
     run(rows, channels, dy, x, y, m, k, b, e, accumulate_into, dx, masked);
     std::free(m);
+    std::free(totals);
+}
+
+// -- layer normalisation, and that by the root mean square: section 7.1 ---------------------------------------------------------
+
+template <int N, class T>
+static void standardize_rows(int64_t width, const T* x, const T* weight, const T* bias, double eps, T* mean, T* root, T* y) {
+    double total[N];
+    T m[N] = {};
+    if (mean) {
+        sums_of_rows<N>(
+            width, [=](int q, int64_t i) { return load_wide<Vec<double>>(x + q * width + i); },
+            [=](int q, int64_t i) { return x[q * width + i]; }, total);
+        for (int q = 0; q < N; ++q) mean[q] = m[q] = T(total[q] / double(width));
+    }
+    sums_of_rows<N>(
+        width,
+        [=, &m](int q, int64_t i) {
+            const Part<T> from = taken<Part<T>>(x + q * width + i), c = mean ? from - m[q] : from;
+            return wide(c * c);
+        },
+        [=, &m](int q, int64_t i) {
+            const T c = mean ? x[q * width + i] - m[q] : x[q * width + i];
+            return c * c;
+        },
+        total);
+    for (int q = 0; q < N; ++q) {
+        const T s = root[q] = scalar::sqrt(T(total[q] / double(width)) + T(eps));
+        const T *from = x + q * width, centre = m[q];
+        T* to = y + q * width;
+        if (mean)
+            for (int64_t i = 0; i < width; ++i) to[i] = (from[i] - centre) / s;
+        else
+            for (int64_t i = 0; i < width; ++i) to[i] = from[i] / s;
+        if (weight)
+            for (int64_t i = 0; i < width; ++i) to[i] = to[i] * weight[i];
+        if (bias)
+            for (int64_t i = 0; i < width; ++i) to[i] = to[i] + bias[i];
+    }
+}
+
+template <class T>
+static void standardize(int64_t rows, int64_t width, const T* x, const T* weight, const T* bias, double eps, T* mean, T* root,
+                        T* y) {
+    constexpr int SIDE = ROWS_SIDE_BY_SIDE;
+    parallel_range((rows + SIDE - 1) / SIDE, larger<int64_t>(1, grain_of_sums(width) / SIDE), [&](int64_t begin, int64_t end) {
+        int64_t r = begin * SIDE;
+        for (; r + SIDE <= smaller(rows, end * SIDE); r += SIDE)
+            standardize_rows<SIDE>(width, x + r * width, weight, bias, eps, mean ? mean + r : mean, root + r, y + r * width);
+        for (; r < smaller(rows, end * SIDE); ++r)
+            standardize_rows<1>(width, x + r * width, weight, bias, eps, mean ? mean + r : mean, root + r, y + r * width);
+    });
+}
+
+// dx of N rows; `quotient` and `terms` have room for them.
+template <int N, class T>
+static void standardize_grad_rows(int64_t width, const T* dy, const T* x, const T* weight, const T* mean, const T* root,
+                                  T* quotient, T* terms, T* dx) {
+    double total[N];
+    for (int q = 0; q < N; ++q) {
+        const T *g = dy + q * width, *from = x + q * width, s = root[q], centre = mean ? mean[q] : T(0);
+        T *to = quotient + q * width, *term = terms + q * width, *c = dx + q * width;
+        if (mean)
+            for (int64_t i = 0; i < width; ++i) c[i] = from[i] - centre;
+        else
+            for (int64_t i = 0; i < width; ++i) c[i] = from[i];
+        if (weight)
+            for (int64_t i = 0; i < width; ++i) to[i] = g[i] * weight[i] / s;
+        else
+            for (int64_t i = 0; i < width; ++i) to[i] = g[i] / s;
+        for (int64_t i = 0; i < width; ++i) term[i] = -(to[i] * (c[i] / s));
+    }
+    sums_of_rows<N>(
+        width, [=](int q, int64_t i) { return load_wide<Vec<double>>(terms + q * width + i); },
+        [=](int q, int64_t i) { return terms[q * width + i]; }, total);
+    for (int q = 0; q < N; ++q) {
+        const T slope = T(total[q]) / (T(2) * root[q]) / T(width);
+        T *c = dx + q * width, *to = quotient + q * width;
+        for (int64_t i = 0; i < width; ++i) c[i] = to[i] + slope * (T(2) * c[i]);
+    }
+    if (!mean) return;
+    sums_of_rows<N>(
+        width, [=](int q, int64_t i) { return -load_wide<Vec<double>>(dx + q * width + i); },
+        [=](int q, int64_t i) { return -dx[q * width + i]; }, total);
+    for (int q = 0; q < N; ++q) {
+        const T back = T(total[q]) / T(width);
+        T* to = dx + q * width;
+        for (int64_t i = 0; i < width; ++i) to[i] = to[i] + back;
+    }
+}
+
+template <class T>
+static void standardize_grad(int64_t rows, int64_t width, const T* dy, const T* x, const T* weight, const T* mean,
+                             const T* root, T* dx, T* dweight, T* dbias) {
+    constexpr int SIDE = ROWS_SIDE_BY_SIDE;
+    const int64_t grain = larger<int64_t>(1, grain_of_sums(width) / SIDE);
+    if (dx) parallel_range((rows + SIDE - 1) / SIDE, grain, [&](int64_t begin, int64_t end) {
+        T* memory = static_cast<T*>(std::malloc(size_t(2 * SIDE * width) * sizeof(T)));
+        const auto run = [&](auto count, int64_t r) {
+            standardize_grad_rows<int(decltype(count){})>(width, dy + r * width, x + r * width, weight, mean ? mean + r : mean, root + r,
+                                              memory, memory + SIDE * width, dx + r * width);
+        };
+        int64_t r = begin * SIDE;
+        for (; r + SIDE <= smaller(rows, end * SIDE); r += SIDE) run(Count<SIDE>{}, r);
+        for (; r < smaller(rows, end * SIDE); ++r) run(Count<1>{}, r);
+        std::free(memory);
+    });
+    if (!dweight && !dbias) return;
+    double* totals = static_cast<double*>(std::malloc(size_t(2 * width) * sizeof(double)));
+    column_sums<2>(
+        rows, width,
+        [=](int64_t r, int64_t c, auto* out) {
+            using V = std::remove_reference_t<decltype(*out)>;
+            const int64_t at = r * width + c;
+            const T centre = mean ? mean[r] : T(0), s = root[r];
+            if constexpr (sizeof(V) == sizeof(double)) {
+                const T d = mean ? x[at] - centre : x[at];
+                out[0] = double(dy[at] * (d / s));
+                out[1] = double(dy[at]);
+            } else {
+                const Part<T> g = taken<Part<T>>(dy + at), from = taken<Part<T>>(x + at);
+                const Part<T> d = mean ? from - centre : from;
+                out[0] = wide(g * (d / s));
+                out[1] = wide(g);
+            }
+        },
+        totals);
+    for (int64_t i = 0; i < width; ++i) {
+        if (dweight) dweight[i] = T(totals[i]);
+        if (dbias) dbias[i] = T(totals[width + i]);
+    }
     std::free(totals);
 }
 

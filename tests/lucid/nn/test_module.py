@@ -629,6 +629,21 @@ LAYERS: dict[str, tuple[Callable[[Any], Any], tuple[int, ...]]] = {
     "layer normalisation": (lambda m: m.LayerNorm(4), (2, 3, 4)),
     "layer normalisation, no bias": (lambda m: m.LayerNorm((3, 4), 1e-3, True, False), (2, 3, 4)),
     "layer normalisation, plain": (lambda m: m.LayerNorm([4], elementwise_affine=False), (2, 3, 4)),
+    "root mean square": (lambda m: m.RMSNorm(4), (2, 3, 4)),
+    "root mean square, plain": (lambda m: m.RMSNorm((3, 4), 1e-3, False), (2, 3, 4)),
+    "groups": (lambda m: m.GroupNorm(2, 4), (2, 4, 3)),
+    "groups, plain": (lambda m: m.GroupNorm(4, 4, 1e-3, False), (2, 4, 3, 2)),
+    "instances, one side": (lambda m: m.InstanceNorm1d(3), (2, 3, 4)),
+    "instances": (lambda m: m.InstanceNorm2d(3, affine=True, track_running_stats=True), (2, 3, 4, 5)),
+    "instances, three sides": (lambda m: m.InstanceNorm3d(3, 1e-3, 0.3, True, True), (2, 3, 2, 4, 2)),
+    "instance alone": (lambda m: m.InstanceNorm2d(3), (3, 4, 5)),
+    "encoder layer": (lambda m: m.TransformerEncoderLayer(8, 2, 12, 0.0), (5, 3, 8)),
+    "encoder": (
+        lambda m: m.TransformerEncoder(
+            m.TransformerEncoderLayer(8, 2, 12, 0.0, "gelu", batch_first=True, norm_first=True, bias=False), 2
+        ),
+        (3, 5, 8),
+    ),
     "largest": (lambda m: m.MaxPool2d(3, 2, 1), (2, 3, 7, 6)),
     "largest, dilated": (lambda m: m.MaxPool2d((2, 3), dilation=(2, 1)), (2, 3, 7, 7)),
     "largest, ceiling": (lambda m: m.MaxPool2d(3, 2, 1, ceil_mode=True), (1, 2, 6, 7)),

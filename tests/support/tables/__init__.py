@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from support.tables import arranging, elementwise, images, linalg, normalization, reductions, resizing, shapes
+from support.tables import (
+    arranging,
+    attention,
+    elementwise,
+    images,
+    linalg,
+    normalization,
+    reductions,
+    resizing,
+    shapes,
+)
 
 ROWS = [
     *elementwise.ROWS,
@@ -13,4 +23,5 @@ ROWS = [
     *resizing.ROWS,
     *normalization.ROWS,
     *linalg.ROWS,
+    *attention.ROWS,
 ]
