@@ -71,13 +71,6 @@ SURFACE = {
     "lucid.models.blocks": "BasicBlock Bottleneck PreActBottleneck",
 }
 NOT_YET = """
-    lucid.nn.Bilinear lucid.nn.Embedding lucid.nn.InstanceNorm1d lucid.nn.InstanceNorm2d
-    lucid.nn.InstanceNorm3d lucid.nn.GroupNorm lucid.nn.GlobalResponseNorm lucid.nn.ScaledDotProductAttention
-    lucid.nn.MultiHeadAttention lucid.nn.Transformer lucid.nn.TransformerEncoder lucid.nn.TransformerDecoder
-    lucid.nn.TransformerEncoderLayer lucid.nn.TransformerDecoderLayer lucid.nn.RMSNorm
-    lucid.nn.functional.bilinear lucid.nn.functional.embedding lucid.nn.functional.normalize
-    lucid.nn.functional.instance_norm lucid.nn.functional.group_norm lucid.nn.functional.rms_norm
-    lucid.nn.functional.global_response_norm lucid.nn.functional.scaled_dot_product_attention
 """
 MISSING = frozenset(NOT_YET.split())
 
