@@ -241,9 +241,21 @@ class Backend:
         return y if bias is None else self.binary("add", y, bias), mean, root
 
     def standardize_grad(
-        self, dy: Array, x: Array, weight: Array | None, mean: Array | None, root: Array, needs: tuple[bool, bool, bool]
+        self,
+        dy: Array,
+        x: Array,
+        weight: Array | None,
+        mean: Array | None,
+        root: Array,
+        accumulate_into: Array | None,
+        needs: tuple[bool, bool, bool],
     ) -> tuple[Array | None, Array | None, Array | None]:
-        """The gradients of ``x``, ``weight`` and ``bias`` that are wanted, in the order of the composition's."""
+        """The gradients of ``x``, ``weight`` and ``bias`` that are wanted, in the order of the composition's: what has
+        arrived at ``x``, ``accumulate_into``, meets its two parts one after the other."""
+
+        def arrived(part: Array) -> Array:
+            return part if accumulate_into is None else self.binary("add", accumulate_into, part)
+
         centred = x if mean is None else self.binary("sub", x, mean)
         y = self.binary("div", centred, root)
         dbias = self.reduce("sum", dy, (0,), False) if needs[2] else None
@@ -254,11 +266,12 @@ class Backend:
         droot = self.reduce("sum", self.unary("neg", self.binary("mul", quotient, y)), (1,), True)
         two, count = self.number(2.0, x.dtype), self.number(x.shape[1], x.dtype)
         dsquare = self.binary("div", self.binary("div", droot, self.binary("mul", two, root)), count)
-        dx = self.binary("add", quotient, self.binary("mul", dsquare, self.binary("mul", two, centred)))
-        if mean is not None:
-            dmean = self.reduce("sum", self.unary("neg", dx), (1,), True)
-            dx = self.binary("add", dx, self.binary("div", dmean, count))
-        return dx, dweight, dbias
+        rest = self.binary("mul", dsquare, self.binary("mul", two, centred))
+        if mean is None:
+            return self.binary("add", arrived(quotient), rest), dweight, dbias
+        dcentred = self.binary("add", quotient, rest)
+        dmean = self.reduce("sum", self.unary("neg", dcentred), (1,), True)
+        return self.binary("add", arrived(dcentred), self.binary("div", dmean, count)), dweight, dbias
 
     # -- inference plans ---------------------------------------------------------------------------------------------
 

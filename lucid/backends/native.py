@@ -459,7 +459,14 @@ class NativeBackend(CompiledBackend):
         return y, mean, root
 
     def standardize_grad(
-        self, dy: Array, x: Array, weight: Array | None, mean: Array | None, root: Array, needs: tuple[bool, bool, bool]
+        self,
+        dy: Array,
+        x: Array,
+        weight: Array | None,
+        mean: Array | None,
+        root: Array,
+        accumulate_into: Array | None,
+        needs: tuple[bool, bool, bool],
     ) -> tuple[Array | None, Array | None, Array | None]:
         width = x.shape[1]
         dx = empty(x.shape, x.dtype) if needs[0] else None
@@ -472,6 +479,7 @@ class NativeBackend(CompiledBackend):
             weight=self.dense(weight),
             mean=mean,
             root=root,
+            accumulate_into=self.dense(accumulate_into),
             dx=dx,
             dweight=dweight,
             dbias=dbias,

@@ -196,7 +196,7 @@ class Standardize(Function):
     """Layer normalisation and that by the root mean square, of rows in one pass: the composition's bits."""
 
     name = "standardize"
-    floats = True
+    accumulates = floats = True
 
     def __init__(self, width: int, eps: float, centre: bool) -> None:
         self.width = width
@@ -211,9 +211,10 @@ class Standardize(Function):
         self.shapes = x.shape, None if weight is None else weight.shape, None if bias is None else bias.shape
         return y.reshape(x.shape)
 
-    def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
+    def backward(self, be: Backend, dy: Any, accumulate_into: Any) -> tuple[Any, ...]:
         x, weight, mean, root = self.saved  # type: ignore[misc]
-        grads = be.standardize_grad(dy.reshape(x.shape), x, weight, mean, root, self.needs)  # type: ignore[arg-type]
+        arrived = None if accumulate_into is None else accumulate_into.reshape(x.shape)
+        grads = be.standardize_grad(dy.reshape(x.shape), x, weight, mean, root, arrived, self.needs)  # type: ignore[arg-type]
         return tuple([None if grad is None else grad.reshape(s) for grad, s in zip(grads, self.shapes, strict=True)])
 
 

@@ -140,6 +140,27 @@ def test_gradients_meet_in_descending_order_of_creation(backend: str) -> None:
     assert x.grad.item() == 1.0
 
 
+def _by_parts(x: Any, w: Any, centre: bool) -> Any:
+    """Sections 7.1 and 7.2, an operation at a time."""
+    centred = x - x.mean(-1, keepdims=True) if centre else x
+    return centred / lucid.sqrt(lucid.mean(lucid.square(centred), -1, keepdims=True) + 1e-5) * w
+
+
+@pytest.mark.parametrize("centre", [True, False])
+def test_a_fused_normalisation_meets_other_gradients_as_its_parts_do(backend: str, centre: bool) -> None:
+    fused = F.layer_norm if centre else F.rms_norm
+    arrays = [draw(37, 48, seed=i).astype(np.float32) for i in range(2)]
+    arrays.append(draw(48, seed=2).astype(np.float32))
+    found = []
+    for how in (lambda x, w: fused(x, 48, w, eps=1e-5), lambda x, w: _by_parts(x, w, centre)):
+        x, w = leaf(arrays[0]), leaf(arrays[2])
+        early = lucid.exp(x)
+        y = how(x, w)
+        (x * lucid.tensor(arrays[1]) + y * early).sum().backward()
+        found.append((y.numpy().tobytes(), x.grad.numpy().tobytes(), w.grad.numpy().tobytes()))
+    assert found[0] == found[1]
+
+
 # -- accumulation ---------------------------------------------------------------------------------------------------
 
 

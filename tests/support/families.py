@@ -502,10 +502,12 @@ def standardize(rng: np.random.Generator) -> Call:
     x, dy = values(rng, (rows, width), dtype, special), values(rng, (rows, width), dtype, special)
     weight, bias = (values(rng, (width,), dtype) if rng.random() < 0.6 else None for _ in range(2))
     centre, needs = bool(rng.integers(2)), (bool(rng.random() < 0.8), weight is not None, bias is not None)
+    arrived = values(rng, (rows, width), dtype) if rng.random() < 0.5 else None
 
     def run(be: Backend) -> Any:
         y, mean, root = be.standardize(x, weight, bias, 1e-3, centre)
-        return [y, root, *[part for part in be.standardize_grad(dy, x, weight, mean, root, needs) if part is not None]]
+        grads = be.standardize_grad(dy, x, weight, mean, root, arrived, needs)
+        return [y, root, *[part for part in grads if part is not None]]
 
     return run
 

@@ -242,7 +242,7 @@ static void standardize(int64_t rows, int64_t width, const T* x, const T* weight
 // dx of N rows; `quotient` and `terms` have room for them.
 template <int N, class T>
 static void standardize_grad_rows(int64_t width, const T* dy, const T* x, const T* weight, const T* mean, const T* root,
-                                  T* quotient, T* terms, T* dx) {
+                                  const T* arrived, T* quotient, T* terms, T* dx) {
     double total[N];
     for (int q = 0; q < N; ++q) {
         const T *g = dy + q * width, *from = x + q * width, s = root[q], centre = mean ? mean[q] : T(0);
@@ -263,6 +263,8 @@ static void standardize_grad_rows(int64_t width, const T* dy, const T* x, const 
     for (int q = 0; q < N; ++q) {
         const T slope = T(total[q]) / (T(2) * root[q]) / T(width);
         T *c = dx + q * width, *to = quotient + q * width;
+        if (arrived && !mean)
+            for (int64_t i = 0; i < width; ++i) to[i] = arrived[q * width + i] + to[i];
         for (int64_t i = 0; i < width; ++i) c[i] = to[i] + slope * (T(2) * c[i]);
     }
     if (!mean) return;
@@ -272,20 +274,24 @@ static void standardize_grad_rows(int64_t width, const T* dy, const T* x, const 
     for (int q = 0; q < N; ++q) {
         const T back = T(total[q]) / T(width);
         T* to = dx + q * width;
-        for (int64_t i = 0; i < width; ++i) to[i] = to[i] + back;
+        if (arrived)
+            for (int64_t i = 0; i < width; ++i) to[i] = arrived[q * width + i] + to[i] + back;
+        else
+            for (int64_t i = 0; i < width; ++i) to[i] = to[i] + back;
     }
 }
 
 template <class T>
 static void standardize_grad(int64_t rows, int64_t width, const T* dy, const T* x, const T* weight, const T* mean,
-                             const T* root, T* dx, T* dweight, T* dbias) {
+                             const T* root, const T* accumulate_into, T* dx, T* dweight, T* dbias) {
     constexpr int SIDE = ROWS_SIDE_BY_SIDE;
     const int64_t grain = larger<int64_t>(1, grain_of_sums(width) / SIDE);
     if (dx) parallel_range((rows + SIDE - 1) / SIDE, grain, [&](int64_t begin, int64_t end) {
         T* memory = static_cast<T*>(std::malloc(size_t(2 * SIDE * width) * sizeof(T)));
         const auto run = [&](auto count, int64_t r) {
-            standardize_grad_rows<int(decltype(count){})>(width, dy + r * width, x + r * width, weight, mean ? mean + r : mean, root + r,
-                                              memory, memory + SIDE * width, dx + r * width);
+            standardize_grad_rows<int(decltype(count){})>(
+                width, dy + r * width, x + r * width, weight, mean ? mean + r : mean, root + r,
+                accumulate_into ? accumulate_into + r * width : accumulate_into, memory, memory + SIDE * width, dx + r * width);
         };
         int64_t r = begin * SIDE;
         for (; r + SIDE <= smaller(rows, end * SIDE); r += SIDE) run(Count<SIDE>{}, r);
