@@ -69,7 +69,7 @@ def embedding(input: Any, weight: Tensor, padding_idx: int | None = None) -> Ten
                 [1., 2.],
                 [3., 4.]])
     """
-    index = as_tensor(input, device=weight.device)
+    index = input if isinstance(input, Tensor) else as_tensor(input, device=weight.device)
     if index.dtype.kind not in "iu":
         raise TypeError(f"embedding: input is a {index.dtype} tensor; must be integers")
     if weight.dtype.kind != "f":

@@ -302,7 +302,7 @@ def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tenso
 def _like_input(name: str, input: Tensor, target: Any, reduction: str) -> Tensor:
     """The target of a loss of each element, checked."""
     _check_reduction(reduction)
-    target = as_tensor(target, device=input.device)
+    target = target if isinstance(target, Tensor) else as_tensor(target, device=input.device)
     if input.shape != target.shape:
         raise ValueError(f"{name}: input has shape {input.shape} and target {target.shape}; must be equal")
     return target

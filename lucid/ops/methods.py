@@ -6,6 +6,7 @@ method is called in another way, a short function here says how.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -142,6 +143,11 @@ def _joining(function: Callable[..., Any]) -> Callable[..., Any]:
             others = tuple(others[0])
         return function([self, *others], **options)
 
+    own, *_ = inspect.signature(method).parameters.values()
+    others = inspect.Parameter("others", inspect.Parameter.VAR_POSITIONAL)
+    _, *options = inspect.signature(function).parameters.values()
+    named = [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in options]
+    method.__signature__ = inspect.Signature([own, others, *named])  # type: ignore[attr-defined]
     return method
 
 
