@@ -32,6 +32,7 @@ from lucid.backends._cuda_compile import KERNELS, source
 from lucid.backends._cuda_cut import SOURCES
 from lucid.backends._cuda_run import Launch, options_for
 from lucid.kernels.elementwise.functions import FUNCTIONS
+from lucid.kernels.optimizer.rules import RULES
 from lucid.models import ResNet
 from lucid.models.blocks import PreActBottleneck
 
@@ -200,7 +201,9 @@ def test_every_kernel_compiles(file: str, architecture: int) -> None:
     declared = set(re.findall(r"^KERNEL\((\w+),", text, re.MULTILINE))
     declared |= {f"compare_{name}" for name in re.findall(r"^COMPARE\((\w+),", text, re.MULTILINE)}
     if file == "elementwise.cu":  # it has one for every function of printed_names.h, too
-        declared |= {f"{('unary', 'binary')[f.__code__.co_argcount - 1]}_{name}" for name, f in FUNCTIONS.items()}
+        declared |= {kernel_of(f) for f in FUNCTIONS.values()}
+    if file == "optimizer.cu":  # and one for every rule
+        declared |= {f"update_{name}" for name in RULES}
     for dtype in DTYPES:
         kernels = compiler_for(architecture).resources(source(file), options_for(the_launch(file, dtype)), architecture)
         assert set(kernels) == declared
@@ -271,8 +274,24 @@ def breaches(ptx: str) -> list[str]:
     return bad
 
 
-WITH_FMA = ("sgd", "contract", "combine_chunks", "normalize", "batch_norm_grad")
-"""The kernels in which the law has an fma: the optimiser, contractions and what follows them, normalisation."""
+def kernel_of(function: Any) -> str:
+    """The kernel that computes a function of each element."""
+    return f"{('unary', 'binary')[function.__code__.co_argcount - 1]}_{function.__name__}"
+
+
+def has_fma(function: Any) -> bool:
+    """Whether an expression of the law has an fma in it, or in what it calls."""
+    names = function.__code__.co_names
+    called = [function.__globals__.get(name) for name in names if name in function.__globals__]
+    return "fma" in names or any(has_fma(each) for each in called if hasattr(each, "__code__"))
+
+
+WITH_FMA = {
+    *("sgd", "contract", "combine_chunks", "normalize", "batch_norm_grad"),
+    *(kernel_of(function) for function in FUNCTIONS.values() if has_fma(function)),
+}
+"""The kernels in which the law has an fma: the optimiser, contractions and what follows them, normalisation, and some
+elementary functions."""
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
