@@ -213,18 +213,22 @@ def tan(x: Operand) -> Tensor:
     return apply(Tan(), floating(x))
 
 
+def _leg(be: Backend, x: Any) -> Any:
+    """``sqrt(1 - x^2)`` as that of a product: near 1 and -1, ``x * x`` is rounded to where the difference begins."""
+    return be.unary("sqrt", be.binary("mul", be.binary("sub", one(be, x), x), be.binary("add", one(be, x), x)))
+
+
 class Arcsin(Elementary):
     name = "arcsin"
 
     def slope(self, be: Backend, dy: Any, x: Any) -> Any:
-        root = be.unary("sqrt", be.binary("sub", one(be, x), be.unary("square", x)))
-        return be.binary("div", dy, root)
+        return be.binary("div", dy, _leg(be, x))
 
 
 def arcsin(x: Operand) -> Tensor:
     """The angle from ``-pi / 2`` to ``pi / 2`` whose sine is ``x``; NaN beyond -1 and 1.
 
-    Gradient: ``dy / sqrt(1 - x * x)``. Source: ONNX operator Asin; fdlibm.
+    Gradient: ``dy / sqrt((1 - x) * (1 + x))``. Source: ONNX operator Asin; fdlibm.
 
     Example:
         >>> import lucid
@@ -238,14 +242,13 @@ class Arccos(Elementary):
     name = "arccos"
 
     def slope(self, be: Backend, dy: Any, x: Any) -> Any:
-        root = be.unary("sqrt", be.binary("sub", one(be, x), be.unary("square", x)))
-        return be.unary("neg", be.binary("div", dy, root))
+        return be.unary("neg", be.binary("div", dy, _leg(be, x)))
 
 
 def arccos(x: Operand) -> Tensor:
     """The angle from 0 to ``pi`` whose cosine is ``x``; NaN beyond -1 and 1.
 
-    Gradient: ``-(dy / sqrt(1 - x * x))``. Source: ONNX operator Acos; fdlibm.
+    Gradient: ``-(dy / sqrt((1 - x) * (1 + x)))``. Source: ONNX operator Acos; fdlibm.
 
     Example:
         >>> import lucid

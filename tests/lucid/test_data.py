@@ -288,11 +288,13 @@ def run_script(folder: Path, body: str) -> subprocess.Popen[str]:
 
 
 ENDLESS = """
+    import signal
     import time
     from support.loading import Failing
     from lucid.data import DataLoader
 
     if __name__ == "__main__":
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what a shell starts in the background
         iterator = iter(DataLoader(Failing(100, 9, "sleep"), num_workers=3, multiprocessing_context={context!r}))
         next(iterator)
         print(*iterator._pool.pids, flush=True)

@@ -379,15 +379,15 @@ def activations() -> list[Row]:
         *near("leaky_relu", leaky, lambda x: theirs.leaky_relu(x, 0.2), "apart", operation=F.leaky_relu),
         *near("elu", elu, lambda x: theirs.elu(x, 1.3), "apart", operation=F.elu, special=False),
         *near("selu", F.selu, theirs.selu, "apart", special=False),
-        *near(
-            "hard_sigmoid", F.hard_sigmoid, lambda x: theirs.relu6(x + 3) / 6, "apart"
-        ),  # its own takes 1/6 in float32
+        # PyTorch's own hardsigmoid takes 1/6 in float32.
+        *near("hard_sigmoid", F.hard_sigmoid, lambda x: theirs.relu6(x + 3) / 6, "apart", special=False),
         *near("hard_swish", F.hard_swish, theirs.hardswish, "apart", special=False),
         *near("silu", F.silu, theirs.silu, special=False),
         *near("mish", F.mish, theirs.mish, special=False),
         *near("softplus", F.softplus, lambda x: torch.logaddexp(x, torch.zeros_like(x))),
         *near("log_sigmoid", F.log_sigmoid, theirs.logsigmoid),
         far("hard_swish", F.hard_swish, theirs.hardswish),
+        far("hard_sigmoid", F.hard_sigmoid, lambda x: theirs.relu6(x + 3) / 6),
         far("relu6", F.relu6, theirs.relu6),
         far("elu", elu, lambda x: theirs.elu(x, 1.3), F.elu),
         far("selu", F.selu, theirs.selu),
@@ -487,8 +487,11 @@ ROWS = [
     *near("sin", lucid.sin, torch.sin),
     *near("cos", lucid.cos, torch.cos),
     *near("tan", lucid.tan, torch.tan, fixed=(-1.4, 1.45)),
-    *near("arcsin", lucid.arcsin, torch.arcsin, fixed=(-0.95, 0.96)),
-    *near("arccos", lucid.arccos, torch.arccos, fixed=(-0.95, 0.96)),
+    # Near 1 PyTorch's gradient takes the difference of 1 and a rounded square, in float64 too.
+    *near("arcsin", lucid.arcsin, torch.arcsin, fixed=(-0.95, 0.96), special=False),
+    *near("arccos", lucid.arccos, torch.arccos, fixed=(-0.95, 0.96), special=False),
+    far("arcsin", lucid.arcsin, torch.arcsin),
+    far("arccos", lucid.arccos, torch.arccos),
     *near("arctan", lucid.arctan, torch.arctan),
     *near("sinh", lucid.sinh, torch.sinh),
     *near("cosh", lucid.cosh, torch.cosh),

@@ -91,7 +91,8 @@ def turned(x: torch.Tensor, angle: float, center: tuple[float, float] | None = N
     """Each pixel by itself, in pixels: where it comes from, and the four around that place."""
     _, _, height, width = x.shape
     cx, cy = (width / 2, height / 2) if center is None else center
-    c, s = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    turn = math.radians(math.remainder(angle, 360.0))  # whole turns would cost digits
+    c, s = math.cos(turn), math.sin(turn)
     rows = []
     for i in range(height):
         for j in range(width):
