@@ -1,6 +1,6 @@
 """A small GPT: 6 layers, 384 wide, sequences of 256, written with lucid alone; trains on numbers that it draws itself.
 
-    python examples/gpt.py [steps]
+    python examples/gpt.py --steps 5
 
 Learned positions, normalisation before each part, GELU by its tanh form, a head that shares the embedding's weight.
 With a seed, the same losses on every machine, bit for bit.
@@ -8,7 +8,7 @@ With a seed, the same losses on every machine, bit for bit.
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 
 import lucid
@@ -70,11 +70,14 @@ def train_step(model: GPT, optimizer: lucid.optim.Optimizer, tokens: lucid.Tenso
     return loss
 
 
-def main(steps: int = 5) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=5)
+    arguments = parser.parse_args()
     lucid.random.seed(0)
     model = GPT()
     optimizer = lucid.optim.AdamW(model.parameters(), lr=3e-4)
-    for step in range(steps):
+    for step in range(arguments.steps):
         start = lucid.random.randint(0, 512, (8, 1))
         tokens = (start + lucid.arange(257) * 7) % 512  # sequences that can be learned
         begin = time.perf_counter()
@@ -83,4 +86,4 @@ def main(steps: int = 5) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main()
