@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from lucid.backends import Backend
+from lucid.core.angles import of_degrees
 from lucid.core.tensor import Tensor, as_tensor
 from lucid.kernels.declare import Sides
 from lucid.kernels.pool import taps
@@ -293,8 +294,7 @@ def rotate(
         padding_mode: as in ``grid_sample``.
 
     Returns:
-        A tensor of the input's shape. Cosine and sine are those of the angle, reduced to 45 degrees, by Taylor's series
-        in float64.
+        A tensor of the input's shape. Cosine and sine are the float64 numbers nearest to those of the angle.
 
     Raises:
         ValueError: another rank, an angle that is not finite; as ``grid_sample``.
@@ -312,7 +312,7 @@ def rotate(
     if input.dtype.kind != "f":
         raise TypeError(f"rotate: got a {input.dtype} tensor; may be float32 or float64 (convert with .astype)")
     n, _, height, width = input.shape
-    cosine, sine = cosine_sine(float(angle))
+    cosine, sine = of_degrees(float(angle))
     x, y = (0.0, 0.0) if center is None else (2.0 * center[0] / width - 1.0, 2.0 * center[1] / height - 1.0)
     tall = height / width if width else 1.0
     rows = np.array([[cosine, -sine * tall, 0.0], [sine / tall if tall else 0.0, cosine, 0.0]])
@@ -320,16 +320,3 @@ def rotate(
     theta = as_tensor(rows[None].astype(input.dtype), device=input.device)
     grid = affine_grid(theta, (1, 1, height, width))
     return grid_sample(input, broadcast_to(grid, (n, height, width, 2)), mode, padding_mode)
-
-
-def cosine_sine(degrees: float) -> tuple[float, float]:
-    """Of an angle, on every machine the same."""
-    rest = math.remainder(degrees, 90.0)  # exact
-    quarter = round((math.remainder(degrees, 360.0) - rest) / 90.0) % 4
-    x = rest * (math.pi / 180.0)
-    cosine = sine = 0.0
-    for k in range(10, -1, -1):  # by Horner's rule from the highest term
-        cosine = 1.0 / math.factorial(2 * k) - x * x * cosine
-        sine = 1.0 / math.factorial(2 * k + 1) - x * x * sine
-    sine = sine * x
-    return ((cosine, sine), (-sine, cosine), (-cosine, -sine), (sine, -cosine))[quarter]

@@ -8,15 +8,14 @@ on every machine, unlike ``math.cos``.
 
 from __future__ import annotations
 
-import decimal
 import math
 import numbers
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
+from lucid.core.angles import of_radians
 from lucid.optim._rule import power
 from lucid.optim.optimizer import Optimizer
 
@@ -40,23 +39,11 @@ __all__ = [
 ]
 
 _Functions = Callable[[int], float] | Sequence[Callable[[int], float]]
-_DIGITS = decimal.Context(prec=60)
-_PI = decimal.Decimal("3.14159265358979323846264338327950288419716939937510582097494459230781640628620899862803")
 
 
-@lru_cache(1024)
 def cosine(x: float) -> float:
-    """The float64 nearest to the cosine of ``x``, by its series in 60 digits."""
-    with decimal.localcontext(_DIGITS):
-        exact = decimal.Decimal(x)
-        rest = exact - 2 * _PI * (exact / (2 * _PI)).to_integral_value()
-        term = total = decimal.Decimal(1)
-        k = 0
-        while abs(term) > decimal.Decimal("1e-55"):
-            k += 2
-            term = -term * rest * rest / (k * (k - 1))
-            total += term
-        return float(total)
+    """The float64 nearest to the cosine of ``x``."""
+    return of_radians(x)[0]
 
 
 class LRScheduler:
@@ -545,9 +532,6 @@ class CosineAnnealingWarmRestarts(LRScheduler):
     def get_lr(self) -> list[float]:
         height = 1 + cosine(math.pi * self.T_cur / self.T_i)
         return [self.eta_min + (base - self.eta_min) * height / 2 for base in self.base_lrs]
-
-    def _rate(self, base: float, epoch: int) -> None:
-        return None
 
     def step(self, epoch: float | None = None) -> None:
         """Go to the next epoch, or to ``epoch``, which may be a fraction.

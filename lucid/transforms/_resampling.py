@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import functools
 import math
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
+from lucid.core.angles import of_degrees
+
 Array = np.ndarray[Any, Any]
 
 _CACHED = 1 << 14  # numbers of a part that stays in the cache
-_BITS = 128
-_PI = 0x3243F6A8885A308D313198A2E03707344  # times 2^128, rounded down
 
 
 @functools.lru_cache(maxsize=256)
@@ -58,22 +57,6 @@ def nearest(x: Array, axis: int, new: int) -> Array:
     return x.take(np.arange(new) * x.shape[axis] // new, axis)
 
 
-def sine_and_cosine(degrees: float) -> tuple[float, float]:
-    """Of an angle in degrees, the nearest float64 numbers, in integer arithmetic: the same on every machine."""
-    angle = Fraction(degrees) % 360
-    quarters = round(angle / 90)
-    left = angle - 90 * quarters
-    radians = left.numerator * _PI // (left.denominator * 180)
-    series, term = [0, 0], 1 << _BITS  # the sums of the even and the odd terms
-    for power in range(1, 40):
-        series[(power - 1) % 2] += term if (power - 1) % 4 < 2 else -term
-        term = (term * radians >> _BITS) // power
-    cosine, sine = series
-    for _ in range(quarters % 4):
-        cosine, sine = -sine, cosine
-    return sine / (1 << _BITS), cosine / (1 << _BITS)
-
-
 def turned_size(height: int, width: int, sine: float, cosine: float) -> tuple[int, int]:
     """How large an image has to be to hold another that was turned; exactly, by quarters of a turn."""
     if not sine or not cosine:
@@ -93,7 +76,7 @@ def turned(
     x: Array, degrees: float, smooth: bool, expand: bool, centre: tuple[float, float] | None, fill: Array
 ) -> Array:
     """``x`` of shape ``(H, W, ..)`` turned counter-clockwise about ``centre`` (column, row)."""
-    sine, cosine = sine_and_cosine(degrees)
+    cosine, sine = of_degrees(degrees)
     height, width = x.shape[:2]
     rows, columns = turned_size(height, width, sine, cosine) if expand else (height, width)
     middle = ((width - 1) / 2, (height - 1) / 2)

@@ -26,12 +26,12 @@ from support.families import FLAGS, WANTED_BY
 
 import lucid
 from lucid.backends import get_backend
+from lucid.core.angles import of_degrees
 from lucid.kernels import _fma
 from lucid.kernels.elementwise import functions
 from lucid.kernels.elementwise.functions import FUNCTIONS
 from lucid.kernels.optimizer.rules import RULES
 from lucid.kernels.pool import taps
-from lucid.ops.resize import cosine_sine
 
 Array = Any
 BACKEND = get_backend("reference")
@@ -1260,7 +1260,7 @@ def test_sampling_at_places(nearest: bool, align: bool, padding: str, dtype: Any
 
 @pytest.mark.parametrize("degrees", [0.0, 30.0, 45.0, -45.0, 135.0, 180.0, 270.0, 1e6 + 0.25, -723.4])
 def test_cosine_and_sine_of_degrees(degrees: float) -> None:
-    cosine, sine = cosine_sine(degrees)
+    cosine, sine = of_degrees(degrees)
     mp = pytest.importorskip("mpmath").mp.clone()
     with mp.workprec(200):
         angle = mp.mpf(degrees) * mp.pi / 180

@@ -15,9 +15,10 @@ from PIL import Image
 
 import lucid
 from lucid import transforms as T
+from lucid.core.angles import of_degrees
 from lucid.data import DataLoader, Dataset
 from lucid.random import Generator
-from lucid.transforms._resampling import sine_and_cosine, turned_size
+from lucid.transforms._resampling import turned_size
 
 RNG = np.random.default_rng(0)
 
@@ -133,7 +134,7 @@ def test_sines_are_the_nearest() -> None:
         for angle in [*angles, *RNG.uniform(-400, 400, 300).tolist()]:
             radians = mpmath.mpf(angle) % 360 * mpmath.pi / 180
             wanted = float(mpmath.sin(radians)), float(mpmath.cos(radians))
-            found = sine_and_cosine(angle)
+            found = of_degrees(angle)[::-1]
             for one, other in zip(found, wanted, strict=True):
                 assert one == other or abs(one - other) < 2.0**-120, (angle, found, wanted)
 
@@ -141,7 +142,7 @@ def test_sines_are_the_nearest() -> None:
 def loop_turn(x: np.ndarray, degrees: float, smooth: bool, fill: float) -> np.ndarray:
     """A plane turned about its middle, as the law says."""
     height, width = x.shape
-    s, c = sine_and_cosine(degrees)
+    c, s = of_degrees(degrees)
     mx, my = (width - 1) / 2, (height - 1) / 2
 
     def pixel(row: int, column: int) -> float:
@@ -198,7 +199,7 @@ def test_rotation_beside_pillow_and_pytorch(angle: float) -> None:
     clear = np.logical_and(*(abs((place + 0.5) - np.round(place + 0.5)) > 2.0**-16 * 80 for place in places))
     assert clear.mean() > 0.95
     np.testing.assert_array_equal(found[clear], wanted[clear])
-    assert turned_size(height, width, *sine_and_cosine(angle)) == image.rotate(angle, expand=True).size[::-1]
+    assert turned_size(height, width, *of_degrees(angle)[::-1]) == image.rotate(angle, expand=True).size[::-1]
     grid = torch.tensor(np.stack([(2 * places[0] + 1) / width - 1, (2 * places[1] + 1) / height - 1], -1))
     smooth = torch.nn.functional.grid_sample(
         torch.tensor(x, dtype=torch.float64)[None, None], grid[None], align_corners=False
