@@ -58,10 +58,16 @@ def floating(x: Any) -> Tensor:
     return x if x._array.dtype.kind == "f" else x.astype(get_default_dtype())
 
 
+def beside(x: Any, like: Tensor) -> Tensor:
+    """``x`` as a tensor: where it is if it is one (operations refuse two devices), other data beside ``like``."""
+    return x if isinstance(x, Tensor) else as_tensor(x, device=like.device)
+
+
 __all__ = [
     "Shape",
     "all_axes",
     "apply",
+    "beside",
     "broadcast_shape",
     "floating",
     "number",

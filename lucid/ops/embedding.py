@@ -7,7 +7,8 @@ from typing import Any
 from lucid.backends import Backend
 from lucid.core.device import refuse_where
 from lucid.core.dtypes import int64
-from lucid.core.tensor import Tensor, as_tensor
+from lucid.core.tensor import Tensor
+from lucid.ops._common import beside
 from lucid.ops._function import Function, apply
 
 __all__ = ["embedding"]
@@ -69,7 +70,7 @@ def embedding(input: Any, weight: Tensor, padding_idx: int | None = None) -> Ten
                 [1., 2.],
                 [3., 4.]])
     """
-    index = input if isinstance(input, Tensor) else as_tensor(input, device=weight.device)
+    index = beside(input, weight)
     if index.dtype.kind not in "iu":
         raise TypeError(f"embedding: input is a {index.dtype} tensor; must be integers")
     if weight.dtype.kind != "f":

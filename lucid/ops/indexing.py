@@ -12,7 +12,7 @@ import numpy as np
 
 from lucid.backends import Backend
 from lucid.core.tensor import Operand, Tensor, as_tensor
-from lucid.ops._common import broadcast_shape, one_axis
+from lucid.ops._common import beside, broadcast_shape, one_axis
 from lucid.ops._function import Function, apply
 from lucid.ops._promotion import cast_to, promoted
 from lucid.ops.elementwise import mul
@@ -73,7 +73,7 @@ def _changed(be: Backend, kernel: Any, x: Any, axis: int, places: Any, values: A
 
 
 def _index(name: str, x: Tensor, index: Any) -> Tensor:
-    index = as_tensor(index, device=None if isinstance(index, Tensor) else x.device)
+    index = beside(index, x)
     if index.dtype.kind not in "iu" and index.size:
         raise TypeError(f"{name}: got an index of dtype {index.dtype}; must be integers")
     return index
@@ -253,7 +253,7 @@ def masked_select(x: Operand, mask: Any) -> Tensor:
         tensor([1., 3.])
     """
     x = as_tensor(x)
-    mask = as_tensor(mask, device=None if isinstance(mask, Tensor) else x.device)
+    mask = beside(mask, x)
     if mask.dtype.kind != "b":
         raise TypeError(f"masked_select: got a mask of dtype {mask.dtype}; must be booleans")
     shape = broadcast_shape("masked_select", x.shape, mask.shape)

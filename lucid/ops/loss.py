@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 from lucid.backends import Backend, backend_for
 from lucid.core.device import refuse_where
 from lucid.core.dtypes import int64
-from lucid.core.tensor import Tensor, as_tensor, wrap
-from lucid.ops._common import broadcast_shape, one_axis
+from lucid.core.tensor import Tensor, wrap
+from lucid.ops._common import beside, broadcast_shape, one_axis
 from lucid.ops._function import Function, apply
 from lucid.ops.creation import full_like
 from lucid.ops.elementwise import abs, add, div, exp, mul, neg, square, sub, where
@@ -302,7 +302,7 @@ def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tenso
 def _like_input(name: str, input: Tensor, target: Any, reduction: str) -> Tensor:
     """The target of a loss of each element, checked."""
     _check_reduction(reduction)
-    target = target if isinstance(target, Tensor) else as_tensor(target, device=input.device)
+    target = beside(target, input)
     if input.shape != target.shape:
         raise ValueError(f"{name}: input has shape {input.shape} and target {target.shape}; must be equal")
     return target
