@@ -23,8 +23,8 @@ from typing import Any
 
 from lucid.backends import _settings
 
-FAMILIES = Path(__file__).parent.parent / "kernels"
-KERNELS = {path.name: path for path in sorted(FAMILIES.glob("*/*.cu"))}
+FOLDER = Path(__file__).parent.parent / "kernels"
+KERNELS = {path.name: path for path in sorted(FOLDER.glob("*/*.cu"))}
 """The files of CUDA kernels, each in its family's folder, by their names."""
 
 OPTIONS = ("-std=c++17", "--fmad=false", "--prec-div=true", "--prec-sqrt=true", "--ftz=false")

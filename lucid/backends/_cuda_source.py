@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lucid.backends._cuda_compile import FAMILIES, KERNELS
+from lucid.backends._cuda_compile import FOLDER, KERNELS
 from lucid.kernels.declare import Structure
 
 _KERNEL = re.compile(r"\bKERNEL\((\w+)(?:_##name)?, (?:\w+|LIMITS\([^)]*\)), ([^{]*)\) \{")
@@ -53,7 +53,7 @@ def _text(path: Any) -> str:
 @cache
 def fields_of(structure: str) -> tuple[str, ...]:
     """The names of a structure's fields, which are all int64, in order."""
-    for path in (*KERNELS.values(), *FAMILIES.glob("*/*.cuh")):
+    for path in (*KERNELS.values(), *FOLDER.glob("*/*.cuh")):
         for name, body in _STRUCT.findall(_text(path)):
             if name == structure:
                 return tuple(re.findall(r"\w+", body.replace("int64_t", "")))
@@ -63,7 +63,7 @@ def fields_of(structure: str) -> tuple[str, ...]:
 @cache
 def tiles() -> tuple[tuple[str, str, dict[str, float]], ...]:
     """Of every tile of tuning.cuh the type, the name (``NAME`` where one serves all) and the constants."""
-    found = _TILE.findall(_text(FAMILIES / "contraction" / "tuning.cuh"))
+    found = _TILE.findall(_text(FOLDER / "contraction" / "tuning.cuh"))
     return tuple(
         (kind, name, {key: float(value) for key, value in _CONSTANT.findall(body)}) for kind, name, body in found
     )

@@ -17,6 +17,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,21 +28,9 @@ Sides = tuple[int, ...]
 Returns = dict[str, tuple[tuple[int, ...], Any]]
 Order = tuple[int, ...]
 
-FAMILIES = (
-    "elementwise",
-    "reduce",
-    "scan",
-    "sort",
-    "index",
-    "contraction",
-    "normalize",
-    "pool",
-    "loss",
-    "attention",
-    "optimizer",
-    "random",
-    "linalg",
-)
+FAMILIES = tuple(sorted(path.parent.name for path in Path(__file__).parent.glob("*/reference.py")))
+"""The folders of families beside this file."""
+
 KERNELS: dict[str, Kernel] = {}
 
 

@@ -3,9 +3,7 @@
 // instruction set, with its flags and LUCID_ISA (a namespace's name). Nothing there may come from a shared inline function of the
 // standard library, which another instruction set's object file could replace.
 #include "kernels.h"
-
-#define LUCID_PASTE_(a, b) a##b
-#define LUCID_PASTE(a, b) LUCID_PASTE_(a, b)
+#include "names.h"
 
 namespace lucid {
 namespace LUCID_ISA {

@@ -1,10 +1,6 @@
 // The kernels of one instruction set: compiled once for each, as the families are (family.h).
 #include "fingerprint.h"
-
-#define LUCID_TEXT_(x) #x
-#define LUCID_TEXT(x) LUCID_TEXT_(x)
-#define LUCID_PASTE_(a, b) a##b
-#define LUCID_PASTE(a, b) LUCID_PASTE_(a, b)
+#include "names.h"
 
 namespace lucid {
 namespace LUCID_ISA {

@@ -10,6 +10,8 @@
 #include <type_traits>
 #include <utility>
 
+#include "../names.h"
+
 struct Index3 {
     unsigned x, y, z;
 };
@@ -90,10 +92,6 @@ struct KernelOf final : Kernel {
 
 #define __syncthreads() lucid::emulator::barrier()
 
-#define LUCID_TEXT_(x) #x
-#define LUCID_TEXT(x) LUCID_TEXT_(x)
-#define LUCID_PASTE_(a, b) a##b
-#define LUCID_PASTE(a, b) LUCID_PASTE_(a, b)
 #define KERNEL(name, threads, ...)                                                                               \
     static void name(__VA_ARGS__);                                                                               \
     static const ::lucid::emulator::KernelOf LUCID_PASTE(kernel_, name)(LUCID_TEXT(LUCID_T), LUCID_TEXT(name), &name); \
