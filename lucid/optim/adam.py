@@ -32,7 +32,18 @@ def _averages(group: dict[str, Any]) -> dict[str, float]:
     }
 
 
-class Adam(RuleOptimizer):
+class _OfAverages(RuleOptimizer):
+    """One that remembers averages of the gradient and of its square."""
+
+    def _check(self, group: dict[str, Any]) -> None:
+        within(group, "lr", "eps", "weight_decay")
+        within(group, "betas", below=1)
+
+    def _memory(self, group: dict[str, Any]) -> dict[str, float]:
+        return {"exp_avg": 0.0, "exp_avg_sq": 0.0}
+
+
+class Adam(_OfAverages):
     """Adam: ``m = beta1 m + (1 - beta1) g``, ``v = beta2 v + (1 - beta2) g^2``,
     ``p = p - lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)``.
 
@@ -89,13 +100,9 @@ class Adam(RuleOptimizer):
         }
         super().__init__(params, settings)
 
-    def _check(self, group: dict[str, Any]) -> None:
-        within(group, "lr", "eps", "weight_decay")
-        within(group, "betas", below=1)
-
     def _memory(self, group: dict[str, Any]) -> dict[str, float]:
-        names = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq") if group["amsgrad"] else ("exp_avg", "exp_avg_sq")
-        return dict.fromkeys(names, 0.0)
+        largest = {"max_exp_avg_sq": 0.0} if group["amsgrad"] else {}
+        return {**super()._memory(group), **largest}
 
     def _numbers(self, t: int, state: dict[str, Any], group: dict[str, Any]) -> dict[str, float]:
         beta1, beta2 = map(float, group["betas"])
@@ -162,7 +169,7 @@ class AdamW(Adam):
         )
 
 
-class Adamax(RuleOptimizer):
+class Adamax(_OfAverages):
     """Adam by the infinity norm: ``u = max(beta2 u, |g| + eps)``, ``p = p - lr / (1 - beta1^t) m / u``.
 
     Args:
@@ -206,10 +213,6 @@ class Adamax(RuleOptimizer):
         settings = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "maximize": maximize}
         super().__init__(params, settings)
 
-    def _check(self, group: dict[str, Any]) -> None:
-        within(group, "lr", "eps", "weight_decay")
-        within(group, "betas", below=1)
-
     def _memory(self, group: dict[str, Any]) -> dict[str, float]:
         return {"exp_avg": 0.0, "exp_inf": 0.0}
 
@@ -225,7 +228,7 @@ class Adamax(RuleOptimizer):
         }
 
 
-class NAdam(RuleOptimizer):
+class NAdam(_OfAverages):
     """Adam with Nesterov's momentum: with ``u_t = beta1 (1 - 0.96^(t momentum_decay) / 2)`` and their product ``U_t``,
     ``p = p - lr ((1 - u_t) / (1 - U_t) g + u_{t+1} / (1 - U_{t+1}) m) / (sqrt(v / (1 - beta2^t)) + eps)``.
 
@@ -283,11 +286,8 @@ class NAdam(RuleOptimizer):
         super().__init__(params, settings)
 
     def _check(self, group: dict[str, Any]) -> None:
-        within(group, "lr", "eps", "weight_decay", "momentum_decay")
-        within(group, "betas", below=1)
-
-    def _memory(self, group: dict[str, Any]) -> dict[str, float]:
-        return {"exp_avg": 0.0, "exp_avg_sq": 0.0}
+        super()._check(group)
+        within(group, "momentum_decay")
 
     def _numbers(self, t: int, state: dict[str, Any], group: dict[str, Any]) -> dict[str, float]:
         lr, (beta1, beta2), decay = float(group["lr"]), map(float, group["betas"]), float(group["momentum_decay"])
@@ -301,7 +301,7 @@ class NAdam(RuleOptimizer):
         }
 
 
-class RAdam(RuleOptimizer):
+class RAdam(_OfAverages):
     """Rectified Adam: with ``r_t`` the length of the average of squares, ``r`` its limit, where ``r_t > 5``
     ``p = p - lr m / (1 - beta1^t) sqrt(1 - beta2^t) / (sqrt(v) + eps) rect``, else ``p = p - lr m / (1 - beta1^t)``;
     ``rect = sqrt((r_t - 4) (r_t - 2) r / ((r - 4) (r - 2) r_t))``.
@@ -355,13 +355,6 @@ class RAdam(RuleOptimizer):
             "maximize": maximize,
         }
         super().__init__(params, settings)
-
-    def _check(self, group: dict[str, Any]) -> None:
-        within(group, "lr", "eps", "weight_decay")
-        within(group, "betas", below=1)
-
-    def _memory(self, group: dict[str, Any]) -> dict[str, float]:
-        return {"exp_avg": 0.0, "exp_avg_sq": 0.0}
 
     def _numbers(self, t: int, state: dict[str, Any], group: dict[str, Any]) -> dict[str, float]:
         beta1, beta2 = map(float, group["betas"])
