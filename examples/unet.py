@@ -12,28 +12,13 @@ import lucid.nn.functional as F
 from lucid import Tensor, nn, optim
 
 
-class GroupNorm(nn.Module):
-    """Normalisation of groups of channels by their mean and variance over the image (Wu and He, 2018)."""
-
-    def __init__(self, groups: int, channels: int) -> None:
-        super().__init__()
-        self.groups = groups
-        self.weight = nn.Parameter(lucid.ones(channels))
-        self.bias = nn.Parameter(lucid.zeros(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        rows = x.reshape(x.shape[0], self.groups, -1)
-        y = F.layer_norm(rows, rows.shape[-1:]).reshape(x.shape)
-        return y * self.weight.reshape(-1, 1, 1) + self.bias.reshape(-1, 1, 1)
-
-
 class Level(nn.Sequential):
     """Two convolutions of 3x3, each with a normalisation and ReLU."""
 
     def __init__(self, inputs: int, outputs: int, groups: int) -> None:
         steps: list[nn.Module] = []
         for channels in (inputs, outputs):
-            steps += [nn.Conv2d(channels, outputs, 3, padding=1, bias=False), GroupNorm(groups, outputs), nn.ReLU()]
+            steps += [nn.Conv2d(channels, outputs, 3, padding=1, bias=False), nn.GroupNorm(groups, outputs), nn.ReLU()]
         super().__init__(*steps)
 
 

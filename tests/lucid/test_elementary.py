@@ -5,21 +5,16 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from support.scripts import script
 
 from lucid.kernels.elementwise import functions
 
 mpmath = pytest.importorskip("mpmath")
-SPEC = importlib.util.spec_from_file_location("exhaustive", Path(__file__).parents[2] / "tools" / "exhaustive.py")
-assert SPEC is not None
-assert SPEC.loader is not None
-exhaustive = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(exhaustive)
+exhaustive = script("tools/exhaustive.py")
 
 SEED = 20240607
 SPANS = {

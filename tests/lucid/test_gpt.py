@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import torch
 from support.backends import on
+from support.scripts import script
 from torch.nn import functional
 
 import lucid
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "gpt.py"
 SMALL = {"tokens": 31, "length": 12, "width": 24, "heads": 3, "layers": 2}
 NEAR = 1e-11  # of the largest element, in float64
-
-
-def example() -> Any:
-    spec = importlib.util.spec_from_file_location("gpt_example", EXAMPLE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def step(dtype: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """The parameters before, and loss, gradients and parameters after a step of AdamW."""
     lucid.random.seed(3)
-    gpt = example()
+    gpt = script("examples/gpt.py")
     model = gpt.GPT(**SMALL).to(dtype)
     before = {name: p.numpy().copy() for name, p in model.named_parameters()}
     optimizer = lucid.optim.AdamW(model.parameters(), lr=3e-3)

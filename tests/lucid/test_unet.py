@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
+from support.scripts import script
 from torch import nn
 
 import lucid
-
-EXAMPLE = Path(__file__).parents[2] / "examples" / "unet.py"
-
-
-def example() -> Any:
-    spec = importlib.util.spec_from_file_location("unet", EXAMPLE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def torch_level(inputs: int, outputs: int) -> nn.Sequential:
@@ -49,7 +35,7 @@ class TorchUNet(nn.Module):
 
 
 def test_a_step_is_pytorchs(backend: str) -> None:
-    unet = example()
+    unet = script("examples/unet.py")
     lucid.manual_seed(3)
     ours, theirs = unet.UNet(widths=(4, 8)).double(), TorchUNet().double()
     theirs.load_state_dict({name: torch.tensor(value.numpy()) for name, value in ours.state_dict().items()})
@@ -70,7 +56,7 @@ def test_a_step_is_pytorchs(backend: str) -> None:
 
 
 def test_it_learns(capsys: pytest.CaptureFixture[str]) -> None:
-    assert example().main(12) > 0.85
+    assert script("examples/unet.py").main(12) > 0.85
     first = capsys.readouterr().out
-    example().main(12)
+    script("examples/unet.py").main(12)
     assert capsys.readouterr().out == first
