@@ -1,4 +1,4 @@
-"""Cosine and sine of one angle, the nearest float64 numbers: by integers, the same on every machine, as no library is."""
+"""Cosine and sine of one angle, the nearest float64 numbers, in integer arithmetic: the same on every machine."""
 
 from __future__ import annotations
 
