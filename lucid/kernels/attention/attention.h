@@ -49,12 +49,7 @@ static T scale_row(int64_t count, T scale, const T* mask, const T* scores, T* to
         top = a > top ? a : top;
         nan = a != a ? a : nan;
     }
-    T best = T(NO_KEY);
-    for (int64_t i = 0; i < LANE; ++i) {
-        best = top[i] > best ? top[i] : best;
-        if (nan[i] != nan[i]) best = nan[i];
-        if (best != best) break;
-    }
+    T best = largest_of_lanes<T>(T(NO_KEY), top, nan);
     for (; j < count; ++j) {
         T a = scores[j] * scale;
         if (mask) a = a + mask[j];

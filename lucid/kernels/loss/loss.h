@@ -35,14 +35,8 @@ static void log_softmax_rows(int64_t classes, const T* x, double* e, T* y) {
 
 template <class T>
 static void log_softmax(int64_t rows, int64_t classes, const T* x, T* y) {
-    constexpr int SIDE = ROWS_SIDE_BY_SIDE;
-    parallel_range((rows + SIDE - 1) / SIDE, 1, [&](int64_t begin, int64_t end) {
-        double* e = static_cast<double*>(std::malloc(size_t(SIDE * classes) * sizeof(double)));
-        int64_t r = begin * SIDE;
-        for (; r + SIDE <= smaller(rows, end * SIDE); r += SIDE)
-            log_softmax_rows<SIDE>(classes, x + r * classes, e, y + r * classes);
-        for (; r < smaller(rows, end * SIDE); ++r) log_softmax_rows<1>(classes, x + r * classes, e, y + r * classes);
-        std::free(e);
+    rows_side_by_side(rows, 1, size_t(ROWS_SIDE_BY_SIDE * classes) * sizeof(double), [=](auto count, int64_t r, void* e) {
+        log_softmax_rows<int(decltype(count){})>(classes, x + r * classes, static_cast<double*>(e), y + r * classes);
     });
 }
 
@@ -64,13 +58,8 @@ static void log_softmax_grad_rows(int64_t classes, const T* dy, const T* y, T* d
 
 template <class T>
 static void log_softmax_grad(int64_t rows, int64_t classes, const T* dy, const T* y, T* dx) {
-    constexpr int SIDE = ROWS_SIDE_BY_SIDE;
-    parallel_range((rows + SIDE - 1) / SIDE, 1, [&](int64_t begin, int64_t end) {
-        int64_t r = begin * SIDE;
-        for (; r + SIDE <= smaller(rows, end * SIDE); r += SIDE)
-            log_softmax_grad_rows<SIDE>(classes, dy + r * classes, y + r * classes, dx + r * classes);
-        for (; r < smaller(rows, end * SIDE); ++r)
-            log_softmax_grad_rows<1>(classes, dy + r * classes, y + r * classes, dx + r * classes);
+    rows_side_by_side(rows, 1, 0, [=](auto count, int64_t r, void*) {
+        log_softmax_grad_rows<int(decltype(count){})>(classes, dy + r * classes, y + r * classes, dx + r * classes);
     });
 }
 

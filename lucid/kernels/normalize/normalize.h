@@ -226,16 +226,15 @@ static void standardize_rows(int64_t width, const T* x, const T* weight, const T
     }
 }
 
+// Of ROWS_SIDE_BY_SIDE rows each.
+static inline int64_t grain_of_rows(int64_t width) { return larger<int64_t>(1, grain_of_sums(width) / ROWS_SIDE_BY_SIDE); }
+
 template <class T>
 static void standardize(int64_t rows, int64_t width, const T* x, const T* weight, const T* bias, double eps, T* mean, T* root,
                         T* y) {
-    constexpr int SIDE = ROWS_SIDE_BY_SIDE;
-    parallel_range((rows + SIDE - 1) / SIDE, larger<int64_t>(1, grain_of_sums(width) / SIDE), [&](int64_t begin, int64_t end) {
-        int64_t r = begin * SIDE;
-        for (; r + SIDE <= smaller(rows, end * SIDE); r += SIDE)
-            standardize_rows<SIDE>(width, x + r * width, weight, bias, eps, mean ? mean + r : mean, root + r, y + r * width);
-        for (; r < smaller(rows, end * SIDE); ++r)
-            standardize_rows<1>(width, x + r * width, weight, bias, eps, mean ? mean + r : mean, root + r, y + r * width);
+    rows_side_by_side(rows, grain_of_rows(width), 0, [=](auto count, int64_t r, void*) {
+        standardize_rows<int(decltype(count){})>(width, x + r * width, weight, bias, eps, mean ? mean + r : mean, root + r,
+                                                 y + r * width);
     });
 }
 
@@ -284,20 +283,14 @@ static void standardize_grad_rows(int64_t width, const T* dy, const T* x, const 
 template <class T>
 static void standardize_grad(int64_t rows, int64_t width, const T* dy, const T* x, const T* weight, const T* mean,
                              const T* root, const T* accumulate_into, T* dx, T* dweight, T* dbias) {
-    constexpr int SIDE = ROWS_SIDE_BY_SIDE;
-    const int64_t grain = larger<int64_t>(1, grain_of_sums(width) / SIDE);
-    if (dx) parallel_range((rows + SIDE - 1) / SIDE, grain, [&](int64_t begin, int64_t end) {
-        T* memory = static_cast<T*>(std::malloc(size_t(2 * SIDE * width) * sizeof(T)));
-        const auto run = [&](auto count, int64_t r) {
-            standardize_grad_rows<int(decltype(count){})>(
-                width, dy + r * width, x + r * width, weight, mean ? mean + r : mean, root + r,
-                accumulate_into ? accumulate_into + r * width : accumulate_into, memory, memory + SIDE * width, dx + r * width);
-        };
-        int64_t r = begin * SIDE;
-        for (; r + SIDE <= smaller(rows, end * SIDE); r += SIDE) run(Count<SIDE>{}, r);
-        for (; r < smaller(rows, end * SIDE); ++r) run(Count<1>{}, r);
-        std::free(memory);
-    });
+    const int64_t values = ROWS_SIDE_BY_SIDE * width;
+    const auto run = [=](auto count, int64_t r, void* memory) {
+        T *quotient = static_cast<T*>(memory), *terms = quotient + values;
+        const T* arrived = accumulate_into ? accumulate_into + r * width : accumulate_into;
+        standardize_grad_rows<int(decltype(count){})>(width, dy + r * width, x + r * width, weight, mean ? mean + r : mean, root + r,
+                                                      arrived, quotient, terms, dx + r * width);
+    };
+    if (dx) rows_side_by_side(rows, grain_of_rows(width), size_t(2 * values) * sizeof(T), run);
     if (!dweight && !dbias) return;
     double* totals = static_cast<double*>(std::malloc(size_t(2 * width) * sizeof(double)));
     column_sums<2>(

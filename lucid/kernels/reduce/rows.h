@@ -74,6 +74,28 @@ static inline void sums_of_rows(int64_t count, const Vector& vector, const One& 
     }
 }
 
+// run(N, r, memory) for all rows by all threads: N = ROWS_SIDE_BY_SIDE of them from r on, the last ones one by one. Each
+// thread has `bytes` of memory.
+template <class Run>
+static void rows_side_by_side(int64_t rows, int64_t grain, size_t bytes, const Run& run) {
+    constexpr int SIDE = ROWS_SIDE_BY_SIDE;
+    parallel_range((rows + SIDE - 1) / SIDE, grain, [&](int64_t begin, int64_t end) {
+        void* memory = std::malloc(bytes);
+        const int64_t last = smaller(rows, end * SIDE);
+        int64_t r = begin * SIDE;
+        for (; r + SIDE <= last; r += SIDE) run(Count<SIDE>{}, r, memory);
+        for (; r < last; ++r) run(Count<1>{}, r, memory);
+        std::free(memory);
+    });
+}
+
+// `best`, or the largest of `top`; a NaN if `nan` has one.
+template <class T>
+static inline T largest_of_lanes(T best, const Vec<T>& top, const Vec<T>& nan) {
+    for (int64_t i = 0; i < LANES<T>; ++i) best = extreme<T, true>(extreme<T, true>(best, top[i]), nan[i] != nan[i] ? nan[i] : best);
+    return best;
+}
+
 // The largest of a row, NaN if there is one. (Which of equal zeros it is, is not told.)
 template <class T>
 static T largest_of_row(int64_t count, const T* x) {
@@ -86,7 +108,7 @@ static T largest_of_row(int64_t count, const T* x) {
         top = v > top ? v : top;
         nan = v != v ? v : nan;
     }
-    for (int64_t k = 0; k < LANE; ++k) best = extreme<T, true>(extreme<T, true>(best, top[k]), nan[k] != nan[k] ? nan[k] : best);
+    best = largest_of_lanes<T>(best, top, nan);
     for (; i < count; ++i) best = extreme<T, true>(best, x[i]);
     return best;
 }
