@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import collections
 import math
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -90,6 +92,36 @@ def gelu_tanh_16m_train() -> Pair:
     return trained(
         lambda x: F.gelu(x, "tanh"), lambda x: torch.nn.functional.gelu(x, approximate="tanh"), drawn(SIXTEEN_MILLION)
     )
+
+
+@row
+def sin_16m() -> Pair:
+    return both(lucid.sin, torch.sin, drawn(SIXTEEN_MILLION))
+
+
+@row
+def tanh_16m() -> Pair:
+    return both(lucid.tanh, torch.tanh, drawn(SIXTEEN_MILLION))
+
+
+@row
+def erf_16m() -> Pair:
+    return both(lucid.erf, torch.erf, drawn(SIXTEEN_MILLION))
+
+
+@row
+def log2_16m() -> Pair:
+    return both(lucid.log2, torch.log2, drawn(SIXTEEN_MILLION, low=0.1))
+
+
+@row
+def exp_float64_16m() -> Pair:
+    return both(lucid.exp, torch.exp, drawn(SIXTEEN_MILLION).astype(np.float64))
+
+
+@row
+def tanh_float64_16m() -> Pair:
+    return both(lucid.tanh, torch.tanh, drawn(SIXTEEN_MILLION).astype(np.float64))
 
 
 @row
@@ -363,6 +395,43 @@ def load_6400x28x28_b64_2_workers() -> Pair:
 
 
 # -- measuring --------------------------------------------------------------------------------------------------------
+
+
+class TorchGPT(torch.nn.Module):
+    """The model of ``examples/gpt.py``, of PyTorch's own layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        activation = torch.nn.GELU(approximate="tanh")
+        layer = torch.nn.TransformerEncoderLayer(384, 6, 1536, 0.0, activation, batch_first=True, norm_first=True)
+        self.token, self.position = torch.nn.Embedding(512, 384), torch.nn.Embedding(256, 384)
+        self.blocks = torch.nn.TransformerEncoder(layer, 6, torch.nn.LayerNorm(384), enable_nested_tensor=False)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        x = self.token(tokens) + self.position.weight[: tokens.shape[1]]
+        mask = torch.nn.Transformer.generate_square_subsequent_mask(tokens.shape[1])
+        return torch.nn.functional.linear(self.blocks(x, mask, is_causal=True), self.token.weight)
+
+
+@row
+def gpt_6x384_8x256_train_step() -> Pair:
+    sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+    import gpt
+
+    tokens = np.random.default_rng(0).integers(0, 512, (8, 257))
+    ours, theirs = gpt.GPT(), TorchGPT()
+    optimizer = optim.AdamW(ours.parameters(), lr=3e-4)
+    other = torch.optim.AdamW(theirs.parameters(), lr=3e-4)
+    batch, of_torch = lucid.tensor(tokens), torch.from_numpy(tokens)
+
+    def step() -> None:
+        logits = theirs(of_torch[:, :-1])
+        loss = torch.nn.functional.cross_entropy(logits.reshape(-1, 512), of_torch[:, 1:].reshape(-1))
+        other.zero_grad()
+        loss.backward()
+        other.step()
+
+    return lambda: gpt.train_step(ours, optimizer, batch), step
 
 
 def operation_rows(names: list[str], timed: Callable[[Call, Call], tuple[float, float]]) -> list[dict[str, Any]]:
