@@ -114,9 +114,12 @@ class _GraphTracer:
 
     def exit(self, module: Any, output: Any) -> None:
         path, entry = self._scopes.pop()
-        made = self._known.get(id(output))
-        if made is not None and not made.claimed and any(made is step.made for step in self._steps[entry:]):
-            made.name, made.claimed = path or "output", True
+        names = getattr(module, "output_names", None)  # of a module that names each of several outputs
+        several = zip(output, names, strict=False) if names is not None and isinstance(output, tuple) else None
+        for one, name in several or [(output, path or "output")]:
+            made = self._known.get(id(one))
+            if made is not None and not made.claimed and any(made is step.made for step in self._steps[entry:]):
+                made.name, made.claimed = name, True
 
     def record(self, function: Function, inputs: tuple[Tensor | None, ...], output: Tensor) -> None:
         if any(isinstance(leaf, Abstract) for leaf in _leaves(tuple(function.attrs().values()))):

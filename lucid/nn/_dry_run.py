@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from lucid.backends import Backend, backend_for
@@ -14,6 +15,7 @@ from lucid.backends.shapes import Abstract, ShapeBackend, abstract
 from lucid.core.grad_mode import no_grad
 from lucid.core.tensor import Tensor, wrap
 from lucid.nn.module import Module
+from lucid.ops import _function
 from lucid.ops._function import Composition, Function, set_tracer
 
 _lock = threading.RLock()  # there is one tracer at a time
@@ -58,12 +60,34 @@ def abstract_like(tensor: Tensor, batch: int | None = None) -> Tensor:
     return wrap(abstract(shape, tensor.dtype), tensor.device)
 
 
+@contextlib.contextmanager
+def concretely() -> Iterator[None]:
+    """Compute what is known while a model is traced, such as shapes: with values, and unseen by the tracer.
+
+    Example:
+        >>> import lucid
+        >>> with concretely():
+        ...     (lucid.tensor([2, 3]) * 2).tolist()
+        [4, 6]
+    """
+    tracer = _function._tracer
+    if not isinstance(tracer, _OwnThread) or not tracer._own():
+        yield
+        return
+    tracer.paused = True
+    try:
+        yield
+    finally:
+        tracer.paused = False
+
+
 class _OwnThread:
     """The tracer of one thread: it gets shapes alone, and the watcher sees it; other threads compute as ever."""
 
     def __init__(self, watcher: Watcher) -> None:
         self._watcher = watcher
         self._thread = threading.get_ident()
+        self.paused = False
         self._shapes = ShapeBackend()
 
     def backend(self, device: str) -> Backend:
@@ -100,4 +124,4 @@ class _OwnThread:
             self._watcher.exit(module, output)
 
     def _own(self) -> bool:
-        return threading.get_ident() == self._thread
+        return not self.paused and threading.get_ident() == self._thread

@@ -6,8 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from lucid import ops
+from lucid.core.tensor import Tensor
 from lucid.graph import Node
 from lucid.onnx._builder import Builder, exports
+from lucid.onnx._importer import Call, imports
+from lucid.onnx._windows import window_padding
 
 
 @exports("conv1d", "conv2d", "conv3d")
@@ -56,3 +60,14 @@ def _windows(b: Builder, node: Node) -> dict[str, Any]:
         "dilations": list(node.attrs["dilation"]),
         "group": node.attrs["groups"],
     }
+
+
+_CONV = {1: ops.conv1d, 2: ops.conv2d, 3: ops.conv3d}
+
+
+@imports("Conv")
+def _import_conv(call: Call, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    sides = x.ndim - 2
+    stride, dilation = call["strides"] or [1] * sides, call["dilations"] or [1] * sides
+    x, padding = window_padding(call, x, weight.shape[2:], stride, dilation)
+    return _CONV[sides](x, weight, bias, tuple(stride), padding, tuple(dilation), call["group"])

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 
+from lucid import ops
+from lucid.core.tensor import Tensor
 from lucid.graph import Node
 from lucid.onnx._builder import Builder, alike, exports
+from lucid.onnx._importer import Call, imports, imports_alike
 
 alike(
     {
@@ -40,6 +43,16 @@ alike(
         "where": "Where",
     }
 )
+
+
+imports_alike(
+    {"Add": ops.add, "Mul": ops.mul, "Sub": ops.sub, "Relu": ops.relu, "Sigmoid": ops.sigmoid, "Exp": ops.exp}
+)
+
+
+@imports("LeakyRelu")
+def _import_leaky_relu(call: Call, x: Tensor) -> Tensor:
+    return ops.leaky_relu(x, call["alpha"])
 
 
 @exports("square")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from lucid import ops
+from lucid.core.tensor import Tensor
 from lucid.graph import Node
 from lucid.onnx._builder import Builder, exports
+from lucid.onnx._importer import Call, imports
 
 
 @exports("batch_norm")
@@ -37,3 +40,10 @@ def _layer_norm(b: Builder, node: Node) -> None:
         return
     scale = weight or b.constant(node, "scale", np.ones(shape), dtype)
     b.emit("LayerNormalization", node, [x, scale, bias], axis=-len(shape), epsilon=node.attrs["eps"])
+
+
+@imports("BatchNormalization", state=(3, 4))
+def _import_batch_norm(call: Call, x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, var: Tensor) -> Tensor:
+    """ONNX's momentum is the share that is kept."""
+    training = call.training or bool(call["training_mode"])
+    return ops.batch_norm(x, mean, var, scale, shift, training, 1 - call["momentum"], call["epsilon"])

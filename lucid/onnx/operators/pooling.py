@@ -7,8 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from lucid import ops
+from lucid.core.tensor import Tensor
 from lucid.graph import Node
 from lucid.onnx._builder import Builder, exports
+from lucid.onnx._importer import Call, imports
+from lucid.onnx._windows import window_padding
 
 
 @exports("max_pool1d", "max_pool2d", "max_pool3d")
@@ -122,3 +126,17 @@ def _averages(side: Any, outputs: Any) -> np.ndarray:
         start, stop = i * side // outputs, -(-(i + 1) * side // outputs)
         matrix[i, start:stop] = 1 / (stop - start)
     return matrix
+
+
+@imports("GlobalAveragePool")
+def _import_global_average(call: Call, x: Tensor) -> Tensor:
+    return (ops.adaptive_avg_pool1d, ops.adaptive_avg_pool2d, ops.adaptive_avg_pool3d)[x.ndim - 3](x, 1)
+
+
+@imports("MaxPool")
+def _import_max_pool(call: Call, x: Tensor) -> Tensor:
+    sides = x.ndim - 2
+    stride, dilation = call["strides"] or [1] * sides, call["dilations"] or [1] * sides
+    x, padding = window_padding(call, x, call["kernel_shape"], stride, dilation, -np.inf)
+    pool = (ops.max_pool1d, ops.max_pool2d, ops.max_pool3d)[sides - 1]
+    return pool(x, tuple(call["kernel_shape"]), tuple(stride), padding, tuple(dilation), bool(call["ceil_mode"]))

@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 from onnx import helper
 
+from lucid import ops
+from lucid.core.tensor import Tensor
 from lucid.graph import Node
 from lucid.onnx._builder import Builder, alike, exports
+from lucid.onnx._importer import Call, imports
 
 alike(
     {
@@ -135,3 +138,32 @@ def _slice_operands(b: Builder, node: Node, taken: list[tuple[int, slice]]) -> l
         columns["axes"].append(axis)
         columns["steps"].append(step)
     return [b.constant(node, what, values) for what, values in columns.items()]
+
+
+@imports("Reshape", host=(1,), moves=True)
+def _import_reshape(call: Call, x: Tensor, shape: np.ndarray) -> Tensor:
+    """A size of 0 keeps the operand's, unless ``allowzero`` says that it is one."""
+    kept = [x.shape[i] if size == 0 and not call["allowzero"] else int(size) for i, size in enumerate(shape)]
+    return ops.reshape(x, tuple(kept))
+
+
+@imports("Flatten", moves=True)
+def _import_flatten(call: Call, x: Tensor) -> Tensor:
+    axis = call["axis"] % (x.ndim + 1) if call["axis"] < 0 else call["axis"]
+    rows = int(np.prod(x.shape[:axis]))
+    return ops.reshape(x, (rows, int(np.prod(x.shape[axis:]))))
+
+
+@imports("Identity", moves=True)
+def _import_identity(call: Call, x: Tensor) -> Tensor:
+    return x
+
+
+@imports("Shape", moves=True, gradient=False)
+def _import_shape(call: Call, x: Tensor) -> np.ndarray:
+    return np.asarray(x.shape[call["start"] : call["end"]], np.int64)
+
+
+@imports("Constant", host=None)
+def _import_constant(call: Call) -> np.ndarray:
+    return call["value"]
