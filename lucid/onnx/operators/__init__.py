@@ -16,6 +16,7 @@ from lucid.onnx.operators import (  # noqa: F401 (each enters its operations)
     normalization,
     pooling,
     product,
+    random,
     reduction,
     resize,
     shape,
