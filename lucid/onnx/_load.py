@@ -189,7 +189,15 @@ class _Reader:
         self._opset = opset
         self._states: dict[str, Tensor] = {}
         self._operators: dict[str, Operator] = {}
-        self._taken = set(dir(OnnxModule)) | {"training", "_body", "input_names", "opset", "_dtypes", "_optional"}
+        self._taken = set(dir(OnnxModule)) | {
+            "training",
+            "_body",
+            "input_names",
+            "opset",
+            "_declared",
+            "_floats",
+            "_optional",
+        }
 
     def module(self) -> OnnxModule:
         graph = self._proto.graph
