@@ -15,7 +15,7 @@ from lucid.core.tensor import Tensor
 from lucid.nn import Module
 from lucid.nn._dry_run import concretely
 from lucid.onnx._importer import IMPORTS, Call, Importer, Value
-from lucid.onnx._types import HALF, TEXT, as_array, as_value, has_tensors, rounded
+from lucid.onnx._types import BFLOAT16, HALF, TEXT, as_array, as_value, has_tensors, rounded
 
 __all__ = ["OnnxModule"]
 
@@ -316,7 +316,7 @@ class OnnxModule(Module):
             return [self._returned(name, each) for each in value]
         if isinstance(value, Tensor):
             return value.astype(np.float16) if self.dtype_of(name) == np.float16 else value
-        if isinstance(value, np.ndarray) and value.dtype.isbuiltin == 1 and value.dtype.kind in "fiub":
+        if isinstance(value, np.ndarray) and has_tensors(value.dtype) and value.dtype != BFLOAT16:
             return as_value(value, "cpu") if value.dtype != np.float16 else Tensor(value)
         return value
 

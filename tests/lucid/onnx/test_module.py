@@ -68,7 +68,7 @@ def test_weights_are_parameters_under_their_names() -> None:
 
 
 def test_what_the_zoo_exports_comes_back_bit_for_bit(backend: str) -> None:
-    network = ResNet(BasicBlock, (1, 1, 1, 1), num_classes=7, width=8).eval()
+    network = ResNet(BasicBlock, [1, 1], num_classes=7, stem_width=4, channels=(4, 8)).eval()
     x = lucid.tensor(normal(2, 3, 32, 32))
     module = load(to_onnx(trace(network, x)))
     with lucid.no_grad():
