@@ -11,16 +11,16 @@ A value is one of these:
   types that lucid has no tensors of (strings, float8, 4 bits ..);
 - a list of values (a sequence), and None (an operand that is not there, or an empty optional).
 
-Operands named in ``host`` arrive as arrays, the others as tensors. Where all are arrays, an operator runs at once, on
-the CPU and behind the tracer's back, and its results are arrays again: so shapes are computed while a model is traced.
-An operator that is entered as ``raw`` gets what there is, tensors, arrays or lists, and returns what it likes: control
-flow, sequences, and what converts between types.
+Operands named in ``host`` arrive as arrays, those in ``known`` as what they are, the others as tensors. Where all are
+arrays, an operator runs at once, on the CPU and behind the tracer's back, and its results are arrays again: so shapes
+are computed while a model is traced. An operator that is entered as ``raw`` gets all but ``host`` as what they are, and
+runs there where it is called: control flow, sequences, and what converts between types.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -39,18 +39,23 @@ class Importer:
     Attributes:
         function: from a ``Call`` and the operands.
         host: positions of operands that it takes as arrays of NumPy; None is all of them, also what comes after.
+        known: positions of operands that it takes as tensors or as arrays, as they are: numbers that a constant gives,
+            and types that lucid has no tensors of.
         state: positions of operands that are a state and not trained, such as running statistics.
         moves: whether it only moves elements, of whatever type they are, and computes none. Elements of a type that
             lucid has no tensors of arrive as integers that stand for them (0 for what is empty), and so return as a
             tensor; an array that it returns is taken as it is.
-        raw: whether it takes the operands that are not in ``host`` as they are.
+        random: whether it draws random numbers, which a tracer must see, whatever the operands are.
+        raw: whether it takes the operands that are not in ``host`` as they are, and returns what it likes.
         gradient: whether it has a gradient by any of its operands.
     """
 
     function: Import
     host: Collection[int] | None = ()
+    known: Collection[int] = ()
     state: Collection[int] = ()
     moves: bool = False
+    random: bool = False
     gradient: bool = True
     raw: bool = False
 
@@ -67,15 +72,17 @@ def imports(
     *operators: str,
     domain: str = "",
     host: Collection[int] | None = (),
+    known: Collection[int] = (),
     state: Collection[int] = (),
     moves: bool = False,
+    random: bool = False,
     gradient: bool = True,
     raw: bool = False,
 ) -> Callable[[Import], Import]:
     """Enter the decorated function for these operators; the arguments are an ``Importer``'s."""
 
     def enter(function: Import) -> Import:
-        importer = Importer(function, host, state, moves, gradient and host is not None, raw)
+        importer = Importer(function, host, known, state, moves, random, gradient and host is not None, raw)
         IMPORTS.update({(domain, operator): importer for operator in operators})
         return function
 
@@ -111,7 +118,6 @@ class Call:
         results: likewise of the outputs.
         training: whether the module is in train mode.
         device: where its tensors lie.
-        update: sets a state of the module (a buffer) by the name of its value; it does nothing for other names.
     """
 
     operator: str
@@ -125,7 +131,6 @@ class Call:
     results: tuple[np.dtype[Any] | None, ...] = ()
     training: bool = False
     device: str = "cpu"
-    update: Callable[[str, Tensor], None] = field(default=lambda name, value: None, repr=False)
 
     def __getitem__(self, attribute: str) -> Any:
         return self.attributes.get(attribute)

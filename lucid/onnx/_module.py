@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
+from lucid.core.device import names_device
+from lucid.core.dtypes import as_dtype
 from lucid.core.grad_mode import no_grad
 from lucid.core.tensor import Tensor
 from lucid.nn import Module
 from lucid.nn._dry_run import concretely
-from lucid.onnx._importer import Call, Importer, Value
-from lucid.onnx._types import HALF, TEXT, as_array, as_value, has_tensors, rounded
+from lucid.onnx._importer import IMPORTS, Call, Importer, Value
+from lucid.onnx._types import BFLOAT16, HALF, TEXT, as_array, as_value, has_tensors, rounded
 
 __all__ = ["OnnxModule"]
 
@@ -21,22 +23,32 @@ __all__ = ["OnnxModule"]
 class Operator(Module):
     """One node: a module of its own, so that hooks, tracers and errors name it by the value that it makes."""
 
-    def __init__(self, importer: Importer, call: Call) -> None:
+    def __init__(self, call: Call) -> None:
         super().__init__()
-        self.importer = importer
         self.call = call
         self.output_names = call.outputs if len(call.outputs) > 1 else None
+        self._declared = call.dtypes, call.results
+        self._floats: np.dtype[Any] | None = None
+
+    @property
+    def importer(self) -> Importer:
+        """How it is computed."""
+        return IMPORTS[self.call.domain, self.call.operator]
+
+    def compute_in(self, dtype: np.dtype[Any]) -> None:
+        """See ``OnnxModule.to``."""
+        self._floats = dtype
+        self.call.dtypes, self.call.results = (
+            tuple(in_precision(each, dtype) for each in dtypes) for dtypes in self._declared
+        )
 
     def forward(self, *operands: Value) -> Value:
         """The node's result; a tuple where it declares several outputs."""
         call, importer = self.call, self.importer
         device = next((o.device for o in operands if isinstance(o, Tensor)), None)
         call.training = self.training
-        if importer.raw:
-            call.device = device or "cpu"
-            given = [self._operand(i, o) if importer.on_host(i) else o for i, o in enumerate(operands)]
-            return self._finish(importer.function(call, *given))
-        if device is None and all(importer.on_host(i) or _is_host(o) for i, o in enumerate(operands)):
+        known = device is None and all(importer.on_host(i) or _is_host(o) for i, o in enumerate(operands))
+        if known and not importer.random and not importer.raw:
             return self._finish(self._on_host(operands))
         call.device = device or "cpu"
         given = [self._operand(i, operand) for i, operand in enumerate(operands)]
@@ -45,14 +57,16 @@ class Operator(Module):
     def _operand(self, position: int, operand: Value) -> Value:
         if self.importer.on_host(position):
             return as_array(operand, self.call.dtypes[position]) if isinstance(operand, Tensor) else operand
-        if not isinstance(operand, np.ndarray):
+        if not isinstance(operand, np.ndarray) or position in self.importer.known or self.importer.raw:
             return operand
         if not has_tensors(operand.dtype):
             raise TypeError(
                 f"{self.call.operator} {self.call.name!r}: operand {position} is of type {_name(operand.dtype)}, which "
                 "lucid's tensors do not have"
             )
-        return as_value(operand, self.call.device)
+        value = as_value(operand, self.call.device)
+        wanted = in_precision(value.dtype, self._floats)
+        return value if wanted == value.dtype else value.astype(wanted)
 
     def _on_host(self, operands: Sequence[Value]) -> Value:
         """The results as arrays, computed of arrays; with values, also while a model is traced."""
@@ -126,6 +140,13 @@ class _Codes:
 
     def decoded(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         return self._words[array] if self._dtype == TEXT else np.ascontiguousarray(array).view(self._dtype)
+
+
+def in_precision(declared: Any, floats: np.dtype[Any] | None) -> Any:
+    """What a declared type is where floats are computed in ``floats``; None leaves it."""
+    if declared is None or floats is None or (floats != np.float64 and declared != np.float64):
+        return declared
+    return floats if declared in HALF or declared in (np.float32, np.float64) else declared
 
 
 def _name(dtype: np.dtype[Any]) -> str:
@@ -225,7 +246,8 @@ class OnnxModule(Module):
         self.input_names = tuple(body.inputs)
         self.output_names = tuple(body.outputs)
         self.opset = dict(opset)
-        self._dtypes = {name: dtypes.get(name) for name in (*body.inputs, *body.outputs)}
+        self._declared = {name: dtypes.get(name) for name in (*body.inputs, *body.outputs)}
+        self._floats: np.dtype[Any] | None = None
         self._optional = optional
         for name, tensor in states.items():
             setattr(self, name, tensor)
@@ -265,7 +287,7 @@ class OnnxModule(Module):
         return {name: self._taken(name, value, device) for name, value in given.items()}
 
     def _taken(self, name: str, value: Any, device: str) -> Value:
-        declared = self._dtypes[name]
+        declared = self.dtype_of(name)
         if value is None or isinstance(value, list | tuple):
             return [self._taken(name, each, device) for each in value] if value is not None else None
         if isinstance(value, Tensor):
@@ -275,21 +297,22 @@ class OnnxModule(Module):
             dtype = value.dtype
             if dtype.kind in "US":
                 value, dtype = value.astype(object), TEXT
-        half = declared if declared in HALF and dtype == np.float32 else None
-        if declared is not None and dtype != declared and half is None:
-            raise TypeError(f"inputs: {name!r} is of type {_name(dtype)}; the model takes {_name(declared)}")
-        if isinstance(value, Tensor):
-            if half is not None:
-                return rounded(value, half)
-            return value.astype(np.float32) if dtype == np.float16 else value
-        return as_value(value, device) if has_tensors(dtype) else value
+        if declared is None or dtype == declared:
+            if isinstance(value, Tensor):
+                return value.astype(np.float32) if dtype == np.float16 else value
+            return as_value(value, device) if has_tensors(dtype) else value
+        if declared in HALF and dtype == np.float32:
+            return rounded(value if isinstance(value, Tensor) else as_value(value, device), declared)
+        if dtype == self._declared[name] or (dtype in HALF and declared.kind == "f"):  # the module was converted
+            return (value if isinstance(value, Tensor) else as_value(value, device)).astype(declared)
+        raise TypeError(f"inputs: {name!r} is of type {_name(dtype)}; the model takes {_name(declared)}")
 
     def _returned(self, name: str, value: Value) -> Any:
         if isinstance(value, list):
             return [self._returned(name, each) for each in value]
         if isinstance(value, Tensor):
-            return value.astype(np.float16) if self._dtypes[name] == np.float16 else value
-        if isinstance(value, np.ndarray) and value.dtype.isbuiltin == 1 and value.dtype.kind in "fiub":
+            return value.astype(np.float16) if self.dtype_of(name) == np.float16 else value
+        if isinstance(value, np.ndarray) and has_tensors(value.dtype) and value.dtype != BFLOAT16:
             return as_value(value, "cpu") if value.dtype != np.float16 else Tensor(value)
         return value
 
@@ -298,5 +321,21 @@ class OnnxModule(Module):
         return f"{', '.join(self.input_names)} -> {', '.join(self.output_names)}"
 
     def dtype_of(self, name: str) -> np.dtype[Any] | None:
-        """The declared dtype of an input or output; ``object`` for text, None where the model does not say."""
-        return self._dtypes[name]
+        """The dtype of an input or output; ``object`` for text, None where the model does not say."""
+        return in_precision(self._declared[name], self._floats)
+
+    def to(self, *targets: Any) -> Self:
+        """As ``Module.to``. Of a float dtype: the whole model computes in it.
+
+        In float64 every float type that the file declares, half precision and what Cast makes included, is float64, so
+        that nothing is rounded to less: the truth that other runs are measured by. In float32, what the file declares
+        as float64 is float32.
+        """
+        super().to(*targets)
+        for target in targets:
+            if not names_device(target):
+                self._floats = as_dtype(target)
+                for module in self.modules():
+                    if isinstance(module, Operator):
+                        module.compute_in(self._floats)
+        return self

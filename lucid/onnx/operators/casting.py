@@ -23,7 +23,7 @@ _NAN = 0xFF  # the exponents of float32, and the codes of float8_e8m0fnu
 
 @imports("Cast", raw=True)
 def _import_cast(call: Call, x: Value) -> Value:
-    to = dtype_of(call["to"])
+    to = call.results[0] or dtype_of(call["to"])
     if to is None:
         raise call.refuse(f"to: is {call['to']}, which is none of ONNX's element types")
     return converted(call, x, to)
