@@ -242,6 +242,7 @@ class _Reader:
         missing = [name for name in body.outputs if name not in known | outer]
         if missing:
             raise ValueError(f"model: nothing makes its output {missing[0]!r}")
+        _straight_through(body)
         _free(body)
         used = {name for step in body.steps for name in step.inputs} | set(body.outputs)
         used |= {name for step in body.steps for inner in step.bodies.values() for name in inner.captured}
@@ -458,6 +459,19 @@ def _free_names(graph: onnx.GraphProto) -> set[str]:
     own |= {name for node in graph.node for name in node.output}
     taken = {name for node in graph.node for name in _taken(node)} | {info.name for info in graph.output}
     return taken - own
+
+
+def _straight_through(body: Body) -> None:
+    """Give what dequantises a value that was just quantised, by the same scale and zero point, that value's source.
+
+    Its gradient goes there: the integers between have none.
+    """
+    quantizers = {step.outputs[0]: step for step in body.steps if step.operator.call.operator == "QuantizeLinear"}
+    for step in body.steps:
+        source = quantizers.get(step.inputs[0]) if step.operator.call.operator == "DequantizeLinear" else None
+        if source is None or [n for n in step.inputs[1:] if n] != [n for n in source.inputs[1:] if n]:
+            continue
+        step.inputs = (*step.inputs, *[""] * (3 - len(step.inputs)), source.inputs[0])
 
 
 def _free(body: Body) -> None:

@@ -18,6 +18,7 @@ from lucid.onnx.operators import (  # noqa: F401 (each enters its operations)
     normalization,
     pooling,
     product,
+    quantization,
     random,
     reduction,
     resize,
