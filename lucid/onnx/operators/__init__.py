@@ -9,6 +9,7 @@ from lucid.onnx.operators import (  # noqa: F401 (each enters its operations)
     attention,
     casting,
     comparison,
+    control,
     convolution,
     elementwise,
     gradient,
@@ -22,7 +23,9 @@ from lucid.onnx.operators import (  # noqa: F401 (each enters its operations)
     random,
     reduction,
     resize,
+    sequence,
     shape,
+    text,
 )
 
 __all__ = ["EXPORTS"]
