@@ -115,7 +115,7 @@ def _divided(call: Call, x: Value, scale: Value) -> Tensor:
     x = _tensor(call, x)
     x = x if x.dtype.kind == "f" else x.astype(_FLOAT)
     divided = x / _beside(call, scale, x.shape, x.dtype)
-    return rounded(divided, wanted) if wanted in HALF else divided
+    return rounded(divided, wanted) if wanted is not None and wanted in HALF else divided
 
 
 @imports("QuantizeLinear", raw=True, state=(1, 2))

@@ -39,7 +39,8 @@ def _import_normalize(call: Call, x: _Array) -> _Array:
     """Without the words that are to be dropped, in another case; one empty text, where nothing is left."""
     if x.ndim not in (1, 2) or (x.ndim == 2 and len(x) != 1):
         raise call.refuse(f"got a value of shape {x.shape}; must be [C] or [1, C]")
-    change: Callable[[str], str] = {"LOWER": str.lower, "UPPER": str.upper, "NONE": str}[call["case_change_action"]]
+    changes: dict[str, Callable[[str], str]] = {"LOWER": str.lower, "UPPER": str.upper, "NONE": str}
+    change = changes[call["case_change_action"]]
     key: Callable[[str], str] = str if call["is_case_sensitive"] else str.lower
     dropped = {key(word) for word in call["stopwords"] or ()}
     kept = [change(text) for text in x.ravel() if key(text) not in dropped] or [""]
