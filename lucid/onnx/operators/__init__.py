@@ -7,6 +7,7 @@ same operands and no attributes. A composed operation needs neither: it is expor
 from lucid.onnx._builder import EXPORTS
 from lucid.onnx.operators import (  # noqa: F401 (each enters its operations)
     attention,
+    casting,
     comparison,
     convolution,
     elementwise,
