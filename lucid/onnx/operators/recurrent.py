@@ -54,7 +54,7 @@ class Cell:
 
     weight: Tensor
     recurrence: Tensor
-    bias: tuple[Tensor, Tensor] | None
+    bias: tuple[Tensor, ...] | None
     peephole: Tensor | None
     act: Sequence[Unary]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ def _parted(call: Call, operands: tuple[Tensor, ...], kinds: int) -> list[tuple[
     return [operands[i::count] for i in range(count)]
 
 
-def _in_order(results: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+def _in_order(results: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
     return tuple(each for kind in zip(*results, strict=True) for each in kind)
 
 
