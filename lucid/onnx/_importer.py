@@ -19,7 +19,7 @@ are computed while a model is traced.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -112,7 +112,6 @@ class Call:
         results: likewise of the outputs.
         training: whether the module is in train mode.
         device: where its tensors lie.
-        update: sets a state of the module (a buffer) by the name of its value; it does nothing for other names.
     """
 
     operator: str
@@ -126,7 +125,6 @@ class Call:
     results: tuple[np.dtype[Any] | None, ...] = ()
     training: bool = False
     device: str = "cpu"
-    update: Callable[[str, Tensor], None] = field(default=lambda name, value: None, repr=False)
 
     def __getitem__(self, attribute: str) -> Any:
         return self.attributes.get(attribute)

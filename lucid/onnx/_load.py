@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import defs, external_data_helper, helper, inliner, shape_inference
+from onnx import defs, external_data_helper, helper, inliner, shape_inference, version_converter
 
 from lucid.core.tensor import Tensor
 from lucid.files import FileError, open_regular
@@ -60,7 +60,7 @@ def load(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> OnnxModule:
         >>> bool((module(x).numpy() == layer(x).numpy()).all())
         True
     """
-    proto = _read(model)
+    proto = _renewed(_read(model))
     proto = _inlined(proto)
     opset = _opset(proto)
     _refuse_unsupported(proto.graph, opset)
@@ -116,6 +116,16 @@ def _opset(proto: onnx.ModelProto) -> dict[str, int]:
     if opset[""] > newest:
         raise UnsupportedError(f"model: its operators are of opset {opset['']}; it may be at most {newest}")
     return opset
+
+
+def _renewed(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model in opset 7, where it has an older one and onnx knows how to change it."""
+    if _opset(proto)[""] >= OLDEST_READ:
+        return proto
+    try:
+        return version_converter.convert_version(proto, OLDEST_READ)
+    except Exception:  # RuntimeError, ConvertError and what else C++ throws; the opset is refused then
+        return proto
 
 
 def _inlined(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -277,7 +287,7 @@ class _Reader:
             tuple(dtypes.get(name) for name in node.input),
             tuple(dtypes.get(name) for name in node.output),
         )
-        operator = Operator(IMPORTS[domain, node.op_type], call)
+        operator = Operator(call)
         self._operators[self._key(next((name for name in node.output if name), call.name))] = operator
         bodies = {name: self._body(graph, dict(dtypes), known) for name, graph in graphs.items()}
         return Step(operator, call.inputs, call.outputs, (), bodies)

@@ -14,8 +14,8 @@ from lucid.core.grad_mode import no_grad
 from lucid.core.tensor import Tensor
 from lucid.nn import Module
 from lucid.nn._dry_run import concretely
-from lucid.onnx._importer import Call, Importer, Value
-from lucid.onnx._types import HALF, TEXT, as_array, as_value, has_tensors, rounded
+from lucid.onnx._importer import IMPORTS, Call, Importer, Value
+from lucid.onnx._types import BFLOAT16, HALF, TEXT, as_array, as_value, has_tensors, rounded
 
 __all__ = ["OnnxModule"]
 
@@ -23,13 +23,17 @@ __all__ = ["OnnxModule"]
 class Operator(Module):
     """One node: a module of its own, so that hooks, tracers and errors name it by the value that it makes."""
 
-    def __init__(self, importer: Importer, call: Call) -> None:
+    def __init__(self, call: Call) -> None:
         super().__init__()
-        self.importer = importer
         self.call = call
         self.output_names = call.outputs if len(call.outputs) > 1 else None
         self._declared = call.dtypes, call.results
         self._floats: np.dtype[Any] | None = None
+
+    @property
+    def importer(self) -> Importer:
+        """How it is computed."""
+        return IMPORTS[self.call.domain, self.call.operator]
 
     def compute_in(self, dtype: np.dtype[Any]) -> None:
         """See ``OnnxModule.to``."""
@@ -312,7 +316,7 @@ class OnnxModule(Module):
             return [self._returned(name, each) for each in value]
         if isinstance(value, Tensor):
             return value.astype(np.float16) if self.dtype_of(name) == np.float16 else value
-        if isinstance(value, np.ndarray) and value.dtype.isbuiltin == 1 and value.dtype.kind in "fiub":
+        if isinstance(value, np.ndarray) and has_tensors(value.dtype) and value.dtype != BFLOAT16:
             return as_value(value, "cpu") if value.dtype != np.float16 else Tensor(value)
         return value
 

@@ -33,3 +33,9 @@ def _import_cross_entropy(
     """The loss, and the log-probabilities."""
     logp = ops.log_softmax(scores, 1)
     return _nll_loss(call, logp, target, weight), logp
+
+
+@exports("nll_loss")
+def _export_nll_loss(b: Builder, node: Node) -> None:
+    attrs = {"ignore_index": node.attrs["ignore_index"], "reduction": node.attrs["reduction"]}
+    b.emit("NegativeLogLikelihoodLoss", node, node.inputs, **attrs)

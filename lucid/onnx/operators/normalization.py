@@ -9,8 +9,10 @@ import numpy as np
 
 from lucid import ops
 from lucid.core.dtypes import bool_
+from lucid.core.grad_mode import no_grad
 from lucid.core.tensor import Tensor
 from lucid.graph import Node
+from lucid.nn.parameter import Buffer
 from lucid.onnx._builder import Builder, exports
 from lucid.onnx._importer import Call, imports
 from lucid.onnx.operators.random import generator
@@ -68,8 +70,10 @@ def _import_batch_norm(call: Call, x: Tensor, scale: Tensor, shift: Tensor, mean
         before * call["momentum"] + statistic * momentum for before, statistic in zip((mean, var), now, strict=True)
     ]
     if call.training:
-        for name, value in zip(call.inputs[3:5], running, strict=True):
-            call.update(name, value)
+        for state, value in zip((mean, var), running, strict=True):
+            if isinstance(state, Buffer):
+                with no_grad():
+                    state.copy_(value)
     return y, *running, *now
 
 
