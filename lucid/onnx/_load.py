@@ -237,7 +237,7 @@ class _Reader:
             self._hold(body, name, array, uses.get(name, []))
         known = set(own)
         for node in _sorted(nodes, known | outer):
-            body.steps.append(self._step(node, dtypes, frozenset(known) | outer))
+            body.steps.append(self._step(node, graph, dtypes, frozenset(known) | outer))
             known.update(name for name in node.output if name)
         missing = [name for name in body.outputs if name not in known | outer]
         if missing:
@@ -265,10 +265,14 @@ class _Reader:
         self._states[key] = Buffer(tensor) if state else Parameter(tensor)
         body.states[name] = key
 
-    def _step(self, node: onnx.NodeProto, dtypes: dict[str, Any], known: frozenset[str]) -> Step:
+    def _step(
+        self, node: onnx.NodeProto, graph: onnx.GraphProto, dtypes: dict[str, Any], known: frozenset[str]
+    ) -> Step:
         domain = "" if node.domain in _OWN else node.domain
         schema = _schema(node.op_type, domain, self._opset)
         attributes, graphs = _attributes(node, schema)
+        if node.op_type == "Gradient":
+            graphs["graph"] = _differentiated(attributes, graph)
         for name in node.output:
             if name and name not in dtypes:
                 dtypes[name] = _bound(schema, node, dtypes, name)
@@ -296,6 +300,25 @@ class _Reader:
             key = f"{name}_{count}"
         self._taken.add(key)
         return key
+
+
+def _differentiated(attributes: dict[str, Any], graph: onnx.GraphProto) -> onnx.GraphProto:
+    """What a Gradient is of: the part of its graph that makes ``y`` of ``xs`` and ``zs``."""
+    given = [*attributes["xs"], *(attributes.get("zs") or ())]
+    maker = {name: node for node in graph.node for name in node.output if name}
+    wanted, seen = [attributes["y"]], set(given)
+    while wanted:
+        name = wanted.pop()
+        if name not in seen and name in maker:
+            wanted.extend(_taken(maker[name]))
+        seen.add(name)
+    seen -= set(given)
+    part = onnx.GraphProto(
+        node=[node for node in graph.node if seen.intersection(node.output)], value_info=graph.value_info
+    )
+    part.input.extend(onnx.ValueInfoProto(name=name) for name in given)
+    part.output.add().name = attributes["y"]
+    return part
 
 
 def _declared(graph: onnx.GraphProto) -> dict[str, np.dtype[Any] | None]:

@@ -19,9 +19,11 @@ from lucid.onnx.operators import (  # noqa: F401 (each enters its operations)
     pooling,
     product,
     random,
+    recurrent,
     reduction,
     resize,
     shape,
+    training,
 )
 
 __all__ = ["EXPORTS"]
