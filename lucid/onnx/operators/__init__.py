@@ -10,6 +10,7 @@ from lucid.onnx.operators import (  # noqa: F401 (each enters its operations)
     comparison,
     convolution,
     elementwise,
+    image,
     indexing,
     linalg,
     loss,
@@ -19,6 +20,7 @@ from lucid.onnx.operators import (  # noqa: F401 (each enters its operations)
     reduction,
     resize,
     shape,
+    signal,
 )
 
 __all__ = ["EXPORTS"]
