@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from lucid.backends import Backend, backend_for
 from lucid.backends.shapes import Abstract, ShapeBackend, abstract
-from lucid.core.grad_mode import no_grad
+from lucid.core.grad_mode import no_grad, recording
 from lucid.core.tensor import Tensor, wrap
 from lucid.nn.module import Module
 from lucid.ops import _function
@@ -35,23 +35,41 @@ class Watcher(Protocol):
     def compose(self, whole: Composition, inputs: tuple[Tensor | None, ...], run: Callable[[], Tensor]) -> Tensor: ...
 
 
-def dry_run(module: Module, inputs: Sequence[Tensor], watcher: Watcher) -> Any:
-    """Call ``module`` in eval mode on tensors like ``inputs`` and return what it returns, abstract.
+def dry_run(
+    module: Module,
+    inputs: Sequence[Tensor],
+    watcher: Watcher,
+    call: Callable[..., Any] | None = None,
+    training: bool = False,
+) -> Any:
+    """Call ``module``, or ``call``, which calls it, on tensors like ``inputs`` and return what it returns, abstract.
+    It is in eval mode, or in training mode, and is afterwards as it was: running statistics stay, too.
 
     Raises:
         RuntimeError: its forward reads values, or draws random numbers.
         ValueError, TypeError: as the module raises on such an input.
     """
     modes = [(part, part.training) for part in module.modules()]
-    with _lock, no_grad():
-        before = set_tracer(_OwnThread(watcher))
+    with watched(watcher):
         try:
-            module.eval()
-            return module(*inputs)
+            module.train() if training else module.eval()
+            return (call or module)(*inputs)
         finally:
+            for part, mode in modes:
+                part.training = mode
+
+
+@contextlib.contextmanager
+def watched(watcher: Watcher) -> Iterator[None]:
+    """Let ``watcher`` see what this thread does, which computes shapes alone and leaves nothing behind."""
+    with _lock, no_grad():
+        before, again = set_tracer(_OwnThread(watcher)), recording.recomputing
+        recording.recomputing = True
+        try:
+            yield
+        finally:
+            recording.recomputing = again
             set_tracer(before)
-            for part, training in modes:
-                part.training = training
 
 
 def abstract_like(tensor: Tensor, batch: int | None = None) -> Tensor:

@@ -11,14 +11,15 @@ A value is one of these:
   types that lucid has no tensors of (strings, float8, 4 bits ..);
 - a list of values (a sequence), and None (an operand that is not there, or an empty optional).
 
-Operands named in ``host`` arrive as arrays, the others as tensors. Where all are arrays, an operator runs at once, on
-the CPU and behind the tracer's back, and its results are arrays again: so shapes are computed while a model is traced.
+Operands named in ``host`` arrive as arrays, those in ``known`` as what they are, the others as tensors. Where all are
+arrays, an operator runs at once, on the CPU and behind the tracer's back, and its results are arrays again: so shapes
+are computed while a model is traced.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -37,15 +38,20 @@ class Importer:
     Attributes:
         function: from a ``Call`` and the operands.
         host: positions of operands that it takes as arrays of NumPy; None is all of them, also what comes after.
+        known: positions of operands that it takes as tensors or as arrays, as they are: numbers that a constant gives,
+            and types that lucid has no tensors of.
         state: positions of operands that are a state and not trained, such as running statistics.
         moves: whether it only moves elements, of whatever type they are, and computes none.
+        random: whether it draws random numbers, which a tracer must see, whatever the operands are.
         gradient: whether it has a gradient by any of its operands.
     """
 
     function: Import
     host: Collection[int] | None = ()
+    known: Collection[int] = ()
     state: Collection[int] = ()
     moves: bool = False
+    random: bool = False
     gradient: bool = True
 
     def on_host(self, position: int) -> bool:
@@ -61,14 +67,16 @@ def imports(
     *operators: str,
     domain: str = "",
     host: Collection[int] | None = (),
+    known: Collection[int] = (),
     state: Collection[int] = (),
     moves: bool = False,
+    random: bool = False,
     gradient: bool = True,
 ) -> Callable[[Import], Import]:
     """Enter the decorated function for these operators; the arguments are an ``Importer``'s."""
 
     def enter(function: Import) -> Import:
-        importer = Importer(function, host, state, moves, gradient and host is not None)
+        importer = Importer(function, host, known, state, moves, random, gradient and host is not None)
         IMPORTS.update({(domain, operator): importer for operator in operators})
         return function
 
@@ -104,7 +112,6 @@ class Call:
         results: likewise of the outputs.
         training: whether the module is in train mode.
         device: where its tensors lie.
-        update: sets a state of the module (a buffer) by the name of its value; it does nothing for other names.
     """
 
     operator: str
@@ -118,7 +125,6 @@ class Call:
     results: tuple[np.dtype[Any] | None, ...] = ()
     training: bool = False
     device: str = "cpu"
-    update: Callable[[str, Tensor], None] = field(default=lambda name, value: None, repr=False)
 
     def __getitem__(self, attribute: str) -> Any:
         return self.attributes.get(attribute)

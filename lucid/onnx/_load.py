@@ -283,7 +283,7 @@ class _Reader:
             tuple(dtypes.get(name) for name in node.input),
             tuple(dtypes.get(name) for name in node.output),
         )
-        operator = Operator(IMPORTS[domain, node.op_type], call)
+        operator = Operator(call)
         self._operators[self._key(next((name for name in node.output if name), call.name))] = operator
         bodies = {name: self._body(graph, dict(dtypes), known) for name, graph in graphs.items()}
         return Step(operator, call.inputs, call.outputs, (), bodies)

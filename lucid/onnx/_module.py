@@ -14,8 +14,8 @@ from lucid.core.grad_mode import no_grad
 from lucid.core.tensor import Tensor
 from lucid.nn import Module
 from lucid.nn._dry_run import concretely
-from lucid.onnx._importer import Call, Importer, Value
-from lucid.onnx._types import HALF, TEXT, as_array, as_value, has_tensors, rounded
+from lucid.onnx._importer import IMPORTS, Call, Importer, Value
+from lucid.onnx._types import BFLOAT16, HALF, TEXT, as_array, as_value, has_tensors, rounded
 
 __all__ = ["OnnxModule"]
 
@@ -23,13 +23,17 @@ __all__ = ["OnnxModule"]
 class Operator(Module):
     """One node: a module of its own, so that hooks, tracers and errors name it by the value that it makes."""
 
-    def __init__(self, importer: Importer, call: Call) -> None:
+    def __init__(self, call: Call) -> None:
         super().__init__()
-        self.importer = importer
         self.call = call
         self.output_names = call.outputs if len(call.outputs) > 1 else None
         self._declared = call.dtypes, call.results
         self._floats: np.dtype[Any] | None = None
+
+    @property
+    def importer(self) -> Importer:
+        """How it is computed."""
+        return IMPORTS[self.call.domain, self.call.operator]
 
     def compute_in(self, dtype: np.dtype[Any]) -> None:
         """See ``OnnxModule.to``."""
@@ -43,7 +47,8 @@ class Operator(Module):
         call, importer = self.call, self.importer
         device = next((o.device for o in operands if isinstance(o, Tensor)), None)
         call.training = self.training
-        if device is None and all(importer.on_host(i) or _is_host(o) for i, o in enumerate(operands)):
+        known = device is None and all(importer.on_host(i) or _is_host(o) for i, o in enumerate(operands))
+        if known and not importer.random:
             return self._finish(self._on_host(operands))
         call.device = device or "cpu"
         given = [self._operand(i, operand) for i, operand in enumerate(operands)]
@@ -52,7 +57,7 @@ class Operator(Module):
     def _operand(self, position: int, operand: Value) -> Value:
         if self.importer.on_host(position):
             return as_array(operand, self.call.dtypes[position]) if isinstance(operand, Tensor) else operand
-        if not isinstance(operand, np.ndarray):
+        if not isinstance(operand, np.ndarray) or position in self.importer.known:
             return operand
         if not has_tensors(operand.dtype):
             raise TypeError(
@@ -311,7 +316,7 @@ class OnnxModule(Module):
             return [self._returned(name, each) for each in value]
         if isinstance(value, Tensor):
             return value.astype(np.float16) if self.dtype_of(name) == np.float16 else value
-        if isinstance(value, np.ndarray) and value.dtype.isbuiltin == 1 and value.dtype.kind in "fiub":
+        if isinstance(value, np.ndarray) and has_tensors(value.dtype) and value.dtype != BFLOAT16:
             return as_value(value, "cpu") if value.dtype != np.float16 else Tensor(value)
         return value
 

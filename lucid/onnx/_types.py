@@ -49,7 +49,7 @@ def array_of(tensor: onnx.TensorProto) -> np.ndarray[Any, Any]:
 
 def has_tensors(dtype: np.dtype[Any]) -> bool:
     """Whether a value of this dtype can be one of lucid's tensors (half precision as float32)."""
-    return dtype in HALF or (dtype.kind in "fiub" and dtype.isbuiltin == 1)
+    return dtype in HALF or (dtype.kind in "fiub" and dtype.itemsize <= 8 and dtype.type.__module__ == "numpy")
 
 
 def as_value(array: np.ndarray[Any, Any], device: str) -> Tensor:

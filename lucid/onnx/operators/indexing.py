@@ -36,3 +36,19 @@ def _order(b: Builder, node: Node) -> None:
     largest = int(node.attrs["descending" if sort else "largest"])
     outputs = [f"{node.name}/values", node.output]
     b.nodes.append(helper.make_node("TopK", inputs, outputs, name=node.name, axis=axis, largest=largest, sorted=1))
+
+
+@exports("index_add")
+def _index_add(b: Builder, node: Node) -> None:
+    """By the first axis, to which another one is turned."""
+    if b.opset < 16:
+        raise ValueError(f"{node.name!r}: index_add has a counterpart in the ONNX export from opset 16 on")
+    (x, index, values), axis, axes = node.inputs, node.attrs["axis"], len(b.shape(node.output))
+    turned = [axis, *(i for i in range(axes) if i != axis)]
+    if axis:
+        x = b.emit("Transpose", node, [x], "turned", perm=turned)
+        values = b.emit("Transpose", node, [values], "values", perm=turned)
+    places = b.emit("Unsqueeze", node, [index, b.constant(node, "last", [-1])], "places")
+    made = b.emit("ScatterND", node, [x, places, values], "sums" if axis else "", reduction="add")
+    if axis:
+        b.emit("Transpose", node, [made], perm=sorted(range(axes), key=turned.__getitem__))

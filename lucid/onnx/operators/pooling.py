@@ -21,7 +21,7 @@ from lucid.onnx._windows import Pooling, padded, pooling_of
 
 @exports("max_pool1d", "max_pool2d", "max_pool3d")
 def _max_pool(b: Builder, node: Node) -> None:
-    before, after, _ = _pool_padding(b, node, node.attrs["dilation"])
+    before, after, _ = pool_padding(b, node, node.attrs["dilation"])
     b.emit(
         "MaxPool",
         node,
@@ -35,7 +35,7 @@ def _max_pool(b: Builder, node: Node) -> None:
 
 @exports("avg_pool1d", "avg_pool2d", "avg_pool3d")
 def _avg_pool(b: Builder, node: Node) -> None:
-    before, after, overhangs = _pool_padding(b, node, (1,) * len(node.attrs["kernel_size"]))
+    before, after, overhangs = pool_padding(b, node, (1,) * len(node.attrs["kernel_size"]))
     counts_padding = node.attrs["count_include_pad"] and any(before)
     if counts_padding and overhangs:
         raise ValueError(
@@ -53,7 +53,7 @@ def _avg_pool(b: Builder, node: Node) -> None:
     )
 
 
-def _pool_padding(b: Builder, node: Node, dilation: Sequence[int]) -> tuple[list[int], list[int], bool]:
+def pool_padding(b: Builder, node: Node, dilation: Sequence[int]) -> tuple[list[int], list[int], bool]:
     """Padding before and after, and whether a last window (of ceil_mode) reaches beyond lucid's own padding.
 
     The padding behind is widened to where that window ends, so that ONNX's own ceil_mode, whose meaning changed between

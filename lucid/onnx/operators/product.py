@@ -49,3 +49,8 @@ def _import_gemm(call: Call, a: Tensor, b: Tensor, c: Tensor | None = None) -> T
     if c is None:
         return product
     return product + (c if call["beta"] == 1 else c * call["beta"])
+
+
+@imports("Einsum")
+def _import_einsum(call: Call, *operands: Tensor) -> Tensor:
+    return ops.einsum(call["equation"], *operands)
