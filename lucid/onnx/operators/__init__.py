@@ -12,9 +12,11 @@ from lucid.onnx.operators import (  # noqa: F401 (each enters its operations)
     convolution,
     elementwise,
     gradient,
+    image,
     indexing,
     linalg,
     loss,
+    ml,
     normalization,
     pooling,
     product,
@@ -24,6 +26,7 @@ from lucid.onnx.operators import (  # noqa: F401 (each enters its operations)
     resize,
     shape,
     training,
+    signal,
 )
 
 __all__ = ["EXPORTS"]
