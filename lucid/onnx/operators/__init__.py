@@ -25,8 +25,8 @@ from lucid.onnx.operators import (  # noqa: F401 (each enters its operations)
     reduction,
     resize,
     shape,
-    training,
     signal,
+    training,
 )
 
 __all__ = ["EXPORTS"]
