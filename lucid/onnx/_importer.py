@@ -13,8 +13,8 @@ A value is one of these:
 
 Operands named in ``host`` arrive as arrays, those in ``known`` as what they are, the others as tensors. Where all are
 arrays, an operator runs at once, on the CPU and behind the tracer's back, and its results are arrays again: so shapes
-are computed while a model is traced. An operator that is entered as ``raw`` gets all but ``host`` as what they are, and
-runs there where it is called: control flow, sequences, and what converts between types.
+are computed while a model is traced. An operator that is entered as ``raw`` gets what there is, tensors, arrays or
+lists, and returns what it likes: control flow, sequences, and what converts between types.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Importer:
             lucid has no tensors of arrive as integers that stand for them (0 for what is empty), and so return as a
             tensor; an array that it returns is taken as it is.
         random: whether it draws random numbers, which a tracer must see, whatever the operands are.
-        raw: whether it takes the operands that are not in ``host`` as they are, and returns what it likes.
+        raw: whether it takes the operands that are not in ``host`` as they are.
         gradient: whether it has a gradient by any of its operands.
     """
 

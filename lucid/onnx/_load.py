@@ -135,11 +135,24 @@ def _inlined(proto: onnx.ModelProto) -> onnx.ModelProto:
             proto = inliner.inline_local_functions(proto)
         composed = _composed(proto)
         if composed:
+            _complete(proto, composed)
             proto = shape_inference.infer_shapes(proto)
             proto = inliner.inline_selected_functions(proto, composed, inline_schema_functions=True)
         return proto
     except Exception as error:  # RuntimeError, InferenceError and what else C++ throws
         raise ValueError(f"model: its functions cannot be put in place: {error}") from error
+
+
+def _complete(proto: onnx.ModelProto, composed: list[tuple[str, str]]) -> None:
+    """Write out the defaults of attributes, which an operator's parts may refer to: onnx does not put them in."""
+    opset = _opset(proto)
+    for _, node in _nodes(proto.graph):
+        domain = "" if node.domain in _OWN else node.domain
+        if (domain, node.op_type) in composed:
+            given = {attribute.name for attribute in node.attribute}
+            for name, attribute in _schema(node.op_type, domain, opset).attributes.items():
+                if attribute.default_value is not None and attribute.default_value.type and name not in given:
+                    node.attribute.append(attribute.default_value)
 
 
 def _composed(proto: onnx.ModelProto) -> list[tuple[str, str]]:
@@ -237,7 +250,7 @@ class _Reader:
             self._hold(body, name, array, uses.get(name, []))
         known = set(own)
         for node in _sorted(nodes, known | outer):
-            body.steps.append(self._step(node, dtypes, frozenset(known) | outer))
+            body.steps.append(self._step(node, graph, dtypes, frozenset(known) | outer))
             known.update(name for name in node.output if name)
         missing = [name for name in body.outputs if name not in known | outer]
         if missing:
@@ -266,10 +279,14 @@ class _Reader:
         self._states[key] = Buffer(tensor) if state else Parameter(tensor)
         body.states[name] = key
 
-    def _step(self, node: onnx.NodeProto, dtypes: dict[str, Any], known: frozenset[str]) -> Step:
+    def _step(
+        self, node: onnx.NodeProto, graph: onnx.GraphProto, dtypes: dict[str, Any], known: frozenset[str]
+    ) -> Step:
         domain = "" if node.domain in _OWN else node.domain
         schema = _schema(node.op_type, domain, self._opset)
         attributes, graphs = _attributes(node, schema)
+        if node.op_type == "Gradient":
+            graphs["graph"] = _differentiated(attributes, graph)
         for name in node.output:
             if name and name not in dtypes:
                 dtypes[name] = _bound(schema, node, dtypes, name)
@@ -297,6 +314,25 @@ class _Reader:
             key = f"{name}_{count}"
         self._taken.add(key)
         return key
+
+
+def _differentiated(attributes: dict[str, Any], graph: onnx.GraphProto) -> onnx.GraphProto:
+    """What a Gradient is of: the part of its graph that makes ``y`` of ``xs`` and ``zs``."""
+    given = [*attributes["xs"], *(attributes.get("zs") or ())]
+    maker = {name: node for node in graph.node for name in node.output if name}
+    wanted, seen = [attributes["y"]], set(given)
+    while wanted:
+        name = wanted.pop()
+        if name not in seen and name in maker:
+            wanted.extend(_taken(maker[name]))
+        seen.add(name)
+    seen -= set(given)
+    part = onnx.GraphProto(
+        node=[node for node in graph.node if seen.intersection(node.output)], value_info=graph.value_info
+    )
+    part.input.extend(onnx.ValueInfoProto(name=name) for name in given)
+    part.output.add().name = attributes["y"]
+    return part
 
 
 def _declared(graph: onnx.GraphProto) -> dict[str, np.dtype[Any] | None]:

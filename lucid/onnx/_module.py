@@ -47,8 +47,12 @@ class Operator(Module):
         call, importer = self.call, self.importer
         device = next((o.device for o in operands if isinstance(o, Tensor)), None)
         call.training = self.training
+        if importer.raw:
+            call.device = device or "cpu"
+            raw = [self._operand(i, o) if importer.on_host(i) else o for i, o in enumerate(operands)]
+            return self._finish(importer.function(call, *raw))
         known = device is None and all(importer.on_host(i) or _is_host(o) for i, o in enumerate(operands))
-        if known and not importer.random and not importer.raw:
+        if known and not importer.random:
             return self._finish(self._on_host(operands))
         call.device = device or "cpu"
         given = [self._operand(i, operand) for i, operand in enumerate(operands)]
@@ -57,7 +61,7 @@ class Operator(Module):
     def _operand(self, position: int, operand: Value) -> Value:
         if self.importer.on_host(position):
             return as_array(operand, self.call.dtypes[position]) if isinstance(operand, Tensor) else operand
-        if not isinstance(operand, np.ndarray) or position in self.importer.known or self.importer.raw:
+        if not isinstance(operand, np.ndarray) or position in self.importer.known:
             return operand
         if not has_tensors(operand.dtype):
             raise TypeError(

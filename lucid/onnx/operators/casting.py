@@ -124,7 +124,7 @@ def is_small_integer(dtype: np.dtype[Any]) -> bool:
 def _bits(dtype: np.dtype[Any]) -> int:
     if is_small_integer(dtype):
         return int(dtype.name[-1])
-    return 4 if dtype.name == "float4_e2m1fn" else 6 if dtype.name.startswith("float6") else dtype.itemsize * 8
+    return 4 if dtype.name == "float4_e2m1fn" else 6 if dtype.name.startswith("float6_") else dtype.itemsize * 8
 
 
 def _coded(array: _Array, to: np.dtype[Any]) -> _Array:

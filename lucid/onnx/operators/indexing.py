@@ -45,6 +45,22 @@ def _order(b: Builder, node: Node) -> None:
     b.nodes.append(helper.make_node("TopK", inputs, outputs, name=node.name, axis=axis, largest=largest, sorted=1))
 
 
+@exports("index_add")
+def _index_add(b: Builder, node: Node) -> None:
+    """By the first axis, to which another one is turned."""
+    if b.opset < 16:
+        raise ValueError(f"{node.name!r}: index_add has a counterpart in the ONNX export from opset 16 on")
+    (x, index, values), axis, axes = node.inputs, node.attrs["axis"], len(b.shape(node.output))
+    turned = [axis, *(i for i in range(axes) if i != axis)]
+    if axis:
+        x = b.emit("Transpose", node, [x], "turned", perm=turned)
+        values = b.emit("Transpose", node, [values], "values", perm=turned)
+    places = b.emit("Unsqueeze", node, [index, b.constant(node, "last", [-1])], "places")
+    made = b.emit("ScatterND", node, [x, places, values], "sums" if axis else "", reduction="add")
+    if axis:
+        b.emit("Transpose", node, [made], perm=sorted(range(axes), key=turned.__getitem__))
+
+
 @imports("Gather", moves=True)
 def _import_gather(call: Call, x: Tensor, index: Tensor) -> Tensor:
     """Slices along an axis, in the place of which the index's axes are."""
@@ -237,19 +253,3 @@ def _hard(x: Tensor, axis: int) -> Tensor:
     places = ops.arange(x.shape[axis], dtype=np.int64, device=x.device)
     places = ops.reshape(places, (-1, *(1,) * (x.ndim - 1 - axis)))
     return (ops.unsqueeze(ops.argmax(x, axis), axis) == places).astype(x.dtype)
-
-
-@exports("index_add")
-def _index_add(b: Builder, node: Node) -> None:
-    """By the first axis, to which another one is turned."""
-    if b.opset < 16:
-        raise ValueError(f"{node.name!r}: index_add has a counterpart in the ONNX export from opset 16 on")
-    (x, index, values), axis, axes = node.inputs, node.attrs["axis"], len(b.shape(node.output))
-    turned = [axis, *(i for i in range(axes) if i != axis)]
-    if axis:
-        x = b.emit("Transpose", node, [x], "turned", perm=turned)
-        values = b.emit("Transpose", node, [values], "values", perm=turned)
-    places = b.emit("Unsqueeze", node, [index, b.constant(node, "last", [-1])], "places")
-    made = b.emit("ScatterND", node, [x, places, values], "sums" if axis else "", reduction="add")
-    if axis:
-        b.emit("Transpose", node, [made], perm=sorted(range(axes), key=turned.__getitem__))
