@@ -12,7 +12,7 @@ from lucid.core.tensor import Tensor, as_tensor
 from lucid.graph import Node
 from lucid.onnx._builder import Builder, alike, exports
 from lucid.onnx._importer import Call, Value, imports, imports_alike
-from lucid.onnx._types import has_tensors
+from lucid.onnx._types import as_value, has_tensors
 
 alike(
     {
@@ -58,7 +58,7 @@ def _import_equal(call: Call, a: Value, b: Value) -> Value:
     """Also of texts, which are arrays."""
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
         return np.asarray(np.equal(a, b), bool)
-    return ops.equal(a, b)
+    return ops.equal(*(as_value(v, call.device) if isinstance(v, np.ndarray) else v for v in (a, b)))
 
 
 @imports("IsNaN", known=(0,), gradient=False)
