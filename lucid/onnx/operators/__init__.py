@@ -14,6 +14,7 @@ from lucid.onnx.operators import (  # noqa: F401 (each enters its operations)
     indexing,
     linalg,
     loss,
+    microsoft,
     normalization,
     pooling,
     product,

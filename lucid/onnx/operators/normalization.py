@@ -106,8 +106,10 @@ def _import_rms_norm(call: Call, x: Tensor, scale: Tensor) -> Any:
 
 def layer_normalized(call: Call, x: Tensor, scale: Tensor | None, shift: Tensor | None, centre: bool) -> Any:
     """The result, the mean and the inverse of the deviation; the last two where the model asks for them. All of it is
-    computed in the dtype of ``x``, also where ``stash_type`` allows less."""
-    axis, eps = call["axis"], call["epsilon"]
+    computed in the dtype of ``x``, also where ``stash_type`` allows less. (In older files the operator is one of ONNX
+    Runtime's own, without a definition that has defaults.)"""
+    axis = -1 if call["axis"] is None else call["axis"]
+    eps = 1e-5 if call["epsilon"] is None else call["epsilon"]
     shape = x.shape[axis:]
     outer = [each for each in (scale, shift) if each is not None and (each.shape != shape or each.dtype != x.dtype)]
     weight, bias = (None, None) if outer else (scale, shift)
