@@ -63,12 +63,13 @@ def dry_run(
 def watched(watcher: Watcher) -> Iterator[None]:
     """Let ``watcher`` see what this thread does, which computes shapes alone and leaves nothing behind."""
     with _lock, no_grad():
-        before, again = set_tracer(_OwnThread(watcher)), recording.recomputing
-        recording.recomputing = True
+        before = set_tracer(_OwnThread(watcher))
+        again, recording.recomputing = recording.recomputing, True
+        alone, recording.shapes_alone = recording.shapes_alone, True
         try:
             yield
         finally:
-            recording.recomputing = again
+            recording.recomputing, recording.shapes_alone = again, alone
             set_tracer(before)
 
 
@@ -92,11 +93,11 @@ def concretely() -> Iterator[None]:
     if not isinstance(tracer, _OwnThread) or not tracer._own():
         yield
         return
-    tracer.paused = True
+    tracer.paused, recording.shapes_alone = True, False
     try:
         yield
     finally:
-        tracer.paused = False
+        tracer.paused, recording.shapes_alone = False, True
 
 
 class _OwnThread:

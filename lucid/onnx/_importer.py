@@ -13,7 +13,8 @@ A value is one of these:
 
 Operands named in ``host`` arrive as arrays, those in ``known`` as what they are, the others as tensors. Where all are
 arrays, an operator runs at once, on the CPU and behind the tracer's back, and its results are arrays again: so shapes
-are computed while a model is traced.
+are computed while a model is traced. An operator that is entered as ``raw`` gets what there is, tensors, arrays or
+lists, and returns what it likes: control flow, sequences, and what converts between types.
 """
 
 from __future__ import annotations
@@ -41,8 +42,11 @@ class Importer:
         known: positions of operands that it takes as tensors or as arrays, as they are: numbers that a constant gives,
             and types that lucid has no tensors of.
         state: positions of operands that are a state and not trained, such as running statistics.
-        moves: whether it only moves elements, of whatever type they are, and computes none.
+        moves: whether it only moves elements, of whatever type they are, and computes none. Elements of a type that
+            lucid has no tensors of arrive as integers that stand for them (0 for what is empty), and so return as a
+            tensor; an array that it returns is taken as it is.
         random: whether it draws random numbers, which a tracer must see, whatever the operands are.
+        raw: whether it takes the operands that are not in ``host`` as they are.
         gradient: whether it has a gradient by any of its operands.
     """
 
@@ -53,6 +57,7 @@ class Importer:
     moves: bool = False
     random: bool = False
     gradient: bool = True
+    raw: bool = False
 
     def on_host(self, position: int) -> bool:
         """Whether the operand at ``position`` is an array of NumPy."""
@@ -72,11 +77,12 @@ def imports(
     moves: bool = False,
     random: bool = False,
     gradient: bool = True,
+    raw: bool = False,
 ) -> Callable[[Import], Import]:
     """Enter the decorated function for these operators; the arguments are an ``Importer``'s."""
 
     def enter(function: Import) -> Import:
-        importer = Importer(function, host, known, state, moves, random, gradient and host is not None)
+        importer = Importer(function, host, known, state, moves, random, gradient and host is not None, raw)
         IMPORTS.update({(domain, operator): importer for operator in operators})
         return function
 

@@ -47,6 +47,10 @@ class Operator(Module):
         call, importer = self.call, self.importer
         device = next((o.device for o in operands if isinstance(o, Tensor)), None)
         call.training = self.training
+        if importer.raw:
+            call.device = device or "cpu"
+            raw = [self._operand(i, o) if importer.on_host(i) else o for i, o in enumerate(operands)]
+            return self._finish(importer.function(call, *raw))
         known = device is None and all(importer.on_host(i) or _is_host(o) for i, o in enumerate(operands))
         if known and not importer.random:
             return self._finish(self._on_host(operands))
@@ -73,7 +77,7 @@ class Operator(Module):
         self.call.device = "cpu"
         codes = None
         if self.importer.moves:
-            strange = {i: o for i, o in enumerate(operands) if self._is_strange(i, o)}
+            strange = {i: o for i, o in enumerate(operands) if isinstance(o, np.ndarray) and not has_tensors(o.dtype)}
             if strange:
                 codes = _Codes(list(strange.values()))
                 coded = dict(zip(strange, codes.arrays, strict=True))
@@ -82,14 +86,9 @@ class Operator(Module):
             results = self.importer.function(self.call, *(self._operand(i, o) for i, o in enumerate(operands)))
             if self.importer.host is None:
                 return results
-            return (
-                tuple(_to_host(r, codes) for r in results) if isinstance(results, tuple) else _to_host(results, codes)
-            )
-
-    def _is_strange(self, position: int, operand: Value) -> bool:
-        return (
-            isinstance(operand, np.ndarray) and not self.importer.on_host(position) and not has_tensors(operand.dtype)
-        )
+            if isinstance(results, tuple):
+                return tuple(_to_host(each, codes) for each in results)
+            return _to_host(results, codes)
 
     def _finish(self, results: Value) -> Value:
         declared = self.call.results
@@ -122,8 +121,9 @@ def _is_host(value: Value) -> bool:
 def _to_host(value: Value, codes: _Codes | None) -> Value:
     if isinstance(value, list):
         return [_to_host(each, codes) for each in value]
-    array = as_array(value) if isinstance(value, Tensor) else value
-    return array if codes is None else codes.decoded(array)
+    if not isinstance(value, Tensor):
+        return value
+    return as_array(value) if codes is None else codes.decoded(as_array(value))
 
 
 class _Codes:

@@ -119,3 +119,83 @@ class Bins:
         at, weight = at.reshape(self.output, -1), weight.reshape(self.output, -1) / self.samples
         order = np.argsort(at, 1, kind="stable")
         return taps.table(np.take_along_axis(at, order, 1), np.take_along_axis(weight, order, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Resizing:
+    """A side resized as ONNX says.
+
+    Attributes:
+        scale: by which the side was to be longer, which need not be ``output`` by its size.
+        mode: ``nearest``, ``linear`` or ``cubic``.
+        transformation: where the elements of the result lie on the side.
+        nearest: how places are rounded to elements.
+        cubic: the coefficient of cubic convolution.
+        exclude: whether elements beyond the ends have no weight, instead of the end's value.
+        smoothed: whether, where the side gets shorter, filters are widened by as much.
+        roi: the part of the side, from 0 to 1, that ``tf_crop_and_resize`` takes.
+    """
+
+    output: int
+    scale: float
+    mode: str
+    transformation: str
+    nearest: str
+    cubic: float
+    exclude: bool
+    smoothed: bool
+    roi: tuple[float, float]
+
+    def places(self, size: int) -> np.ndarray:
+        """Where each element of the result lies."""
+        i, length = np.arange(self.output, dtype=np.float64), self.scale * size
+        if self.transformation == "align_corners":
+            return i * (size - 1) / (length - 1) if length != 1 else i * 0.0
+        if self.transformation == "asymmetric":
+            return i / self.scale
+        if self.transformation == "tf_crop_and_resize":
+            start, end = self.roi
+            if length == 1:
+                return i * 0.0 + 0.5 * (start + end) * (size - 1)
+            return start * (size - 1) + i * (end - start) * (size - 1) / (length - 1)
+        if self.transformation == "pytorch_half_pixel" and self.output == 1:
+            return i - 0.5
+        shift = size / 2 * (1 - self.output / length) if self.transformation == "half_pixel_symmetric" else 0.0
+        return shift + (i + 0.5) / self.scale - 0.5
+
+    def elements(self, size: int) -> np.ndarray:
+        """The nearest element to each."""
+        place = self.places(size)
+        if self.nearest == "simple":  # before version 11
+            found = np.ceil(place) if self.scale < 1 else np.floor(place)
+        elif self.nearest == "round_prefer_ceil":
+            found = np.floor(place + 0.5)
+        elif self.nearest == "round_prefer_floor":
+            found = np.ceil(place - 0.5)
+        else:
+            found = np.floor(place) if self.nearest == "floor" else np.ceil(place)
+        return np.clip(found, 0, size - 1).astype(np.int64)
+
+    def outside(self, size: int) -> np.ndarray:
+        """Which elements of the result lie beyond the side, where that has a meaning."""
+        place = self.places(size)
+        return ((place < 0) | (place > size - 1)) & (self.transformation == "tf_crop_and_resize")
+
+    def table(self, size: int) -> taps.Table:
+        place = self.places(size)
+        low = np.floor(place)
+        reach = {"linear": 1, "cubic": 2}[self.mode]
+        shrink = min(self.scale, 1.0) if self.smoothed else 1.0
+        wide = int(np.ceil(reach / shrink))
+        at = low[:, None] + np.arange(1 - wide, wide + 1)
+        x = np.abs(at - place[:, None]) * shrink
+        if self.mode == "linear":
+            weight = np.maximum(1.0 - x, 0.0)
+        else:
+            weight = np.where(x <= 1, taps.near(x, self.cubic), np.where(x < 2, taps.far(x, self.cubic), 0.0))
+        if self.exclude:
+            weight = np.where((at < 0) | (at >= size), 0.0, weight)
+        if self.exclude or self.smoothed:
+            weight = weight / weight.sum(1, keepdims=True)
+        weight = np.where(self.outside(size)[:, None], 0.0, weight)
+        return taps.table(np.clip(at, 0, size - 1), weight)

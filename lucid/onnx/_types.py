@@ -63,8 +63,21 @@ def as_array(value: Tensor, dtype: np.dtype[Any] | None = None) -> np.ndarray[An
     return array if dtype is None or dtype == array.dtype else array.astype(dtype)
 
 
+def narrowed(x: Any, xp: Any = np) -> Any:
+    """An array of float64 in float32, so that rounding it once more, to fewer bits, gives what rounding once would.
+
+    What float32 does not hold exactly goes to the neighbour whose last bit is 1 ("round to odd").
+    """
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        near = x.astype(np.float32)
+    back, bits = near.astype(np.float64), near.view(np.uint32)
+    inexact = (back != x) & (x == x) & ((bits & np.uint32(1)) == 0)
+    step = xp.where(abs(back) > abs(x), np.uint32(0xFFFFFFFF), np.uint32(1))
+    return xp.where(inexact, bits + step, bits).astype(np.uint32).view(np.float32).reshape(x.shape)
+
+
 class _Rounded(Function):
-    """Values of float32 rounded to a half type, as float32; the gradient passes."""
+    """Values of float32 or float64 rounded once to a half type, as float32; the gradient passes."""
 
     name = "rounded"
     params = ("dtype",)
@@ -74,6 +87,9 @@ class _Rounded(Function):
         self.dtype = dtype
 
     def forward(self, be: Backend, x: Any) -> Any:
+        self.source = x.dtype
+        if x.dtype == np.float64:
+            x = narrowed(be.xp.ascontiguousarray(x), be.xp)
         if self.dtype == "float16":
             with np.errstate(over="ignore"):
                 return x.astype(np.float16).astype(np.float32)
@@ -83,7 +99,7 @@ class _Rounded(Function):
         return kept.view(np.float32).reshape(x.shape)
 
     def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
-        return (dy,)
+        return (dy if dy.dtype == self.source else be.convert(dy, self.source),)
 
 
 def rounded(x: Tensor, dtype: np.dtype[Any]) -> Tensor:
@@ -94,4 +110,4 @@ def rounded(x: Tensor, dtype: np.dtype[Any]) -> Tensor:
         >>> rounded(lucid.tensor([1.0004, 70000.0]), lucid.float16)
         tensor([ 1., inf])
     """
-    return apply(_Rounded(str(dtype)), x if x.dtype == np.float32 else x.astype(np.float32))
+    return apply(_Rounded(str(dtype)), x if x.dtype in (np.float32, np.float64) else x.astype(np.float64))

@@ -54,7 +54,7 @@ def trace_gradients(
         inputs: an input, or several, for their shapes and dtypes; their values do not matter.
         labels: likewise what the loss gets besides the model's output.
         loss: ``loss(output, *labels)``, a number.
-        of: the parameters, or inputs, whose gradients are wanted; None for every parameter that requires one.
+        of: the parameters, inputs and layers whose gradients are wanted; None for every parameter that requires one.
         optimizer: whose settings the updates have.
         dynamic_batch: leave the length of the first axis of every input and label open.
 
@@ -132,9 +132,10 @@ def _numbered(name: str, count: int) -> list[str]:
 def _wanted(task: _Task, forward: Graph, state: dict[str, Tensor]) -> list[str]:
     if task.of is None:
         return [name for name, parameter in task.model.named_parameters() if parameter.requires_grad]
-    unknown = [name for name in task.of if name not in state and name not in forward.inputs]
+    known = [*forward.inputs, *state, *(node.output for node in forward.nodes)]
+    unknown = [name for name in task.of if name not in known]
     if unknown:
-        raise ValueError(f"of: got {', '.join(map(repr, unknown))}; may be names of parameters, or of inputs")
+        raise ValueError(f"of: got {', '.join(map(repr, unknown))}; may be names of parameters, inputs and layers")
     return list(task.of)
 
 

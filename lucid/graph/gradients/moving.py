@@ -17,7 +17,7 @@ from lucid.ops.indexing import gather, index_add, index_select, scatter, scatter
 from lucid.ops.shape import cast, getitem, pad, reshape, transpose
 
 
-@differentiates("identity", "module_hook")
+@differentiates("identity", "to_device", "module_hook")
 def _same(f: Any, dy: Tensor, y: Tensor, x: Tensor) -> Tensor:
     return dy
 
@@ -105,10 +105,11 @@ def _spread(dy: Tensor, axis: int, span: range, size: int) -> Tensor:
 
 def _by_arrays(index: tuple[Any, ...], dy: Tensor, x: Tensor) -> Tensor:
     """Of one array of integers, for one axis behind whole ones: what it names is added up."""
-    axis = next(i for i, part in enumerate(index) if part != slice(None))
+    chosen = [i for i, part in enumerate(index) if not (isinstance(part, slice) and part == slice(None))]
+    axis = chosen[0]
     places = np.asarray(index[axis])
-    if any(part != slice(None) for part in index[axis + 1 :]) or places.dtype.kind not in "iu":
-        raise ValueError("an index of several arrays, or of booleans, has no gradient in graphs")
+    if len(chosen) > 1 or places.dtype.kind not in "iu":
+        raise ValueError("an index by several arrays, by arrays and slices, or by booleans has no gradient in graphs")
     slices = reshape(dy, (*x.shape[:axis], places.size, *x.shape[axis + 1 :]))
     return index_add(_nothing(x), axis, tensor(places.reshape(-1) % x.shape[axis]), slices)
 

@@ -311,12 +311,13 @@ def _nll_loss(f: Any, dy: Tensor, y: Tensor, logp: Tensor, target: Tensor, weigh
     chosen = cast(equal(tensor(np.arange(classes)[None]), column), dy.dtype)
     if weight is not None:
         chosen = mul(chosen, reshape(weight, (1, classes)))
-    chosen = where(not_equal(column, f.ignore_index), chosen, scalar(0.0, dy))
+    zero = scalar(0.0, dy)
+    chosen = where(not_equal(column, f.ignore_index), chosen, zero)
     if f.reduction == "mean":
         dy = div(dy, sum(chosen))
     elif f.reduction == "none":
         dy = reshape(dy, (rows, 1))
-    return neg(mul(chosen, dy)), None, None
+    return where(equal(chosen, 0.0), zero, neg(mul(chosen, dy))), None, None
 
 
 @differentiates("huber")
@@ -349,7 +350,8 @@ def _cross_parts(f: Any, x: Tensor, target: Tensor) -> Tensor:
 
 @differentiates(LogitCross.name)
 def _logit_cross(f: Any, dy: Tensor, y: Tensor, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    return mul(dy, sub(sigmoid(x), target)), mul(dy, neg(x))
+    slope = sub(mul(sub(1.0, target), sigmoid(x)), mul(target, sigmoid(neg(x))))
+    return mul(dy, slope), mul(dy, neg(x))
 
 
 @lowers(LogitCross.name)

@@ -7,14 +7,17 @@ same operands and no attributes. A composed operation needs neither: it is expor
 from lucid.onnx._builder import EXPORTS
 from lucid.onnx.operators import (  # noqa: F401 (each enters its operations)
     attention,
+    casting,
     comparison,
     convolution,
     elementwise,
     gradient,
+    image,
     indexing,
     linalg,
     loss,
     microsoft,
+    ml,
     normalization,
     pooling,
     product,
@@ -23,6 +26,7 @@ from lucid.onnx.operators import (  # noqa: F401 (each enters its operations)
     reduction,
     resize,
     shape,
+    signal,
     training,
 )
 

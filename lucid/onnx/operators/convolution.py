@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from lucid import ops
-from lucid.core.tensor import Tensor
+from lucid.core.tensor import Tensor, as_tensor
 from lucid.graph import Node
 from lucid.onnx._builder import Builder, exports
 from lucid.onnx._importer import Call, imports
 from lucid.onnx._types import HALF, rounded
 from lucid.onnx._windows import padded, window_padding
+from lucid.onnx.operators.resize import sampled
 
 
 @exports("conv1d", "conv2d", "conv3d")
@@ -182,3 +183,39 @@ def _between(call: Call, y: Tensor) -> Tensor:
     """What a step makes within an operator, rounded to half precision where the operator's values are."""
     dtype = call.results[0]
     return rounded(y, dtype) if dtype is not None and dtype in HALF else y
+
+
+@imports("DeformConv")
+def _import_deform_conv(
+    call: Call,
+    x: Tensor,
+    weight: Tensor,
+    offset: Tensor,
+    bias: Tensor | None = None,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Each tap's elements at their own places, times ``mask``, and a product with the weight."""
+    sides = _check(call, x, weight)
+    n, groups, apart, taps = x.shape[0], call["group"], call["offset_group"], math.prod(weight.shape[2:])
+    stride, dilation, pads = (
+        call["strides"] or [1] * sides,
+        call["dilations"] or [1] * sides,
+        call["pads"] or [0] * sides,
+    )
+    shape = offset.shape[2:]
+    if offset.shape[1] != apart * taps * sides or x.shape[1] % apart:
+        raise call.refuse(f"offset has shape {offset.shape}; it must have {apart * taps * sides} channels")
+    moves = ops.reshape(offset.astype(np.float64), (n * apart, taps, sides, *shape))
+    grid = np.meshgrid(*map(np.arange, weight.shape[2:]), indexing="ij")
+    places = []
+    for axis, (step, gap, before) in enumerate(zip(stride, dilation, pads, strict=False)):
+        start = np.arange(shape[axis]).reshape(-1, *[1] * (sides - axis - 1)) * step - before
+        tap = grid[axis].reshape(-1, *[1] * sides) * gap
+        places.append(moves[:, :, axis] + as_tensor((tap + start).astype(np.float64), device=x.device))
+    columns = sampled(ops.reshape(x, (n * apart, x.shape[1] // apart, *x.shape[2:])), places, "linear")
+    if mask is not None:
+        columns = columns * ops.reshape(mask, (n * apart, 1, taps, *shape))
+    columns = ops.reshape(columns, (n, groups, -1, math.prod(shape)))
+    y = ops.matmul(ops.reshape(weight, (1, groups, weight.shape[0] // groups, -1)), columns)
+    y = ops.reshape(y, (n, weight.shape[0], *shape))
+    return y if bias is None else y + ops.reshape(bias, (-1, *[1] * sides))
