@@ -25,8 +25,8 @@ from lucid.ops.embedding import embedding
 DOMAIN = "com.microsoft"
 
 
-def _imports(*operators: str, **kwargs: Any) -> Callable[[Import], Import]:
-    return imports(*operators, domain=DOMAIN, **kwargs)
+def _imports(*operators: str, keeps: int = 0) -> Callable[[Import], Import]:
+    return imports(*operators, domain=DOMAIN, keeps=keeps)
 
 
 def _own(call: Call, operator: str, *operands: Any, **defaults: Any) -> Any:
@@ -117,7 +117,7 @@ def _import_layer_norm(call: Call, x: Tensor, scale: Tensor, shift: Tensor | Non
     return layer_normalized(call, x, scale, shift, True)
 
 
-@imports("SimplifiedLayerNormalization")
+@imports("SimplifiedLayerNormalization", keeps=0)
 @_imports("SimplifiedLayerNormalization")
 def _import_simplified_layer_norm(call: Call, x: Tensor, scale: Tensor) -> Any:
     """Its second result is the inverse of the root of the mean of squares."""
@@ -145,7 +145,7 @@ def _skipped(
     return *layer_normalized(call, total, scale, shift, centre), total
 
 
-@_imports("EmbedLayerNormalization")
+@_imports("EmbedLayerNormalization", keeps=2)
 def _import_embed_layer_norm(
     call: Call,
     words: Tensor,
