@@ -322,7 +322,8 @@ def _differentiated(attributes: dict[str, Any], graph: onnx.GraphProto) -> onnx.
 
 
 def _declared(graph: onnx.GraphProto) -> dict[str, np.dtype[Any] | None]:
-    return {info.name: _element(info.type) for info in (*graph.input, *graph.output, *graph.value_info)}
+    infos = (*graph.input, *graph.output, *graph.value_info)
+    return {info.name: _element(info.type) for info in infos if info.HasField("type")}
 
 
 def _element(of: onnx.TypeProto) -> np.dtype[Any] | None:

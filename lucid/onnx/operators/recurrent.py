@@ -229,7 +229,8 @@ def _import_lstm(
 
 
 def _lstm(call: Call, cell: Cell, given: Tensor, state: State) -> State:
-    """With ``input_forget``, what is forgotten is what comes in."""
+    """With ``input_forget``, what is forgotten is what comes in. ``clip`` holds for the last activation, too, as ONNX
+    says (ONNX Runtime does not clip there)."""
     h, c = state
     f, g, last = cell.act
     i_in, o_in, f_in, c_in = ops.split(given + _recurrent(cell, h), h.shape[-1], 1)
