@@ -315,7 +315,7 @@ def _arcsinh(x: Tensor) -> Tensor:
     near = ops.clip(size, None, _FAR)
     square = near * near
     y = ops.log1p(near + square / (ops.sqrt(square + 1.0) + 1.0)) + ops.log(ops.clip(size / _FAR, 1.0, None))
-    return ops.where(negative, -y, y)
+    return ops.where(size > 0, ops.where(negative, -y, y), x)
 
 
 def _arccosh(x: Tensor) -> Tensor:
