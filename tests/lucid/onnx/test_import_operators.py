@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from support.backends import BACKENDS, ON_GPU, on
 
 import lucid
 
@@ -214,6 +215,20 @@ def test_an_operator_computes_what_onnx_runtime_does(row):
             assert np.abs(mine - want).max() <= BUDGET * max(1.0, np.abs(want).max())
         else:
             np.testing.assert_array_equal(mine, want)
+
+
+def bits_of(row: Row) -> list[bytes]:
+    got = load(model(row))(*[lucid.tensor(np.asarray(x)) for x in row.operands if x is not None])
+    return [y.cpu().numpy().tobytes() for y in (got if isinstance(got, tuple) else (got,))]
+
+
+@pytest.mark.parametrize("backend", [name for name in dict.fromkeys((*BACKENDS, *ON_GPU)) if name != "reference"])
+def test_every_backend_has_the_same_bits(backend):
+    rows = [*EARLIER, *RECURRENT, *MICROSOFT]
+    with on("reference"):
+        wanted = [bits_of(row) for row in rows]
+    with on(backend):
+        assert [row.operator for row, bits in zip(rows, wanted, strict=True) if bits_of(row) != bits] == []
 
 
 def test_dropout_drops_where_the_model_or_the_module_trains():
