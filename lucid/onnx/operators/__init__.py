@@ -17,6 +17,7 @@ from lucid.onnx.operators import (  # noqa: F401 (each enters its operations)
     indexing,
     linalg,
     loss,
+    microsoft,
     ml,
     normalization,
     pooling,
