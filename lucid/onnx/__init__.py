@@ -1,5 +1,6 @@
-"""ONNX both ways: ``load`` reads a model, ``export`` writes one and ``export_gradients`` a train step, ``to_onnx`` makes
-one in memory, ``verify`` and ``verify_gradients`` run it.
+"""ONNX both ways: ``load`` reads a model, ``export`` writes one and ``export_gradients`` a train step.
+
+``to_onnx`` makes a model in memory; ``verify`` and ``verify_gradients`` run one.
 
 The packages onnx and onnxruntime are imported when one of these is first asked for.
 """
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_OPSET",
-    "GradientVerification",
     "NEWEST_OPSET",
     "OLDEST_OPSET",
+    "GradientVerification",
     "OnnxModule",
     "UnsupportedError",
     "Verification",

@@ -186,13 +186,15 @@ def verify_gradients(
     names = [value.name for value in session.get_inputs()]
     feeds = {name: part.numpy() for name, part in zip(names, given, strict=False)}
     foreign = _ran(session, path, feeds)
-    runs = [(float32, None), (float64, None), *((float64, Generator(seed)) for seed in range(DISTURBED))]
-    own, truth, *moved = (_train_step(model, given, len(inputs), loss, *each) for each in runs)
+    noises: list[Generator | None] = [None, None, *map(Generator, range(DISTURBED))]
+    dtypes = [float32, *[float64] * (DISTURBED + 1)]
+    runs = [_train_step(model, given, len(inputs), loss, *each) for each in zip(dtypes, noises, strict=True)]
+    own, truth, *moved = runs
     ratios = {}
     for name in [name for name in truth if name in foreign]:
         exact = truth[name]
         healthy = max(_rms(run[name] - exact) for run in (own, *moved))
-        least = max(np.finfo(np.float32).eps * _rms(exact), np.finfo(np.float32).tiny)
+        least = max(float(np.finfo(np.float32).eps) * _rms(exact), float(np.finfo(np.float32).tiny))
         ratios[name] = _rms(foreign[name] - exact) / max(healthy, least)
     return GradientVerification(ratios)
 

@@ -81,5 +81,3 @@ def small() -> nn.Module:
 
 RNG = np.random.default_rng(0)
 IMAGES, CLASSES = RNG.standard_normal((6, 2, 8, 8)), np.array([0, 2, 1, 1, 0, 2])
-
-

@@ -9,6 +9,7 @@ from lucid.onnx.operators import (  # noqa: F401 (each enters its operations)
     attention,
     casting,
     comparison,
+    composed,
     convolution,
     elementwise,
     gradient,
