@@ -10,6 +10,7 @@ from lucid.onnx.operators import (  # noqa: F401 (each enters its operations)
     casting,
     comparison,
     control,
+    composed,
     convolution,
     elementwise,
     gradient,
