@@ -233,10 +233,9 @@ def look(subject: Subject, views: Sequence[View], truth: Truth) -> list[SubjectV
     """
     precision = str(profile_of(subject.precision))
     start, failure, keys = time.perf_counter(), "", truth.keys(subject.kinds)
+    partial = subject.partial or (truth.case.model.functional and not subject.exact)
     comparisons: dict[View, Comparison] = {
-        view: Comparison(keys, view, truth.judge(view, precision), partial=subject.partial)
-        for view in views
-        if view != "own"
+        view: Comparison(keys, view, truth.judge(view, precision), partial=partial) for view in views if view != "own"
     }
     kept = _Kept() if "own" in views else None
     try:

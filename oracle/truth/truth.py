@@ -177,7 +177,7 @@ class Truth:
                 )
         progress(f"{self.case.name}: PyTorch in float64, the truth's second origin")
         layers = agreement(self.case, trace, self._budget_of_all("float64", trace, progress))
-        worst = max(layers, key=lambda layer: layer.used)
+        worst = max((layer for layer in layers if layer.observed), key=lambda layer: layer.used)
         bad = [layer for layer in layers if layer.judged and not layer.agrees]
         if bad:
             raise UsageError(
@@ -314,9 +314,16 @@ def _run_lucid(case: Case, trace: Trace) -> None:
 def agreement(case: Case, truth: Trace, budgets: Mapping[Key, Budget]) -> list[LayerVerdict]:
     """PyTorch in float64, the second origin, judged against the first within float64's own budget."""
     free = _Free(_Known(case, truth, budgets), "float64")
-    comparison = Comparison(execution_order(truth), "free", free.judge)
+    comparison = Comparison(execution_order(truth), "free", free.judge, partial=case.model.functional)
     find_subject("torch:float64").run(case, comparison)
-    return comparison.layers()
+    # What an operation that is no module makes may be unseen, but not what comes of it in the end.
+    return [
+        replace(layer, status="missing") if not layer.observed and layer.kind in _IN_THE_END else layer
+        for layer in comparison.layers()
+    ]
+
+
+_IN_THE_END: tuple[Kind, ...] = ("loss", "statistic", "parameter_gradient")
 
 
 class _Known(Truth):
