@@ -7,8 +7,8 @@ that is what a healthy implementation may be off by.
 
 - What *moves* data is exact.
 - What is *linear in each* of its operands is a sum of products. Called once more with ones it counts their terms, and
-  with squares it sums their squares; `Disturbance.chain` says what follows. A sum is rounded as it is stored, too, and so
-  are the factors of a product: in 16 bits matrix units take nothing else, and runtimes keep statistics as they store.
+  with squares it sums their squares; `Disturbance.chain` says what follows. A sum is rounded as it is stored, too, and
+  so are the factors of a product: in 16 bits matrix units take nothing else, and runtimes store statistics.
 - A *function* costs `FUNCTION_ROUNDINGS`, everything else on elements one rounding.
 """
 

@@ -1,7 +1,7 @@
 """One traced operation by itself: what it should make of what it is fed, and how far a healthy implementation may be.
 
 It is run in float64 and, where it is composed, several times more with each of its parts disturbed
-(`oracle.budget.parts`). An element's variance is what these runs show of it; `MARGIN` is for how little sixteen runs say.
+(`oracle.budget.parts`). An element's variance is what these runs show of it; `MARGIN` is for how little that is.
 What moves data is exact forward; backward it adds up what it had handed to several.
 """
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from lucid.backends import backend_for
 from lucid.graph import Graph as Traced
 from lucid.graph import Node as Step
 from oracle.errors import UsageError
@@ -35,10 +38,11 @@ def graph_of(traced: Traced, state: Mapping[str, Shape], statistics: frozenset[s
             f"model: takes {len(traced.inputs)} inputs and makes {len(traced.outputs)} outputs; may be one of each"
         )
     reader = _Reader(traced, state, statistics)
-    nodes = [reader.node(step) for step in traced.nodes]
+    nodes = [reader.node(step) for step in traced.nodes if not reader.is_constant(step)]
     [output] = traced.outputs
     nodes += [] if axis is None else [Node(LOSS, "loss", (output,), {"axis": axis})]
-    return Graph(tuple(nodes), {INPUT: reader.shape(INPUT)}, state, output)
+    runs = tuple(step.output for step in traced.nodes)
+    return Graph(tuple(nodes), {INPUT: reader.shape(INPUT)}, state, output, runs=runs)
 
 
 class _Reader:
@@ -46,10 +50,18 @@ class _Reader:
 
     def __init__(self, traced: Traced, state: Mapping[str, Shape], statistics: frozenset[str]) -> None:
         self._traced, self._state, self._statistics = traced, state, statistics
-        self._computed = {INPUT, *(step.output for step in traced.nodes)}
+        self._constants = {name: value for name, value in traced.initializers.items() if name not in state}
 
     def shape(self, name: str) -> Shape:
         return tuple(int(side) for side in self._traced.values[name].shape if isinstance(side, int))
+
+    def is_constant(self, step: Step) -> bool:
+        """Whether an operation makes the same always, such as a mask of a shape; that is then known."""
+        if step.function is None or not all(name is None or name in self._constants for name in step.inputs):
+            return False
+        arrays = [None if name is None else self._constants[name] for name in step.inputs]
+        self._constants[step.output] = np.asarray(step.function.forward(backend_for("cpu"), *arrays))
+        return True
 
     def node(self, step: Step) -> Node:
         """One operation."""
@@ -66,16 +78,16 @@ class _Reader:
         for place, name in enumerate(step.inputs):
             if name is None:
                 operands.append(("none", None))
-            elif name in self._computed:
-                operands.append(("input", len(inputs)))
-                inputs.append(name)
+            elif name in self._constants:
+                operands.append(("constant", self._constants[name]))
             elif name in self._state:
                 role = name.rpartition(".")[2]
                 role = f"{role}_{place}" if role in held else role
                 operands.append(("parameter", role))
                 held[role] = name
             else:
-                operands.append(("constant", self._traced.initializers[name]))
+                operands.append(("input", len(inputs)))
+                inputs.append(name)
         attributes = {"operands": tuple(operands), "shape": self.shape(step.output), "call": step.attrs}
         if step.op not in FUNCTIONS:
             attributes["body"] = self._body(step, step.inputs)
@@ -106,7 +118,7 @@ class _Reader:
                 elif name in outer:
                     operands.append(("outer", outer.index(name)))
                 else:
-                    operands.append(("constant", self._traced.initializers[name]))
+                    operands.append(("constant", self._constants[name]))
             attributes: dict[str, Any] = {"operands": tuple(operands), "call": part.attrs}
             if part.op not in FUNCTIONS:
                 attributes["body"] = self._body(part, part.inputs)
@@ -119,7 +131,12 @@ class _Reader:
     def _known(self, step: Step) -> Node | None:
         """The oracle's own operation, where it has one that is this."""
         value, *others = step.inputs
-        if value not in self._computed or any(name and name not in self._state for name in others):
+        if (
+            value is None
+            or value in self._constants
+            or value in self._state
+            or any(name and name not in self._state for name in others)
+        ):
             return None
         held = dict(zip(_ROLES.get(step.op, ()), others, strict=False))
         attributes = self._attributes(step, held, len(self.shape(value)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -109,6 +109,4 @@ def _graph(network: Network, batch: int, size: int) -> Graph:
     state = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     buffers = frozenset(name for name, _ in model.named_buffers())
     graph = graph_of(trace(model, lucid.tensor(given)), state, buffers, network.axis)
-    return Graph(
-        graph.nodes, graph.inputs, graph.state, graph.output, {INPUT: network.tokens} if network.tokens else {}
-    )
+    return replace(graph, tokens={INPUT: network.tokens} if network.tokens else {})

@@ -233,9 +233,6 @@ def _weights(scores: Any, mask: Any, scale: float, causal: bool) -> Any:
 
 
 def _attention(q: Any, k: Any, v: Any, mask: Any, scale: float, causal: bool) -> Any:
-    groups = q.shape[1] // k.shape[1] if q.ndim == 4 and k.ndim == 4 else 1
-    if groups > 1:  # heads that share keys and values
-        k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
     return _weights(q @ k.transpose(-1, -2), mask, scale, causal) @ v
 
 

@@ -9,8 +9,8 @@ from lucid import Tensor, nn
 from lucid.backends import Backend, backend_for
 from lucid.ops._function import Composition, Function, set_tracer
 from oracle.errors import UsageError
-from oracle.graph.graph import Graph, Shape
-from oracle.operations import is_loss, shapes_of_values
+from oracle.graph.graph import Graph
+from oracle.operations import shapes_of_values
 from oracle.trace import Recorder
 
 
@@ -51,8 +51,7 @@ class _Watcher:
     wholes = True
 
     def __init__(self, graph: Graph, recorder: Recorder) -> None:
-        shapes = shapes_of_values(graph)
-        self._expected = iter([(node.name, shapes[node.name]) for node in graph.nodes if not is_loss(node)])
+        self._names, self._shapes = iter(graph.runs), shapes_of_values(graph)
         self._recorder, self._inside = recorder, 0
 
     def backend(self, device: str) -> Backend:
@@ -86,17 +85,17 @@ class _Watcher:
 
     def finish(self) -> None:
         """The model has run."""
-        left = next(self._expected, None)
+        left = next(self._names, None)
         if left is not None:
-            raise UsageError(f"model: a run ended before {left[0]}, which it has when it is traced")
+            raise UsageError(f"model: a run ended before {left}, which it has when it is traced")
 
     def _seen(self, output: Tensor) -> None:
-        name, shape = next(self._expected, ("", None))
-        _require_same(name, shape, output.shape)
-        record_value(self._recorder, name, output)
-
-
-def _require_same(name: str, shape: Shape | None, found: Shape) -> None:
-    if shape != tuple(found):
-        wanted = f"{name} of shape {shape}" if name else "no operation"
-        raise UsageError(f"model: a run makes a tensor of shape {tuple(found)} where it has {wanted} when it is traced")
+        name = next(self._names, None)
+        shape = self._shapes.get(name or "")  # none of what is always the same
+        if name is None or (shape is not None and shape != tuple(output.shape)):
+            wanted = f"{name} of shape {shape}" if name else "no operation"
+            raise UsageError(
+                f"model: a run makes a tensor of shape {tuple(output.shape)} where it has {wanted} when it is traced"
+            )
+        if shape is not None:
+            record_value(self._recorder, name, output)

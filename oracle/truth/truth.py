@@ -21,7 +21,7 @@ from oracle.case.zoo import STANDARD
 from oracle.errors import UsageError
 from oracle.graph.graph import Node
 from oracle.judge.ties import TIE_NOTE, pool_gradients
-from oracle.judge.verdicts import Comparison, LayerVerdict, View, judge, status_of, tensor_in_words
+from oracle.judge.verdicts import UNSEEN, Comparison, LayerVerdict, View, judge, status_of, tensor_in_words
 from oracle.judge.words import describe_difference
 from oracle.operations import consumers_of, decisions
 from oracle.precision.difference import (
@@ -314,16 +314,11 @@ def _run_lucid(case: Case, trace: Trace) -> None:
 def agreement(case: Case, truth: Trace, budgets: Mapping[Key, Budget]) -> list[LayerVerdict]:
     """PyTorch in float64, the second origin, judged against the first within float64's own budget."""
     free = _Free(_Known(case, truth, budgets), "float64")
-    comparison = Comparison(execution_order(truth), "free", free.judge, partial=case.model.functional)
+    comparison = Comparison(
+        execution_order(truth), "free", free.judge, partial=UNSEEN if case.model.functional else False
+    )
     find_subject("torch:float64").run(case, comparison)
-    # What an operation that is no module makes may be unseen, but not what comes of it in the end.
-    return [
-        replace(layer, status="missing") if not layer.observed and layer.kind in _IN_THE_END else layer
-        for layer in comparison.layers()
-    ]
-
-
-_IN_THE_END: tuple[Kind, ...] = ("loss", "statistic", "parameter_gradient")
+    return comparison.layers()
 
 
 class _Known(Truth):
