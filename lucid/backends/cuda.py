@@ -246,6 +246,10 @@ class CudaBackend(CudaContractions):
 
     def arg_extreme(self, op: str, x: Array, axis: int | None, keepdims: bool) -> Array:
         shape = x.shape
+        if x.dtype not in TYPE_NAMES:  # dense, so that places are counted in row-major order
+            return super().arg_extreme(op, self.xp.ascontiguousarray(x).reshape(shape), axis, keepdims)
+        if not shape:
+            return self.xp.zeros((), np.int64)
         axes = tuple(range(x.ndim)) if axis is None else (axis % x.ndim,)
         if axis is None:  # the index counts in row-major order
             x = self.xp.ascontiguousarray(x)

@@ -1,4 +1,4 @@
-"""Models for other runtimes: ``export`` writes an ONNX file, ``to_onnx`` makes a model in memory, ``verify`` runs one.
+"""ONNX both ways: ``load`` reads a model, ``export`` writes one, ``to_onnx`` makes one in memory, ``verify`` runs it.
 
 The packages onnx and onnxruntime are imported when one of these is first asked for.
 """
@@ -12,6 +12,8 @@ from lucid.onnx._need import need
 if TYPE_CHECKING:
     from lucid.onnx._convert import DEFAULT_OPSET, NEWEST_OPSET, OLDEST_OPSET, to_onnx
     from lucid.onnx._export import check, export
+    from lucid.onnx._load import UnsupportedError, load
+    from lucid.onnx._module import OnnxModule
     from lucid.onnx._verify import Verification, verify
     from lucid.onnx._write import write_model
 
@@ -19,9 +21,12 @@ __all__ = [
     "DEFAULT_OPSET",
     "NEWEST_OPSET",
     "OLDEST_OPSET",
+    "OnnxModule",
+    "UnsupportedError",
     "Verification",
     "check",
     "export",
+    "load",
     "to_onnx",
     "verify",
     "write_model",
@@ -31,9 +36,12 @@ _HOMES = {
     "DEFAULT_OPSET": "_convert",
     "NEWEST_OPSET": "_convert",
     "OLDEST_OPSET": "_convert",
+    "OnnxModule": "_module",
+    "UnsupportedError": "_load",
     "Verification": "_verify",
     "check": "_export",
     "export": "_export",
+    "load": "_load",
     "to_onnx": "_convert",
     "verify": "_verify",
     "write_model": "_write",

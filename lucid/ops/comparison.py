@@ -45,6 +45,17 @@ class Compare(Function):
         return be.compare(self.name, a, b)
 
 
+class Logical(Compare):
+    """``logical_and``, ``logical_or``: whether an element is zero the backend says, for which a subnormal is not."""
+
+    def forward(self, be: Backend, a: Any, b: Any) -> Any:
+        return be.compare(self.name, _true(be, a), _true(be, b))
+
+
+def _true(be: Backend, x: Any) -> Any:
+    return x if x.dtype.kind == "b" else be.convert(x, np.bool_)
+
+
 _MIRROR = {"less": "greater", "less_equal": "greater_equal", "greater": "less", "greater_equal": "less_equal"}
 
 
@@ -189,7 +200,7 @@ def logical_and(a: Operand, b: Operand) -> Tensor:
         >>> lucid.logical_and(lucid.tensor([True, False]), True)
         tensor([ True, False])
     """
-    return apply(Compare("logical_and"), *operands("logical_and", a, b))
+    return apply(Logical("logical_and"), *operands("logical_and", a, b))
 
 
 def logical_or(a: Operand, b: Operand) -> Tensor:
@@ -200,7 +211,7 @@ def logical_or(a: Operand, b: Operand) -> Tensor:
         >>> lucid.logical_or(lucid.tensor([True, False]), False)
         tensor([ True, False])
     """
-    return apply(Compare("logical_or"), *operands("logical_or", a, b))
+    return apply(Logical("logical_or"), *operands("logical_or", a, b))
 
 
 class Bitwise(Function):
@@ -285,7 +296,7 @@ class Test(Function):
         self.name = name  # type: ignore[misc]
 
     def forward(self, be: Backend, x: Any) -> Any:
-        return be.xp.asarray(getattr(be.xp, self.name)(x))
+        return be.xp.asarray(getattr(be.xp, self.name)(_true(be, x) if self.name == "logical_not" else x))
 
 
 def logical_not(x: Operand) -> Tensor:
@@ -332,7 +343,7 @@ class Quantify(Function):
         self.keepdims = keepdims
 
     def forward(self, be: Backend, x: Any) -> Any:
-        return be.xp.asarray(getattr(be.xp, self.name)(x, axis=self.axis, keepdims=self.keepdims))
+        return be.xp.asarray(getattr(be.xp, self.name)(_true(be, x), axis=self.axis, keepdims=self.keepdims))
 
 
 def all(x: Operand, axis: Any = None, keepdims: bool = False) -> Tensor:

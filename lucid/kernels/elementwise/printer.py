@@ -263,7 +263,8 @@ namespace scalar {{
 
 def names() -> str:
     """``printed_names.h``: what backends compute by name: functions of one value and of two, and rules."""
-    trees = [definitions()[name] for name in functions.FUNCTIONS]
+    found = definitions()
+    trees = [found[name] for name in functions.FUNCTIONS]
     lists = {
         word: [f"F({t.name}, {str(is_wide(t)).lower()})" for t in trees if len(t.args.args) == count]
         for count, word in ((1, "UNARY"), (2, "BINARY"))

@@ -7,18 +7,26 @@ same operands and no attributes. A composed operation needs neither: it is expor
 from lucid.onnx._builder import EXPORTS
 from lucid.onnx.operators import (  # noqa: F401 (each enters its operations)
     attention,
+    casting,
     comparison,
     convolution,
     elementwise,
+    gradient,
+    image,
     indexing,
     linalg,
     loss,
+    ml,
     normalization,
     pooling,
     product,
+    random,
+    recurrent,
     reduction,
     resize,
     shape,
+    signal,
+    training,
 )
 
 __all__ = ["EXPORTS"]

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
+import numpy as np
+
+from lucid import ops
+from lucid.core.tensor import Tensor, as_tensor
 from lucid.graph import Node
 from lucid.onnx._builder import Builder, alike, exports
+from lucid.onnx._importer import Call, Value, imports, imports_alike
+from lucid.onnx._types import has_tensors
 
 alike(
     {
@@ -23,3 +32,56 @@ alike(
 @exports("not_equal")
 def _not_equal(b: Builder, node: Node) -> None:
     b.emit("Not", node, [b.emit("Equal", node, node.inputs, "equal")])
+
+
+imports_alike(
+    {
+        "And": ops.logical_and,
+        "BitwiseAnd": ops.bitwise_and,
+        "BitwiseNot": ops.bitwise_not,
+        "BitwiseOr": ops.bitwise_or,
+        "BitwiseXor": ops.bitwise_xor,
+        "Greater": ops.greater,
+        "GreaterOrEqual": ops.greater_equal,
+        "Less": ops.less,
+        "LessOrEqual": ops.less_equal,
+        "Not": ops.logical_not,
+        "Or": ops.logical_or,
+        "Xor": ops.not_equal,
+    },
+    gradient=False,
+)
+
+
+@imports("Equal", known=(0, 1), gradient=False)
+def _import_equal(call: Call, a: Value, b: Value) -> Value:
+    """Also of texts, which are arrays."""
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return np.asarray(np.equal(a, b), bool)
+    return ops.equal(a, b)
+
+
+@imports("IsNaN", known=(0,), gradient=False)
+def _import_isnan(call: Call, x: Value) -> Tensor:
+    return ops.isnan(_number(x))
+
+
+@imports("IsInf", known=(0,), gradient=False)
+def _import_isinf(call: Call, x: Value) -> Tensor:
+    x = _number(x)
+    positive, negative = x == math.inf, x == -math.inf
+    if not call["detect_positive"]:
+        return negative if call["detect_negative"] else ops.zeros_like(positive)
+    return positive | negative if call["detect_negative"] else positive
+
+
+def _number(x: Value) -> Any:
+    """Also of types that lucid has no tensors of, all of which float32 holds."""
+    if not isinstance(x, np.ndarray):
+        return x
+    return as_tensor(x if has_tensors(x.dtype) and x.dtype.isbuiltin == 1 else x.astype(np.float32))
+
+
+@imports("Where", moves=True)
+def _import_where(call: Call, condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    return ops.where(condition, x, y)
