@@ -58,6 +58,7 @@ def _import_equal(call: Call, a: Value, b: Value) -> Value:
     """Also of texts, which are arrays."""
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
         return np.asarray(np.equal(a, b), bool)
+    return ops.equal(*(as_value(v, call.device) if isinstance(v, np.ndarray) else v for v in (a, b)))
     device = next(x.device for x in (a, b) if isinstance(x, Tensor))
     return ops.equal(*(as_value(x, device) if isinstance(x, np.ndarray) else x for x in (a, b)))
 

@@ -15,13 +15,15 @@ from lucid.graph import Node
 from lucid.nn.parameter import Buffer
 from lucid.onnx._builder import Builder, exports
 from lucid.onnx._importer import Call, imports
+from lucid.onnx.operators.composed import by_batch
 from lucid.onnx.operators.random import generator
 
 
 @exports("batch_norm")
 def _batch_norm(b: Builder, node: Node) -> None:
     if node.attrs["training"]:
-        raise ValueError(f"{node.name!r}: a normalisation by the statistics of its batch cannot be exported")
+        by_batch(b, node)
+        return
     x, gamma, beta, mean, var = node.inputs
     channels, dtype = b.shape(mean), b.dtype(node.output)
     b.emit(
