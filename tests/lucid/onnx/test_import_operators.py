@@ -277,7 +277,8 @@ def test_classes_are_drawn_as_often_as_they_should_be():
     logits = np.log(shares, where=shares > 0, out=np.full_like(shares, -np.inf))
     drawn = load(model(Row("Multinomial", (logits,), {"sample_size": 4000, "seed": 1.0})))(logits).numpy()
     counts = np.stack([np.bincount(row, minlength=4) for row in drawn])
-    assert drawn.dtype == np.int32 and not counts[shares == 0].any()
+    assert drawn.dtype == np.int32
+    assert not counts[shares == 0].any()
     np.testing.assert_allclose(counts / 4000, shares, atol=0.04)  # five deviations
     probs = np.float32([0.0, 0.25, 1.0] * 400)
     ones = load(model(Row("Bernoulli", (probs,), {"seed": 2.0})))(probs).numpy().reshape(400, 3).mean(0)
