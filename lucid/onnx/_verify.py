@@ -188,7 +188,9 @@ def verify_gradients(
     foreign = _ran(session, path, feeds)
     noises: list[Generator | None] = [None, None, *map(Generator, range(DISTURBED))]
     dtypes = [float32, *[float64] * (DISTURBED + 1)]
-    runs = [_train_step(model, given, len(inputs), loss, *each) for each in zip(dtypes, noises, strict=True)]
+    runs = [
+        _train_step(model, given, len(inputs), loss, dtype, noise) for dtype, noise in zip(dtypes, noises, strict=True)
+    ]
     own, truth, *moved = runs
     ratios = {}
     for name in [name for name in truth if name in foreign]:
