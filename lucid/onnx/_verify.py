@@ -187,8 +187,10 @@ def verify_gradients(
     feeds = {name: part.numpy() for name, part in zip(names, given, strict=False)}
     foreign = _ran(session, path, feeds)
     noises: list[Generator | None] = [None, None, *map(Generator, range(DISTURBED))]
-    dtypes = [float32, *[float64] * (DISTURBED + 1)]
-    runs = [_train_step(model, given, len(inputs), loss, *each) for each in zip(dtypes, noises, strict=True)]
+    dtypes: list[np.dtype[Any]] = [float32, *[float64] * (DISTURBED + 1)]
+    runs = [
+        _train_step(model, given, len(inputs), loss, dtype, noise) for dtype, noise in zip(dtypes, noises, strict=True)
+    ]
     own, truth, *moved = runs
     ratios = {}
     for name in [name for name in truth if name in foreign]:

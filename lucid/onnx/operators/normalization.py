@@ -65,8 +65,8 @@ def _import_batch_norm(call: Call, x: Tensor, scale: Tensor, shift: Tensor, mean
     scale, shift = (each.astype(x.dtype) if each.dtype != x.dtype else each for each in (scale, shift))
     momentum, eps = 1 - call["momentum"], call["epsilon"]
     asked = call["training_mode"] or any(call.outputs[1:])
-    kept_mean, kept_var = (None, None) if asked else (mean, var)
-    y = ops.batch_norm(rows, kept_mean, kept_var, scale, shift, bool(asked) or call.training, momentum, eps)
+    kept = (None, None) if asked else (mean, var)
+    y = ops.batch_norm(rows, kept[0], kept[1], scale, shift, bool(asked) or call.training, momentum, eps)
     if rows is not x:
         y = ops.reshape(y, x.shape)
     if not asked:
