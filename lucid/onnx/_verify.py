@@ -186,9 +186,9 @@ def verify_gradients(
     session, given = _session(path), [*inputs, *labels]
     foreign = _ran(session, path, [part.numpy() for part in given])
     noises: list[Generator | None] = [None, None, *map(Generator, range(DISTURBED))]
+    dtypes: list[np.dtype[Any]] = [float32, *[float64] * (DISTURBED + 1)]
     runs = [
-        _train_step(model, given, len(inputs), loss, float64 if number else float32, noise)
-        for number, noise in enumerate(noises)
+        _train_step(model, given, len(inputs), loss, dtype, noise) for dtype, noise in zip(dtypes, noises, strict=True)
     ]
     own, truth, *moved = runs
     ratios = {}
