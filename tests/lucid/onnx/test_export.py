@@ -273,6 +273,8 @@ OPERATIONS = {
     "input returned": (lambda m, x: x, VECTORS[:1]),
     "detach": (lambda m, x: x.detach(), VECTORS[:1]),
     "isnan": (lambda m, x: lucid.isnan(x), VECTORS[:1]),
+    "isinf": (lambda m, x: lucid.isinf(x / 0.0), VECTORS[:1]),
+    "logical_xor": (lambda m, a, b: lucid.logical_xor(a > 0, b > 0), VECTORS),
     "the same twice": (lambda m, x: [x + 1] * 2, VECTORS[:1]),
 }
 
