@@ -349,7 +349,8 @@ def _differentiated(attributes: dict[str, Any], graph: onnx.GraphProto) -> onnx.
 
 
 def _declared(graph: onnx.GraphProto) -> dict[str, np.dtype[Any] | None]:
-    return {info.name: _element(info.type) for info in (*graph.input, *graph.output, *graph.value_info)}
+    infos = (*graph.input, *graph.output, *graph.value_info)
+    return {info.name: _element(info.type) for info in infos if info.HasField("type")}
 
 
 def _element(of: onnx.TypeProto) -> np.dtype[Any] | None:
@@ -380,7 +381,10 @@ def _inferred(proto: onnx.ModelProto) -> dict[str, Any]:
 
 def _bound(schema: Any, node: onnx.NodeProto, dtypes: dict[str, Any], name: str) -> np.dtype[Any] | None:
     """The dtype of an output that has an input's type by the operator's definition."""
-    if schema is None or not schema.outputs:
+    if schema is None:
+        keeps = IMPORTS["" if node.domain in _OWN else node.domain, node.op_type].keeps
+        return None if keeps is None or name != node.output[0] else dtypes.get(node.input[keeps])
+    if not schema.outputs:
         return None
     kind = schema.outputs[min(list(node.output).index(name), len(schema.outputs) - 1)].type_str
     for position, given in enumerate(node.input):
