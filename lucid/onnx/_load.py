@@ -5,7 +5,6 @@ from __future__ import annotations
 import graphlib
 import math
 import os
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -480,12 +479,8 @@ def _sorted(nodes: list[onnx.NodeProto], known: set[str]) -> list[onnx.NodeProto
     """The nodes, each after those whose values it takes.
 
     Raises:
-        ValueError: a value is made twice, by nothing, or by a circle of nodes.
+        ValueError: a value is made by nothing, or by a circle of nodes.
     """
-    made = Counter(name for node in nodes for name in node.output if name)
-    twice = [name for name, count in made.items() if count > 1]
-    if twice:
-        raise ValueError(f"model: two nodes make the value {twice[0]!r}")
     needs = [_taken(node) - known for node in nodes]
     ready: set[str] = set()
     for node, needed in zip(nodes, needs, strict=True):
