@@ -60,12 +60,9 @@ class Operator(Module):
         call, importer = self.call, self.importer
         device = next((o.device for o in operands if isinstance(o, Tensor)), None)
         call.training = self.training
-        if importer.raw:
-            call.device = device or "cpu"
-            raw = [self._operand(i, o) if importer.on_host(i) else o for i, o in enumerate(operands)]
-            return importer.function(call, *raw)
         known = device is None and all(importer.on_host(i) or _is_host(o) for i, o in enumerate(operands))
-        if known and not importer.random:
+        graphs = importer.raw and any(map(callable, call.attributes.values()))  # they may take what is around them
+        if known and not importer.random and not graphs:
             return self._on_host(operands)
         call.device = device or "cpu"
         given = [self._operand(i, operand) for i, operand in enumerate(operands)]
@@ -74,7 +71,7 @@ class Operator(Module):
     def _operand(self, position: int, operand: Value) -> Value:
         if self.importer.on_host(position):
             return as_array(operand, self.call.dtypes[position]) if isinstance(operand, Tensor) else operand
-        if not isinstance(operand, np.ndarray) or position in self.importer.known:
+        if not isinstance(operand, np.ndarray) or self.importer.raw or position in self.importer.known:
             return operand
         if not has_tensors(operand.dtype):
             raise self.call.refuse(
