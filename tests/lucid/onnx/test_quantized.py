@@ -10,13 +10,14 @@ from support.backends import BACKENDS, on
 
 import lucid
 from lucid.backends import device_of
+from lucid.graph import compile, trace
 
 onnx = pytest.importorskip("onnx")
 runtime = pytest.importorskip("onnxruntime")
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-from lucid.onnx import load  # noqa: E402
+from lucid.onnx import load, to_onnx  # noqa: E402
 
 MS = "com.microsoft"
 
@@ -112,11 +113,16 @@ def node_of(name, attributes):
 
 @pytest.mark.parametrize("name", CASES)
 def test_beside_onnx_runtime(name) -> None:
-    """Sums of products are equal; a few results are a step apart, where factors are grouped in another way."""
+    """Sums of products are equal; a few results are a step apart, where factors are grouped in another way.
+
+    A plan has the module's bits.
+    """
     attributes, operands = CASES[name]
     proto = model(node_of(name, attributes), operands)
     [mine], [other] = ours(proto, operands[0]), theirs(proto, operands[0])
     assert mine.dtype == other.dtype
+    plan = compile(load(proto), lucid.tensor(operands[0]))
+    assert (plan(lucid.tensor(operands[0])).numpy() == mine).all()
     if mine.dtype == np.int32:
         assert (mine == other).all()
     elif mine.dtype == np.float32:
@@ -219,9 +225,6 @@ def test_what_onnx_runtime_quantises_agrees_with_it(mode, tmp_path) -> None:
     for number, parameter in enumerate(net.parameters()):
         chosen = np.random.default_rng(number).standard_normal(parameter.shape).astype(np.float32) * np.float32(0.3)
         parameter.data = lucid.tensor(chosen)
-    from lucid.graph import trace
-    from lucid.onnx import to_onnx
-
     path, quantised = tmp_path / "f.onnx", tmp_path / "q.onnx"
     proto = to_onnx(trace(net, lucid.tensor(images[0])))
     onnx.save(proto, path)
