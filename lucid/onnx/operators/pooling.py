@@ -241,8 +241,8 @@ def _import_max_unpool(call: Call, x: Tensor, index: Tensor, shape: np.ndarray |
 def _import_max_roi_pool(call: Call, x: Tensor, rois: np.ndarray) -> Tensor:
     """Of each bin the rows and columns, some of them again so that all bins are as large; of an empty one 0."""
     found = []
-    for batch, *corners in rois.astype(np.float64):
-        left, top, right, bottom = (int(np.floor(v * call["spatial_scale"] + 0.5)) for v in corners)
+    for batch, *corners in rois.astype(np.float32):
+        left, top, right, bottom = (math.floor(float(v * np.float32(call["spatial_scale"])) + 0.5) for v in corners)
         image, empty = x[int(batch) : int(batch) + 1], np.zeros((), bool)
         kernel = []
         for axis, (start, end), bins in zip((2, 3), ((top, bottom), (left, right)), call["pooled_shape"], strict=True):
