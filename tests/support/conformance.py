@@ -398,6 +398,8 @@ def _widen_nodes(these: Any) -> None:
                 _widen_tensor(attribute.t)
             if attribute.name in _TYPE_ATTRIBUTES and attribute.i in _WIDENED:
                 attribute.i = TensorProto.DOUBLE
+        if node.op_type == "ConstantOfShape" and not node.attribute:
+            node.attribute.append(helper.make_attribute("value", numpy_helper.from_array(np.zeros(1))))
         if node.op_type == "Constant" and node.attribute[0].name in ("value_float", "value_floats"):
             values = np.asarray(helper.get_attribute_value(node.attribute[0]), np.float64)
             del node.attribute[:]

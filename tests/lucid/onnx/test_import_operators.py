@@ -511,3 +511,51 @@ def test_a_training_graph_steps_as_pytorch_does():
         np.testing.assert_allclose(loss, (wrong * wrong).mean().item(), rtol=BUDGET)
         optimizer.step()
     np.testing.assert_allclose(w, theirs.detach().numpy(), rtol=10 * BUDGET, atol=BUDGET)
+
+
+def test_a_model_whose_inputs_say_how_it_computes_cannot_be_traced():
+    """It would be traced with values that it does not have."""
+    module = load(model(Row("Resize", (PIXELS, NONE, np.ones(4, np.float32)), {"mode": "linear"}, opset=13)))
+    with pytest.raises(RuntimeError, match="cannot be traced"):
+        lucid.compile(module, *(lucid.tensor(x) for x in (PIXELS, NONE, np.ones(4, np.float32))))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (Row("MaxPool", (PIXELS,), {"kernel_shape": [9, 9]}, opset=12), r"windows \[9, 9\] are larger than the images"),
+        (Row("MaxPool", (PIXELS,), {"kernel_shape": [3]}, opset=12), "not of 2 sides"),
+        (Row("Conv", (normal(1, 2, 3, 3, 3, 3), normal(2, 2, 1, 1, 1, 1)), opset=11), "images have 4 sides"),
+        (Row("Conv", (IMAGE, normal(3, 4, 2, 3)), {"kernel_shape": [3, 3]}, opset=11), r"kernel_shape is \[3, 3\]"),
+        (Row("Resize", (PIXELS, NONE, NONE), {"mode": "linear"}, opset=13), "one of scales and sizes"),
+        (Row("Upsample", (PIXELS, np.ones(4, np.float32)), {"mode": "cubic"}, opset=9), "mode is 'cubic'"),
+        (Row("DFT", (X[..., None],), {"axis": 2}, opset=17), "axis is 2"),
+        (Row("STFT", (X, np.array(0)), opset=17), "with a step of 0"),
+        (learned("LinearRegressor", X, coefficients=[1.0, 2.0, 3.0]), "3 coefficients"),
+        (learned("Normalizer", X, norm="L3"), "norm is 'L3'"),
+        (learned("SVMRegressor", X, kernel_type="COSINE", n_supports=5, coefficients=WEIGHTS, **VECTORS), "'COSINE'"),
+        (trees("TreeEnsembleRegressor", [0, 0, 0, 0, 4], WEIGHTS, n_targets=2), "name target 4"),
+        (learned("OneHotEncoder", TEXT, cats_strings=["a"], zeros=0), "none of its categories"),
+    ],
+    ids=lambda each: each.operator if isinstance(each, Row) else "",
+)
+def test_windows_and_learned_models_refuse_what_they_cannot_be(row, message):
+    with pytest.raises(ValueError, match=message):
+        load(model(row))(*[np.asarray(x) for x in row.operands])
+
+
+def test_trees_that_lead_to_each_other_are_refused():
+    row = trees("TreeEnsembleRegressor", [0] * 5, WEIGHTS, n_targets=1)
+    broken = row._replace(attributes=row.attributes | {"nodes_truenodeids": [1, 0, 0, 0, 0, 1, 0, 0]})
+    with pytest.raises(ValueError, match="in a circle"):
+        load(model(broken))(np.array([[-1, 0, 1, 0]], np.float32))
+    broken = row._replace(attributes=row.attributes | {"nodes_truenodeids": [7, 3, 0, 0, 0, 1, 0, 0]})
+    with pytest.raises(ValueError, match="trees are not valid"):
+        load(model(broken))(FEATURES)
+
+
+def test_a_row_of_scores_is_zipped_with_its_labels():
+    row = learned("ZipMap", FEATURES[1:3, :2], classlabels_strings=["no", "yes"])
+    found = load(model(row))(*row.operands)
+    assert [list(each) for each in found] == [["no", "yes"]] * 2
+    assert found[0]["yes"] == FEATURES[1, 1]
