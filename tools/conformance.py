@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import warnings
 from collections import Counter
@@ -45,12 +46,18 @@ def main() -> int:
         renew_list()
     wrong: list[str] = []
     record = counted(wrong)
-    RECORD.write_text(json.dumps(record, indent=1) + "\n")
+    RECORD.write_text(_lines(record))
     PAGE.write_text(with_table(PAGE.read_text(), record))
     print("\n".join(wrong))
     for what in ("tests", "passed", "exact", "within", "onnxruntime_passed"):
         print(f"{what}: {record[what]:,}")
     return int(bool(wrong) or record["passed"] <= record["onnxruntime_passed"])
+
+
+def _lines(record: dict[str, Any]) -> str:
+    """One count a line."""
+    text = json.dumps(record, indent=1)
+    return re.sub(r"\[\s+(\d+),\s+(\d+)\s+\]", r"[\1, \2]", text) + "\n"
 
 
 def renew_list() -> None:
@@ -149,7 +156,8 @@ def _table(record: dict[str, Any]) -> str:
             listed = ", ".join(map(str, versions))
             rows.append(f"| {_name(domain, name)} | {listed} | {' | '.join(_how(importer))} | {count} |")
     rest = f"Not there: {', '.join(missing)}." if missing else "No operator of these domains is missing."
-    return "\n".join(rows) + f"\n\n{rest}"
+    others = sorted(f"`{_name(*key)}`" for key in IMPORTS if key[0] not in DOMAINS)
+    return "\n".join(rows) + f"\n\n{rest}" + (f" Of other domains: {', '.join(others)}." if others else "")
 
 
 def _how(importer: Importer | None) -> tuple[str, str]:

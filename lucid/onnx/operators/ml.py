@@ -194,7 +194,7 @@ def _duels(call: Call, x: Tensor, classes: int, sizes: list[int]) -> tuple[Tenso
     vectors = ops.reshape(_numbers(call, "support_vectors", x), (sum(sizes), -1))
     weight = ops.reshape(_numbers(call, "coefficients", x), (-1, sum(sizes)))
     products = _kernel(call, _wide(x), vectors, call["kernel_type"])
-    ends = np.cumsum([0, *sizes])
+    ends = np.add.accumulate([0, *sizes])
     parts = [slice(int(a), int(b)) for a, b in itertools.pairwise(ends)]
     scores, wins = [], [[] for _ in range(classes)]  # type: ignore[var-annotated]
     for i in range(classes):
@@ -391,7 +391,7 @@ def _old_forest(call: Call) -> _Forest:
         towards("true"),
         towards("false"),
         of("nodes_missing_value_tracks_true", bool),
-        np.cumsum([0, *map(len, entries)]),
+        np.add.accumulate([0, *map(len, entries)]),
         np.asarray(call[f"{kind}_ids"], np.int64)[order],
         _floats(call, f"{kind}_weights").astype(np.float64)[order],
         {},
