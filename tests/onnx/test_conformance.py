@@ -26,7 +26,7 @@ RECORD = ROOT / "tools" / "records" / "conformance.json"
 GROUPS = conformance.groups()
 SAME_BITS = [
     "averagepool",
-    "batchnorm",
+    "batch_normalization",
     "conv",
     "convtranspose",
     "deformconv",

@@ -421,14 +421,17 @@ def _import_tree_ensemble(call: Call, x: np.ndarray) -> Tensor:
     forest, targets = _prepared(call, _forest), call["n_targets"]
     how = ("AVERAGE", "SUM", "MIN", "MAX")[call["aggregate_function"]]
     scores = forest.scores(call, _rows(call, x, forest, targets), targets, how)
-    return _transformed(call, as_tensor(scores)).astype(np.float64 if x.dtype == np.float64 else np.float32)
+    return _transformed(call, as_tensor(scores, device=call.device)).astype(
+        np.float64 if x.dtype == np.float64 else np.float32
+    )
 
 
 @imports("TreeEnsembleRegressor", domain=DOMAIN, host=(0,), gradient=False)
 def _import_tree_regressor(call: Call, x: np.ndarray) -> Tensor:
     forest, targets, base = _prepared(call, _old_forest), call["n_targets"], _floats(call, "base_values")
     scores = forest.scores(call, _rows(call, x, forest, targets), targets, call["aggregate_function"])
-    return _transformed(call, as_tensor(scores + base if base.size else scores)).astype(np.float32)
+    made = as_tensor(scores + base if base.size else scores, device=call.device)
+    return _transformed(call, made).astype(np.float32)
 
 
 @imports("TreeEnsembleClassifier", domain=DOMAIN, host=(0,), gradient=False)
@@ -437,10 +440,10 @@ def _import_tree_classifier(call: Call, x: np.ndarray) -> tuple[Value, Tensor]:
     scores = forest.scores(call, _rows(call, x, forest, len(labels)), len(labels), "SUM")
     if len(labels) <= 2 and not forest.target.any():
         positive = bool((forest.weight >= 0).all())
-        score = as_tensor(scores[:, :1] + (base[-1] if base.size else 0.0))
+        score = as_tensor(scores[:, :1] + (base[-1] if base.size else 0.0), device=call.device)
         named, made = _decided(call, score, labels, positive, 0.5 if positive else 0.0)
         return named, made.astype(np.float32)
-    made = as_tensor(scores + base if base.size else scores)
+    made = as_tensor(scores + base if base.size else scores, device=call.device)
     return _named(labels, ops.argmax(made, 1)), _transformed(call, made).astype(np.float32)
 
 
