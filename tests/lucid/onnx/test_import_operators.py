@@ -5,12 +5,14 @@ What onnx's own suite has is not repeated here; it knows the newest versions alo
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from support.backends import BACKENDS, ON_GPU, on
+from support.scripts import ROOT
 
 import lucid
 
@@ -20,6 +22,7 @@ ort = pytest.importorskip("onnxruntime")
 from onnx import helper  # noqa: E402
 
 from lucid.onnx import load  # noqa: E402
+from lucid.onnx._importer import IMPORTS  # noqa: E402
 from lucid.onnx._types import element_of  # noqa: E402
 
 BUDGET = 2e-6
@@ -366,7 +369,12 @@ def model(row: Row) -> Any:
         if x is not None
     ]
     graph = helper.make_graph([node], "g", infos, [onnx.ValueInfoProto(name=name) for name in outputs if name])
-    opsets = [helper.make_opsetid("", row.opset), helper.make_opsetid(MS, 1), helper.make_opsetid(ML, 4)]
+    opsets = [
+        helper.make_opsetid("", row.opset),
+        helper.make_opsetid(MS, 1),
+        helper.make_opsetid(ML, 4),
+        helper.make_opsetid("com.example", 1),
+    ]
     return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
 
@@ -559,3 +567,14 @@ def test_a_row_of_scores_is_zipped_with_its_labels():
     found = load(model(row))(*row.operands)
     assert [list(each) for each in found] == [["no", "yes"]] * 2
     assert found[0]["yes"] == FEATURES[1, 1]
+
+
+def test_an_operator_of_ones_own_as_the_page_shows_it():
+    page = (ROOT / "docs" / "onnx.md").read_text()
+    example = re.search(r"```python\n(from lucid.onnx import Call.*?)```", page, re.DOTALL)[1]
+    exec(example, {"lucid": lucid})
+    row = Row("Halve", (X,), {"times": 2}, domain="com.example")
+    np.testing.assert_array_equal(load(model(row))(X).numpy(), X / 4)
+    with pytest.raises(ValueError, match="Halve 'y0': times is missing"):
+        load(model(row._replace(attributes={})))(X)
+    IMPORTS.pop(("com.example", "Halve"))
