@@ -144,7 +144,7 @@ class _Codes:
             self._words, places = np.unique(
                 np.concatenate([[""], *(array.ravel() for array in arrays)]).astype(object), return_inverse=True
             )
-            ends = np.cumsum([1, *(array.size for array in arrays)])
+            ends = np.add.accumulate([1, *(array.size for array in arrays)])
             parts = np.split(places.astype(np.int64), ends[:-1])[1:]
             self.arrays = [part.reshape(array.shape) for part, array in zip(parts, arrays, strict=True)]
         else:
