@@ -45,6 +45,7 @@ class Importer:
         moves: whether it only moves elements, of whatever type they are, and computes none. Elements of a type that
             lucid has no tensors of arrive as integers that stand for them (0 for what is empty), and so return as a
             tensor; an array that it returns is taken as it is.
+        keeps: the position of the operand whose type the first result has, for an operator that onnx does not define.
         random: whether it draws random numbers, which a tracer must see, whatever the operands are.
         raw: whether it takes the operands that are not in ``host`` as they are.
         gradient: whether it has a gradient by any of its operands.
@@ -55,6 +56,7 @@ class Importer:
     known: Collection[int] = ()
     state: Collection[int] = ()
     moves: bool = False
+    keeps: int | None = None
     random: bool = False
     gradient: bool = True
     raw: bool = False
@@ -75,6 +77,7 @@ def imports(
     known: Collection[int] = (),
     state: Collection[int] = (),
     moves: bool = False,
+    keeps: int | None = None,
     random: bool = False,
     gradient: bool = True,
     raw: bool = False,
@@ -82,11 +85,16 @@ def imports(
     """Enter the decorated function for these operators; the arguments are an ``Importer``'s."""
 
     def enter(function: Import) -> Import:
-        importer = Importer(function, host, known, state, moves, random, gradient and host is not None, raw)
+        importer = Importer(function, host, known, state, moves, keeps, random, gradient and host is not None, raw)
         IMPORTS.update({(domain, operator): importer for operator in operators})
         return function
 
     return enter
+
+
+def imports_contributed(*operators: str, keeps: int = 0) -> Callable[[Import], Import]:
+    """Enter operators of ONNX Runtime's own domain, whose first result has the type of the operand ``keeps``."""
+    return imports(*operators, domain="com.microsoft", keeps=keeps)
 
 
 def imports_alike(operators: Mapping[str, Callable[..., Tensor]], *, gradient: bool = True) -> None:
@@ -134,6 +142,11 @@ class Call:
 
     def __getitem__(self, attribute: str) -> Any:
         return self.attributes.get(attribute)
+
+    def default(self, attribute: str, value: float) -> float:
+        """A number; ``value`` where the node has none and no definition says it."""
+        given = self[attribute]
+        return value if given is None else float(given)
 
     def refuse(self, why: str) -> ValueError:
         """An error that names the node; to be raised."""
