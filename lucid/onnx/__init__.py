@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from lucid.onnx._export import check, export, export_gradients
     from lucid.onnx._load import UnsupportedError, load
     from lucid.onnx._module import OnnxModule
+    from lucid.onnx._precision import halve
+    from lucid.onnx._quantize import quantize
+    from lucid.onnx._simplify import simplify
     from lucid.onnx._verify import GradientVerification, Verification, verify, verify_gradients
     from lucid.onnx._write import write_model
 
@@ -30,7 +33,10 @@ __all__ = [
     "check",
     "export",
     "export_gradients",
+    "halve",
     "load",
+    "quantize",
+    "simplify",
     "to_onnx",
     "verify",
     "verify_gradients",
@@ -48,7 +54,10 @@ _HOMES = {
     "check": "_export",
     "export": "_export",
     "export_gradients": "_export",
+    "halve": "_precision",
     "load": "_load",
+    "quantize": "_quantize",
+    "simplify": "_simplify",
     "to_onnx": "_convert",
     "verify": "_verify",
     "verify_gradients": "_verify",

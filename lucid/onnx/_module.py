@@ -232,7 +232,7 @@ class OnnxModule(Module):
     In train mode BatchNormalization takes the statistics of the batch and keeps running ones, and Dropout drops.
 
     Attributes:
-        input_names, output_names: in the model's order.
+        input_names, output_names: in the model's order; inputs that have a value of their own come last.
         opset: by domain, the versions of the operators.
     """
 
@@ -247,7 +247,7 @@ class OnnxModule(Module):
     ) -> None:
         super().__init__()
         self._body = body
-        self.input_names = tuple(body.inputs)
+        self.input_names = tuple(sorted(body.inputs, key=lambda name: name in optional))
         self.output_names = tuple(body.outputs)
         self.opset = dict(opset)
         self._declared = {name: dtypes.get(name) for name in (*body.inputs, *body.outputs)}

@@ -95,7 +95,7 @@ def verify(
             progress("verifying", number, len(input_shapes))
         image = Generator(INPUT_SEED).normal(size=tuple(shape), dtype=float32).numpy()
         truth = _output(exact, image.astype(np.float64))
-        [foreign] = _ran(session, path, {session.get_inputs()[0].name: image}).values()
+        [foreign] = _ran(session, path, [image]).values()
         distance, own = _relative_rms(foreign, truth), _relative_rms(_output(model, image), truth)
         agrees = bool(distance <= ALLOWANCE * max(own, float(np.finfo(np.float32).eps)))  # False where either is NaN
         result.rows.append((tuple(shape), distance, own, agrees))
@@ -112,11 +112,12 @@ def _session(path: str | os.PathLike[str]) -> Any:
         raise ValueError(f"ONNX Runtime does not accept {path}: {error}") from error
 
 
-def _ran(session: Any, path: str | os.PathLike[str], inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _ran(session: Any, path: str | os.PathLike[str], inputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """The outputs by name, of the inputs in their order."""
     try:
-        arrays = session.run(None, inputs)
+        arrays = session.run(None, {info.name: x for info, x in zip(session.get_inputs(), inputs, strict=True)})
     except Exception as error:  # as above
-        shapes = ", ".join(str(array.shape) for array in inputs.values())
+        shapes = ", ".join(str(array.shape) for array in inputs)
         raise ValueError(f"ONNX Runtime cannot run {path} on an input of shape {shapes}: {error}") from error
     return {output.name: array for output, array in zip(session.get_outputs(), arrays, strict=True)}
 
@@ -183,12 +184,12 @@ def verify_gradients(
         True
     """
     session, given = _session(path), [*inputs, *labels]
-    names = [value.name for value in session.get_inputs()]
-    feeds = {name: part.numpy() for name, part in zip(names, given, strict=False)}
-    foreign = _ran(session, path, feeds)
+    foreign = _ran(session, path, [part.numpy() for part in given])
     noises: list[Generator | None] = [None, None, *map(Generator, range(DISTURBED))]
-    dtypes = [float32, *[float64] * (DISTURBED + 1)]
-    runs = [_train_step(model, given, len(inputs), loss, *each) for each in zip(dtypes, noises, strict=True)]
+    dtypes: list[np.dtype[Any]] = [float32, *[float64] * (DISTURBED + 1)]
+    runs = [
+        _train_step(model, given, len(inputs), loss, dtype, noise) for dtype, noise in zip(dtypes, noises, strict=True)
+    ]
     own, truth, *moved = runs
     ratios = {}
     for name in [name for name in truth if name in foreign]:

@@ -39,8 +39,8 @@ _FUNCTIONS = (
 )
 _COMPUTING = (
     "full full_like sign add subtract multiply negative absolute square maximum minimum argmax argmin equal not_equal "
-    "less less_equal greater greater_equal logical_and logical_or logical_not floor fmod copysign isinf floor_divide "
-    "remainder power matmul bitwise_and bitwise_or bitwise_xor bitwise_not left_shift right_shift"
+    "less less_equal greater greater_equal logical_and logical_or logical_xor logical_not floor fmod copysign isinf "
+    "floor_divide remainder power matmul bitwise_and bitwise_or bitwise_xor bitwise_not left_shift right_shift"
 )
 _NAMES = "bool_ int8 int16 int32 int64 uint8 uint32 uint64 float16 float32 float64 newaxis inf nan"
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import torch
 from support.backends import BACKENDS, ON_GPU, on
 
 import lucid
@@ -271,6 +272,19 @@ def test_random_operators_start_from_their_seed():
     assert (load(model(row._replace(attributes=row.attributes | {"seed": 7.5})))().numpy() != first.numpy()).any()
 
 
+def test_classes_are_drawn_as_often_as_they_should_be():
+    shares = np.array([[0.5, 0.25, 0.25, 0.0], [0.1, 0.0, 0.2, 0.7]], np.float32)
+    logits = np.log(shares, where=shares > 0, out=np.full_like(shares, -np.inf))
+    drawn = load(model(Row("Multinomial", (logits,), {"sample_size": 4000, "seed": 1.0})))(logits).numpy()
+    counts = np.stack([np.bincount(row, minlength=4) for row in drawn])
+    assert drawn.dtype == np.int32
+    assert not counts[shares == 0].any()
+    np.testing.assert_allclose(counts / 4000, shares, atol=0.04)  # five deviations
+    probs = np.float32([0.0, 0.25, 1.0] * 400)
+    ones = load(model(Row("Bernoulli", (probs,), {"seed": 2.0})))(probs).numpy().reshape(400, 3).mean(0)
+    np.testing.assert_allclose(ones, [0.0, 0.25, 1.0], atol=0.11)
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
@@ -287,3 +301,37 @@ def test_random_operators_start_from_their_seed():
 def test_an_operator_refuses_what_it_cannot_be(row, message):
     with pytest.raises(ValueError, match=message):
         load(model(row))(*row.operands)
+
+
+def test_a_training_graph_steps_as_pytorch_does():
+    """The gradient of a loss by parameters, of which one is read within, and Momentum's step."""
+    graph = onnx.parser.parse_graph("""
+        step (float rate, int64 t, float[6, 4] x, float[6, 2] target, float[4, 2] w, float[4, 2] v)
+            => (float loss, float[4, 2] w_new, float[4, 2] v_new) <float[2] b = {0.5, -0.25}>
+        {
+            h = MatMul(x, w)
+            y = Add(h, b)
+            wrong = Sub(y, target)
+            square = Mul(wrong, wrong)
+            loss = ReduceMean<keepdims = 0>(square)
+        }
+    """)
+    domain = "ai.onnx.preview.training"
+    graph.node.append(helper.make_node("Gradient", ["w", "x"], ["dw"], domain=domain, xs=["w"], zs=["x"], y="loss"))
+    attributes = {"alpha": 0.9, "beta": 1.0, "mode": "standard", "norm_coefficient": 0.0}
+    inputs, outputs = ["rate", "t", "w", "dw", "v"], ["w_new", "v_new"]
+    graph.node.append(helper.make_node("Momentum", inputs, outputs, domain=domain, **attributes))
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid(domain, 1)]
+    module = load(helper.make_model(graph, opset_imports=opsets))
+    x, target, start = normal(6, 4), normal(6, 2), normal(4, 2)
+    theirs = torch.nn.Parameter(torch.tensor(start))
+    optimizer = torch.optim.SGD([theirs], lr=0.1, momentum=0.9)
+    w, v = start, np.zeros_like(start)
+    for step in range(3):
+        loss, w, v = (each.numpy() for each in module(np.float32(0.1), np.int64(step), x, target, w, v))
+        wrong = torch.tensor(x) @ theirs + torch.tensor([0.5, -0.25]) - torch.tensor(target)
+        optimizer.zero_grad()
+        (wrong * wrong).mean().backward()
+        np.testing.assert_allclose(loss, (wrong * wrong).mean().item(), rtol=BUDGET)
+        optimizer.step()
+    np.testing.assert_allclose(w, theirs.detach().numpy(), rtol=10 * BUDGET, atol=BUDGET)
