@@ -16,6 +16,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from lucid.backends import Backend
+from lucid.backends.shapes import Abstract
 from lucid.core.tensor import Tensor, as_tensor
 from lucid.ops._function import Function, apply
 
@@ -89,7 +90,16 @@ def as_value(array: np.ndarray[Any, Any], device: str) -> Tensor:
 
 
 def as_array(value: Tensor, dtype: np.dtype[Any] | None = None) -> np.ndarray[Any, Any]:
-    """A tensor's values in NumPy; of ``dtype``, where that is given."""
+    """A tensor's values in NumPy; of ``dtype``, where that is given.
+
+    Raises:
+        RuntimeError: it has none, as the model is being traced.
+    """
+    if isinstance(value._array, Abstract):
+        raise RuntimeError(
+            "a value that depends on the model's inputs says how an operator computes, or runs on the host; such a "
+            "model cannot be traced"
+        )
     array = value.detach().cpu().numpy()
     return array if dtype is None or dtype == array.dtype else array.astype(dtype)
 
