@@ -164,6 +164,26 @@ def test_every_backend_has_the_same_bits(backend) -> None:
     assert hashlib.sha256(made.tobytes()).hexdigest()[:16] == hashlib.sha256(loop.astype(np.int32)).hexdigest()[:16]
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_law(backend) -> None:
+    """ARITHMETIC.md, 12.2, in a loop of scalars."""
+    a, b, zeros = codes(3, 9, seed=4), codes(9, 5, dtype=S, seed=5), np.array([1, -2, 0, 7, 100], S)
+    proto = model(node_of("QLinearMatMul", {}), [a, SX, ZX, b, COLUMNS, zeros, SY, ZY])
+    with on(backend):
+        device = device_of(backend)
+        made = load(proto).to(device)(lucid.tensor(a, device=device)).cpu().numpy()
+        x = np.random.default_rng(6).standard_normal((4, 5)).astype(np.float32) * 9
+        steps = load(model(helper.make_node("QuantizeLinear", [], [], axis=1), [x, COLUMNS, np.arange(5, dtype=S)]))
+        quantised = steps.to(device)(lucid.tensor(x, device=device)).cpu().numpy()
+    for i, j in np.ndindex(made.shape):
+        total = sum((int(a[i, k]) - int(ZX)) * (int(b[k, j]) - int(zeros[j])) for k in range(9))
+        factor = np.float32(np.float32(SX * COLUMNS[j]) / SY)
+        whole = int(np.rint(np.float32(np.float32(total) * factor))) + int(ZY)
+        assert made[i, j] == min(max(whole, 0), 255)
+    for i, j in np.ndindex(x.shape):
+        assert quantised[i, j] == min(max(int(np.rint(np.float32(x[i, j] / COLUMNS[j]))) + j, -128), 127)
+
+
 def pair(x, scale, zero, axis=1, opset=21, other=None):
     """Quantised and dequantised at once; ``other`` is another scale for the way back."""
     names = ["s", "z"] if zero is not None else ["s"]
