@@ -38,6 +38,7 @@ from lucid.onnx import (  # noqa: E402
     write_model,
 )
 from lucid.onnx.operators import EXPORTS  # noqa: E402
+from lucid.ops._function import Function  # noqa: E402
 
 
 class Lambda(nn.Module):
@@ -336,11 +337,33 @@ def test_every_entry_of_the_table_is_tried():
         "scatter_add",
         "index_add",
     }  # a second device; newer opsets, see the others
-    tried |= {"expand_like", "count", "max_pool_grad"}  # of gradients
+    tried |= {"expand_like", "count", "max_pool_grad", "rounded", "straight_through", "resampled"}  # test_gradients.py
     for forward, inputs, *layer in OPERATIONS.values():
         module = Lambda(forward, **({"layer": layer[0]} if layer else {}))
         tried |= {node.op for node in trace(module, *inputs).nodes}
     assert set(EXPORTS) <= tried
+
+
+NOT_EXPORTED = {
+    **dict.fromkeys(
+        ["cholesky", "eig", "eigh", "eigvalsh", "inv", "lstsq", "pinv", "qr", "slogdet", "solve", "solve_triangular"],
+        "ONNX has no decomposition and no solve",
+    ),
+    **dict.fromkeys(["svd", "svdvals"], "ONNX has no decomposition and no solve"),
+    "checkpoint": "a module, which is traced through",
+    "module_hook": "watches a backward pass",
+    **dict.fromkeys(["conv2d_add", "standardize"], "made where nobody traces"),
+}
+"""The differentiable operations without a form in ONNX, and why."""
+
+
+def test_every_differentiable_operation_is_exported_or_has_a_reason():
+    def names(of):
+        found = {name for part in of.__subclasses__() for name in names(part)}
+        own = of.differentiable and of.__module__.startswith("lucid.") and getattr(of, "name", None)
+        return found | ({own} if isinstance(own, str) and own != "leaf" else set())
+
+    assert names(Function) - set(EXPORTS) == set(NOT_EXPORTED)
 
 
 def test_scatter_add_needs_opset_16():
