@@ -1,6 +1,7 @@
 """ONNX both ways: ``load`` reads a model, ``export`` writes one and ``export_gradients`` a train step.
 
-``to_onnx`` makes a model in memory; ``verify`` and ``verify_gradients`` run one.
+``to_onnx`` makes a model in memory; ``verify`` and ``verify_gradients`` run one; ``imports`` enters an operator of your
+own, for models that are read.
 
 The packages onnx and onnxruntime are imported when one of these is first asked for.
 """
@@ -14,6 +15,7 @@ from lucid.onnx._need import need
 if TYPE_CHECKING:
     from lucid.onnx._convert import DEFAULT_OPSET, NEWEST_OPSET, OLDEST_OPSET, to_onnx
     from lucid.onnx._export import check, export, export_gradients
+    from lucid.onnx._importer import Call, imports
     from lucid.onnx._load import UnsupportedError, load
     from lucid.onnx._module import OnnxModule
     from lucid.onnx._precision import halve
@@ -26,6 +28,7 @@ __all__ = [
     "DEFAULT_OPSET",
     "NEWEST_OPSET",
     "OLDEST_OPSET",
+    "Call",
     "GradientVerification",
     "OnnxModule",
     "UnsupportedError",
@@ -34,6 +37,7 @@ __all__ = [
     "export",
     "export_gradients",
     "halve",
+    "imports",
     "load",
     "quantize",
     "simplify",
@@ -44,6 +48,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Call": "_importer",
     "DEFAULT_OPSET": "_convert",
     "GradientVerification": "_verify",
     "NEWEST_OPSET": "_convert",
@@ -55,6 +60,7 @@ _HOMES = {
     "export": "_export",
     "export_gradients": "_export",
     "halve": "_precision",
+    "imports": "_importer",
     "load": "_load",
     "quantize": "_quantize",
     "simplify": "_simplify",

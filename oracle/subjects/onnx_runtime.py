@@ -166,13 +166,14 @@ class OnnxRuntimeSubject(Subject):
         return self.load(proto.SerializeToString()), names
 
     def export(self, case: Case) -> tuple[onnx.ModelProto, dict[str, str]]:
-        """What lucid exports of ``case``, for any batch, and the layers among its tensors."""
+        """What lucid exports of ``case``, for any batch where its operations are modules, and the layers among its
+        tensors."""
         model = make_model(case).eval()
-        names = [node.name for node in case.graph.nodes]
-        graph = trace(model, lucid.tensor(case.input), dynamic_batch=True)
-        made = {node.output for node in graph.nodes}
-        found = [name for name in names if name in made]
-        return to_onnx(graph, also=found), {name: name for name in found}
+        graph = trace(model, lucid.tensor(case.input), dynamic_batch=not case.model.functional)
+        renamed = case.model.renamed(graph)
+        names = {renamed.get(node.output, node.output): node.output for node in graph.nodes}
+        found = {names[node.name]: node.name for node in case.graph.nodes if node.name in names}
+        return to_onnx(graph, also=list(found)), found
 
     def load(self, model: bytes) -> onnxruntime.InferenceSession:
         """A session of a serialized model with the subject's options.

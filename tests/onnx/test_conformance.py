@@ -1,8 +1,8 @@
 """onnx's own suite through ``lucid.onnx.backend``: an item for each module of its node tests and for each model.
 
-``not_passed.txt`` lists the tests that do not pass, ``group test: reason`` a line, and is held to both ways. What passes
-is also held to what follows from arithmetic (support/conformance.py). ``tools/conformance.py`` counts all of it, with
-ONNX Runtime's count beside, and writes the table of docs/onnx.md.
+``not_passed.txt`` lists the tests that do not pass, ``group test: reason`` a line, and is held to both ways. What
+passes is also held to what follows from arithmetic (support/conformance.py). ``tools/conformance.py`` counts all of
+it, with ONNX Runtime's count beside, and writes the table of docs/onnx.md.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RECORD = ROOT / "tools" / "records" / "conformance.json"
 GROUPS = conformance.groups()
 SAME_BITS = [
     "averagepool",
-    "batchnorm",
+    "batch_normalization",
     "conv",
     "convtranspose",
     "deformconv",
@@ -38,7 +38,6 @@ SAME_BITS = [
     "gru",
     "lppool",
     "maxpool",
-    "normalizer",
     "roialign",
     "softmax",
     "stft",

@@ -276,6 +276,12 @@ def _asarray(value: Any, dtype: Any = None) -> StrictArray:
     return StrictArray(array)
 
 
+def _array(value: Any, dtype: Any = None, order: Any = "K") -> StrictArray:
+    """In memory of its own."""
+    own = _asarray(value, dtype)
+    return StrictArray(np.array(own._array, order=order)) if isinstance(value, StrictArray) else own
+
+
 def _asnumpy(value: StrictArray) -> np.ndarray:
     _note("waits")
     return value._array.copy()
@@ -289,7 +295,7 @@ for _name in _COMPUTING.split():
 for _name in _NAMES.split():
     setattr(strict, _name, getattr(np, _name))
 strict.add.at = lambda y, places, values: np.add.at(_in(y), _in(places), _in(values))  # of integers
-strict.__dict__.update(ndarray=StrictArray, asarray=_asarray, array=_asarray, asnumpy=_asnumpy)
+strict.__dict__.update(ndarray=StrictArray, asarray=_asarray, array=_array, asnumpy=_asnumpy)
 
 
 # -- the backend -----------------------------------------------------------------------------------------------------
