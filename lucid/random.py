@@ -15,8 +15,10 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from lucid.backends import Backend, backend_for
+from lucid.backends.shapes import NO_RANDOM
 from lucid.core.device import check_device, refuse_where
 from lucid.core.dtypes import as_dtype, float32, float64, get_default_dtype, int64
+from lucid.core.grad_mode import recording
 from lucid.core.tensor import Tensor, as_tensor, wrap
 
 __all__ = [
@@ -84,6 +86,8 @@ class Generator:
 
     def _take(self, words: int) -> tuple[int, int, int]:
         """Reserve whole blocks for ``words`` words; returns seed, stream and the first block."""
+        if recording.shapes_alone:
+            raise RuntimeError(NO_RANDOM)
         with self._lock:
             block = self._block
             self._block = (block + -(-words // _WORDS_IN_BLOCK)) % (1 << 64)

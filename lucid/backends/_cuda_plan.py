@@ -5,14 +5,14 @@ The first run launches one by one, later runs repeat that. What a plan needs is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from math import prod
 from typing import Any, NamedTuple
 
 from lucid.backends._cuda_run import Executor, Launch
 from lucid.backends._cuda_source import Parameter, signatures
-from lucid.backends._plan import INPUT, Call, Place, Plan, Step, Touch, in_memory, row_major, size_of
+from lucid.backends._plan import INPUT, Call, Place, Plan, Step, Touch, in_memory, size_of
 from lucid.backends.base import Array
 from lucid.backends.cuda import CudaBackend
 from lucid.kernels.declare import IMAGES
@@ -131,7 +131,7 @@ class CudaPlan(Plan):
 
     def lay_out(self, arena_bytes: int, places: dict[str, int], temporaries: list[int]) -> None:
         self._arena = self.xp.empty(arena_bytes // self.dtype.itemsize, self.dtype)
-        flat: dict[str, Array] = {}
+        flat: dict[str, Array] = {name: self._views[name].reshape(-1) for name in self._inputs}
         for step in self.steps:
             start, size = places[step.name] // self.dtype.itemsize, size_of(step) // step.dtype.itemsize
             own = step.dtype != self.dtype  # the arena holds values of one dtype
@@ -165,24 +165,21 @@ class CudaPlan(Plan):
 
     # -- running -----------------------------------------------------------------------------------------------------
 
-    def run(self, x: Array, result: str) -> Array:
-        x = self._take_in(x)
+    def run(self, inputs: Sequence[Array], results: Sequence[str]) -> list[Array]:
+        x = self._take_in(inputs)
         if self._repeat is None:
             self._run_part(x, 0, len(self._parts))
             self._repeat = self._captured()
         else:
             for repeat in self._repeat:
                 repeat(x)
-        return self._copy(x, result)
+        return [self._copy(x, result) for result in results]
 
-    def _take_in(self, x: Array) -> Array:
-        x = row_major(x, self.xp)
+    def _take_in(self, inputs: Sequence[Array]) -> Array:
+        x = super()._take_in(inputs)
         if self._input is not None:
             self._input[...] = x.reshape(-1)
         return x
-
-    def observe(self, x: Array, names: Any) -> Any:
-        return super().observe(self._take_in(x), names)
 
     def _run_part(self, x: Array, first: int, end: int) -> None:
         for part in self._parts[first:end]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import accumulate
 from math import prod
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lucid.backends._compiled import as_images, rows_of
-from lucid.backends._plan import INPUT, Call, Place, Plan, Step, Touch, in_memory, rounded, row_major, size_of
+from lucid.backends._plan import INPUT, Call, Place, Plan, Step, Touch, in_memory, rounded, size_of
 from lucid.backends.base import NOTHING, Array, Epilogue, Norm, Sides
 from lucid.backends.native import NativeBackend, empty
 from lucid.backends.native import _native as native
@@ -124,6 +124,7 @@ class NativePlan(Plan):
             else:
                 first = self._program.calls
                 starts = {name: base + place for name, place in places.items()}
+                starts |= {name: self.recorder.address(self._views[name]) for name in self._inputs}
                 self._add(step, starts, base + scratch)
                 self._again.append(partial(self._program.run, first=first, end=self._program.calls))
             self._ends[step.name] = len(self._again)
@@ -158,8 +159,8 @@ class NativePlan(Plan):
             else:
                 self._whole.append(again)
 
-    def run(self, x: Array, result: str) -> Array:
-        x = row_major(x, np)
+    def run(self, inputs: Sequence[Array], results: Sequence[str]) -> list[Array]:
+        x = self._take_in(inputs)
         for again in self._whole:
             again(x)
-        return self._copy(x, result)
+        return [self._copy(x, result) for result in results]

@@ -21,7 +21,7 @@ from lucid.backends.base import Array, Backend, dense_order
 Run = Callable[..., Array]
 Again = Callable[[Array], None]
 INPUT = ""
-"""The name of the plan's input among values."""
+"""The name of the plan's first input among values; it is read where it lies, while others are copied first."""
 ALIGNMENT = 64  # bytes: a value starts on a cache line
 
 
@@ -138,8 +138,15 @@ class Plan:
         self._again: list[Again] = []
         self._ends: dict[str, int] = {}
         self._views: dict[str, Array] = {}
+        self._inputs: list[str] = []
+        """The inputs after the first."""
 
     # -- recording ---------------------------------------------------------------------------------------------------
+
+    def take(self, name: str, x: Array) -> None:
+        """There is another input: the value ``name``, like ``x``, has a place of its own to which it is copied."""
+        self._inputs.append(name)
+        self._views[name] = self.xp.empty(x.shape, x.dtype)
 
     def record(self, name: str, run: Run, operands: Sequence[Source], values: dict[str, Array]) -> Array:
         """Run a step and note how; ``values`` has the arrays of its operands that are values."""
@@ -281,20 +288,26 @@ class Plan:
 
     # -- running -----------------------------------------------------------------------------------------------------
 
-    def run(self, x: Array, result: str) -> Array:
-        """The value ``result`` for the input ``x``, in memory of its own, in row-major order."""
-        x = row_major(x, self.xp)
+    def run(self, inputs: Sequence[Array], results: Sequence[str]) -> list[Array]:
+        """The values ``results`` for ``inputs``, in memory of their own, in row-major order."""
+        x = self._take_in(inputs)
         for again in self._again:
             again(x)
-        return self._copy(x, result)
+        return [self._copy(x, result) for result in results]
 
-    def observe(self, x: Array, names: Iterable[str]) -> Iterator[Array]:
+    def observe(self, inputs: Sequence[Array], names: Iterable[str]) -> Iterator[Array]:
         """Run from step to step, and give the result of each."""
-        x, first = row_major(x, self.xp), 0
+        x, first = self._take_in(inputs), 0
         for name in names:
             self._run_part(x, first, self._ends[name])
             first = self._ends[name]
             yield self._copy(x, name)
+
+    def _take_in(self, inputs: Sequence[Array]) -> Array:
+        """Copy the inputs after the first to their places; returns the first."""
+        for name, other in zip(self._inputs, inputs[1:], strict=True):
+            self._views[name][...] = other
+        return row_major(inputs[0], self.xp)
 
     def _run_part(self, x: Array, first: int, end: int) -> None:
         for again in self._again[first:end]:

@@ -15,7 +15,7 @@ import numpy as np
 from lucid.backends.base import Array, Backend
 from lucid.kernels.declare import Kernel, bind
 
-_NO_RANDOM = (
+NO_RANDOM = (
     "a model that draws random numbers in its forward cannot be traced: draw them before, and pass them as an input"
 )
 
@@ -43,7 +43,7 @@ class ShapeBackend(Backend):
     xp = np
 
     def _no_random(self, *_: Any, **__: Any) -> Array:
-        raise RuntimeError(_NO_RANDOM)
+        raise RuntimeError(NO_RANDOM)
 
     def from_zero(self, name: str, index: Array, size: int) -> Array:
         return abstract(index.shape, np.int64)

@@ -31,9 +31,19 @@ def of_degrees(angle: float) -> tuple[float, float]:
         (0.0, 1.0)
     """
     numerator, denominator = float(angle).as_integer_ratio()
-    numerator %= 360 * denominator
-    quarters = (numerator + 45 * denominator) // (90 * denominator)
-    cosine, sine = _series((numerator - 90 * quarters * denominator) * _PI // (180 * denominator))
+    return of_turn(numerator, 360 * denominator)
+
+
+def of_turn(numerator: int, denominator: int) -> tuple[float, float]:
+    """Cosine and sine of a part of a whole turn.
+
+    Example:
+        >>> of_turn(1, 4)
+        (0.0, 1.0)
+    """
+    numerator %= denominator
+    quarters = (8 * numerator + denominator) // (2 * denominator)
+    cosine, sine = _series((4 * numerator - quarters * denominator) * _PI // (2 * denominator))
     for _ in range(quarters % 4):
         cosine, sine = -sine, cosine
     return _as_floats(cosine, sine)

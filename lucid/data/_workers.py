@@ -2,8 +2,9 @@
 
 - A worker ends when the pipe to it is closed, also because the process that started it is gone.
 - It runs lucid on one thread: the workers together are the parallelism.
-- By default it comes from a fork server, a process without threads that has lucid loaded. A fork of the caller may
-  be asked for; lucid's own threads are made anew in it (``threads.cpp``), but those of other libraries are not.
+- By default it is a fork of the caller, where that is safe: on Linux, from a process that runs no other Python thread
+  (a lock that one holds would stay locked) and has used no GPU. lucid's threads are made anew in it (``threads.cpp``).
+  Else it comes from a fork server, a process without threads that has loaded what the caller's script imports.
 """
 
 from __future__ import annotations
@@ -13,15 +14,18 @@ import os
 import pickle
 import queue
 import signal
+import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
+from types import ModuleType
 from typing import Any
 
-from lucid.backends import backend_for, set_backend
+from lucid.backends import backend_for, device_of, loaded_backends, set_backend
 from lucid.core.device import set_default_device, set_num_threads
 from lucid.core.dtypes import get_default_dtype, set_default_dtype
 from lucid.data._fetching import DroppedError, Fetcher, Task
@@ -101,7 +105,7 @@ def work(number: int, link: Connection, settings: tuple[str, Any], made: Any, ot
     sender = Sender(link)
     try:
         try:
-            set_num_threads(1)
+            _use_one_thread()
             set_default_device("cpu")
             set_backend(settings[0])
             set_default_dtype(settings[1])
@@ -117,6 +121,12 @@ def work(number: int, link: Connection, settings: tuple[str, Any], made: Any, ot
             _answer(task, fetcher, sender, inbox, number)
     except (BrokenPipeError, ConnectionResetError):  # the caller is gone
         return
+
+
+def _use_one_thread() -> None:
+    set_num_threads(1)
+    if (torch := sys.modules.get("torch")) is not None:  # a fork lacks the threads that it would wait for
+        torch.set_num_threads(1)
 
 
 def _answer(task: Task, fetcher: Fetcher, sender: Sender, inbox: _Inbox, worker: int) -> None:
@@ -163,7 +173,7 @@ class Pool:
                     target=work, args=(number, theirs, _settings(), made, others), daemon=True,
                     name=f"lucid.data worker {number}",
                 )  # fmt: skip
-                process.start()
+                _start(process)
                 theirs.close()
                 self._processes.append(process)
         except BaseException:
@@ -251,14 +261,35 @@ class Pool:
         self.close()
 
 
+def _start(process: Any) -> None:
+    with warnings.catch_warnings():  # Python warns of forks beside threads: lucid's bear it
+        warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+        process.start()
+
+
 def _context(context: Any) -> Any:
     if context is not None and not isinstance(context, str):
         return context
     known = multiprocessing.get_all_start_methods()
     if context is not None and context not in known:
         raise ValueError(f"multiprocessing_context: got {context!r}; may be one of {', '.join(known)}")
-    name = context or ("forkserver" if "forkserver" in known else "spawn")
+    name = context or _usual(known)
     chosen = multiprocessing.get_context(name)
     if name == "forkserver":
-        chosen.set_forkserver_preload(["__main__", "lucid.data"])
+        chosen.set_forkserver_preload(["lucid.data", *_imported_by_script()])
     return chosen
+
+
+def _usual(known: list[str]) -> str:
+    """How workers start where nobody says it."""
+    uses_gpu = any(device_of(backend.name) != "cpu" for backend in loaded_backends())
+    if sys.platform == "linux" and threading.active_count() == 1 and not uses_gpu:
+        return "fork"
+    return "forkserver" if "forkserver" in known else "spawn"
+
+
+def _imported_by_script() -> list[str]:
+    """The modules in the script's namespace. Each worker imports the script, and finds these loaded."""
+    values = vars(sys.modules["__main__"]).values()
+    names = {value.__name__ for value in values if isinstance(value, ModuleType)}
+    return sorted(names & set(sys.modules) - {"__main__"})

@@ -37,9 +37,10 @@ class DataLoader:
         drop_last: whether a last batch with fewer samples is left out.
         timeout: seconds that a batch of a worker may take; 0 is any time.
         worker_init_fn: called with the worker's number when it starts.
-        multiprocessing_context: how workers start: ``"forkserver"`` (if None, where the system has it), ``"spawn"`` or
-            ``"fork"``, or a context of ``multiprocessing``. All but ``"fork"`` need datasets and functions that can
-            be pickled, and in a script ``if __name__ == "__main__":``. Do not fork a process that uses a GPU.
+        multiprocessing_context: how workers start: ``"fork"``, ``"forkserver"``, ``"spawn"``, or a context of
+            ``multiprocessing``. None is ``"fork"`` on Linux in a process that runs one Python thread and has used no
+            GPU, else ``"forkserver"`` where the system has it. All but ``"fork"`` need datasets and functions that can
+            be pickled, and in a script ``if __name__ == "__main__":``.
         generator: what the seed is drawn from, now; ``lucid.random``'s global one if None.
         prefetch_factor: batches that each worker may have ready; 2 if None.
         persistent_workers: whether the workers stay for the next epoch.

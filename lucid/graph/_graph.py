@@ -60,6 +60,7 @@ class Graph:
         outputs: names of the values that the model returns.
         initializers: parameters, buffers and constants by name; the arrays are the model's own, not copies.
         values: every value by name.
+        variables: the initializers that a caller may replace.
 
     Example:
         >>> import lucid
@@ -76,6 +77,7 @@ class Graph:
     outputs: list[str] = field(default_factory=list)
     initializers: dict[str, np.ndarray] = field(default_factory=dict)
     values: dict[str, Value] = field(default_factory=dict)
+    variables: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         lines = [self._typed(name) for name in self.inputs]

@@ -20,6 +20,7 @@ from lucid.autograd import no_grad
 from lucid.backends import Backend, backend_for
 from lucid.backends._plan import ALIGNMENT, INPUT, Source, row_major
 from lucid.backends.base import Epilogue, Norm
+from lucid.core.device import to_numpy
 from lucid.graph._graph import Graph, Node
 from lucid.graph._trace import trace
 from lucid.nn import Module
@@ -28,19 +29,19 @@ from lucid.tensor import Tensor, as_tensor, wrap
 __all__ = ["InferencePlan", "compile"]
 
 
-def compile(model: Module, example: Tensor) -> InferencePlan:
-    """An inference plan of ``model`` in eval mode, for inputs of the shape and dtype of ``example``.
+def compile(model: Module, *examples: Tensor) -> InferencePlan:
+    """An inference plan of ``model`` in eval mode, for inputs of the shapes and dtypes of ``examples``.
 
     The plan's outputs equal those of the model called in eval mode, bit for bit. It is made of the parameters and
     statistics as they are now; make a new one after they have changed.
 
     Args:
-        model: a module that takes one tensor and returns one.
-        example: gives shape and dtype; its values do not matter.
+        model: a module that takes tensors and returns one, or a tuple of them.
+        examples: give shapes and dtypes; their values do not matter.
 
     Raises:
         RuntimeError: the model cannot be traced (see ``lucid.graph.trace``).
-        NotImplementedError: it returns several tensors.
+        TypeError: there is no example.
 
     Example:
         >>> import lucid
@@ -51,49 +52,68 @@ def compile(model: Module, example: Tensor) -> InferencePlan:
         >>> bool((plan(x).numpy() == model(x).numpy()).all())
         True
     """
-    return InferencePlan(model, example)
+    return InferencePlan(model, *examples)
 
 
 class InferencePlan:
     """See ``compile``. Calling it from several threads is safe; they take turns.
 
     Attributes:
-        input_shape: the shape that an input must have.
-        output_shape: that of the result.
+        input_shape: the shape that the (first) input must have; ``input_shapes`` has all.
+        output_shape: that of the (first) result; ``output_shapes`` has all.
         steps: what runs, one line a step.
         arena_bytes: memory for all intermediate values.
     """
 
-    def __init__(self, model: Module, example: Tensor) -> None:
-        graph = trace(model, example)
-        if len(graph.outputs) != 1:
-            raise NotImplementedError(f"compile: the model returns {len(graph.outputs)} tensors; a plan returns one")
-        if graph.outputs[0] in graph.initializers:
-            raise NotImplementedError(f"compile: the model returns the constant {graph.outputs[0]!r}")
-        backend = backend_for(example.device)
-        self.input_shape, self.dtype = tuple(example.shape), example.dtype
-        self.output_shape: tuple[int, ...] = _shape(graph, graph.outputs[0])
-        self._device = example.device
+    def __init__(self, model: Module, *examples: Tensor) -> None:
+        if not examples:
+            raise TypeError("compile: got no example of an input; a plan has at least one")
+        graph = trace(model, *examples)
+        backend = backend_for(examples[0].device)
+        self.input_shapes = [tuple(example.shape) for example in examples]
+        self.dtypes = [example.dtype for example in examples]
+        self.output_shapes: list[tuple[int, ...]] = [_shape(graph, name) for name in graph.outputs]
+        self.input_shape, self.dtype, self.output_shape = self.input_shapes[0], self.dtypes[0], self.output_shapes[0]
+        self._device = examples[0].device
         self._lock = threading.Lock()
-        steps = fuse(graph)
+        nodes = _unknown(graph, backend)
+        steps = fuse(graph, nodes)
         self.steps = [str(step) for step in steps]
         self._names = [step.output for step in steps]
-        self._output = INPUT if graph.outputs[0] == graph.inputs[0] else graph.outputs[0]
+        made = [name for name in graph.outputs if name not in graph.initializers]
+        self._made = [INPUT if name == graph.inputs[0] else name for name in made]
+        self._constants = {
+            i: backend.xp.array(graph.initializers[name])
+            for i, name in enumerate(graph.outputs)
+            if name in graph.initializers
+        }
+        self._others = graph.inputs[1:]
         self._plan = backend.plan(self.dtype)
         with no_grad():
-            _record(self._plan, graph, steps, example._array)
+            _record(self._plan, graph, steps, [example._array for example in examples])
         layout = _Layout(graph, steps, backend.terms_in_place, self._plan.temporaries())
         self.arena_bytes = layout.bytes
         self._plan.lay_out(layout.bytes, layout.places, layout.temporaries)
 
-    def __call__(self, x: Any) -> Tensor:
-        """The model's output for ``x``, a tensor (or array) of ``input_shape``."""
-        x = self._input(x)
+    def __call__(self, *inputs: Any) -> Any:
+        """The model's output for tensors (or arrays) of ``input_shapes``; a tuple where it returns several."""
+        arrays = self._arrays(inputs)
         with self._lock:
-            return wrap(self._plan.run(x._array, self._output), self._device)
+            results = self._plan.run(arrays, self._made)
+        return self._returned(results)
 
-    def observe(self, x: Any, seen: Callable[[str, Tensor], None]) -> Tensor:
+    def _returned(self, made: Sequence[Any]) -> Any:
+        """What the model returns, of what steps made, and copies of constants."""
+        left = iter(made)
+        constants = self._constants
+        outputs = [constants[i].copy() if i in constants else next(left) for i in range(len(self.output_shapes))]
+        tensors = [wrap(output, self._device) for output in outputs]
+        return tensors[0] if len(tensors) == 1 else tuple(tensors)
+
+    def observe(self, *inputs: Any, seen: Callable[[str, Tensor], None] | None = None) -> Any:
         """Run as a call does, and show the result of every step: ``seen(name, value)``; returns the model's output.
+
+        ``seen`` may be the last argument without its name.
 
         Each is a copy, since the arena holds nothing longer than it is needed. ``seen`` must not run the plan.
 
@@ -108,12 +128,17 @@ class InferencePlan:
             >>> shapes[-1]
             (1, 144)
         """
-        x = self._input(x)
-        output = x
+        if seen is None:
+            *given, seen = inputs
+            inputs = tuple(given)
+        arrays = self._arrays(inputs)
+        shown = dict(zip([INPUT, *self._others], arrays, strict=True))
         with self._lock:
-            for name, values in zip(self._names, self._plan.observe(x._array, self._names), strict=True):
-                seen(name, output := wrap(values, self._device))
-        return output
+            for name, values in zip(self._names, self._plan.observe(arrays, self._names), strict=True):
+                if name in self._made:
+                    shown[name] = values
+                seen(name, wrap(values, self._device))
+        return self._returned([shown[name] for name in self._made])
 
     def constants(self) -> dict[str, Any]:
         """The arrays that the plan has made of the parameters and reads at every run, by step and what they are.
@@ -130,20 +155,26 @@ class InferencePlan:
         """
         return dict(self._plan.constants)
 
-    def _input(self, x: Any) -> Tensor:
+    def _arrays(self, inputs: Sequence[Any]) -> list[Any]:
+        if len(inputs) != len(self.input_shapes):
+            raise TypeError(f"inputs: got {len(inputs)}; the plan takes {len(self.input_shapes)}")
+        pairs = zip(inputs, self.input_shapes, self.dtypes, strict=True)
+        return [self._input(x, shape, dtype)._array for x, shape, dtype in pairs]
+
+    def _input(self, x: Any, shape: tuple[int, ...], dtype: Any) -> Tensor:
         x = as_tensor(x, device=None if isinstance(x, Tensor) else self._device)
         if x.device != self._device:
             raise RuntimeError(f"input: got a tensor on {x.device!r}; the plan runs on {self._device!r}")
-        if x.shape != self.input_shape or x.dtype != self.dtype:
-            raise ValueError(
-                f"input: got {x.dtype} of shape {x.shape}; the plan takes {self.dtype} of shape {self.input_shape}"
-            )
+        if x.shape != shape or x.dtype != dtype:
+            raise ValueError(f"input: got {x.dtype} of shape {x.shape}; the plan takes {dtype} of shape {shape}")
         return x
 
     def __repr__(self) -> str:
+        pairs = zip(self.dtypes, self.input_shapes, strict=True)
+        given = ", ".join(f"{dtype}{list(shape)}" for dtype, shape in pairs)
+        returned = ", ".join(str(list(shape)) for shape in self.output_shapes)
         return (
-            f"InferencePlan({self.dtype}{list(self.input_shape)} -> {list(self.output_shape)}, "
-            f"{len(self.steps)} steps, {self.arena_bytes / 2**20:.1f} MiB arena)"
+            f"InferencePlan({given} -> {returned}, {len(self.steps)} steps, {self.arena_bytes / 2**20:.1f} MiB arena)"
         )
 
 
@@ -178,9 +209,26 @@ class Step:
         return f"{self.output} = {' + '.join([self.node.op, *folded])}({self.node.inputs[0]})"
 
 
-def fuse(graph: Graph) -> list[Step]:
+def _unknown(graph: Graph, backend: Backend) -> list[Node]:
+    """The nodes that depend on an input; what the others make is computed now, and enters the graph's initializers."""
+    nodes: list[Node] = []
+    made: dict[str, Any] = {}
+    for node in _leaves(graph.nodes):
+        names = [name for name in node.inputs if name is not None]
+        if not all(name in graph.initializers for name in names):
+            nodes.append(node)
+            continue
+        for name in names:
+            made.setdefault(name, backend.xp.asarray(graph.initializers[name]))
+        run, operands = _eager(Step(node, node.output))
+        made[node.output] = run(backend, *(None if name is None else made[name] for name in operands))
+        graph.initializers[node.output] = to_numpy(made[node.output])
+    return nodes
+
+
+def fuse(graph: Graph, nodes: Sequence[Node] | None = None) -> list[Step]:
     """The graph's nodes as steps, in order; those that can go into the step before them are folded into it."""
-    nodes = _leaves(graph.nodes)
+    nodes = _leaves(graph.nodes) if nodes is None else nodes
     uses: dict[str, int] = dict.fromkeys(graph.outputs, 1)
     for node in nodes:
         for name in node.inputs:
@@ -244,10 +292,13 @@ def _takes_residual(graph: Graph, node: Node, maker: dict[str, int], own: Any) -
 # -- recording -------------------------------------------------------------------------------------------------------
 
 
-def _record(plan: Any, graph: Graph, steps: list[Step], x: Any) -> None:
-    """Run the steps one after the other, on ``x``, for the plan to note how."""
+def _record(plan: Any, graph: Graph, steps: list[Step], inputs: Sequence[Any]) -> None:
+    """Run the steps one after the other, on ``inputs``, for the plan to note how."""
     last_use = {name: index for index, step in enumerate(steps) for name in step.inputs()}
-    values = {INPUT: row_major(x, plan.xp)}
+    values = {INPUT: row_major(inputs[0], plan.xp)}
+    for name, x in zip(graph.inputs[1:], inputs[1:], strict=True):
+        plan.take(name, x)
+        values[name] = plan.xp.array(x, order="C")  # memory of its own, though one array may be given twice
     for index, step in enumerate(steps):
         run, names = _eager(step)
         operands = [_source(graph, name) for name in names]

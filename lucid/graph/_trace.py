@@ -58,12 +58,28 @@ def trace(model: Module, *inputs: Tensor, dynamic_batch: bool = False) -> Graph:
         return _trace(model, [abstract_like(tensor) for tensor in inputs])
     if any(tensor.ndim == 0 for tensor in inputs):
         raise ValueError("dynamic_batch: an input without axes has no batch")
-    return _merge(*(_trace(model, [abstract_like(tensor, batch) for tensor in inputs]) for batch in BATCHES))
+    return merge(*(_trace(model, [abstract_like(tensor, batch) for tensor in inputs]) for batch in BATCHES))
 
 
 def _trace(model: Module, inputs: list[Tensor]) -> Graph:
-    tracer = _GraphTracer(model, inputs)
-    output = dry_run(model, inputs, tracer)
+    names = ["input"] if len(inputs) == 1 else [f"input_{index}" for index in range(len(inputs))]
+    return trace_call(model, model, inputs, names)
+
+
+def trace_call(
+    model: Module,
+    call: Callable[..., Any],
+    inputs: list[Tensor],
+    names: list[str],
+    result: str | None = None,
+    training: bool = False,
+) -> Graph:
+    """The graph of ``call``, which runs ``model``, on abstract inputs of these names; ``result`` names what it
+    returns."""
+    tracer = _GraphTracer(model, inputs, names)
+    output = dry_run(model, inputs, tracer, call, training)
+    if result is not None:
+        tracer.claim(output, result)
     outputs = list(output) if isinstance(output, tuple | list) else [output]
     if not outputs or not all(isinstance(tensor, Tensor) for tensor in outputs):
         kinds = ", ".join(type(tensor).__name__ for tensor in outputs)
@@ -93,15 +109,14 @@ class _Step:
 
 
 class _GraphTracer:
-    def __init__(self, model: Module, inputs: list[Tensor]) -> None:
+    def __init__(self, model: Module, inputs: list[Tensor], names: list[str]) -> None:
         self._paths = {id(module): path for path, module in model.named_modules()}
         self._known: dict[int, _Traced] = {}  # by id of the tensor, and of its array, which a detached twin shares
         self._initializers: list[_Traced] = []
         self._steps: list[_Step] = []
         self._changed: list[Tensor] = []
         self._scopes: list[tuple[str, int]] = [("", 0)]  # path, and the number of steps at its entry
-        self._state = {id(tensor): name for name, tensor in _state(model)}
-        names = ["input"] if len(inputs) == 1 else [f"input_{index}" for index in range(len(inputs))]
+        self._state = {id(tensor): name for name, tensor in state_of(model)}
         self._inputs = [self._meet(tensor, name, True) for tensor, name in zip(inputs, names, strict=True)]
 
     # -- what the tracer is told -------------------------------------------------------------------------------------
@@ -114,9 +129,18 @@ class _GraphTracer:
 
     def exit(self, module: Any, output: Any) -> None:
         path, entry = self._scopes.pop()
+        names = getattr(module, "output_names", None)  # of a module that names each of several outputs
+        several = zip(output, names, strict=False) if names is not None and isinstance(output, tuple) else None
+        for one, name in several or [(output, path or "output")]:
+            made = self._known.get(id(one))
+            if made is not None and not made.claimed and any(made is step.made for step in self._steps[entry:]):
+                made.name, made.claimed = name, True
+
+    def claim(self, output: Any, name: str) -> None:
+        """Let what a step has made have this name."""
         made = self._known.get(id(output))
-        if made is not None and not made.claimed and any(made is step.made for step in self._steps[entry:]):
-            made.name, made.claimed = path or "output", True
+        if made is not None and any(made is step.made for step in self._steps):
+            made.name, made.claimed = name, True
 
     def record(self, function: Function, inputs: tuple[Tensor | None, ...], output: Tensor) -> None:
         if any(isinstance(leaf, Abstract) for leaf in _leaves(tuple(function.attrs().values()))):
@@ -209,7 +233,8 @@ def _node(step: _Step) -> Node:
     return Node(step.function.name, step.made.name, step.function.attrs(), names, step.made.name, body, function)
 
 
-def _state(model: Module) -> list[tuple[str, Tensor]]:
+def state_of(model: Module) -> list[tuple[str, Tensor]]:
+    """Parameters and buffers by name."""
     return [*model.named_parameters(), *model.named_buffers()]
 
 
@@ -224,7 +249,7 @@ def _join(path: str, name: str) -> str:
 # -- the open batch --------------------------------------------------------------------------------------------------
 
 
-def _merge(first: Graph, second: Graph) -> Graph:
+def merge(first: Graph, second: Graph) -> Graph:
     """One graph from those at two batches: what differs between them is what follows the batch."""
     nodes = _merge_nodes(first.nodes, second.nodes)
     if first.outputs != second.outputs:

@@ -74,7 +74,9 @@ def _fma64(a: Array, b: Array, c: Array) -> Array:
     high, low = two_product(a, b)
     result = _sum_of_three(high, low, c)
     result = np.where(result == 0, high + c, result)  # an exact zero: the transformations lose its sign
-    for i in map(tuple, np.argwhere(~safe)):
+    finite = np.isfinite(a) & np.isfinite(b)
+    result = np.where(finite & np.isfinite(c), result, np.where(finite, c, a * b + c))
+    for i in map(tuple, np.argwhere(~safe & finite & np.isfinite(c))):
         result[i] = _fma_of_numbers(float(a[i]), float(b[i]), float(c[i]))
     return result
 
@@ -87,11 +89,7 @@ def _sum_of_three(high: Array, low: Array, c: Array) -> Array:
 
 
 def _fma_of_numbers(a: float, b: float, c: float) -> float:
-    """Any three float64 values, by exact rational arithmetic; Python's division of integers rounds once."""
-    if not (math.isfinite(a) and math.isfinite(b)):
-        return a * b + c
-    if not math.isfinite(c):
-        return c
+    """Any three finite numbers, by exact rational arithmetic; Python's division of integers rounds once."""
     exact = Fraction(a) * Fraction(b) + Fraction(c)
     if exact == 0:  # then a * b is exact, too, or a zero of the right sign
         return a * b + c

@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from lucid.backends import Backend, backend_for
 from lucid.backends.shapes import Abstract, ShapeBackend, abstract
-from lucid.core.grad_mode import no_grad
+from lucid.core.grad_mode import no_grad, recording
 from lucid.core.tensor import Tensor, wrap
 from lucid.nn.module import Module
+from lucid.ops import _function
 from lucid.ops._function import Composition, Function, set_tracer
 
 _lock = threading.RLock()  # there is one tracer at a time
@@ -33,23 +35,43 @@ class Watcher(Protocol):
     def compose(self, whole: Composition, inputs: tuple[Tensor | None, ...], run: Callable[[], Tensor]) -> Tensor: ...
 
 
-def dry_run(module: Module, inputs: Sequence[Tensor], watcher: Watcher) -> Any:
-    """Call ``module`` in eval mode on tensors like ``inputs`` and return what it returns, abstract.
+def dry_run(
+    module: Module,
+    inputs: Sequence[Tensor],
+    watcher: Watcher,
+    call: Callable[..., Any] | None = None,
+    training: bool = False,
+) -> Any:
+    """Call ``module``, or ``call``, which calls it, on tensors like ``inputs`` and return what it returns, abstract.
+    It is in eval mode, or in training mode, and is afterwards as it was: running statistics stay, too.
 
     Raises:
         RuntimeError: its forward reads values, or draws random numbers.
         ValueError, TypeError: as the module raises on such an input.
     """
     modes = [(part, part.training) for part in module.modules()]
+    with watched(watcher, training):
+        try:
+            module.train() if training else module.eval()
+            return (call or module)(*inputs)
+        finally:
+            for part, mode in modes:
+                part.training = mode
+
+
+@contextlib.contextmanager
+def watched(watcher: Watcher, differentiated: bool = False) -> Iterator[None]:
+    """Let ``watcher`` see what this thread does, which computes shapes alone and leaves nothing behind."""
     with _lock, no_grad():
         before = set_tracer(_OwnThread(watcher))
+        again, recording.recomputing = recording.recomputing, True
+        alone, recording.shapes_alone = recording.shapes_alone, True
+        asked, recording.differentiated = recording.differentiated, differentiated
         try:
-            module.eval()
-            return module(*inputs)
+            yield
         finally:
+            recording.recomputing, recording.shapes_alone, recording.differentiated = again, alone, asked
             set_tracer(before)
-            for part, training in modes:
-                part.training = training
 
 
 def abstract_like(tensor: Tensor, batch: int | None = None) -> Tensor:
@@ -58,12 +80,34 @@ def abstract_like(tensor: Tensor, batch: int | None = None) -> Tensor:
     return wrap(abstract(shape, tensor.dtype), tensor.device)
 
 
+@contextlib.contextmanager
+def concretely() -> Iterator[None]:
+    """Compute what is known while a model is traced, such as shapes: with values, and unseen by the tracer.
+
+    Example:
+        >>> import lucid
+        >>> with concretely():
+        ...     (lucid.tensor([2, 3]) * 2).tolist()
+        [4, 6]
+    """
+    tracer = _function._tracer
+    if not isinstance(tracer, _OwnThread) or not tracer._own():
+        yield
+        return
+    tracer.paused, recording.shapes_alone = True, False
+    try:
+        yield
+    finally:
+        tracer.paused, recording.shapes_alone = False, True
+
+
 class _OwnThread:
     """The tracer of one thread: it gets shapes alone, and the watcher sees it; other threads compute as ever."""
 
     def __init__(self, watcher: Watcher) -> None:
         self._watcher = watcher
         self._thread = threading.get_ident()
+        self.paused = False
         self._shapes = ShapeBackend()
 
     def backend(self, device: str) -> Backend:
@@ -100,4 +144,4 @@ class _OwnThread:
             self._watcher.exit(module, output)
 
     def _own(self) -> bool:
-        return threading.get_ident() == self._thread
+        return not self.paused and threading.get_ident() == self._thread

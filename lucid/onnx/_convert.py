@@ -1,5 +1,7 @@
 """From lucid's graph to ONNX.
 
+The graph's variables are inputs of the model that need not be given: the initializers of these names are their values.
+
 Nodes and tensors keep the names of the graph, which are module paths; what one operation needs besides is named
 ``<name>/<what>``. ``lucid.onnx.operators`` says what stands for each operation.
 """
@@ -65,10 +67,11 @@ def to_onnx(
     extra = _extra_outputs(graph, also)
     returned = {info.name for info in outputs} | set(extra)
     used = {name for node in builder.nodes for name in node.input}
+    variables = [name for name in graph.variables if name in used]
     proto = helper.make_graph(
         builder.nodes,
         name,
-        [value_info(graph, value) for value in graph.inputs],
+        [value_info(graph, value) for value in (*graph.inputs, *variables)],
         [*outputs, *(value_info(graph, value) for value in extra)],
         [*(_tensor(name, array) for name, array in graph.initializers.items() if name in used), *builder.constants],
         value_info=[value_info(graph, node.output) for node in graph.nodes if node.output not in returned],

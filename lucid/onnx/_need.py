@@ -9,8 +9,8 @@ from types import ModuleType
 EXTRA = "lucid-oracle[onnx]"
 
 
-def need(package: str, purpose: str) -> ModuleType:
-    """Import ``package``; onnxruntime without its telemetry.
+def need(package: str, purpose: str, install: str = EXTRA) -> ModuleType:
+    """Import ``package``, which comes with ``install``; onnxruntime without its telemetry.
 
     Raises:
         ImportError: it is not installed, or broken; the sentence says what to install.
@@ -21,7 +21,7 @@ def need(package: str, purpose: str) -> ModuleType:
         return importlib.import_module(package)
     except ImportError as error:
         raise ImportError(
-            f"{purpose} needs the package {package} ({error}); install it with: pip install '{EXTRA}'"
+            f"{purpose} needs the package {package} ({error}); install it with: pip install '{install}'"
         ) from error
 
 

@@ -25,12 +25,14 @@ __all__ = [
     "greater",
     "greater_equal",
     "isfinite",
+    "isinf",
     "isnan",
     "less",
     "less_equal",
     "logical_and",
     "logical_not",
     "logical_or",
+    "logical_xor",
     "not_equal",
 ]
 
@@ -43,6 +45,17 @@ class Compare(Function):
 
     def forward(self, be: Backend, a: Any, b: Any) -> Any:
         return be.compare(self.name, a, b)
+
+
+class Logical(Compare):
+    """``logical_and``, ``_or``, ``_xor``: whether an element is zero the backend says, for which a subnormal is not."""
+
+    def forward(self, be: Backend, a: Any, b: Any) -> Any:
+        return be.compare(self.name, _true(be, a), _true(be, b))
+
+
+def _true(be: Backend, x: Any) -> Any:
+    return x if x.dtype.kind == "b" else be.convert(x, np.bool_)
 
 
 _MIRROR = {"less": "greater", "less_equal": "greater_equal", "greater": "less", "greater_equal": "less_equal"}
@@ -189,7 +202,7 @@ def logical_and(a: Operand, b: Operand) -> Tensor:
         >>> lucid.logical_and(lucid.tensor([True, False]), True)
         tensor([ True, False])
     """
-    return apply(Compare("logical_and"), *operands("logical_and", a, b))
+    return apply(Logical("logical_and"), *operands("logical_and", a, b))
 
 
 def logical_or(a: Operand, b: Operand) -> Tensor:
@@ -200,7 +213,18 @@ def logical_or(a: Operand, b: Operand) -> Tensor:
         >>> lucid.logical_or(lucid.tensor([True, False]), False)
         tensor([ True, False])
     """
-    return apply(Compare("logical_or"), *operands("logical_or", a, b))
+    return apply(Logical("logical_or"), *operands("logical_or", a, b))
+
+
+def logical_xor(a: Operand, b: Operand) -> Tensor:
+    """Where one is true (not zero) and the other is not. Source: ONNX operator Xor.
+
+    Example:
+        >>> import lucid
+        >>> lucid.logical_xor(lucid.tensor([1.0, 0.0]), lucid.tensor([2.0, -1.0]))
+        tensor([False,  True])
+    """
+    return apply(Logical("logical_xor"), *operands("logical_xor", a, b))
 
 
 class Bitwise(Function):
@@ -285,7 +309,7 @@ class Test(Function):
         self.name = name  # type: ignore[misc]
 
     def forward(self, be: Backend, x: Any) -> Any:
-        return be.xp.asarray(getattr(be.xp, self.name)(x))
+        return be.xp.asarray(getattr(be.xp, self.name)(_true(be, x) if self.name == "logical_not" else x))
 
 
 def logical_not(x: Operand) -> Tensor:
@@ -310,6 +334,17 @@ def isnan(x: Operand) -> Tensor:
     return apply(Test("isnan"), x)
 
 
+def isinf(x: Operand) -> Tensor:
+    """Where ``x`` is an infinity of either sign. Source: ONNX operator IsInf.
+
+    Example:
+        >>> import lucid
+        >>> lucid.isinf(lucid.tensor([0.0, -float("inf")]))
+        tensor([False,  True])
+    """
+    return apply(Test("isinf"), x)
+
+
 def isfinite(x: Operand) -> Tensor:
     """Where ``x`` is neither infinite nor NaN.
 
@@ -332,7 +367,7 @@ class Quantify(Function):
         self.keepdims = keepdims
 
     def forward(self, be: Backend, x: Any) -> Any:
-        return be.xp.asarray(getattr(be.xp, self.name)(x, axis=self.axis, keepdims=self.keepdims))
+        return be.xp.asarray(getattr(be.xp, self.name)(_true(be, x), axis=self.axis, keepdims=self.keepdims))
 
 
 def all(x: Operand, axis: Any = None, keepdims: bool = False) -> Tensor:

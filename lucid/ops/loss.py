@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from lucid.backends import Backend, backend_for
+from lucid.backends.shapes import Abstract
 from lucid.core.device import refuse_where
 from lucid.core.dtypes import int64
 from lucid.core.tensor import Tensor, wrap
@@ -13,7 +14,7 @@ from lucid.ops._function import Function, apply
 from lucid.ops.creation import full_like
 from lucid.ops.elementwise import abs, add, div, exp, mul, neg, square, sub, where
 from lucid.ops.reduction import mean, sum
-from lucid.ops.shape import reshape, transpose
+from lucid.ops.shape import cast, reshape, transpose
 
 __all__ = [
     "binary_cross_entropy",
@@ -166,10 +167,12 @@ def _rows(
     classes = shape[1] if len(shape) > 1 else shape[0]
     if weight is not None and weight.shape != (classes,):
         raise ValueError(f"weight: got shape {weight.shape}; must be ({classes},), one for each class")
-    flat = _checked_targets(backend_for(target.device), target._array.reshape(-1), classes, ignore_index)
     if len(shape) > 2:
         input = transpose(input, (0, *range(2, len(shape)), 1))
-    rows = input if input.ndim == 2 else reshape(input, (flat.shape[0], classes))
+    rows = input if input.ndim == 2 else reshape(input, (target.size, classes))
+    if isinstance(target._array, Abstract):  # which has no values to check
+        return rows, cast(target if target.ndim == 1 else reshape(target, (target.size,)), int64)
+    flat = _checked_targets(backend_for(target.device), target._array.reshape(-1), classes, ignore_index)
     return rows, wrap(flat.astype("int64", copy=False), target.device) if flat is not target._array else target
 
 
@@ -462,7 +465,7 @@ def binary_cross_entropy(
     """
     target = _like_input("binary_cross_entropy", input, target, reduction)
     be, p = backend_for(input.device), input._array
-    if p.dtype.kind == "f":
+    if p.dtype.kind == "f" and not isinstance(p, Abstract):
         bad = be.compare("less", p, be.number(0.0, p.dtype)) | be.compare("greater", p, be.number(1.0, p.dtype))
         refuse_where(be, bad.reshape(-1), p.reshape(-1), _no_probability)
     each = apply(BinaryCross(), input, target)

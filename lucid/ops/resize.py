@@ -258,13 +258,13 @@ def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None =
         raise ValueError(f"theta: got shape {theta.shape}; must be ({sizes[0]}, 2, 3)")
     if theta.dtype.kind != "f":
         raise TypeError(f"affine_grid: got a {theta.dtype} tensor; may be float32 or float64 (convert with .astype)")
-    down, across = (_middles(count, bool(align_corners)) for count in sizes[2:])
+    down, across = (middles(count, bool(align_corners)) for count in sizes[2:])
     base = np.stack([*np.meshgrid(across, down), np.ones(sizes[2:])], -1).reshape(-1, 3)
     places = as_tensor(base.astype(theta.dtype), device=theta.device)
     return compose("affine_grid", _affine_grid, theta, places, height=sizes[2], width=sizes[3])
 
 
-def _middles(count: int, align: bool) -> Any:
+def middles(count: int, align: bool) -> Any:
     """The places of the pixels of a side."""
     i = np.arange(count)
     if align:

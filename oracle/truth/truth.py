@@ -21,7 +21,7 @@ from oracle.case.zoo import STANDARD
 from oracle.errors import UsageError
 from oracle.graph.graph import Node
 from oracle.judge.ties import TIE_NOTE, pool_gradients
-from oracle.judge.verdicts import Comparison, LayerVerdict, View, judge, status_of, tensor_in_words
+from oracle.judge.verdicts import UNSEEN, Comparison, LayerVerdict, View, judge, status_of, tensor_in_words
 from oracle.judge.words import describe_difference
 from oracle.operations import consumers_of, decisions
 from oracle.precision.difference import (
@@ -40,6 +40,7 @@ from oracle.trace import KINDS, Key, Kind, Trace, execution_order
 from oracle.truth.digest import digest, digest_later, workers
 from oracle.truth.goldens import (
     BUCKETS,
+    SUFFIXES,
     Golden,
     GoldenError,
     golden_names,
@@ -57,7 +58,8 @@ HINTS, HINT_COST, HINT_USED, HINT_WIDER = 6, 2**26, 64.0, 1.25
 
 
 def prepare(case: Case, directory: Path | None = None) -> Truth:
-    """The truth of a case, with its golden if it is a standard case; nothing is computed yet.
+    """The truth of a case, with its golden if it is a standard case or `oracle.truth.goldens.stored_case`; nothing is
+    computed yet.
 
     Raises:
         GoldenError: the case should have a golden, and it is missing or damaged; or there are no goldens in a
@@ -67,7 +69,9 @@ def prepare(case: Case, directory: Path | None = None) -> Truth:
         golden_names(directory)  # goldens were asked for: there have to be some
     known = STANDARD.get(case.model.name)
     standard = known is not None and standard_case(known, case.mode) == case and case.source == SEEDED
-    return Truth(case, Golden.load(case.name, directory)) if standard else Truth(case)
+    own = directory is not None and case.weights == directory / f"{case.name}.{SUFFIXES[2]}"
+    golden = Golden.load(case.name, directory, case if own else None) if standard or own else None
+    return Truth(case, golden)
 
 
 class Truth:
@@ -159,6 +163,11 @@ class Truth:
                 raise GoldenError(f"{golden.name}: recomputing the truth left no {key[0]} {key[1]!r}")
             if trace.digests[key].result() != golden.digest(key, "float64"):
                 require_weights(golden)  # where they differ, the sentence names them, not the arithmetic
+                if self.case.model.weights is not None:
+                    raise GoldenError(
+                        f"{golden.name}: recomputed here, the truth's {key[0]} {key[1]!r} has another digest than the "
+                        "golden: the model is not what it was, or this build of lucid does not follow the law"
+                    )
                 raise GoldenError(
                     f"{golden.name}: recomputed here, the truth's {key[0]} {key[1]!r} has another digest than "
                     "the golden: this build of lucid does not follow the law, or this machine is faulty (--view stored "
@@ -175,9 +184,12 @@ class Truth:
                     f"{self.case.name}: the float64 run is not finite from {key[0]} {key[1]!r} on: with these weights "
                     "and this input there is no truth to compare with"
                 )
+        if not self.case.model.mirrored:
+            self.how = "lucid float64, made here: one origin alone, which no PyTorch module confirms"
+            return
         progress(f"{self.case.name}: PyTorch in float64, the truth's second origin")
         layers = agreement(self.case, trace, self._budget_of_all("float64", trace, progress))
-        worst = max(layers, key=lambda layer: layer.used)
+        worst = max((layer for layer in layers if layer.observed), key=lambda layer: layer.used)
         bad = [layer for layer in layers if layer.judged and not layer.agrees]
         if bad:
             raise UsageError(
@@ -314,7 +326,9 @@ def _run_lucid(case: Case, trace: Trace) -> None:
 def agreement(case: Case, truth: Trace, budgets: Mapping[Key, Budget]) -> list[LayerVerdict]:
     """PyTorch in float64, the second origin, judged against the first within float64's own budget."""
     free = _Free(_Known(case, truth, budgets), "float64")
-    comparison = Comparison(execution_order(truth), "free", free.judge)
+    comparison = Comparison(
+        execution_order(truth), "free", free.judge, partial=UNSEEN if case.model.functional else False
+    )
     find_subject("torch:float64").run(case, comparison)
     return comparison.layers()
 

@@ -265,13 +265,10 @@ def test_a_worker_that_takes_too_long() -> None:
 def test_workers_that_do_not_start() -> None:
     with pytest.raises(OSError, match="does not start"):
         list(DataLoader(Noisy(4), num_workers=1, worker_init_fn=refuse))
+    options = {"num_workers": 1, "collate_fn": lambda samples: samples}
     with pytest.raises(TypeError, match="cannot be sent to worker processes"):
-        list(DataLoader(Noisy(4), num_workers=1, collate_fn=lambda samples: samples))
-    assert [
-        x
-        for b in DataLoader(Noisy(4), num_workers=1, collate_fn=lambda s: s, multiprocessing_context="fork")
-        for x in b
-    ]
+        list(DataLoader(Noisy(4), multiprocessing_context="forkserver", **options))
+    assert list(DataLoader(Noisy(4), multiprocessing_context="fork", **options))
 
 
 def run_script(folder: Path, body: str) -> subprocess.Popen[str]:
@@ -284,6 +281,7 @@ def run_script(folder: Path, body: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": path},
+        cwd=folder,
     )
 
 
@@ -310,7 +308,7 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("context", "number"), [(None, signal.SIGINT), ("fork", signal.SIGINT), ("fork", signal.SIGKILL)]
+    ("context", "number"), [("forkserver", signal.SIGINT), ("fork", signal.SIGINT), (None, signal.SIGKILL)]
 )
 def test_no_process_is_left(tmp_path: Path, context: str | None, number: signal.Signals) -> None:
     """Nor after Ctrl-C, nor when the process that started them is killed."""
@@ -329,11 +327,56 @@ def test_no_process_is_left(tmp_path: Path, context: str | None, number: signal.
 
 
 def test_a_script_without_its_guard(tmp_path: Path) -> None:
-    body = "from lucid.data import DataLoader\nlist(DataLoader(range(4), num_workers=1))\n"
+    body = """
+        from lucid.data import DataLoader
+        list(DataLoader(range(4), num_workers=1, multiprocessing_context="forkserver"))
+    """
     with run_script(tmp_path, body) as process:
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "`if __name__ == '__main__':`" in errors.splitlines()[-1], errors
+
+
+def test_the_usual_way_to_start(tmp_path: Path) -> None:
+    """A fork where nothing speaks against it; the fork server, which loads once what a script imports."""
+    (tmp_path / "heavy.py").write_text("with open('loaded', 'a') as file:\n    file.write('x')\n")
+    body = """
+        import threading
+        import heavy
+        from lucid.data import DataLoader
+
+        if __name__ == "__main__":
+            print(list(DataLoader(range(6), collate_fn=lambda samples: sum(samples), num_workers=2)))
+            threading.Thread(target=threading.Event().wait, daemon=True).start()
+            for _ in range(2):
+                print([batch.tolist() for batch in DataLoader(range(4), batch_size=2, num_workers=2)])
+    """
+    with run_script(tmp_path, body) as process:
+        output, errors = process.communicate(timeout=60)
+    assert (output.splitlines(), errors) == (["[0, 1, 2, 3, 4, 5]", *["[[0, 1], [2, 3]]"] * 2], "")
+    assert (tmp_path / "loaded").read_text() == "xx"  # the script and the server
+
+
+class Torches:
+    """Samples by what PyTorch shares among its threads, where it has any."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return torch.ones(300, 300).matmul(torch.ones(300, 300)).exp().sum(0).numpy()
+
+
+def test_a_fork_after_pytorchs_threads() -> None:
+    """They are not there in the fork, which must not wait for them."""
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        wanted = [bits(batch) for batch in DataLoader(Torches())]
+        loader = DataLoader(Torches(), num_workers=1, timeout=60, multiprocessing_context="fork")
+        assert [bits(batch) for batch in loader] == wanted
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(

@@ -34,10 +34,10 @@ def test_an_epoch_has_the_same_bits(model: str, digest: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "digest"), [("vit", "f7111af00c0159f3"), ("conv1d", "2dba27653c4f1789")])
 def test_they_learn_to_read(model: str, digest: str) -> None:
-    right, bits = run("--model", model, "--workers", 2)
+    """By three threads and with two workers, to the weights that one thread gave without a worker."""
+    right, bits = run("--model", model, "--workers", 2, LUCID_NUM_THREADS="3")
     assert right > 97
     assert bits == digest
-    assert run("--model", model, LUCID_NUM_THREADS="3") == (right, bits)
 
 
 @pytest.mark.slow

@@ -500,7 +500,7 @@ def attention(rng: np.random.Generator) -> Call:
     )
     if queries * keys > 20_000:  # enough of one size
         batch = heads = 1
-    width, out = (int(v) for v in rng.integers(1, 40, 2))
+    width, out = (int(v) for v in rng.integers(1, 9 if queries * keys > 2_000 else 40, 2))
     shared = int(rng.choice([1, heads]))  # heads of keys
     q, dy = (
         values(rng, (batch, heads, queries, width), dtype, special),

@@ -25,10 +25,10 @@ def side_taps(mode: str, size: int, output: int, align: bool, factor: float | No
     i = np.arange(output)
     if mode == "nearest":
         place = i * size // output if factor is None else np.floor(i * (1.0 / factor))
-        return _table(np.minimum(place, size - 1)[:, None], np.ones((output, 1)))
+        return table(np.minimum(place, size - 1)[:, None], np.ones((output, 1)))
     if mode == "nearest-exact":
         place = (2 * i + 1) * size // (2 * output) if factor is None else np.floor((i + 0.5) * (1.0 / factor))
-        return _table(np.minimum(place, size - 1)[:, None], np.ones((output, 1)))
+        return table(np.minimum(place, size - 1)[:, None], np.ones((output, 1)))
     if align:
         step = (size - 1) / (output - 1) if output > 1 else 0.0
     else:
@@ -41,17 +41,17 @@ def side_taps(mode: str, size: int, output: int, align: bool, factor: float | No
     low = np.minimum(np.floor(place), size - 1)
     t = np.clip(place - low, 0.0, 1.0)
     if mode == "linear":
-        return _table(np.stack([low, np.minimum(low + 1, size - 1)], 1), np.stack([1.0 - t, t], 1))
-    weights = [_far(t + 1.0, CUBIC), _near(t, CUBIC), _near(1.0 - t, CUBIC), _far((1.0 - t) + 1.0, CUBIC)]
-    return _table(np.clip(low[:, None] + np.arange(-1, 3), 0, size - 1), np.stack(weights, 1))
+        return table(np.stack([low, np.minimum(low + 1, size - 1)], 1), np.stack([1.0 - t, t], 1))
+    weights = [far(t + 1.0, CUBIC), near(t, CUBIC), near(1.0 - t, CUBIC), far((1.0 - t) + 1.0, CUBIC)]
+    return table(np.clip(low[:, None] + np.arange(-1, 3), 0, size - 1), np.stack(weights, 1))
 
 
-def _near(x: Array, a: float) -> Array:
+def near(x: Array, a: float) -> Array:
     """Cubic convolution within 1."""
     return (((a + 2.0) * x - (a + 3.0)) * x) * x + 1.0
 
 
-def _far(x: Array, a: float) -> Array:
+def far(x: Array, a: float) -> Array:
     """Cubic convolution from 1 to 2."""
     return ((a * x - 5.0 * a) * x + 8.0 * a) * x - 4.0 * a
 
@@ -68,15 +68,15 @@ def _smoothed_taps(mode: str, size: int, output: int, step: float) -> Table:
     if mode == "linear":
         weight = np.maximum(1.0 - x, 0.0)
     else:
-        weight = np.where(x < 1.0, _near(x, CUBIC_SMOOTHED), np.where(x < 2.0, _far(x, CUBIC_SMOOTHED), 0.0))
+        weight = np.where(x < 1.0, near(x, CUBIC_SMOOTHED), np.where(x < 2.0, far(x, CUBIC_SMOOTHED), 0.0))
     weight = np.where(at < end[:, None], weight, 0.0)
     total = np.zeros(output)
     for column in weight.T:
         total = total + column
-    return _table(np.minimum(at, size - 1), weight / total[:, None])
+    return table(np.minimum(at, size - 1), weight / total[:, None])
 
 
-def _table(at: Array, weight: Array) -> Table:
+def table(at: Array, weight: Array) -> Table:
     """Of ``(outputs, taps)``: taps on one element are one, with the sum of the weights; one of weight 0 is none."""
     outputs, taps = at.shape
     rows, at, weight = np.repeat(np.arange(outputs), taps), at.astype(np.int64).ravel(), weight.ravel()
@@ -102,6 +102,14 @@ def turned(table: Table, size: int) -> Table:
     rows = np.repeat(np.arange(len(first) - 1), np.diff(first))
     order = np.argsort(at, kind="stable")
     return _rows(at[order], rows[order], weight[order], size)
+
+
+def dense(table: Table, size: int) -> Array:
+    """How much each element of a side takes part in each output: a matrix ``(outputs, size)``."""
+    first, at, weight = table
+    matrix = np.zeros((len(first) - 1, size))
+    np.add.at(matrix, (np.repeat(np.arange(len(first) - 1), np.diff(first)), at), weight)
+    return matrix
 
 
 def joined(tables: list[Table]) -> tuple[Any, Any, Any]:

@@ -7,18 +7,32 @@ same operands and no attributes. A composed operation needs neither: it is expor
 from lucid.onnx._builder import EXPORTS
 from lucid.onnx.operators import (  # noqa: F401 (each enters its operations)
     attention,
+    casting,
     comparison,
+    composed,
+    control,
     convolution,
     elementwise,
+    gradient,
+    image,
     indexing,
     linalg,
     loss,
+    microsoft,
+    ml,
     normalization,
     pooling,
     product,
+    quantization,
+    random,
+    recurrent,
     reduction,
     resize,
+    sequence,
     shape,
+    signal,
+    text,
+    training,
 )
 
 __all__ = ["EXPORTS"]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+from lucid import ops
 from lucid.graph import Node
 from lucid.onnx._builder import Builder, alike, exports
+from lucid.onnx._importer import imports_alike
 
 alike(
     {
@@ -37,3 +39,6 @@ def _reduce(b: Builder, node: Node, op_type: str, x: str, axes: list[int], keepd
     if b.opset >= 18 or op_type == "ReduceSum":  # in 18 the axes of the others became an operand too
         return b.emit(op_type, node, [x, b.constant(node, "axes", axes)], what, keepdims=keepdims)
     return b.emit(op_type, node, [x], what, axes=axes, keepdims=keepdims)
+
+
+imports_alike({"Det": ops.linalg.det})

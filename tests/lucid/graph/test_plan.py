@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -149,8 +150,8 @@ class Of(nn.Module):
         self.kernel = nn.Parameter(np.linspace(-1, 2, 36, dtype=np.float32).reshape(6, 6, 1, 1))
         self.norm = nn.BatchNorm2d(6)
 
-    def forward(self, x: lucid.Tensor) -> lucid.Tensor:
-        return self.function(self, x)
+    def forward(self, *inputs: lucid.Tensor) -> Any:
+        return self.function(self, *inputs)
 
     def late(self, x: lucid.Tensor) -> lucid.Tensor:
         """A normalisation whose scale is computed after the convolution before it."""
@@ -229,11 +230,42 @@ def test_a_plan_makes_what_is_read_alone() -> None:
         assert not any(array.dtype == np.float64 for array in plan.constants().values())
 
 
-def test_a_wrong_number_of_results_is_refused() -> None:
-    with pytest.raises(NotImplementedError, match="returns 2 tensors"):
-        compile(Of(lambda m, x: (x, x)), images(1, 6, 2, 2))
-    with pytest.raises(NotImplementedError, match="returns the constant 'weight'"):
-        compile(Of(lambda m, x: m.weight), images(1, 6, 2, 2))
+SEVERAL = {
+    "sums and products": lambda m, x, y: (x + y, x * y.exp()),
+    "an input as it is": lambda m, x, y: (x, y, x - y),
+    "one result twice": lambda m, x, y: ((x * m.weight), (t := y.relu()), t),
+    "constants": lambda m, x, y: (m.weight, m.weight * 2, x + m.weight.exp()[:1]),
+    "made of the second alone": lambda m, x, y: y.tanh() * m.weight,
+    "comparisons": lambda m, x, y: lucid.where(x > y, x, y * 2),
+}
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_several_inputs_and_results(backend: str, name: str) -> None:
+    """The same bits as eager, also for an array that is given twice, and for other values than the recorded ones."""
+    model = Of(SEVERAL[name]).eval()
+    x, y = images(2, 6, 7, 7), images(2, 6, 7, 7) * -0.5 + 0.25
+    plan = compile(model, x, x)
+    assert plan.input_shapes == [(2, 6, 7, 7)] * 2
+    with lucid.no_grad():
+        for given in ((x, y), (y, x), (x, x)):
+            outputs, expected = plan(*given), model(*given)
+            pairs = zip(outputs, expected, strict=True) if isinstance(expected, tuple) else [(outputs, expected)]
+            for output, right in pairs:
+                assert output.shape == right.shape
+                assert bits(output.numpy()) == bits(right.numpy())
+                output.numpy()[...] = 0  # nothing of the plan's own is handed out
+    seen: list[str] = []
+    plan.observe(x, y, lambda step, value: seen.append(step))
+    assert seen == plan._names
+
+
+def test_a_wrong_number_of_inputs_is_refused() -> None:
+    with pytest.raises(TypeError, match="got no example of an input"):
+        compile(nn.ReLU())
+    plan = compile(Of(lambda m, x, y: x + y), images(1, 6, 2, 2), images(1, 6, 2, 2))
+    with pytest.raises(TypeError, match="got 1; the plan takes 2"):
+        plan(images(1, 6, 2, 2))
 
 
 class Every(nn.Module):

@@ -6,6 +6,7 @@ from support.tables import (
     arranging,
     attention,
     elementwise,
+    exact,
     images,
     linalg,
     normalization,
@@ -24,4 +25,5 @@ ROWS = [
     *normalization.ROWS,
     *linalg.ROWS,
     *attention.ROWS,
+    *exact.ROWS,
 ]
