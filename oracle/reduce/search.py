@@ -186,7 +186,7 @@ class _Search:
         progress("the truth of the whole model")
         self._truth = self._whole_truth([*dict.fromkeys((*allowed, *cuts.outputs))])
         self._observed = {name for name in allowed if name in self._truth.exact}
-        self._floats = {name for name in (*self._observed, *cuts.outputs) if name in self._truth.budget}
+        self._numbers = {name for name in (*self._observed, *cuts.outputs) if name in self._truth.budget}
 
     def _whole_truth(self, names: Sequence[str]) -> Expected:
         """Of every tensor at which the model may be cut."""
@@ -249,8 +249,8 @@ class _Search:
         return array.astype(dtype)
 
     def _wanted(self) -> list[str]:
-        """The model's outputs that are floats."""
-        return [name for name in self._cuts.outputs if name in self._floats]
+        """The model's outputs that are numbers."""
+        return [name for name in self._cuts.outputs if name in self._numbers]
 
     # -- the search ----------------------------------------------------------------------------------------------------
 
@@ -258,7 +258,7 @@ class _Search:
         """The reduction."""
         outputs = self._wanted()
         if not outputs:
-            raise UsageError("model: none of its outputs is of floats that follow from its inputs")
+            raise UsageError("model: none of its outputs is of numbers that follow from its inputs")
         self._progress("the subject on the whole model")
         part = self._part((), outputs)
         if part is None:
@@ -292,7 +292,7 @@ class _Search:
 
     def _frontier(self, nodes: Sequence[int], last: int) -> list[str]:
         """The tensors made up to a node that later ones take, or the caller."""
-        made = [name for place in nodes[: last + 1] for name in self._cuts.node(place).output if name in self._floats]
+        made = [name for place in nodes[: last + 1] for name in self._cuts.node(place).output if name in self._numbers]
         later = {name for place in nodes[last + 1 :] for name in self._cuts.taken(place)} | set(self._cuts.outputs)
         return [name for name in made if name in later]
 
@@ -330,7 +330,7 @@ class _Search:
     def _earliest_end(self, part: _Part) -> _Part:
         if len(part.outputs) > 1:
             return part
-        inner = [name for place in part.places for name in self._cuts.node(place).output if name in self._floats]
+        inner = [name for place in part.places for name in self._cuts.node(place).output if name in self._numbers]
         inner = inner[: inner.index(part.outputs[0]) + 1] if part.outputs[0] in inner else inner
         low, high, best = -1, len(inner) - 1, part
         while high - low > 1:
@@ -366,7 +366,7 @@ class _Search:
             if len(self._cuts.between(start | {name}, part.outputs)[1]) < len(part.places):
                 yield self._part(start | {name}, part.outputs)
         for name in inner:
-            if name in self._floats:
+            if name in self._numbers:
                 yield self._part(start, [name])
 
     def _one_example(self, part: _Part) -> _Part:
