@@ -17,7 +17,7 @@ from oracle.commands.options import input_of, own_options
 from oracle.commands.progress import progress
 from oracle.errors import UsageError, foreign
 from oracle.reduce.cutting import Array, Cuts
-from oracle.reduce.files import write_repro
+from oracle.reduce.files import require_own, write_repro
 from oracle.reduce.search import reduce_model
 from oracle.reduce.subjects import find_runner
 from oracle.run import cases_of
@@ -65,8 +65,7 @@ def command(
     MODEL is a name, an ONNX file, or package.module:factory (or FILE.py:factory). The exit status is 0 where nothing
     disagrees, 1 where a sub-graph was written, and 2 where it could not be done.
     """
-    if output.exists() and not output.is_dir():
-        raise UsageError(f"--output: {output} is no directory")
+    require_own(output)
     if mirror:
         raise UsageError("--mirror: lucid's float64 run is the truth here, which PyTorch's operations confirm")
     given = input_of(source)

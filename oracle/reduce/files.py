@@ -10,11 +10,14 @@ from pathlib import Path
 import numpy as np
 
 import lucid
+from oracle.errors import UsageError
 from oracle.files import write_whole
 from oracle.reduce.cutting import Array
 from oracle.reduce.search import Reduction
 from oracle.reduce.subjects import Function, Runtime
 
+ORIGINAL, SUBJECT = "original.onnx", "subject.py"
+EXPECTED = "expected.npz"
 _TEMPLATES = Path(__file__).parents[1] / "templates"
 
 
@@ -26,16 +29,30 @@ def write_repro(found: Reduction, runner: Runtime | Function, directory: Path) -
         UsageError: a file cannot be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    for name in (ORIGINAL, SUBJECT):  # of an older reduction
+        (directory / name).unlink(missing_ok=True)
     ran = runner.part(found.model)
     write_whole(directory / "model.onnx", ran.SerializeToString())
     if ran is not found.model:
-        write_whole(directory / "original.onnx", found.model.SerializeToString())
-    write_whole(directory / "inputs.npz", _arrays(found.inputs))
+        write_whole(directory / ORIGINAL, found.model.SerializeToString())
+    write_whole(directory / "inputs.npz", _arrays({f"input/{name}": array for name, array in found.inputs.items()}))
     exact = {f"exact/{name}": found.expected.exact[name] for name in found.verdicts}
     budget = {f"budget/{name}": found.expected.budget[name] for name in found.verdicts}
-    write_whole(directory / "expected.npz", _arrays({**exact, **budget}))
+    write_whole(directory / EXPECTED, _arrays({**exact, **budget}))
     write_whole(directory / "run.py", _script(runner, directory).encode())
     write_whole(directory / "README.md", _page(found, runner).encode())
+
+
+def require_own(directory: Path) -> None:
+    """Refuse a directory that holds anything but an older reduction.
+
+    Raises:
+        UsageError: it does, or is none.
+    """
+    if directory.exists() and not directory.is_dir():
+        raise UsageError(f"--output: {directory} is no directory")
+    if directory.is_dir() and any(directory.iterdir()) and not (directory / EXPECTED).exists():
+        raise UsageError(f"--output: {directory} holds other files; give an empty directory, or a new one")
 
 
 def _arrays(arrays: Mapping[str, Array]) -> bytes:
@@ -52,8 +69,8 @@ def _script(runner: Runtime | Function, directory: Path) -> str:
     where, _, name = runner.label.rpartition(":")
     module = where
     if where.endswith(".py"):
-        module = "subject"
-        shutil.copyfile(where, directory / "subject.py")
+        module = Path(SUBJECT).stem
+        shutil.copyfile(where, directory / SUBJECT)
     return (_TEMPLATES / "repro_function.py.txt").read_text().format(module=module, name=name) + compare
 
 
@@ -62,7 +79,7 @@ def _page(found: Reduction, runner: Runtime | Function) -> str:
     inputs = "\n".join(f"- `{name}`: {array.dtype} {array.shape}" for name, array in found.inputs.items())
     return f"""# {len(found.nodes)} of {found.before} nodes disagree
 
-{runner.label}, {runner.precision}: {found.sentence()}.
+{runner.label}, {runner.precision}: {found.sentence()}
 
 The nodes, in `model.onnx`:
 

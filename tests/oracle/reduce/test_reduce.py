@@ -310,7 +310,7 @@ def test_a_changed_file_is_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert ran.returncode == 1, ran.stderr
     assert "disagrees" in ran.stdout
     Path("repro/original.onnx").replace("repro/model.onnx")
-    assert run_repro(tmp_path / "repro").returncode == 0
+    assert run_repro(tmp_path / "repro").returncode == 0, "the truth's own nodes agree"
     Path("changed.onnx").write_bytes(content)
     assert cli.run([*command, "onnxruntime:file=changed.onnx"]) == 0
 
@@ -343,6 +343,7 @@ def test_a_file_that_the_runtime_optimised_is_healthy(tmp_path: Path) -> None:
         (["--subject", "onnxruntime", "--input", "wrong.npz"], "cannot read"),
         (["--subject", "onnxruntime", "--input", "photo"], "a photograph is for models that have a name"),
         (["--subject", "onnxruntime", "--mirror", "a:b"], "lucid's float64 run is the truth"),
+        (["--subject", "onnxruntime", "-o", "."], "holds other files"),
         (["--subject", "json:dumps"], "it fails on the whole model"),
     ],
 )
