@@ -107,6 +107,8 @@ class Recorder(Protocol):
 
     derived: list[tuple[Array, Array]]
     """Since the start: arrays that were copied into another memory order or dtype, and the copies."""
+    numbers: list[Array]
+    """Since the start: numbers as arrays."""
 
     def start(self) -> None: ...
 
@@ -165,6 +167,9 @@ class Plan:
             finally:
                 calls = self.recorder.finish()
         order = dense_order(result)
+        if order is None:  # as it will lie in the arena, so that what reads it can be taken apart
+            result, calls = result.copy("K"), None
+            order = dense_order(result)
         step = Step(name, run, operands, result.shape, result.dtype, order or tuple(range(result.ndim)))
         if calls is not None and order is not None:
             self._take_apart(step, calls, result, arrays)
@@ -191,6 +196,7 @@ class Plan:
         for x, copy in self.recorder.derived:
             if any(memory.constant and memory.holds(self._touch(x)) for memory in known):
                 known.append(self._memory(copy, None, True))
+        known += [self._memory(x, None, True) for x in self.recorder.numbers]
         made: list[Memory] = []
         kept: list[Call] = []
         for call in calls:

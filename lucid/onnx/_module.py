@@ -61,8 +61,10 @@ class Operator(Module):
     def _operand(self, position: int, operand: Value) -> Value:
         if self.importer.on_host(position):
             return as_array(operand, self.call.dtypes[position]) if isinstance(operand, Tensor) else operand
-        if not isinstance(operand, np.ndarray) or position in self.importer.known:
+        if not isinstance(operand, np.ndarray):
             return operand
+        if position in self.importer.known:
+            return operand.astype(in_precision(operand.dtype, self._floats), copy=False)
         if not has_tensors(operand.dtype):
             raise TypeError(
                 f"{self.call.operator} {self.call.name!r}: operand {position} is of type {_name(operand.dtype)}, which "
@@ -224,7 +226,7 @@ class Body:
 class OnnxModule(Module):
     """A model of ``lucid.onnx.load``: ``module(*inputs)`` gives its output, or a tuple of its outputs.
 
-    Inputs are tensors or arrays, in the model's order or by name. An output is a tensor; text, types that lucid has no
+    Inputs are tensors or arrays, by name or in the model's order, those last that have a value in the file. An output is a tensor; text, types that lucid has no
     tensors of, and sequences are arrays and lists. Float initializers are parameters under their own names, running
     statistics are buffers. Every node is a submodule under the name of the value that it makes, so that hooks, traces
     and messages name it as the file does.
@@ -232,7 +234,7 @@ class OnnxModule(Module):
     In train mode BatchNormalization takes the statistics of the batch and keeps running ones, and Dropout drops.
 
     Attributes:
-        input_names, output_names: in the model's order.
+        input_names, output_names: in that order.
         opset: by domain, the versions of the operators.
     """
 
@@ -247,7 +249,7 @@ class OnnxModule(Module):
     ) -> None:
         super().__init__()
         self._body = body
-        self.input_names = tuple(body.inputs)
+        self.input_names = tuple(sorted(body.inputs, key=lambda name: name in optional))  # (their order is kept)
         self.output_names = tuple(body.outputs)
         self.opset = dict(opset)
         self._declared = {name: dtypes.get(name) for name in (*body.inputs, *body.outputs)}

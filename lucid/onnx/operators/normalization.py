@@ -62,7 +62,8 @@ def _import_batch_norm(call: Call, x: Tensor, scale: Tensor, shift: Tensor, mean
     scale, shift = (each.astype(x.dtype) if each.dtype != x.dtype else each for each in (scale, shift))
     momentum, eps = 1 - call["momentum"], call["epsilon"]
     if not call["training_mode"] and not any(call.outputs[1:]):
-        return ops.reshape(ops.batch_norm(rows, mean, var, scale, shift, call.training, momentum, eps), x.shape)
+        y = ops.batch_norm(rows, mean, var, scale, shift, call.training, momentum, eps)
+        return y if rows is x else ops.reshape(y, x.shape)
     y = ops.reshape(ops.batch_norm(rows, None, None, scale, shift, True, momentum, eps), x.shape)
     axes = (0, *range(2, rows.ndim))
     now = [function.astype(mean.dtype) for function in (ops.mean(rows, axes), ops.var(rows, axes, correction=0))]
