@@ -24,7 +24,7 @@ from oracle.graph.model import Mode, Model
 from oracle.judge.local import LocalTruth, local_checks
 from oracle.judge.own import own_check
 from oracle.judge.summary import CaseVerdict, Verdict, versions
-from oracle.judge.verdicts import Comparison, LayerVerdict, SubjectVerdict, View, no_numbers
+from oracle.judge.verdicts import UNSEEN, Comparison, LayerVerdict, SubjectVerdict, View, no_numbers
 from oracle.precision.profile import profile_of
 from oracle.subjects import Subject, find_subject, require_sound
 from oracle.trace import Key, Kind, NotNumbersError, Recorder, Trace, require_key, to_numbers
@@ -233,10 +233,9 @@ def look(subject: Subject, views: Sequence[View], truth: Truth) -> list[SubjectV
     """
     precision = str(profile_of(subject.precision))
     start, failure, keys = time.perf_counter(), "", truth.keys(subject.kinds)
+    partial = subject.partial or (UNSEEN if truth.case.model.functional and not subject.exact else False)
     comparisons: dict[View, Comparison] = {
-        view: Comparison(keys, view, truth.judge(view, precision), partial=subject.partial)
-        for view in views
-        if view != "own"
+        view: Comparison(keys, view, truth.judge(view, precision), partial=partial) for view in views if view != "own"
     }
     kept = _Kept() if "own" in views else None
     try:

@@ -213,6 +213,7 @@ def execution_order(truth: Iterable[Key], kinds: Iterable[Kind] = KINDS) -> list
     for layer in reversed([name for kind, name in keys if kind == "activation"]):
         if ("activation_gradient", layer) in known:
             backward.append(("activation_gradient", layer))
-        backward += [("parameter_gradient", name) for name in parameters.get(layer, ())]
+        backward += [("parameter_gradient", name) for name in parameters.pop(layer, ())]
+    backward += [("parameter_gradient", name) for names in parameters.values() for name in names]  # of no module
     wanted = set(kinds)
     return [key for key in forward + backward if key[0] in wanted]

@@ -6,6 +6,7 @@ A heading ``### A kind: `name` `` is followed by a table whose first column are 
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -28,12 +29,18 @@ def recipes() -> dict[str, tuple[str, tuple[str, ...]]]:
     return found
 
 
+@cache
+def sources() -> dict[str, str]:
+    """Those of lucid, but for what is printed."""
+    paths = {path for path in (ROOT / "lucid").rglob("*") if path.suffix in {".py", ".md", ".h", ".cpp", ".cu", ".def"}}
+    printed = {ROOT / "lucid" / path.relative_to(printer.LAW.parent) for path in printer.printed()}
+    return {path.relative_to(ROOT).as_posix(): path.read_text() for path in paths - printed}
+
+
 def holders(name: str) -> set[str]:
-    """The sources of lucid in which ``name`` stands as a word, but for those that are printed."""
+    """The sources of lucid in which ``name`` stands as a word."""
     word = re.compile(rf"\b{name}\b")
-    paths = [path for path in (ROOT / "lucid").rglob("*") if path.suffix in {".py", ".md", ".h", ".cpp", ".cu", ".def"}]
-    named = {path.relative_to(ROOT).as_posix() for path in paths if word.search(path.read_text())}
-    return named - {f"lucid/{path.relative_to(printer.LAW.parent).as_posix()}" for path in printer.printed()}
+    return {path for path, text in sources().items() if word.search(text)}
 
 
 def test_there_are_recipes() -> None:

@@ -115,6 +115,32 @@ def log2_16m() -> Pair:
 
 
 @row
+def power_2_5_16m() -> Pair:
+    return both(lambda x: x**2.5, lambda x: x**2.5, drawn(SIXTEEN_MILLION, low=0.1))
+
+
+@row
+def power_3_16m() -> Pair:
+    return both(lambda x: x**3, lambda x: x**3, drawn(SIXTEEN_MILLION))
+
+
+@row
+def power_of_16m() -> Pair:
+    return both(lucid.power, torch.pow, drawn(SIXTEEN_MILLION, low=0.1), drawn(SIXTEEN_MILLION))
+
+
+@row
+def power_of_float64_16m() -> Pair:
+    x, n = drawn(SIXTEEN_MILLION, low=0.1).astype(np.float64), drawn(SIXTEEN_MILLION).astype(np.float64)
+    return both(lucid.power, torch.pow, x, n)
+
+
+@row
+def arctan2_16m() -> Pair:
+    return both(lucid.arctan2, torch.arctan2, drawn(SIXTEEN_MILLION), drawn(SIXTEEN_MILLION))
+
+
+@row
 def exp_float64_16m() -> Pair:
     return both(lucid.exp, torch.exp, drawn(SIXTEEN_MILLION).astype(np.float64))
 

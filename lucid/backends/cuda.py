@@ -197,13 +197,9 @@ class CudaBackend(CudaContractions):
         self.each("binary", y, (f"binary_{op}", ()), n=y.size, a=a, b=b, y=y)
 
     def power(self, x: Array, exponent: float) -> Array:
-        if exponent == 0.5:
-            return self.unary("sqrt", x)
         x = self.without_gaps(x)
-        y, exponent = self.xp.empty_like(x), float(exponent)
-        real = not (abs(exponent) < 2**30 and exponent.is_integer())
-        whole = 0 if real else int(exponent)
-        self.each("power", y, n=x.size, x=x, real=real, exponent=exponent, whole=whole, y=y)
+        y = self.xp.empty_like(x)
+        self.each("power", y, n=x.size, x=x, exponent=float(exponent), y=y)
         return y
 
     def running_update(self, running: Array, statistic: Array, factor: float, momentum: float) -> None:

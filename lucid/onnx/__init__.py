@@ -1,4 +1,6 @@
-"""ONNX both ways: ``load`` reads a model, ``export`` writes one, ``to_onnx`` makes one in memory, ``verify`` runs it.
+"""ONNX both ways: ``load`` reads a model, ``export`` writes one and ``export_gradients`` a train step.
+
+``to_onnx`` makes a model in memory; ``verify`` and ``verify_gradients`` run one.
 
 The packages onnx and onnxruntime are imported when one of these is first asked for.
 """
@@ -11,29 +13,33 @@ from lucid.onnx._need import need
 
 if TYPE_CHECKING:
     from lucid.onnx._convert import DEFAULT_OPSET, NEWEST_OPSET, OLDEST_OPSET, to_onnx
-    from lucid.onnx._export import check, export
+    from lucid.onnx._export import check, export, export_gradients
     from lucid.onnx._load import UnsupportedError, load
     from lucid.onnx._module import OnnxModule
-    from lucid.onnx._verify import Verification, verify
+    from lucid.onnx._verify import GradientVerification, Verification, verify, verify_gradients
     from lucid.onnx._write import write_model
 
 __all__ = [
     "DEFAULT_OPSET",
     "NEWEST_OPSET",
     "OLDEST_OPSET",
+    "GradientVerification",
     "OnnxModule",
     "UnsupportedError",
     "Verification",
     "check",
     "export",
+    "export_gradients",
     "load",
     "to_onnx",
     "verify",
+    "verify_gradients",
     "write_model",
 ]
 
 _HOMES = {
     "DEFAULT_OPSET": "_convert",
+    "GradientVerification": "_verify",
     "NEWEST_OPSET": "_convert",
     "OLDEST_OPSET": "_convert",
     "OnnxModule": "_module",
@@ -41,9 +47,11 @@ _HOMES = {
     "Verification": "_verify",
     "check": "_export",
     "export": "_export",
+    "export_gradients": "_export",
     "load": "_load",
     "to_onnx": "_convert",
     "verify": "_verify",
+    "verify_gradients": "_verify",
     "write_model": "_write",
 }
 

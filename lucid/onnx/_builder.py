@@ -51,6 +51,7 @@ class Builder:
         self.opset = opset
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
+        self.made: set[str] = set()
         self.returned: set[str] = set()
 
     def translate(self, node: Node) -> None:
@@ -77,8 +78,9 @@ class Builder:
 
     def output(self, name: str) -> onnx.ValueInfoProto:
         """An output of the model; a copy where no node makes the value, or where it is returned a second time."""
-        made = {output for node in self.nodes for output in node.output}
-        if name in made and name not in self.returned:
+        if not self.returned:  # everything is made before the first is returned
+            self.made = {output for node in self.nodes for output in node.output}
+        if name in self.made and name not in self.returned:
             self.returned.add(name)
             return value_info(self.graph, name)
         copy = f"{name}/output{len(self.returned)}"

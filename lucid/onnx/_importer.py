@@ -45,6 +45,7 @@ class Importer:
         moves: whether it only moves elements, of whatever type they are, and computes none. Elements of a type that
             lucid has no tensors of arrive as integers that stand for them (0 for what is empty), and so return as a
             tensor; an array that it returns is taken as it is.
+        keeps: the position of the operand whose type the first result has, for an operator that onnx does not define.
         random: whether it draws random numbers, which a tracer must see, whatever the operands are.
         raw: whether it takes the operands that are not in ``host`` as they are.
         gradient: whether it has a gradient by any of its operands.
@@ -55,6 +56,7 @@ class Importer:
     known: Collection[int] = ()
     state: Collection[int] = ()
     moves: bool = False
+    keeps: int | None = None
     random: bool = False
     gradient: bool = True
     raw: bool = False
@@ -75,6 +77,7 @@ def imports(
     known: Collection[int] = (),
     state: Collection[int] = (),
     moves: bool = False,
+    keeps: int | None = None,
     random: bool = False,
     gradient: bool = True,
     raw: bool = False,
@@ -82,7 +85,7 @@ def imports(
     """Enter the decorated function for these operators; the arguments are an ``Importer``'s."""
 
     def enter(function: Import) -> Import:
-        importer = Importer(function, host, known, state, moves, random, gradient and host is not None, raw)
+        importer = Importer(function, host, known, state, moves, keeps, random, gradient and host is not None, raw)
         IMPORTS.update({(domain, operator): importer for operator in operators})
         return function
 

@@ -135,11 +135,24 @@ def _inlined(proto: onnx.ModelProto) -> onnx.ModelProto:
             proto = inliner.inline_local_functions(proto)
         composed = _composed(proto)
         if composed:
+            _complete(proto, composed)
             proto = shape_inference.infer_shapes(proto)
             proto = inliner.inline_selected_functions(proto, composed, inline_schema_functions=True)
         return proto
     except Exception as error:  # RuntimeError, InferenceError and what else C++ throws
         raise ValueError(f"model: its functions cannot be put in place: {error}") from error
+
+
+def _complete(proto: onnx.ModelProto, composed: list[tuple[str, str]]) -> None:
+    """Write out the defaults of attributes, which an operator's parts may refer to: onnx does not put them in."""
+    opset = _opset(proto)
+    for _, node in _nodes(proto.graph):
+        domain = "" if node.domain in _OWN else node.domain
+        if (domain, node.op_type) in composed:
+            given = {attribute.name for attribute in node.attribute}
+            for name, attribute in _schema(node.op_type, domain, opset).attributes.items():
+                if attribute.default_value is not None and attribute.default_value.type and name not in given:
+                    node.attribute.append(attribute.default_value)
 
 
 def _composed(proto: onnx.ModelProto) -> list[tuple[str, str]]:
@@ -242,6 +255,7 @@ class _Reader:
         missing = [name for name in body.outputs if name not in known | outer]
         if missing:
             raise ValueError(f"model: nothing makes its output {missing[0]!r}")
+        _straight_through(body)
         _free(body)
         used = {name for step in body.steps for name in step.inputs} | set(body.outputs)
         used |= {name for step in body.steps for inner in step.bodies.values() for name in inner.captured}
@@ -322,7 +336,8 @@ def _differentiated(attributes: dict[str, Any], graph: onnx.GraphProto) -> onnx.
 
 
 def _declared(graph: onnx.GraphProto) -> dict[str, np.dtype[Any] | None]:
-    return {info.name: _element(info.type) for info in (*graph.input, *graph.output, *graph.value_info)}
+    infos = (*graph.input, *graph.output, *graph.value_info)
+    return {info.name: _element(info.type) for info in infos if info.HasField("type")}
 
 
 def _element(of: onnx.TypeProto) -> np.dtype[Any] | None:
@@ -353,7 +368,10 @@ def _inferred(proto: onnx.ModelProto) -> dict[str, Any]:
 
 def _bound(schema: Any, node: onnx.NodeProto, dtypes: dict[str, Any], name: str) -> np.dtype[Any] | None:
     """The dtype of an output that has an input's type by the operator's definition."""
-    if schema is None or not schema.outputs:
+    if schema is None:
+        keeps = IMPORTS["" if node.domain in _OWN else node.domain, node.op_type].keeps
+        return None if keeps is None or name != node.output[0] else dtypes.get(node.input[keeps])
+    if not schema.outputs:
         return None
     kind = schema.outputs[min(list(node.output).index(name), len(schema.outputs) - 1)].type_str
     for position, given in enumerate(node.input):
@@ -481,6 +499,19 @@ def _free_names(graph: onnx.GraphProto) -> set[str]:
     own |= {name for node in graph.node for name in node.output}
     taken = {name for node in graph.node for name in _taken(node)} | {info.name for info in graph.output}
     return taken - own
+
+
+def _straight_through(body: Body) -> None:
+    """Give what dequantises a value that was just quantised, by the same scale and zero point, that value's source.
+
+    Its gradient goes there: the integers between have none.
+    """
+    quantizers = {step.outputs[0]: step for step in body.steps if step.operator.call.operator == "QuantizeLinear"}
+    for step in body.steps:
+        source = quantizers.get(step.inputs[0]) if step.operator.call.operator == "DequantizeLinear" else None
+        if source is None or [n for n in step.inputs[1:] if n] != [n for n in source.inputs[1:] if n]:
+            continue
+        step.inputs = (*step.inputs, *[""] * (3 - len(step.inputs)), source.inputs[0])
 
 
 def _free(body: Body) -> None:

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from lucid.core.dtypes import float32, float64
 from lucid.core.grad_mode import no_grad
-from lucid.core.tensor import tensor
+from lucid.core.tensor import Tensor, tensor
 from lucid.nn import Module
 from lucid.onnx._export import Progress
 from lucid.onnx._need import need
+from lucid.ops.loss import cross_entropy
 from lucid.random import Generator
 
-__all__ = ["Verification", "verify"]
+__all__ = ["GradientVerification", "Verification", "verify", "verify_gradients"]
 
 # A runtime folds normalisations into the convolutions before them, which moves roundings from the values to the
 # weights, and may sum in longer chains. Measured at 224x224 over the ten models with random weights, healthy exports
@@ -29,6 +31,7 @@ __all__ = ["Verification", "verify"]
 # 20,000 times. A single weight that is off by 1 % may stay below: for that, the oracle compares every layer.
 ALLOWANCE = 4.0
 INPUT_SEED = 20150610
+DISTURBED = 2  # how many float64 runs with every input off by a rounding say how much a network amplifies roundings
 
 
 @dataclass(slots=True)
@@ -84,13 +87,7 @@ def verify(
         ...     verify(file, layer, [(1, 3), (5, 3)]).agrees
         True
     """
-    runtime = need("onnxruntime", "verify")
-    options = runtime.SessionOptions()
-    options.log_severity_level = 3  # errors alone
-    try:
-        session = runtime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's exceptions have no common class of their own
-        raise ValueError(f"ONNX Runtime does not accept {path}: {error}") from error
+    session = _session(path)
     exact = copy.deepcopy(model).to(float64)
     result = Verification()
     for number, shape in enumerate(input_shapes):
@@ -98,14 +95,144 @@ def verify(
             progress("verifying", number, len(input_shapes))
         image = Generator(INPUT_SEED).normal(size=tuple(shape), dtype=float32).numpy()
         truth = _output(exact, image.astype(np.float64))
-        try:
-            [foreign] = session.run(None, {session.get_inputs()[0].name: image})
-        except Exception as error:  # as above
-            raise ValueError(f"ONNX Runtime cannot run {path} on an input of shape {shape}: {error}") from error
+        [foreign] = _ran(session, path, {session.get_inputs()[0].name: image}).values()
         distance, own = _relative_rms(foreign, truth), _relative_rms(_output(model, image), truth)
         agrees = bool(distance <= ALLOWANCE * max(own, float(np.finfo(np.float32).eps)))  # False where either is NaN
         result.rows.append((tuple(shape), distance, own, agrees))
     return result
+
+
+def _session(path: str | os.PathLike[str]) -> Any:
+    runtime = need("onnxruntime", "verify")
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3  # errors alone
+    try:
+        return runtime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions have no common class of their own
+        raise ValueError(f"ONNX Runtime does not accept {path}: {error}") from error
+
+
+def _ran(session: Any, path: str | os.PathLike[str], inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    try:
+        arrays = session.run(None, inputs)
+    except Exception as error:  # as above
+        shapes = ", ".join(str(array.shape) for array in inputs.values())
+        raise ValueError(f"ONNX Runtime cannot run {path} on an input of shape {shapes}: {error}") from error
+    return {output.name: array for output, array in zip(session.get_outputs(), arrays, strict=True)}
+
+
+@dataclass(slots=True)
+class GradientVerification:
+    """What ``verify_gradients`` found.
+
+    Attributes:
+        ratios: by name, how many times a healthy error the runtime's is: of the loss, gradients and statistics. Healthy
+            is lucid's own, or what float64 makes of inputs and weights that are off by a rounding of float32.
+    """
+
+    ratios: dict[str, float]
+
+    @property
+    def ratio(self) -> float:
+        """Their root mean square: errors of a few numbers scatter, and a wrong tensor is thousands of times off."""
+        return float(np.sqrt(np.mean(np.square(list(self.ratios.values())))))
+
+    @property
+    def agrees(self) -> bool:
+        """Whether that is allowed."""
+        return self.ratio <= ALLOWANCE  # False for NaN
+
+    def __str__(self) -> str:
+        worst = max(self.ratios, key=lambda name: np.nan_to_num(self.ratios[name], nan=np.inf))
+        return (
+            f"verified with ONNX Runtime, {len(self.ratios)} tensors of a train step: "
+            f"{'agrees' if self.agrees else 'DISAGREES'}; error {self.ratio:.2f} times a healthy one (at most "
+            f"{self.ratios[worst]:.2f}, {worst}), allowed {ALLOWANCE:g}"
+        )
+
+
+def verify_gradients(
+    path: str | os.PathLike[str],
+    model: Module,
+    inputs: Sequence[Tensor],
+    labels: Sequence[Tensor],
+    *,
+    loss: Callable[..., Tensor] = cross_entropy,
+) -> GradientVerification:
+    """Run the file at ``path`` in ONNX Runtime, and a train step of ``model`` in lucid; compare what they leave.
+
+    Args:
+        path: a file that ``export_gradients`` wrote from ``model``, without an optimiser.
+        model: in float32. It is left as it was.
+        inputs: what the model takes, in float32 or integers.
+        labels: what the loss takes besides.
+        loss: as there.
+
+    Raises:
+        ValueError: ONNX Runtime does not accept the file, or cannot run it.
+        ImportError: onnxruntime is missing.
+
+    Example:
+        >>> import tempfile
+        >>> import lucid
+        >>> from lucid.onnx import export_gradients, verify_gradients
+        >>> layer, x, classes = lucid.nn.Linear(3, 2), lucid.ones((4, 3)), lucid.tensor([0, 1, 0, 1])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     [file] = export_gradients(layer, x, classes, f"{folder}/step.onnx")
+        ...     verify_gradients(file, layer, [x], [classes]).agrees
+        True
+    """
+    session, given = _session(path), [*inputs, *labels]
+    names = [value.name for value in session.get_inputs()]
+    feeds = {name: part.numpy() for name, part in zip(names, given, strict=False)}
+    foreign = _ran(session, path, feeds)
+    noises: list[Generator | None] = [None, None, *map(Generator, range(DISTURBED))]
+    dtypes: list[np.dtype[Any]] = [float32, *[float64] * (DISTURBED + 1)]
+    runs = [
+        _train_step(model, given, len(inputs), loss, dtype, noise) for dtype, noise in zip(dtypes, noises, strict=True)
+    ]
+    own, truth, *moved = runs
+    ratios = {}
+    for name in [name for name in truth if name in foreign]:
+        exact = truth[name]
+        healthy = max(_rms(run[name] - exact) for run in (own, *moved))
+        least = max(float(np.finfo(np.float32).eps) * _rms(exact), float(np.finfo(np.float32).tiny))
+        ratios[name] = _rms(foreign[name] - exact) / max(healthy, least)
+    return GradientVerification(ratios)
+
+
+def _train_step(
+    model: Module,
+    given: Sequence[Tensor],
+    inputs: int,
+    loss: Callable[..., Tensor],
+    dtype: np.dtype,
+    noise: Generator | None,
+) -> dict[str, np.ndarray]:
+    """What a train step of a copy of the model leaves, with every number that goes in off by a rounding if there is
+    noise."""
+    copied = copy.deepcopy(model).to(dtype).train()
+    parts = [part.astype(dtype) if part.dtype.kind == "f" else part for part in given]
+    if noise is not None:
+        with no_grad():
+            for value in copied.state_dict().values():
+                if value.dtype.kind == "f":
+                    value.copy_(_disturbed(value, noise))
+        parts = [_disturbed(part, noise) if part.dtype.kind == "f" else part for part in parts]
+    value = loss(copied(*parts[:inputs]), *parts[inputs:])
+    value.backward()
+    left = {"loss": value.numpy()}
+    left |= {f"{name}.grad": p.grad.numpy() for name, p in copied.named_parameters() if p.grad is not None}
+    return left | {f"{name}.next": buffer.numpy() for name, buffer in copied.named_buffers()}
+
+
+def _disturbed(value: Tensor, noise: Generator) -> Tensor:
+    eps = float(np.finfo(np.float32).eps)
+    return value * (noise.normal(0.0, eps, value.shape, dtype=float64) + 1.0)
+
+
+def _rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
 
 
 def _output(model: Module, image: np.ndarray) -> np.ndarray:

@@ -54,8 +54,8 @@ def set_tracer(tracer: Tracer | None) -> Tracer | None:
 
 
 def tracing() -> bool:
-    """Whether a tracer watches, which wants to see of what an operation is composed."""
-    return _tracer is not None
+    """Whether a tracer watches that wants to see of what an operation is composed: one with ``wholes`` does not."""
+    return _tracer is not None and not getattr(_tracer, "wholes", False)
 
 
 def traced_update(tensor: Tensor, result: Tensor) -> bool:

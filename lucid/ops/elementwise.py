@@ -315,13 +315,13 @@ class IntegerPower(Function):
 
 
 class PowerOf(Function):
-    """``a ** b`` of float tensors: composed in float64 of the kernels of the law, and rounded once."""
+    """``a ** b`` of float tensors. Gradients are composed in float64, and rounded once."""
 
     name = "power_of"
 
     def forward(self, be: Backend, a: Any, b: Any) -> Any:
         self.saved = (a, b)
-        return _narrowed(be, _power(be, be.convert(a, float64), be.convert(b, float64)), a.dtype)
+        return be.binary("power", a, b)
 
     def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
         a, b = self.saved  # type: ignore[misc]
@@ -330,56 +330,38 @@ class PowerOf(Function):
         zero = be.number(0.0, float64)
         da = db = None
         if needs_a:
-            slope = be.binary("mul", n, _power(be, x, be.binary("sub", n, be.number(1.0, float64))))
+            slope = be.binary("mul", n, be.binary("power", x, be.binary("sub", n, be.number(1.0, float64))))
             da = be.xp.where(n == 0, zero, be.binary("mul", dz, slope))
         if needs_b:
-            slope = be.binary("mul", _power(be, x, n), be.unary("log", x))
+            slope = be.binary("mul", be.binary("power", x, n), be.unary("log", x))
             db = be.xp.where((x == 0) & (n >= 0), zero, be.binary("mul", dz, slope))
         return tuple(
-            None if grad is None else unbroadcast(be, _narrowed(be, grad, dy.dtype), like.shape)
+            None if grad is None else unbroadcast(be, self._narrowed(be, grad, dy.dtype), like.shape)
             for grad, like in ((da, a), (db, b))
         )
 
-
-def _narrowed(be: Backend, x: Any, dtype: Any) -> Any:
-    with np.errstate(all="ignore"):  # infinity is a result here
-        return be.convert(x, dtype)
-
-
-def _power(be: Backend, x: Any, n: Any) -> Any:
-    """``x ** n`` in float64: by squaring for whole exponents up to 1024, else ``exp(n log |x|)``, with IEEE's
-    corners."""
-    xp = be.xp
-    shape = np.broadcast_shapes(x.shape, n.shape)
-    x, n = (xp.broadcast_to(part, shape).copy() for part in (x, n))
-    one, size = be.number(1.0, float64), be.unary("abs", n)
-    whole = n == xp.floor(n)
-    small = whole & (size <= 1024)
-    left = xp.where(small, size, be.number(0.0, float64)).astype("int64")
-    squared, square = xp.ones_like(x), x
-    for bit in range(11):
-        squared = xp.where((left >> bit) & 1 == 1, be.binary("mul", squared, square), squared)
-        square = be.binary("mul", square, square)
-    squared = xp.where(n < 0, be.binary("div", one, squared), squared)
-    away = be.unary("abs", x)
-    other = be.unary("exp", be.binary("mul", n, be.unary("log", away)))
-    odd = whole & (xp.fmod(size, be.number(2.0, float64)) == 1)
-    other = xp.where((x < 0) & odd, be.unary("neg", other), other)
-    other = xp.where((x < 0) & ~whole, be.number(float("nan"), float64), other)
-    other = xp.where((x == 1) | ((away == 1) & xp.isinf(n)), one, other)
-    return xp.where(small, squared, other)
+    @staticmethod
+    def _narrowed(be: Backend, x: Any, dtype: Any) -> Any:
+        with np.errstate(all="ignore"):  # infinity is a result here
+            return be.convert(x, dtype)
 
 
 def power(x: Operand, exponent: Operand) -> Tensor:
     """``x ** exponent``, element by element.
 
+    Of special numbers what C's ``pow`` has: ``x ** 0`` and ``1 ** exponent`` are 1, whatever the other is; a negative
+    number to an exponent that is not whole is NaN.
+
     Args:
         x: a tensor, array or number.
         exponent: another, whose shape broadcasts with that of ``x``. Of integers to integers the power is exact and
-            wraps around, and exponents may be 0 or more; with a float among them both become floats.
+            wraps around, and exponents may be 0 or more; with a float among them both become floats. A Python number
+            is taken in float64.
 
     Returns:
-        Gradients: ``dy * (n * x ** (n - 1))``, 0 for ``n = 0``; to an exponent ``dy * (y * log(x))``, 0 for ``x = 0``.
+        A tensor of the broadcast shape: of float32 the nearest, of float64 within 1 ulp. Gradients:
+        ``dy * (n * x ** (n - 1))``, 0 for ``n = 0``; to an exponent ``dy * (y * log(x))``, 0 for ``x = 0``
+        and ``n >= 0``.
 
     Raises:
         TypeError: two float dtypes; something that is no operand.

@@ -8,6 +8,7 @@ tensor in proportion to itself; and the truth at *another* set of decisions is a
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -19,10 +20,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from oracle.budget.parts import DisturbedParts
 from oracle.case.case import Case
 from oracle.graph.graph import INPUT, Graph, Node
 from oracle.operations import is_loss, operation_of
 from oracle.operations.contraction import has_tiles
+from oracle.operations.traced import is_traced
 from oracle.precision.algorithms import (
     of_pieces,
     tap_squares,
@@ -411,15 +414,23 @@ def _made(
     node: Node, inputs: Sequence[Tensor], of: Parameters, setting: Setting, disturb: Disturbance | None
 ) -> Tensor:
     """What an operation makes before it decides, with the errors that it declares."""
-    if disturb is not None and node.op in DISTURBED:
+    if disturb is not None and node.op in DISTURBED and not is_traced(node):
         return DISTURBED[node.op](node, inputs[0], of, setting, disturb)
     operation = operation_of(node)
-    y: Tensor = operation.compute(node, inputs, of, setting)
+    with _parts(node, disturb):
+        y: Tensor = operation.compute(node, inputs, of, setting)
+    if disturb is not None and is_traced(node) and operation.errs.way == "composed":
+        return disturb.store(y)
     if disturb is None or operation.errs.way in ("moves", "composed"):
         return y
     if operation.errs.way == "sums":
         return disturb.store(y, operation.errs.terms(node, tuple(inputs[0].shape)))
     return disturb.store(y, more=disturb.again(y, operation.errs.roundings - 1))
+
+
+def _parts(node: Node, disturb: Disturbance | None) -> contextlib.AbstractContextManager[Any]:
+    """While what a traced operation is composed of runs, its parts are disturbed."""
+    return DisturbedParts(disturb) if disturb is not None and is_traced(node) else contextlib.nullcontext()
 
 
 # -- runs --------------------------------------------------------------------------------------------------------------
@@ -500,6 +511,11 @@ def run_driven(
     return run.kept
 
 
+def _wide_tensor(array: np.ndarray) -> Tensor:
+    """A tensor in float64; tokens as they are."""
+    return torch.from_numpy(array.astype(np.float64) if array.dtype.kind == "f" else np.array(array))
+
+
 @dataclass
 class _Call:
     """One operation that ran: what it took, as the leaves of a graph of its own, and what it made."""
@@ -521,11 +537,11 @@ class _Run:
         piece: Subgraph,
     ) -> None:
         graph: Graph = case.graph
-        self._piece, self._given = piece, piece.given
+        self._piece, self._given, self._differentiable = piece, piece.given, graph.differentiable
         self.kept: dict[str, np.ndarray] = {}
         self._recorder, self._decided, self._disturb = recorder, decided, disturb
         self._setting = Setting(case.mode == "train", case.labels if case.mode == "train" else np.zeros(0, np.int64))
-        self._parameters = [name for node in graph.nodes for name in node.parameters.values()]
+        self._parameters = list(dict.fromkeys(name for node in graph.nodes for name in node.parameters.values()))
         statistics = [name for node in graph.nodes for name in node.statistics.values()]
         self._state = {
             name: torch.from_numpy(piece.state[name].astype(np.float64)) for name in (*self._parameters, *statistics)
@@ -535,8 +551,9 @@ class _Run:
                 self._state[name] = disturb.relative(self._state[name], disturb.roundoff.weights)
         for name in self._parameters:
             self._state[name].requires_grad_(self._setting.training)
-        image = torch.from_numpy(case.input.astype(np.float64))
-        self._values = {INPUT: image if disturb is None else disturb.relative(image, disturb.roundoff.weights)}
+        image = _wide_tensor(case.input)
+        exact = disturb is None or not image.is_floating_point()
+        self._values = {INPUT: image if disturb is None or exact else disturb.relative(image, disturb.roundoff.weights)}
         self._values |= {name: self._taken((kind, name)) for kind, name in piece.given if kind == "activation"}
         self._gradients: dict[str, Tensor] = {}
 
@@ -586,12 +603,13 @@ class _Run:
         return _Call(node, inputs, y)
 
     def _wants_gradient(self, name: str) -> bool:
-        return self._setting.training and name != INPUT
+        return self._setting.training and name in self._differentiable
 
     def _taken(self, key: Key) -> Tensor:
         """What is given, as whoever takes it takes it."""
-        given = torch.from_numpy(self._given[key].astype(np.float64))
-        return given if self._disturb is None else self._disturb.store(given)
+        given = _wide_tensor(self._given[key])
+        exact = self._disturb is None or not given.is_floating_point()
+        return given if self._disturb is None or exact else self._disturb.store(given)
 
     def _make(self, node: Node, inputs: Sequence[Tensor], of: Parameters) -> Tensor:
         """What an operation makes at the decision that is given; at its own where none is."""
@@ -630,9 +648,10 @@ class _Run:
         parameters = [(found, self._state[found]) for found in node.parameters.values()]
         if not wanted and not parameters:
             return
-        found = torch.autograd.grad(
-            call.output, [*wanted, *(value for _, value in parameters)], gradient, allow_unused=True
-        )
+        with _parts(node, self._disturb):
+            found = torch.autograd.grad(
+                call.output, [*wanted, *(value for _, value in parameters)], gradient, allow_unused=True
+            )
         names = [each for each, leaf in zip(node.inputs, call.inputs, strict=True) if leaf.requires_grad]
         for owner, part in zip([*names, *(each for each, _ in parameters)], found, strict=True):
             if part is not None:

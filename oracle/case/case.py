@@ -27,7 +27,7 @@ from oracle.errors import UsageError
 from oracle.graph.graph import INPUT, Graph
 from oracle.graph.model import Mode, Model
 from oracle.graph.state import State, check_state
-from oracle.operations import shapes_of_values
+from oracle.operations import class_axis, is_loss, shapes_of_values
 from oracle.tensors import FLOATS, open_tensors
 
 PHOTOGRAPH = "photo"
@@ -110,25 +110,34 @@ class Case:
 
     @cached_property
     def input(self) -> np.ndarray:
-        """The images, float32 ``(N, C, size, size)``, of mean about 0 and variance about 1.
+        """The images, float32 ``(N, C, size, size)``, of mean about 0 and variance about 1; or int64 tokens.
 
         Raises:
             UsageError: the picture cannot be read.
         """
-        shape = self.graph.inputs[INPUT]
+        shape, tokens = self.graph.inputs[INPUT], self.graph.tokens.get(INPUT, 0)
+        if self.source == SEEDED and tokens:
+            words = seeded_words(self.seed, "input", math.prod(shape)) % np.uint64(tokens)
+            return words.astype(np.int64).reshape(shape)
         if self.source == SEEDED:
             return seeded_uniform(self.seed, "input", shape, scale=1.0).astype(np.float32)
-        if shape[1] != 3:
+        if tokens or len(shape) != 4 or shape[1] != 3:
+            takes = "tokens" if tokens else f"{shape[1]} input channels" if len(shape) == 4 else f"an input of {shape}"
             raise UsageError(
-                f"source: {self.source} is a colour picture; {self.model.name} has "
-                f"{shape[1]} input channels: use the seeded input"
+                f"source: {self.source} is a colour picture; {self.model.name} has {takes}: use the seeded input"
             )
         return _picture_batch(photograph() if self.source == PHOTOGRAPH else Path(self.source), shape, self.seed)
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """The classes that a train step aims at, int64 ``(N,)``, neighbours distinct."""
-        classes = shapes_of_values(self.graph)[self.graph.output][1]
+        """The classes that a train step aims at, int64 ``(N,)``, neighbours distinct; drawn where an output has several
+        rows: of the output's shape without the axis of its classes."""
+        shape = shapes_of_values(self.graph)[self.graph.output]
+        axis = next((class_axis(node) for node in self.graph.nodes if is_loss(node)), 1)
+        rows, classes = (*shape[:axis], *shape[axis + 1 :]), shape[axis]
+        if len(rows) > 1:
+            words = seeded_words(self.seed, "labels", math.prod(rows)) % np.uint64(classes)
+            return words.astype(np.int64).reshape(rows)
         start = int(seeded_words(self.seed, "labels", 1)[0] % classes)
         return (start + np.arange(self.batch, dtype=np.int64) * max(1, classes // 3)) % classes
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from oracle.case.case import Case
 from oracle.graph.graph import Shape
 from oracle.operations import is_loss, shapes_of_values
-from oracle.trace import Key
+from oracle.trace import Key, execution_order
 
 
 def shapes_of(case: Case) -> dict[Key, Shape]:
@@ -27,9 +27,10 @@ def shapes_of(case: Case) -> dict[Key, Shape]:
             found |= {("activation", name): values[name] for name in node.outputs}
     if not train:
         return found
+    having = graph.differentiable
     found |= {("statistic", name): graph.state[name] for node in graph.nodes for name in node.statistics.values()}
     for node in reversed(graph.nodes):
         if not is_loss(node):
-            found |= {("activation_gradient", name): values[name] for name in node.outputs}
+            found |= {("activation_gradient", name): values[name] for name in node.outputs if name in having}
         found |= {("parameter_gradient", name): graph.state[name] for name in node.parameters.values()}
-    return found
+    return {key: found[key] for key in execution_order(found)}

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from oracle.graph.model import Model
+from oracle.networks import NARROW_NETWORKS
 from oracle.resnets import ARCHITECTURES, NARROW, SMALL, find_architecture
 
 PUBLISHED: Mapping[str, Model] = ARCHITECTURES  # those that ``lucid-export`` knows
-STANDARD: Mapping[str, Model] = ARCHITECTURES | NARROW  # those of which there are goldens
+STANDARD: Mapping[str, Model] = {**ARCHITECTURES, **NARROW, **NARROW_NETWORKS}  # those of which there are goldens
 SMALLEST: Mapping[str, Model] = SMALL  # those that faults are put into
 
 
@@ -18,4 +19,4 @@ def find_model(name: str) -> Model:
     Raises:
         UsageError: no model has that name; the sentence suggests the nearest.
     """
-    return find_architecture(name)
+    return NARROW_NETWORKS[name] if name in NARROW_NETWORKS else find_architecture(name)

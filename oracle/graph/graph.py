@@ -109,6 +109,9 @@ class Graph:
         inputs: by name, the shape of each value that is given.
         state: by name, the shape of every parameter and of everything that is kept between runs.
         output: the value that the network returns.
+        tokens: by input that holds tokens, how many there are; the other inputs hold floats.
+        runs: of a traced one, the names of all operations that run, of those too that are no nodes because what they
+            make is always the same.
 
     Example:
         >>> nodes = (Node("a", "relu", ("input",)), Node("b", "sum", ("a", "input")))
@@ -121,6 +124,8 @@ class Graph:
     inputs: Mapping[str, Shape] = field(hash=False)
     state: Mapping[str, Shape] = field(hash=False)
     output: str = ""
+    tokens: Mapping[str, int] = field(default_factory=dict, hash=False)
+    runs: tuple[str, ...] = ()
 
     @cached_property
     def maker(self) -> dict[str, Node]:
@@ -145,6 +150,15 @@ class Graph:
     def owner(self) -> dict[str, Node]:
         """By parameter or statistic, the operation that has it."""
         return {name: node for node in self.nodes for name in (*node.parameters.values(), *node.statistics.values())}
+
+    @cached_property
+    def differentiable(self) -> frozenset[str]:
+        """The values that have a gradient: those that a parameter leads to."""
+        found: set[str] = set()
+        for node in self.nodes:
+            if node.parameters or not found.isdisjoint(node.inputs):
+                found.update(node.outputs)
+        return frozenset(found)
 
     def ancestors(self, name: str) -> list[Node]:
         """The operations that lead to a value, in order; the last one makes it.

@@ -34,7 +34,7 @@ class Layout:
 
 
 class Model(Protocol):
-    """Something that makes graphs. `oracle.resnets` has the one kind of them that there is."""
+    """Something that makes graphs. There are two kinds: those of `oracle.resnets`, and those of `oracle.networks`."""
 
     @property
     def name(self) -> str:
@@ -43,6 +43,10 @@ class Model(Protocol):
     @property
     def stored_whole(self) -> bool:
         """Whether a golden holds every tensor of it whole."""
+
+    @property
+    def functional(self) -> bool:
+        """Whether operations of it are no modules, so that engines other than lucid leave some of its values unseen."""
 
     @property
     def layout(self) -> Layout:

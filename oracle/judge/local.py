@@ -31,7 +31,7 @@ from oracle.judge.ties import FITTED, TIE_NOTE, pool_gradients
 from oracle.judge.verdicts import LayerVerdict, Status, SubjectVerdict, no_numbers, status_of
 from oracle.judge.words import describe_difference
 from oracle.operations import is_loss, operation_of
-from oracle.operations.operation import Expected, Feed
+from oracle.operations.operation import Expected, Feed, gradient_note
 from oracle.precision.difference import JUDGEABLE, Budget, count_not_finite
 from oracle.precision.profile import Profile, hint, profile_of
 from oracle.precision.rounding import REACH, Deviation, Rounding, limit, mean_square, round_to, rounding_of
@@ -206,6 +206,10 @@ class _Run:
     def take(self, step: Step, truth: LocalTruth) -> None:
         """Run and judge one layer."""
         start = time.perf_counter()
+        if not step.node.has_code and not self._driven.drives(step.node):
+            self._forward += [_unseen(each) for each in step.expected if each.kind in FORWARD]
+            self._backward.append([_unseen(each) for each in step.expected if each.kind not in FORWARD])
+            return
         try:
             made = _drive(self._driven, step)
         except UsageError:
@@ -250,6 +254,10 @@ class _Run:
         return SubjectVerdict(self._subject.label, "local", truth.precision, found, self._failure, self._seconds)
 
 
+def _unseen(each: Expected) -> LayerVerdict:
+    return LayerVerdict(each.kind, each.name, "local", "not observed", note="nothing does this operation alone")
+
+
 Handed = dict[tuple[Kind, str, str], Any]
 Made = dict[tuple[Kind, str, str], Array | NotNumbersError | None]
 
@@ -284,8 +292,8 @@ def _of_code(node: Node, run: CodeRun) -> Handed:
 
 def _of_layer(node: Node, run: LayerRun) -> Handed:
     made: Handed = {("loss" if is_loss(node) else "activation", node.name, ""): run.output}
-    for gradient in run.input_gradients[:1]:
-        made["activation_gradient", node.name, "the gradient of its input"] = gradient
+    for place, gradient in enumerate(run.input_gradients):
+        made["activation_gradient", node.name, gradient_note(place)] = gradient
     for role, gradient in run.parameter_gradients.items():
         made["parameter_gradient", node.parameters.get(role, f"{node.name}.{role}"), ""] = gradient
     for role, statistic in run.statistics.items():

@@ -182,7 +182,10 @@ class _Own:
             self._judge(replace(each, note=""), taken if each.kind == "activation" else {}, suspect)
 
     def _makes(self, node: Node, feed: Feed, rounding: Rounding) -> list[Expected]:
-        """What an operation should make of its feed, one rounding of what it takes granted."""
+        """What an operation should make of its feed, one rounding of what it takes granted; nothing where no bounds
+        were derived by hand (`oracle.judge.pieces` judges that)."""
+        if operation_of(node).makes is None:
+            return []
         made = expected(node, feed, rounding)
         allowed = granted(node, feed, made, rounding)
         found = []

@@ -41,6 +41,10 @@ Status = Literal[
 LAYERWISE: tuple[View, ...] = ("local", "own")
 
 
+# What an engine may leave unseen where operations of a model are no modules of it.
+UNSEEN: tuple[Kind, ...] = ("activation", "activation_gradient")
+
+
 @dataclass(frozen=True)
 class LayerVerdict:
     """What became of one tensor.
@@ -366,7 +370,8 @@ class Comparison:
         keys: what the subject owes, in the order of execution.
         view: how it is looked at.
         judge_one: makes the verdict on one tensor.
-        partial: whether the subject may leave tensors out; they are then not observed instead of missing.
+        partial: whether the subject may leave tensors out, or of which kinds; they are then not observed instead of
+            missing.
     """
 
     def __init__(
@@ -375,10 +380,10 @@ class Comparison:
         view: View,
         judge_one: Callable[[Key, np.ndarray], LayerVerdict | Future[LayerVerdict]],
         *,
-        partial: bool = False,
+        partial: bool | Sequence[Kind] = False,
     ) -> None:
         self._keys, self._view, self._judge = list(keys), view, judge_one
-        self._absent: Status = "not observed" if partial else "missing"
+        self._optional = {"statistic", *(KINDS if partial is True else partial or ())}  # nobody owes what is kept
         self._wanted = set(self._keys)
         self._keeps_statistics = any(kind == "statistic" for kind, _ in self._keys)
         self._found: dict[Key, LayerVerdict | Future[LayerVerdict]] = {}
@@ -423,9 +428,6 @@ class Comparison:
         self._finish()
         found = {key: each.result() if isinstance(each, Future) else each for key, each in self._found.items()}
         note = "the subject left no such tensor"
-        absent: dict[Kind, Status] = {"statistic": "not observed"}  # nobody owes the statistics that are kept
-        owed = [
-            found.get(key, LayerVerdict(*key, self._view, absent.get(key[0], self._absent), note=note))
-            for key in self._keys
-        ]
+        absent: dict[Kind, Status] = {kind: "not observed" if kind in self._optional else "missing" for kind in KINDS}
+        owed = [found.get(key, LayerVerdict(*key, self._view, absent[key[0]], note=note)) for key in self._keys]
         return owed + [found[key] for key in sorted(found) if key not in self._wanted]

@@ -363,7 +363,8 @@ class _Check:
                 drawn = Drawing(self.operation, argument, place, shape or (1,), row, self.profile, rng)
                 values = drawn.values(case.draw).reshape(shape)
             if argument.role == "label":
-                values = values % max(1, case.shapes[0][1])
+                of, side = argument.below
+                values = values % max(1, case.shapes[of][side])
             found.append(values if self.taken[place] is not None else None)
         return found
 
@@ -853,12 +854,21 @@ def _others(
         return first, last, last
     if name == "batch_norm":
         return first, *((first[1],),) * 4
+    if name in ("group_norm", "instance_norm"):
+        return first, (first[1],), (first[1],)
+    if name == "rms_norm":
+        return first, first[-1:]
+    if name == "rotary_embedding":
+        return first, *((first[-2], first[-1] // 2),) * 2
+    if name == "scaled_dot_product_attention":
+        key = given[1] if len(given) > 1 else first
+        return first, key, key, (first[-2], key[-2])
     if name in ("cross_entropy", "nll_loss"):
         return first, (first[0],), (first[1],)
     if (name == "linear" or name.startswith("conv")) and "grad" not in name and len(given) == 2:
         groups = attributes["groups"] if "transpose" in name else 1
         return first, given[1], ((given[1][1] * groups,) if "transpose" in name else (given[1][0],))
-    if name in ("matmul", "linear") or name.startswith("conv"):
+    if name in ("matmul", "bmm", "linear", "embedding", "grid_sample") or name.startswith("conv"):
         names = ", ".join(each.name for each in operation.arguments)
         raise UsageError(f"shapes: {name} needs a shape for each of {names}; got {first}")
     return (first,) * count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,10 @@ IMAGES = (
 _DRAWS = ("whole", "spike", "wide", "cancel", "special", "zeros", "strided")
 
 
+# Batch, and a matrix's sizes.
+BATCHES = ((1, 1, 1, 1), (2, 3, 5, 2), (5, 17, 9, 4), (3, 33, 65, 17), (2, 65, 129, 31), (7, 4, 257, 3), (2, 2, 999, 1))
+
+
 def _matmul(inputs: list[Bounded]) -> Bounded:
     a, b = inputs
     return a.contracted(b, np.matmul, a.shape[-1])
@@ -43,6 +48,47 @@ def _matmul_gradients(dy: Bounded, inputs: list[Bounded], y: Bounded) -> Made:
         0: dy.contracted(_transposed(b), np.matmul, b.shape[-1]),
         1: _transposed(a).contracted(dy, np.matmul, a.shape[-2]),
     }
+
+
+def _einsum(inputs: list[Bounded], equation: str) -> Bounded:
+    a, b = inputs
+    first, second, result = _letters(equation)
+    return _summed(a, b, first, second, result)
+
+
+def _summed(a: Bounded, b: Bounded, first: str, second: str, result: str) -> Bounded:
+    sides = dict(zip(first + second, a.shape + b.shape, strict=True))
+    terms = math.prod(side for letter, side in sides.items() if letter not in result)
+    return a.contracted(b, lambda x, y: np.einsum(f"{first},{second}->{result}", x, y), terms)
+
+
+def _einsum_gradients(dy: Bounded, inputs: list[Bounded], y: Bounded, equation: str) -> Made:
+    a, b = inputs
+    first, second, result = _letters(equation)
+    return {0: _summed(dy, b, result, second, first), 1: _summed(a, dy, first, result, second)}
+
+
+def _letters(equation: str) -> tuple[str, str, str]:
+    """The letters of both operands and of the result; each stands in two of them."""
+    found = re.fullmatch(r"([a-z]+),([a-z]+)->([a-z]*)", equation.replace(" ", ""))
+    if not found or any(sum(c in part for part in found.groups()) < 2 for c in "".join(found.groups())):
+        raise UsageError(
+            f"equation: got {equation!r}; may be letters of two operands and the result, each letter in two of the "
+            "three, as 'bij,bjk->bik'"
+        )
+    first, second, result = found.groups()
+    return first, second, result
+
+
+def _einsum_shapes(sizes: Sizes, attributes: Attributes) -> tuple[Shape, ...]:
+    first, second, _ = _letters(attributes["equation"])
+    letters = sorted({*first, *second})
+    sides = {letter: sizes[i % len(sizes)] for i, letter in enumerate(letters)}
+    return tuple(sides[c] for c in first), tuple(sides[c] for c in second)
+
+
+def _check_einsum(attributes: Attributes) -> None:
+    _letters(attributes["equation"])
 
 
 def _add_bias(product: Bounded, bias: Bounded | None, shape: Shape) -> Bounded:
@@ -336,6 +382,29 @@ CONTRACTIONS = (
         draws=_DRAWS,
         axes=("row", "column"),
         whole=True,
+    ),
+    KernelOperation(
+        "bmm",
+        (Argument("a"), Argument("b", "weight")),
+        _matmul,
+        _matmul_gradients,
+        lambda attributes: BATCHES,
+        lambda sizes, attributes: (sizes[:3], (sizes[0], *sizes[2:])),
+        draws=_DRAWS,
+        axes=("batch", "row", "column"),
+        whole=True,
+    ),
+    KernelOperation(
+        "einsum",
+        (Argument("a"), Argument("b", "weight")),
+        _einsum,
+        _einsum_gradients,
+        lambda attributes: BATCHES,
+        _einsum_shapes,
+        {"equation": "bij,bjk->bik"},
+        _DRAWS,
+        whole=True,
+        check=_check_einsum,
     ),
     KernelOperation(
         "linear",

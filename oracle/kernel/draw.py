@@ -76,6 +76,8 @@ class Drawing:
         normal = rng.standard_normal(shape)
         if role == "scale":
             normal = 1.0 + normal / 4
+        if role == "fraction":
+            normal = 0.9 * np.tanh(normal)
         if kind == WHOLE:
             return rng.integers(-4, 5, shape).astype(np.float64)
         if kind == "edges":

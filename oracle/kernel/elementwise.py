@@ -72,7 +72,7 @@ def _relu_gradient(dy: Bounded, x: Bounded, y: Bounded) -> Bounded:
     return made.with_error(np.where(x.value == 0, np.abs(dy.value), 0.0))
 
 
-def _sigmoid(x: Bounded) -> Bounded:
+def sigmoid(x: Bounded) -> Bounded:
     """Where ``exp(-x)`` is infinite, the quotient is 0, as it should be, and has no error of its own."""
     y = 1.0 / ((-x).exp() + 1.0)
     return Bounded(y.of, y.value, np.where(np.isfinite(y.error), y.error, 4 * y.of.unit * np.abs(y.value)), y.pending)
@@ -162,7 +162,7 @@ def _leaky_gradient(dy: Bounded, x: Bounded, y: Bounded, negative_slope: float) 
 
 
 def _silu(x: Bounded) -> Bounded:
-    return x * _sigmoid(x)
+    return x * sigmoid(x)
 
 
 def _smooth(
@@ -182,7 +182,46 @@ def _smooth(
     return _unary(name, forward, backward, **{"draws": _FUNCTION} | more)
 
 
+def _function(
+    name: str, value: Callable[[Array], Array], slope: Callable[..., Bounded], **more: Any
+) -> KernelOperation:
+    """An elementary function from its value; ``slope`` takes x and y and is written as a kernel computes it."""
+
+    def forward(x: Bounded) -> Bounded:
+        return x.function(value(x.value), np.zeros(()))  # of an input, which has no error
+
+    return _unary(name, forward, lambda dy, x, y: dy * slope(x, y.stored()), **{"draws": _FUNCTION} | more)
+
+
+def _inverse(x: Bounded) -> Bounded:
+    """The slope of the arc sine."""
+    return (1.0 - x * x).rsqrt()
+
+
+_POSITIVE: dict[str, Any] = {"argument": Argument("x", "positive"), "span": (1e-6, 1e6), "draws": ("span", "strided")}
+_FRACTION: dict[str, Any] = {"argument": Argument("x", "fraction"), "span": (-0.9, 0.9), "draws": ("span", "strided")}
+
+ELEMENTARY = (
+    _unary(
+        "erf",
+        _erf,
+        lambda dy, x, y: dy * ((-(x * x)).exp() * x.of.constant(2 / math.sqrt(math.pi))),
+        draws=_FUNCTION,
+        constants=1.0,
+    ),
+    _function("exp2", np.exp2, lambda x, y: y * x.of.constant(math.log(2))),
+    _function("expm1", np.expm1, lambda x, y: y + 1.0),
+    _function("log2", np.log2, lambda x, y: 1.0 / (x * x.of.constant(math.log(2))), **_POSITIVE),
+    _function("log1p", np.log1p, lambda x, y: 1.0 / (x + 1.0), **_POSITIVE),
+    _function("tan", np.tan, lambda x, y: y * y + 1.0, **_FRACTION | {"span": (-1.5, 1.5)}),
+    _function("arcsin", np.arcsin, lambda x, y: _inverse(x), **_FRACTION),
+    _function("arccos", np.arccos, lambda x, y: -_inverse(x), **_FRACTION),
+    _function("arctan", np.arctan, lambda x, y: 1.0 / (x * x + 1.0)),
+    _function("sinh", np.sinh, lambda x, y: x.function(np.cosh(x.value), np.zeros(()))),
+    _function("cosh", np.cosh, lambda x, y: x.function(np.sinh(x.value), np.zeros(()))),
+)
 UNARY = (
+    *ELEMENTARY,
     _smooth("sin", np.sin, np.cos, draws=("span", "zeros", "nan", "strided")),
     _smooth("cos", np.cos, lambda x: -np.sin(x), draws=("span", "zeros", "nan", "strided")),
     _unary("exp", lambda x: x.exp(), lambda dy, x, y: dy * y.stored(), span=(-20.0, 20.0), draws=_FUNCTION),
@@ -218,7 +257,7 @@ UNARY = (
     _unary("relu", lambda x: x.maximum(0.0), _relu_gradient, whole=True),
     _unary(
         "sigmoid",
-        _sigmoid,
+        sigmoid,
         lambda dy, x, y: dy * ((1.0 - y.stored()) * y.stored()),
         span=(-30.0, 30.0),
         draws=_FUNCTION,
@@ -236,7 +275,7 @@ UNARY = (
     _unary(
         "silu",
         _silu,
-        lambda dy, x, y: dy * (_sigmoid(x) * (x * (1.0 - _sigmoid(x)) + 1.0)),
+        lambda dy, x, y: dy * (sigmoid(x) * (x * (1.0 - sigmoid(x)) + 1.0)),
         draws=("span", "nan", "strided"),
     ),
     _unary(
@@ -295,10 +334,10 @@ def _binary(
         "draws": ("wide", "zeros", "special", "whole", "subnormal", "strided"),
         "zeros": True,
     } | more
-    second = given.pop("second", Argument("b"))
+    first, second = given.pop("first", Argument("a")), given.pop("second", Argument("b"))
     return KernelOperation(
         name,
-        (Argument("a"), second),
+        (first, second),
         lambda inputs: forward(*inputs),
         gradients,
         lambda attributes: PAIRS,  # type: ignore[arg-type,return-value]  # sizes are shapes here
@@ -320,6 +359,24 @@ def _larger(sign: int) -> Callable[[Bounded, Bounded, Bounded, Bounded], tuple[B
     return backward
 
 
+def _angle_gradients(dy: Bounded, a: Bounded, b: Bounded, y: Bounded) -> tuple[Bounded, Bounded]:
+    """In whatever order. Where squares are so small that they lose their digits, nothing can be told."""
+    squares = a * a + b * b
+    least = squares.of.least
+    lost = np.where(squares.value < 2.0**16 * max(squares.of.tiny, least), np.inf, 2 * least / squares.value)
+    return (dy * (b / squares)).with_error(lost), (dy * (-a / squares)).with_error(lost)
+
+
+def _raised(a: Bounded, b: Bounded) -> Bounded:
+    """Of inputs, which have no error."""
+    value = np.power(a.value, b.value)
+    return a.function(value, np.zeros(()), 2 * float(np.abs(b.value).max(initial=0.0)) + 4)
+
+
+def _raised_gradients(dy: Bounded, a: Bounded, b: Bounded, y: Bounded) -> tuple[Bounded, Bounded]:
+    return dy * (b * _raised(a, b - 1.0)), dy * (y.stored() * a.log())
+
+
 BINARY = (
     _binary("add", lambda a, b: a + b, lambda dy, a, b, y: (dy, dy), whole=True),
     _binary("subtract", lambda a, b: a - b, lambda dy, a, b, y: (dy, -dy), whole=True),
@@ -332,5 +389,21 @@ BINARY = (
         draws=("wide", "zeros", "subnormal", "strided"),
     ),
     _binary("maximum", lambda a, b: a.maximum(b), _larger(1), zeros=False),
+    _binary(
+        "arctan2",
+        lambda a, b: a.function(np.arctan2(a.value, b.value), np.zeros(())),
+        _angle_gradients,
+        draws=("zeros", "strided"),
+        zeros=False,
+    ),
+    _binary(
+        "power_of",
+        _raised,
+        _raised_gradients,
+        draws=("strided",),
+        zeros=False,
+        first=Argument("a", "positive"),
+        second=Argument("b", "scale"),
+    ),
     _binary("minimum", lambda a, b: -((-a).maximum(-b)), _larger(-1), zeros=False),
 )

@@ -163,6 +163,98 @@ def _batch_norm_gradients(dy: Bounded, inputs: list[Any], y: Any, training: bool
     return found
 
 
+class _Groups:
+    """Channels in groups, each normalised by its own statistics."""
+
+    def __init__(self, x: Bounded, groups: int, eps: float, keep: bool) -> None:
+        if groups < 1 or x.shape[1] % groups:
+            raise UsageError(f"num_groups: got {groups} for {x.shape[1]} channels; may be a number that divides them")
+        self.x, self.parts = x, (x.shape[0], groups, math.prod(x.shape[1:]) // groups)
+        self.made = _Normalized(x.moved(lambda part: part.reshape(self.parts)), (2,), eps, keep)
+        self.shape = (1, x.shape[1], *(1,) * (len(x.shape) - 2))
+
+    def each(self, statistic: Bounded) -> Bounded:
+        """A group's, beside each of its channels."""
+        channels = self.x.shape[1] // self.parts[1]
+        return statistic.moved(lambda part: np.repeat(part, channels, 1).reshape(-1, *self.shape[1:]))
+
+    def result(self, weight: Bounded | None, bias: Bounded | None) -> Bounded:
+        made = _affine(self.made.value.moved(lambda part: part.reshape(self.x.shape)), weight, bias, self.shape)
+        factor = np.abs(self.each(self.made.scale).value)
+        if weight is not None:
+            factor = factor * np.abs(weight.value.reshape(self.shape))
+        # Statistics, weight and bias may be folded into one factor and one shift.
+        apart = factor * (np.abs(self.x.value) + np.abs(self.each(self.made.mean).value))
+        return made.with_error(2 * made.of.unit * apart)
+
+    def gradients(self, dy: Bounded, weight: Bounded | None, bias: Bounded | None) -> dict[str, Bounded]:
+        g = dy if weight is None else dy * weight.moved(lambda part: part.reshape(self.shape))
+        of_group = _through(g.moved(lambda part: part.reshape(self.parts)), self.made, None, ())
+        found = {"input": of_group.moved(lambda part: part.reshape(self.x.shape))}
+        axes, _ = _channels(self.x.shape)
+        if weight is not None:
+            xhat = self.made.value.moved(lambda part: part.reshape(self.x.shape))
+            # PyTorch adds up dy and dy x alone, and folds the statistics in afterwards.
+            apart = np.abs(dy.value) * (np.abs(self.x.value) + np.abs(self.each(self.made.mean).value))
+            size = (apart * np.abs(self.each(self.made.scale).value)).sum(axes)
+            unit = dy.of.gain(math.prod(self.x.shape[axis] for axis in axes) + 1, dy.of.unit) + 4 * dy.of.unit
+            found["weight"] = (dy * xhat).over_batch(axes).with_error(unit * size)
+        if bias is not None:
+            found["bias"] = dy.over_batch(axes)
+        return found
+
+
+def _group_norm(inputs: list[Any], num_groups: int, eps: float) -> Bounded:
+    x, weight, bias = inputs
+    return _Groups(x, num_groups, eps, False).result(weight, bias)
+
+
+def _group_norm_gradients(dy: Bounded, inputs: list[Any], y: Any, num_groups: int, eps: float) -> Made:
+    x, weight, bias = inputs
+    return dict(enumerate(_Groups(x, num_groups, eps, True).gradients(dy, weight, bias).values()))
+
+
+def _instance_norm(inputs: list[Any], eps: float) -> Bounded:
+    return _group_norm(inputs, inputs[0].shape[1], eps)
+
+
+def _instance_norm_gradients(dy: Bounded, inputs: list[Any], y: Any, eps: float) -> Made:
+    return _group_norm_gradients(dy, inputs, y, inputs[0].shape[1], eps)
+
+
+def _group_sizes(attributes: Attributes) -> Sequence[Sizes]:
+    """Channels that can be divided."""
+    groups = int(attributes.get("num_groups", 1))
+    return [(n, c * groups, *sides) for n, c, *sides in ((n, max(1, c // groups), *s) for n, c, *s in BATCHES)]
+
+
+class _Rooted:
+    """``x / sqrt(mean(x^2) + eps)`` over the last axes."""
+
+    def __init__(self, x: Bounded, normalized_shape: Any, eps: float | None) -> None:
+        self.axes = _layer_axes(x.shape, normalized_shape)
+        if eps is None:
+            eps = 2 * (x.of.stored or 2.0**-24)
+        self.scale = (x.square().mean(self.axes, keepdims=True) + eps).rsqrt()
+        self.value = x * self.scale
+
+
+def _rms_norm(inputs: list[Any], normalized_shape: Any, eps: float | None) -> Bounded:
+    x, weight = inputs
+    made = _Rooted(x, normalized_shape, eps)
+    return made.value if weight is None else made.value * weight
+
+
+def _rms_norm_gradients(dy: Bounded, inputs: list[Any], y: Any, normalized_shape: Any, eps: float | None) -> Made:
+    x, weight = inputs
+    made = _Rooted(x, normalized_shape, eps)
+    g = dy if weight is None else dy * weight
+    found = {0: made.scale * (g - made.value * (g * made.value).mean(made.axes, keepdims=True))}
+    if weight is not None:
+        found[1] = (dy * made.value).over_batch(tuple(range(made.axes[0])))
+    return found
+
+
 def _running(inputs: list[Any], training: bool, momentum: float, eps: float) -> Made:
     """The running statistics afterwards: the batch's mean, and its unbiased variance."""
     x, running_mean, running_var = inputs[:3]
@@ -193,6 +285,43 @@ NORMALIZATIONS = (
         ("small", "spike", "offset", "constant", "nan", "strided"),
         ("row", "column"),
         settle=_settle_layer,
+        apart=lambda attributes, rank: 0,
+    ),
+    KernelOperation(
+        "rms_norm",
+        (Argument("input"), Argument("weight", "scale", "given")),
+        _rms_norm,
+        _rms_norm_gradients,
+        _layer_sizes,
+        lambda sizes, attributes: _layer_shapes(sizes, attributes)[:2],
+        {"normalized_shape": None, "eps": None},
+        ("small", "spike", "offset", "constant", "nan", "strided"),
+        ("row", "column"),
+        settle=_settle_layer,
+        apart=lambda attributes, rank: 0,
+    ),
+    KernelOperation(
+        "group_norm",
+        (Argument("input"), Argument("weight", "scale", "given"), Argument("bias", "data", "given")),
+        _group_norm,
+        _group_norm_gradients,
+        _group_sizes,
+        lambda sizes, attributes: (sizes, *((sizes[1],),) * 2),
+        {"num_groups": 1, "eps": 1e-5},
+        ("small", "spike", "offset", "constant", "nan", "strided"),
+        ("image", "channel", "row", "column"),
+        apart=lambda attributes, rank: 0,
+    ),
+    KernelOperation(
+        "instance_norm",
+        (Argument("input"), Argument("weight", "scale", "given"), Argument("bias", "data", "given")),
+        _instance_norm,
+        _instance_norm_gradients,
+        lambda attributes: [sizes for sizes in BATCHES if math.prod(sizes[2:]) > 1],
+        lambda sizes, attributes: (sizes, *((sizes[1],),) * 2),
+        {"eps": 1e-5},
+        ("small", "spike", "offset", "constant", "nan", "strided"),
+        ("image", "channel", "row", "column"),
         apart=lambda attributes, rank: 0,
     ),
     KernelOperation(

@@ -29,11 +29,12 @@ class Argument:
 
     Args:
         name: as `lucid.nn.functional` calls it.
-        role: how its values are drawn: ``data``, ``weight``, ``scale`` (near 1), ``positive``, ``label`` (whole numbers
-            below the classes' count).
+        role: how its values are drawn: ``data``, ``weight``, ``scale`` (near 1), ``positive``, ``fraction`` (from -0.9
+            to 0.9), ``label`` (whole numbers below a side of an input).
         optional: ``given`` where kernels usually take it, ``rare`` where they take it only if they name it, or "".
         gradient: whether it has a gradient.
         changed: whether the operation changes it in place (running statistics).
+        below: the place of the input, and which of its sides, that labels are below.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Argument:
     optional: str = ""
     gradient: bool = True
     changed: bool = False
+    below: tuple[int, int] = (0, 1)
 
 
 @dataclass(frozen=True)

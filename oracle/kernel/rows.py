@@ -180,6 +180,20 @@ def log_softmax(x: Bounded, axis: int) -> Bounded:
     return made.with_error(np.nan_to_num(unit * (along + kept) + x.of.unit * np.abs(x.value), posinf=0.0))
 
 
+def _logsumexp(inputs: list[Bounded], axis: int, keepdims: bool) -> Bounded:
+    """``log(sum(exp(x - max))) + max``; a row of minus infinity has that."""
+    shifted, largest = _shifted(inputs[0], axis)
+    made = shifted.exp().sum(axis, keepdims=True).log() + largest
+    made = made.where(np.isfinite(largest.value), largest.value)
+    return made if keepdims else made.moved(lambda part: part.squeeze(axis))
+
+
+def _logsumexp_gradient(dy: Bounded, inputs: list[Bounded], y: Bounded, axis: int, keepdims: bool) -> Made:
+    x = inputs[0]
+    spread, along = (_spread(each, x.shape, axis, keepdims) for each in (dy, y.stored()))
+    return {0: spread * (x - along).exp()}
+
+
 def _log_softmax(inputs: list[Bounded], axis: int) -> Bounded:
     return log_softmax(inputs[0], axis)
 
@@ -357,6 +371,14 @@ ROW_OPERATIONS = (
         _softmax_gradient,
         {"axis": -1},
         draws=("spike", "offset", "span", "constant", "masked", "nan", "strided"),
+        apart=_by_rows,
+    ),
+    _along(
+        "logsumexp",
+        _logsumexp,
+        _logsumexp_gradient,
+        {"axis": -1, "keepdims": False},
+        draws=("spike", "offset", "span", "constant", "masked", "strided"),
         apart=_by_rows,
     ),
     _along(

@@ -2,14 +2,30 @@
 
 from oracle.graph.graph import Graph, Node, Shape
 from oracle.operations.contraction import CONV, LINEAR
-from oracle.operations.loss import LOSS
+from oracle.operations.loss import LOSS, class_axis
 from oracle.operations.normalization import NORM
 from oracle.operations.operation import Operation
 from oracle.operations.selection import FLATTEN, MAX_POOL, RELU
 from oracle.operations.sums import AVERAGE_POOL, SUM
+from oracle.operations.traced import COMPOSITION, MOVED, is_traced, traced_operation
+
+__all__ = [
+    "OPERATIONS",
+    "class_axis",
+    "consumers_of",
+    "decisions",
+    "describe_nodes",
+    "is_loss",
+    "is_traced",
+    "operation_of",
+    "rectified",
+    "shapes_of_values",
+    "state_shapes",
+]
 
 OPERATIONS: dict[str, Operation] = {
-    operation.name: operation for operation in (CONV, LINEAR, NORM, RELU, MAX_POOL, FLATTEN, SUM, AVERAGE_POOL, LOSS)
+    operation.name: operation
+    for operation in (CONV, LINEAR, NORM, RELU, MAX_POOL, FLATTEN, SUM, AVERAGE_POOL, LOSS, MOVED, COMPOSITION)
 }
 
 
@@ -30,7 +46,7 @@ def consumers_of(graph: Graph) -> dict[str, tuple[str, ...]]:
 
 def operation_of(node: Node) -> Operation:
     """What an operation of a graph declares."""
-    return OPERATIONS[node.op]
+    return traced_operation(node) if is_traced(node) else OPERATIONS[node.op]
 
 
 def decisions(graph: Graph) -> dict[str, str]:

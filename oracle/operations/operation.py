@@ -60,10 +60,10 @@ class Feed:
     passed: Array | None = None
 
     def widened(self) -> Feed:
-        """All of it in float64."""
+        """All of it in float64, but for tokens."""
         return replace(
             self,
-            inputs=tuple(each.astype(np.float64) for each in self.inputs),
+            inputs=tuple(each.astype(np.float64) if each.dtype.kind == "f" else each for each in self.inputs),
             gradient=None if self.gradient is None else self.gradient.astype(np.float64),
             parameters={role: value.astype(np.float64) for role, value in self.parameters.items()},
         )
@@ -128,10 +128,14 @@ def output(node: Node, exact: Array, deviation: Deviation, squares: Array | None
     return Expected("activation", node.name, exact, deviation, channel_axis(exact), squares=squares)
 
 
+def gradient_note(place: int) -> str:
+    """What the gradient of an input is called."""
+    return "the gradient of its input" if place == 0 else f"the gradient of its input {place + 1}"
+
+
 def input_gradient(node: Node, exact: Array, deviation: Deviation, squares: Array | None = None) -> Expected:
     """The gradient that it hands back."""
-    note = "the gradient of its input"
-    return Expected("activation_gradient", node.name, exact, deviation, channel_axis(exact), note, squares)
+    return Expected("activation_gradient", node.name, exact, deviation, channel_axis(exact), gradient_note(0), squares)
 
 
 def parameter(node: Node, role: str, exact: Array, deviation: Deviation, squares: Array | None = None) -> Expected:

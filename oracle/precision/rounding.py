@@ -100,7 +100,8 @@ ROUNDINGS: dict[Precision, Rounding] = {base: rounding_of(base) for base in PREC
 
 
 def round_to(array: Array, precision: str | Profile) -> Array:
-    """The nearest numbers of a precision (ties to even), held in float64 for float64 and in float32 otherwise.
+    """The nearest numbers of a precision (ties to even), held in float64 for float64 and in float32 otherwise; tokens
+    as they are.
 
     Example:
         >>> third = np.array([1 / 3])
@@ -108,6 +109,8 @@ def round_to(array: Array, precision: str | Profile) -> Array:
         [0.3333333432674408, 0.333984375, 0.333251953125]
     """
     base = profile_of(precision).base
+    if array.dtype.kind in "iub":
+        return array
     if base == "float64":
         return np.asarray(array, np.float64)
     single = np.asarray(array, np.float32)

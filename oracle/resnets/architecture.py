@@ -50,6 +50,11 @@ class Architecture(Description):
         return self.name in NARROW
 
     @property
+    def functional(self) -> bool:
+        """Every operation is a module."""
+        return False
+
+    @property
     def layout(self) -> Layout:
         """What torchvision calls its layers."""
         return layout_of(self)

@@ -28,12 +28,30 @@ from oracle.precision.profile import profile_of
 from oracle.subjects.layerwise import Layerwise
 from oracle.trace import KINDS, Kind, Recorder, Trace
 
-__all__ = ["Brought", "Subject", "choose", "find_subject", "observed", "positive", "subject_names", "take"]
+__all__ = [
+    "Brought",
+    "Subject",
+    "choose",
+    "find_subject",
+    "observed",
+    "positive",
+    "stands_alone",
+    "subject_names",
+    "take",
+]
 
 
 def observed(model: Any, graph: Graph) -> list[tuple[str, Any]]:
-    """The modules of an engine's model whose outputs a trace names, by their path."""
-    return [(name, module) for name, module in model.named_modules() if name in graph.maker]
+    """The modules of an engine's model whose outputs a trace names, by their path; the model itself returns the output,
+    where that is no module's."""
+    modules = dict(model.named_modules())
+    found = [(name, module) for name, module in modules.items() if name in graph.maker]
+    return found if graph.output in modules else [*found, (graph.output, model)]
+
+
+def stands_alone(name: str, graph: Graph) -> bool:
+    """Whether the module of that path, if there is one, is the operation alone: none runs inside of it."""
+    return not any(node.name.startswith(f"{name}.") for node in graph.nodes)
 
 
 class Subject(ABC):

@@ -68,6 +68,10 @@ class CodeRun:
 class Layerwise(ABC):
     """A subject's model of one case, taken apart."""
 
+    def drives(self, node: Node) -> bool:
+        """Whether there is something that does this operation alone."""
+        return True
+
     @abstractmethod
     def run(self, node: Node, inputs: Sequence[Array], gradient: Array | None) -> LayerRun:
         """Run one operation (none that has code) forward, and backward from ``gradient`` if one is given.

@@ -12,9 +12,11 @@ from lucid.device import MOST_THREADS, THREADS
 from oracle.case.case import Case
 from oracle.errors import UsageError
 from oracle.graph.graph import Graph
+from oracle.operations import is_traced
 from oracle.subjects import Subject, choose, observed, positive, take
 from oracle.subjects.layerwise import Layerwise
 from oracle.subjects.lucid_layers import LucidLayers
+from oracle.subjects.lucid_watch import record_value, watch_operations
 from oracle.trace import Recorder
 
 
@@ -69,7 +71,8 @@ class LucidSubject(Subject):
         """Run the model; the gradient of an output is recorded when it is complete."""
         with self.settings():
             model = self.build(case)
-            image = lucid.tensor(case.input.astype(self.precision), device=self.device)
+            given = case.input.astype(self.precision) if case.input.dtype.kind == "f" else case.input
+            image = lucid.tensor(given, device=self.device)
             if self._plan:
                 recorder.record("activation", case.graph.output, lucid.compile(model, image)(image).numpy())
                 return
@@ -81,9 +84,12 @@ class LucidSubject(Subject):
 
     @staticmethod
     def watch(model: nn.Module, graph: Graph, recorder: Recorder) -> None:
-        """Record every layer's output, and its gradient when that is complete."""
+        """Record every value of the graph, and its gradient when that is complete."""
+        if any(map(is_traced, graph.nodes)):
+            watch_operations(model, graph, recorder)
+            return
         for name, module in observed(model, graph):
-            module.register_forward_hook(_layer_hook(recorder, name))
+            module.register_forward_hook(lambda _m, _i, output, name=name: record_value(recorder, name, output))
 
     def backward(self, case: Case, model: nn.Module, logits: Tensor, recorder: Recorder) -> None:
         """The loss and the gradients, recorded."""
@@ -126,12 +132,3 @@ def make_model(case: Case, precision: str = "float32") -> nn.Module:
         model: nn.Module = case.model.lucid_model()
     model.load_state_dict({name: lucid.tensor(value) for name, value in case.state.items()})
     return model.to(precision)
-
-
-def _layer_hook(recorder: Recorder, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-    def seen(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        recorder.record("activation", name, output.numpy())
-        if output.requires_grad:
-            output.register_hook(lambda gradient: recorder.record("activation_gradient", name, gradient.numpy()))
-
-    return seen

@@ -14,6 +14,7 @@ from lucid.ops._function import Function, apply
 from oracle.case.case import Case
 from oracle.graph.graph import INPUT, Node
 from oracle.operations import is_loss
+from oracle.subjects import stands_alone
 from oracle.subjects.layerwise import Array, CodeFeed, CodeRun, LayerRun, Layerwise
 
 
@@ -38,6 +39,10 @@ class LucidLayers(Layerwise):
         with subject.settings():
             self._model = subject.build(case)
         self._modules = dict(self._model.named_modules())
+
+    def drives(self, node: Node) -> bool:
+        """Whether a module is that operation alone."""
+        return is_loss(node) or (node.name in self._modules and stands_alone(node.name, self._case.graph))
 
     def run(self, node: Node, inputs: Sequence[Array], gradient: Array | None) -> LayerRun:
         """Call the module (the loss: the function that the subject minimises)."""
@@ -105,7 +110,7 @@ class LucidLayers(Layerwise):
                 home[leaf] = module
 
     def _tensor(self, array: Array, requires_grad: bool) -> Tensor:
-        values = np.array(array, self._subject.precision)
+        values = np.array(array, self._subject.precision if array.dtype.kind == "f" else array.dtype)
         return lucid.tensor(values, requires_grad=requires_grad, device=self._subject.device)
 
 

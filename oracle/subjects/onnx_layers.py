@@ -31,6 +31,10 @@ class OnnxLayers(Layerwise):
         self._tensors = {layer: tensor for tensor, layer in names.items()}
         self._parts = _Parts(proto)
 
+    def drives(self, node: Node) -> bool:
+        """Whether all of its tensors are there."""
+        return bool(node.inputs) and {node.name, *node.inputs} - {INPUT} <= set(self._tensors)
+
     def run(self, node: Node, inputs: Sequence[Array], gradient: Array | None) -> LayerRun:
         """Run the part of the model between the layer's inputs and its output."""
         return LayerRun(self._run(node, inputs))

@@ -36,7 +36,13 @@ _LEVELS = {
 _PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 _CPU = "CPUExecutionProvider"
 _ERRORS_ONLY = 3
-_INPUTS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
+_INPUTS = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+}
 
 
 class OnnxRuntimeSubject(Subject):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -98,12 +99,19 @@ class TorchSubject(Subject):
         """Run the twin; the gradient of an output is recorded when it is complete."""
         with self.settings():
             model = self.build(case)
-            image = torch.from_numpy(case.input).to(self.device, self.dtype, memory_format=self.layout)
+            image = self.tensor(case.input)
             labels = torch.from_numpy(case.labels).to(self.device) if case.mode == "train" else None
             if self._compile:
                 _run_compiled(model, case.graph, image, labels, recorder)
             else:
                 _run_eager(model, case.graph, image, labels, recorder)
+
+    def tensor(self, array: Any) -> Tensor:
+        """A tensor of the subject's device, precision and layout; tokens keep their type."""
+        tensor = torch.from_numpy(array)
+        layout = self.layout if tensor.ndim == 4 else torch.contiguous_format
+        dtype = self.dtype if tensor.is_floating_point() else tensor.dtype
+        return tensor.to(self.device, dtype, memory_format=layout)
 
     def layerwise(self, case: Case) -> Layerwise | None:
         """The twin taken apart; ``None`` where it is compiled whole."""

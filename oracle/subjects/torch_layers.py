@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from oracle.case.case import Case
 from oracle.graph.graph import INPUT, Node
 from oracle.operations import is_loss
+from oracle.subjects import stands_alone
 from oracle.subjects.layerwise import Array, CodeFeed, CodeRun, LayerRun, Layerwise
 
 
@@ -20,10 +21,10 @@ class _Subject(Protocol):
     """What is asked of a `TorchSubject`."""
 
     device: torch.device
-    dtype: torch.dtype
-    layout: torch.memory_format
 
     def settings(self) -> contextlib.AbstractContextManager[None]: ...
+
+    def tensor(self, array: Any) -> Tensor: ...
 
     def build(self, case: Case) -> nn.Module: ...
 
@@ -46,11 +47,16 @@ class TorchLayers(Layerwise):
             self._model = subject.build(case)
         self._modules = dict(self._model.named_modules())
 
+    def drives(self, node: Node) -> bool:
+        """Whether a module is that operation alone."""
+        return is_loss(node) or (node.name in self._modules and stands_alone(node.name, self._case.graph))
+
     def run(self, node: Node, inputs: Sequence[Array], gradient: Array | None) -> LayerRun:
         """Call the module (the loss: the function that the subject minimises)."""
         backward = gradient is not None or (is_loss(node) and self._case.mode == "train")
         with self._subject.settings(), torch.set_grad_enabled(backward):
-            given = [self._tensor(each).requires_grad_(backward and INPUT not in node.inputs) for each in inputs]
+            wanted = backward and INPUT not in node.inputs
+            given = [self._tensor(each).requires_grad_(wanted) for each in inputs]
             if is_loss(node):
                 labels = torch.from_numpy(self._case.labels).to(self._subject.device)
                 output = self._subject.loss_of(self._model)(given[0], labels)
@@ -113,9 +119,7 @@ class TorchLayers(Layerwise):
                 home[leaf] = module
 
     def _tensor(self, array: Array) -> Tensor:
-        tensor = torch.from_numpy(array.copy())  # a copy: the module may write to it
-        layout = self._subject.layout if tensor.ndim == 4 else torch.contiguous_format
-        return tensor.to(self._subject.device, self._subject.dtype, memory_format=layout)
+        return self._subject.tensor(array.copy())  # a copy: the module may write to it
 
     @staticmethod
     def _numpy(tensor: Tensor) -> Array:

@@ -65,7 +65,7 @@ def golden_cases() -> dict[str, Case]:
 
     Example:
         >>> len(golden_cases())
-        24
+        28
     """
     cases = [standard_case(model, mode) for model in STANDARD.values() for mode in ("eval", "train")]
     return {case.name: case for case in cases}

@@ -51,13 +51,13 @@ def two_sided_shares(case: Case) -> dict[str, float]:
 
 
 def least_two_sided(shares: Mapping[str, float]) -> tuple[str, float]:
-    """The layer with the least share, and the share.
+    """The layer with the least share, and the share; none and 1 where no ReLU decides.
 
     Example:
         >>> least_two_sided({"stem.2": 0.5, "layer1.0": 0.4})
         ('layer1.0', 0.4)
     """
-    return min(shares.items(), key=lambda item: item[1])
+    return min(shares.items(), key=lambda item: item[1], default=("", 1.0))
 
 
 class _Shares:

@@ -21,7 +21,7 @@ from oracle.case.zoo import STANDARD
 from oracle.errors import UsageError
 from oracle.graph.graph import Node
 from oracle.judge.ties import TIE_NOTE, pool_gradients
-from oracle.judge.verdicts import Comparison, LayerVerdict, View, judge, status_of, tensor_in_words
+from oracle.judge.verdicts import UNSEEN, Comparison, LayerVerdict, View, judge, status_of, tensor_in_words
 from oracle.judge.words import describe_difference
 from oracle.operations import consumers_of, decisions
 from oracle.precision.difference import (
@@ -177,7 +177,7 @@ class Truth:
                 )
         progress(f"{self.case.name}: PyTorch in float64, the truth's second origin")
         layers = agreement(self.case, trace, self._budget_of_all("float64", trace, progress))
-        worst = max(layers, key=lambda layer: layer.used)
+        worst = max((layer for layer in layers if layer.observed), key=lambda layer: layer.used)
         bad = [layer for layer in layers if layer.judged and not layer.agrees]
         if bad:
             raise UsageError(
@@ -314,7 +314,9 @@ def _run_lucid(case: Case, trace: Trace) -> None:
 def agreement(case: Case, truth: Trace, budgets: Mapping[Key, Budget]) -> list[LayerVerdict]:
     """PyTorch in float64, the second origin, judged against the first within float64's own budget."""
     free = _Free(_Known(case, truth, budgets), "float64")
-    comparison = Comparison(execution_order(truth), "free", free.judge)
+    comparison = Comparison(
+        execution_order(truth), "free", free.judge, partial=UNSEEN if case.model.functional else False
+    )
     find_subject("torch:float64").run(case, comparison)
     return comparison.layers()
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.optim.adam import adam as adam_step
 
 import lucid
 import oracle
@@ -25,6 +26,39 @@ from oracle.precision.rounding import round_to
 from oracle.testing import KernelOutOfLineError, assert_kernel, assert_within_budget
 
 SINGLE = ("float32", "bfloat16", "float16")
+
+
+ELEMENTARY = ("erf", "exp2", "expm1", "log2", "log1p", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "arctan2")
+
+
+def single(fn: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Low precision is computed in float32, and stored as the inputs are."""
+
+    def kernel(x: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        of = torch.float64 if x.dtype == torch.float64 else torch.float32
+        return fn(x.to(of), *(each.to(of) for each in rest)).to(x.dtype)
+
+    return kernel
+
+
+def _rotary(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    a, b = x.chunk(2, -1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
+
+
+def _adam(decoupled: bool, **changed: float) -> Callable[..., torch.Tensor]:
+    """PyTorch's step, on copies."""
+    numbers = {"beta1": 0.9, "beta2": 0.999, "lr": 1e-3, "weight_decay": 0.01, "eps": 1e-8} | changed
+
+    def kernel(param: torch.Tensor, grad: torch.Tensor, mean: torch.Tensor, square: torch.Tensor) -> torch.Tensor:
+        param = param.clone()
+        adam_step(
+            [param], [grad], [mean.clone()], [square.clone()], [], [torch.tensor(0.0)], foreach=False, amsgrad=False,
+            maximize=False, decoupled_weight_decay=decoupled, **numbers,  # type: ignore[arg-type]
+        )  # fmt: skip
+        return param
+
+    return kernel
 
 
 # PyTorch's kernels: a healthy implementation that shares no code with the check.
@@ -66,6 +100,31 @@ HEALTHY: list[tuple[str, Callable[..., Any], dict[str, Any]]] = [
     ("cumsum", lambda x: x.cumsum(-1), {"axis": -1}),
     ("amax", lambda x: x.amax(-1), {"axis": -1}),
     ("sort", lambda x: x.sort(-1)[0], {"axis": -1}),
+    *[(name, getattr(torch, name), {}) for name in ELEMENTARY],
+    ("power", lambda x: x**2.5, {"exponent": 2.5}),
+    ("power_of", torch.pow, {}),
+    ("bmm", torch.bmm, {}),
+    ("einsum", lambda a, b: torch.einsum("bij,bkj->bik", a, b), {"equation": "bij,bkj->bik"}),
+    ("logsumexp", single(lambda x: torch.logsumexp(x, -1)), {"axis": -1}),
+    ("rms_norm", single(lambda x, w: F.rms_norm(x, x.shape[-1:], w, 1e-6)), {"eps": 1e-6}),
+    ("group_norm", F.group_norm, {"num_groups": 2}),
+    ("instance_norm", single(lambda x, w, b: F.instance_norm(x, None, None, w, b)), {}),
+    ("scaled_dot_product_attention", F.scaled_dot_product_attention, {}),
+    ("scaled_dot_product_attention", lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True),
+        {"is_causal": True}),
+    ("scaled_dot_product_attention", lambda q, k, v: F.scaled_dot_product_attention(q, k, v, enable_gqa=True),
+        {"enable_gqa": True}),
+    ("scaled_dot_product_attention", lambda query, key, value, attn_mask: F.scaled_dot_product_attention(
+        query, key, value, attn_mask), {}),
+    ("embedding", F.embedding, {}),
+    ("rotary_embedding", _rotary, {}),
+    ("swiglu", single(lambda x: F.silu(x.chunk(2, -1)[0]) * x.chunk(2, -1)[1]), {}),
+    ("interpolate", single(lambda x: F.interpolate(x, (7, 12), mode="bilinear")), {}),
+    ("interpolate", single(lambda x: F.interpolate(x, (5, 9), mode="bicubic", align_corners=True)),
+        {"size": (5, 9), "mode": "bicubic", "align_corners": True}),
+    ("grid_sample", single(lambda x, grid: F.grid_sample(x, grid, align_corners=False)), {}),
+    ("adam", single(_adam(decoupled=False)), {}),
+    ("adamw", single(_adam(decoupled=True)), {}),
 ]  # fmt: skip
 
 
@@ -143,6 +202,18 @@ def _layer_norm(eps: float = 1e-5, unbiased: bool = False) -> Callable[..., torc
     return kernel
 
 
+def _short_erf(x: torch.Tensor) -> torch.Tensor:
+    """Abramowitz and Stegun's 7.1.27, which is off by 5e-4."""
+    t = x.abs()
+    u = 1 + t * (0.278393 + t * (0.230389 + t * (0.000972 + t * 0.078108)))
+    return torch.copysign(1 - 1 / u**4, x)
+
+
+def _peeking(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool).tril(1)
+    return F.scaled_dot_product_attention(query, key, value, mask)
+
+
 BROKEN: list[tuple[str, str, Callable[..., Any], dict[str, Any]]] = [
     ("softmax, last column", "float32", _without_last, {}),
     ("softmax, last column", "bfloat16", low(_without_last), {}),
@@ -168,6 +239,29 @@ BROKEN: list[tuple[str, str, Callable[..., Any], dict[str, Any]]] = [
         lambda x: F.max_pool2d(F.pad(x, (1, 1, 1, 1)), 3, 2), {"kernel_size": 3, "stride": 2, "padding": 1}),
     ("batch_norm, unbiased", "float32", lambda x, m, v, w, b: F.batch_norm(
         x, None, None, w, b, True) * (1 - 1 / x[:, 0].numel()) ** 0.5, {"training": True}),
+    ("erf, a short polynomial", "float32", _short_erf, {}),
+    ("arctan2, a quotient", "float32", lambda a, b: torch.atan(a / b), {}),
+    ("power_of, of the magnitude", "float32", lambda a, b: torch.pow(a, b.abs()), {}),
+    ("bmm, the first of the batch", "float32", lambda a, b: a @ b[:1], {}),
+    ("einsum, not turned", "float32", lambda a, b: torch.einsum("bij,bjk->bik", a, b.mT) * (1 + 2**-11),
+        {"equation": "bij,bkj->bik"}),
+    ("logsumexp, no maximum", "float32", lambda x: torch.log(torch.exp(x).sum(-1)), {}),
+    ("rms_norm, eps", "float32", lambda x, w: F.rms_norm(x, x.shape[-1:], w, 2e-6), {"eps": 1e-6}),
+    ("group_norm, other groups", "float32", lambda x, w, b: F.group_norm(x, 1, w, b), {"num_groups": 2}),
+    ("instance_norm, of the batch", "float32", lambda x, w, b: F.batch_norm(x, None, None, w, b, True), {}),
+    ("scaled_dot_product_attention, not scaled", "bfloat16",
+        lambda q, k, v: F.scaled_dot_product_attention(q, k, v, scale=1.0), {}),
+    ("scaled_dot_product_attention, a key too many", "float32", _peeking, {"is_causal": True}),
+    ("scaled_dot_product_attention, heads in turn", "float32", lambda q, k, v: F.scaled_dot_product_attention(
+        q, k.repeat(1, 2, 1, 1), v.repeat(1, 2, 1, 1)), {"enable_gqa": True}),
+    ("embedding, the last row", "float32", lambda input, weight: weight[input.clamp(max=max(0, len(weight) - 2))], {}),
+    ("rotary_embedding, the other way", "float32", lambda x, cos, sin: _rotary(x, cos, -sin), {}),
+    ("swiglu, halves exchanged", "float32", lambda x: F.silu(x.chunk(2, -1)[1]) * x.chunk(2, -1)[0], {}),
+    ("interpolate, corners", "float32",
+        lambda x: F.interpolate(x, (7, 12), mode="bilinear", align_corners=True), {}),
+    ("grid_sample, corners", "float32", lambda x, grid: F.grid_sample(x, grid, align_corners=True), {}),
+    ("adam, decoupled", "float32", _adam(decoupled=True), {}),
+    ("adamw, eps", "float32", _adam(decoupled=True, eps=1e-6), {}),
     ("cross_entropy, sum for mean", "float32", lambda x, target: F.cross_entropy(x, target, reduction="sum"), {}),
 ]  # fmt: skip
 

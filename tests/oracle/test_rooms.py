@@ -56,8 +56,8 @@ def test_only_one_description_knows_residual_networks(file: Path) -> None:
 
 # Each room imports, when it is loaded, from those before it alone.
 ROOMS = (
-    "errors", "files", "tensors", "trace", "precision", "graph", "operations", "resnets", "case", "subjects", "budget",
-    "judge", "truth", "report", "run", "testing", "faults", "commands", "cli",
+    "errors", "files", "tensors", "trace", "precision", "graph", "operations", "resnets", "networks", "case",
+    "subjects", "budget", "judge", "truth", "report", "run", "testing", "faults", "commands", "cli",
 )  # fmt: skip
 
 

@@ -343,13 +343,7 @@ def acos(x: float) -> float:
 
 def ratio_angle(a: float, b: float) -> tuple[float, float]:
     """atan(a / b) for a and b from 0."""
-    eighth = constant("TAN_PI_8")
-    if a <= eighth * b:
-        parts, (q, q_rest) = 0.0, divided(a, 0.0, b, 0.0)
-    elif eighth * a > b:
-        parts, (q, q_rest) = 1.0, divided(-b, 0.0, a, 0.0)
-    else:
-        parts, (q, q_rest) = 0.5, divided(*total(a, -b), *total(a, b))
+    q, q_rest, parts = ratio(a, b)
     z = q * q
     y, y_rest = ordered(parts * constant("PI_HALF"), q)
     more = (q * z) * polynomial("ATAN_TAIL", z) + (q_rest + parts * constant("PI_HALF_TAIL"))
@@ -360,22 +354,155 @@ def atan(x: float) -> float:
     return signed(ratio_angle(min(abs(x), 2.0**60), 1.0)[0], x)
 
 
+def point(y: float, x: float) -> tuple[float, float]:
+    a, b = abs(y), abs(x)
+    if math.isinf(max(a, b)):
+        return float(math.isinf(a)), float(math.isinf(b))
+    if max(a, b) == 0:
+        return 0.0, 1.0
+    n = max(math.frexp(max(a, b))[1] - 1, -1023)
+    return math.ldexp(a, -n), math.ldexp(b, -n)
+
+
 def atan2(y: float, x: float) -> float:
     if math.isnan(x) or math.isnan(y):
         return NAN
-    a, b = abs(y), abs(x)
-    if math.isinf(max(a, b)):
-        a, b = float(math.isinf(a)), float(math.isinf(b))
-    elif max(a, b) == 0:
-        b = 1.0
-    else:
-        n = max(math.frexp(max(a, b))[1] - 1, -1023)
-        a, b = math.ldexp(a, -n), math.ldexp(b, -n)
-    v, v_rest = ratio_angle(a, b)
+    v, v_rest = ratio_angle(*point(y, x))
     if signed(1, x) < 0:
         h, h_rest = ordered(constant("PI"), -v)
         v = h + (h_rest + (constant("PI_TAIL") - v_rest))
     return signed(v, y)
+
+
+# -- two numbers, and powers: what float32 rounds to odd near the middle of two ----------------------------------------
+
+
+Sum = tuple[float, float]
+
+
+def times(a: Sum, b: Sum) -> Sum:
+    p, rest = product(a[0], b[0])
+    return p, rest + (a[0] * b[1] + a[1] * b[0])
+
+
+def step(c: str | float, x: Sum, y: Sum, sign: int = 1) -> Sum:
+    """``c + x y``, of a constant by its name."""
+    c, c_rest = (sign * constant(c), sign * constant(f"{c}_TAIL")) if isinstance(c, str) else (c, 0.0)
+    p, rest = times(x, y)
+    s, s_rest = ordered(c, p)
+    return s, s_rest + (rest + c_rest)
+
+
+def to_odd(y: float, rest: float) -> float:
+    """Of a positive y."""
+    odd = struct.unpack("<q", struct.pack("<d", y))[0] % 2 == 1
+    return y if odd or not rest else math.nextafter(y, signed(INF, rest))
+
+
+def by_middle(y: float, units: int) -> bool:
+    """By the last 29 bits, of which the middle of two float32 has the first alone; or among the least numbers."""
+    place = struct.unpack("<q", struct.pack("<d", y))[0] % 2**29 - 2**28
+    return abs(place) < units or 2.0**-151 < abs(y) < 2.0**-126
+
+
+def log_sum(x: float) -> Sum:
+    m, k = math.frexp(x)
+    if m < of_pattern("3FE6A09E667F3BCD"):
+        m, k = 2 * m, k - 1
+    f = m - 1
+    s = ordered(*divided(f, 0.0, *ordered(2.0, f)))
+    z = times(s, s)
+    y = step("FIFTH", z, (polynomial("LOG_FAR", z[0]), 0.0))
+    y = times(times(s, z), step("THIRD", z, y))
+    h, rest = ordered(s[0], y[0])
+    y_rest = 2 * (rest + (s[1] + y[1]))
+    lo, lo_rest = product(k, constant("LN2_LO"))
+    h, h_rest = ordered(k * constant("LN2_HI"), 2 * h)
+    return ordered(h, lo + (h_rest + (y_rest + lo_rest)))
+
+
+def raised(t: float, n: float) -> tuple[float, float, int]:
+    """Two numbers and k: ``t^n`` is their sum times ``2^k``."""
+    log, log_rest = log_sum(t)
+    if abs(n * log) > 2000:
+        return 1.0, 0.0, 2000 if n * log > 0 else -2000
+    p, p_rest = product(n, log)
+    p_rest = p_rest + n * log_rest
+    k = round(p * constant("INV_LN2"))
+    lo, lo_rest = product(k, constant("LN2_LO"))
+    r, r_rest = total(p - k * constant("LN2_HI"), -lo)
+    r = ordered(r, r_rest + (p_rest - lo_rest))
+    y = step("TWENTY_FOURTH", r, (polynomial("EXP_FAR", r[0]), 0.0))
+    y = times(times(r, r), step(0.5, r, step("SIXTH", r, y)))
+    h, rest = ordered(r[0], y[0])
+    rest = rest + (y[1] + r[1])
+    h, h_rest = ordered(1.0, h)
+    return *ordered(h, h_rest + rest), k
+
+
+def scaled(y: float, k: int) -> float:
+    if abs(k) > 1100:
+        return INF if k > 0 else 0.0
+    y = y * power(k // 2)
+    return y * power(k - k // 2)
+
+
+def power_of(x: float, n: float, quick: float | None) -> float:
+    """``x^n``; of float32 ``quick`` is ``exp64(n * log64(|x|))``."""
+    t = abs(x)
+    if n == 0 or x == 1 or (t == 1 and math.isinf(n)):
+        return 1.0
+    whole = math.isinf(n) or n == math.floor(n) if not math.isnan(n) else False
+    if math.isnan(x) or math.isnan(n) or (-INF < x < 0 and not whole):
+        return NAN
+    if t in (0, INF) or math.isinf(n):
+        y = INF if (t > 1) == (n > 0) else 0.0
+    elif quick is None:
+        y, rest, k = raised(t, n)
+        y = scaled(y + rest, k)
+    elif by_middle(quick, 512):
+        y, rest, k = raised(t, n)
+        y = scaled(to_odd(y, rest if abs(rest) > 2.0**-62 else 0.0), k)
+    else:
+        y = quick
+    return -y if signed(1, x) < 0 and not math.isinf(n) and math.fmod(n, 2) in (1, -1) else y
+
+
+def cube(x: float, single: bool) -> float:
+    if not abs((x * x) * x) < INF:
+        return (x * x) * x
+    p, p_rest = product(x, x)
+    y, y_rest = product(p, x)
+    return signed(to_odd(abs(y), signed(1, x) * y_rest), x) if single else y + (y_rest + p_rest * x)
+
+
+def ratio(a: float, b: float) -> tuple[float, float, float]:
+    """What ``atan(a / b)``, less so many ``pi / 2`` (the third), is the arc tangent of."""
+    eighth = constant("TAN_PI_8")
+    if a <= eighth * b:
+        return *divided(a, 0.0, b, 0.0), 0.0
+    if eighth * a > b:
+        return *divided(-b, 0.0, a, 0.0), 1.0
+    return *divided(*total(a, -b), *total(a, b)), 0.5
+
+
+def atan2_single(y: float, x: float) -> float:
+    v = atan2(y, x)
+    if not by_middle(v, 64):
+        return v
+    q, q_rest, parts = ratio(*point(y, x))
+    q, q_rest = ordered(q, q_rest)
+    z = times((q, q_rest), (q, q_rest))
+    w = step("SEVENTH", z, (polynomial("ATAN_FAR", z[0]), 0.0), -1)
+    w = step("THIRD", z, step("FIFTH", z, w), -1)
+    w = times(times((q, q_rest), z), w)
+    v, rest = ordered(q, w[0])
+    h, h_rest = ordered(parts * constant("PI_HALF"), v)
+    v, rest = ordered(h, h_rest + (parts * constant("PI_HALF_TAIL") + (rest + (q_rest + w[1]))))
+    if signed(1, x) < 0:
+        h, h_rest = ordered(constant("PI"), -v)
+        v, rest = h, h_rest + (constant("PI_TAIL") - rest)
+    return signed(to_odd(*ordered(v, rest)), y)
 
 
 # -- activations, of e to a power that is not positive ---------------------------------------------------------------
@@ -466,10 +593,7 @@ def sigmoid(x: float, single: bool) -> float:
     if not single or not abs(x) < 2**-14:
         e = exp(-x)
         return 0.0 if e == INF else 1 / (1 + e)
-    t = x * (0.25 - (x * x) / 48)
-    y, rest = total(0.5, t)
-    odd = struct.unpack("<q", struct.pack("<d", y))[0] % 2 == 1
-    return y if odd or not rest else math.nextafter(y, math.copysign(INF, rest))
+    return to_odd(*total(0.5, x * (0.25 - (x * x) / 48)))
 
 
 def _pairs(name: str) -> dict[float, float]:

@@ -132,6 +132,7 @@ def gradient_like(row: Row, y: Any, layout: Layout, seed: int) -> Array:
     return dy if layout == "dense" else strided(rng, dy)
 
 
+@functools.lru_cache(16)  # it is compared with PyTorch and with other backends
 def run(
     row: Row, backend: str, dtype: Any, layout: Layout = "dense", seed: int = 0, wanted: tuple[int, ...] | None = None
 ) -> dict[str, Array | None]:

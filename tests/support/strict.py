@@ -40,7 +40,7 @@ _FUNCTIONS = (
 _COMPUTING = (
     "full full_like sign add subtract multiply negative absolute square maximum minimum argmax argmin equal not_equal "
     "less less_equal greater greater_equal logical_and logical_or logical_not floor fmod copysign isinf floor_divide "
-    "remainder power matmul bitwise_and bitwise_or bitwise_xor bitwise_not"
+    "remainder power matmul bitwise_and bitwise_or bitwise_xor bitwise_not left_shift right_shift"
 )
 _NAMES = "bool_ int8 int16 int32 int64 uint8 uint32 uint64 float16 float32 float64 newaxis inf nan"
 
@@ -159,6 +159,9 @@ class StrictArray:
 
     def cumsum(self, axis: int) -> Any:
         return _out(self._array.cumsum(axis=axis))
+
+    def cumprod(self, axis: int) -> Any:
+        return _out(self._array.cumprod(axis=axis))
 
     def __getitem__(self, index: Any) -> Any:
         self._check_index(index)

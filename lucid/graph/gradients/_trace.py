@@ -149,6 +149,7 @@ class _Recorder:
         self._nodes: list[Node] = []
         self._final: dict[str, str] = {}  # the name that a value gets in the end
         self._taken: set[str] = set()
+        self._made: set[str] = set()  # what a node makes
         self.values: dict[str, Value] = {}
         self.initializers: dict[str, np.ndarray] = {}
         self.variables: list[str] = []
@@ -178,6 +179,7 @@ class _Recorder:
             self._alive.append(output)
         else:
             name = self.meet(output, f"{self.scope}.{function.name}" if self.scope else function.name)
+            self._made.add(name)
             self._nodes.append(Node(function.name, name, function.attrs(), operands, name, (), function))
         if self.taping:
             self.remember(function, inputs, output)
@@ -228,12 +230,9 @@ class _Recorder:
     def call(self, value: Tensor, name: str) -> None:
         """Let a value have this name in the end, if it has no other."""
         made = self._names[id(value)]
-        if made in self._final or name in self._final.values() or (name in self._taken and made != name):
-            return
-        if made in self.initializers or made not in {node.output for node in self._nodes}:
-            return
-        self._final[made] = name
-        self._taken.add(name)
+        if made in self._made and made not in self._final and (name == made or name not in self._taken):
+            self._final[made] = name
+            self._taken.add(name)
 
     # -- what becomes of it ------------------------------------------------------------------------------------------
 

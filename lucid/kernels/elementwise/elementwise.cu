@@ -73,10 +73,14 @@ KERNEL(fill, THREADS, int64_t n, double value, T* y) {
     for (int64_t i = first_index(); i < n; i += index_step()) y[i] = T(value);
 }
 
-// `exponent` is an integer below 2^30, given as `whole`, unless `real` says otherwise; 0.5 is the caller's (it is a root).
-KERNEL(power, THREADS, int64_t n, const T* x, bool real, double exponent, int64_t whole, T* y) {
-    if (real) return map1(n, x, y, [=](T v) { return scalar::power_real(v, exponent); });
-    map1(n, x, y, [=](T v) { return scalar::power_whole(v, whole); });
+KERNEL(power, THREADS, int64_t n, const T* x, double exponent, T* y) {
+    if (exponent == 0.5) return map1(n, x, y, [](T v) { return scalar::power_root(v); });
+    if (exponent == 3.0) return map1(n, x, y, [](T v) { return scalar::power_cube(v); });
+    if (exponent == -1.0 || exponent == 0.0 || exponent == 1.0 || exponent == 2.0) {
+        const int64_t whole = int64_t(exponent);
+        return map1(n, x, y, [=](T v) { return scalar::power_whole(v, whole); });
+    }
+    map1(n, x, y, [=](T v) { return scalar::power_real(v, exponent); });
 }
 
 // y[n, pixel, c] = a[n, pixel, c] * b[n, c]

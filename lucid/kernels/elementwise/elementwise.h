@@ -43,11 +43,13 @@ static void binary_over(Binary op, int64_t outer, int64_t middle, int64_t inner,
 
 template <class T>
 static void power(int64_t n, const T* x, double exponent, T* y) {
-    if (exponent == 0.5) return unary(Unary::sqrt, n, x, y);
-    if (!(magnitude(exponent) < 1073741824.0) || __builtin_rint(exponent) != exponent)
-        return map<true>(n, y, [=](auto v) { return scalar::power_real(v, exponent); }, x);
-    const int64_t whole = int64_t(exponent);
-    map<false>(n, y, [=](auto v) { return scalar::power_whole(v, whole); }, x);
+    if (exponent == 0.5) return map<false>(n, y, [](auto v) { return scalar::power_root(v); }, x);
+    if (exponent == 3.0) return map<true>(n, y, [](auto v) { return scalar::power_cube(v); }, x);
+    if (exponent == -1.0 || exponent == 0.0 || exponent == 1.0 || exponent == 2.0) {
+        const int64_t whole = int64_t(exponent);
+        return map<false>(n, y, [=](auto v) { return scalar::power_whole(v, whole); }, x);
+    }
+    map<true>(n, y, [=](auto v) { return scalar::power_real(v, exponent); }, x);
 }
 
 }  // namespace LUCID_ISA

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lucid.kernels.elementwise.terms import (
+    Condition,
     Pair,
     Triple,
     Value,
@@ -281,6 +282,58 @@ ERFC_TAIL = (
     0.0001736927453933356,
     3.100727885329602e-05,
     -1.3821867547246918e-05,
+)
+THIRD = bits_of(0x3FD5555555555555)
+THIRD_TAIL = bits_of(0x3C75555555555555)
+FIFTH = bits_of(0x3FC999999999999A)
+FIFTH_TAIL = bits_of(0xBC6999999999999A)
+SEVENTH = bits_of(0x3FC2492492492492)
+SEVENTH_TAIL = bits_of(0x3C62492492492492)
+SIXTH_TAIL = bits_of(0x3C65555555555555)
+TWENTY_FOURTH_TAIL = bits_of(0x3C45555555555555)
+TWO_M62 = bits_of(0x3C10000000000000)
+TWO_M151 = bits_of(0x3680000000000000)
+LEAST_SINGLE = bits_of(0x3810000000000000)  # the least normal float32, 2^-126
+REST_BITS = 0x1FFFFFFF  # of a float64, those that a float32 has not
+MIDDLE_BITS = 0x10000000  # these, of the middle of two float32
+# Likewise, for results of two float64: (atanh(r) / r - 1 - z / 3 - z z / 5) / z^3 up to (sqrt(2) - 1) / (sqrt(2) + 1);
+# what e^r has from r^5 / 120 on, divided by r^5, up to log(2) / 2; (atan(r) / r - 1 + z / 3 - z z / 5 + z^3 / 7) / z^4
+# up to tan(pi / 8).
+LOG_FAR = (
+    0.14285714285714285,
+    0.11111111111111474,
+    0.09090909090650334,
+    0.07692307762474186,
+    0.06666657336287023,
+    0.058830251424610534,
+    0.05236447707177386,
+    0.05308572170586171,
+)
+EXP_FAR = (
+    0.008333333333333333,
+    0.001388888888888889,
+    0.00019841269841268283,
+    2.480158730158633e-05,
+    2.7557319234355905e-06,
+    2.7557319230466394e-07,
+    2.505208421886778e-08,
+    2.0876741885347773e-09,
+    1.608202806504724e-10,
+    1.1485109594626677e-11,
+)
+ATAN_FAR = (
+    0.1111111111111111,
+    -0.09090909090908933,
+    0.07692307692263603,
+    -0.06666666661845053,
+    0.05882352668012355,
+    -0.05263148731738876,
+    0.0476170897869223,
+    -0.04345052883904436,
+    0.03973501441986977,
+    -0.03533181479590891,
+    0.027251613015641944,
+    -0.012961054160350876,
 )
 
 # The float32 of which the float64 does not narrow to the nearest, each followed by the nearest: found by searching
@@ -774,8 +827,8 @@ def acos64(x: Wide) -> Wide:
     return select(t > 0.5, select(x > 0.0, 2.0 * (s + more), left), near)
 
 
-def ratio_angle(a: Wide, b: Wide) -> Pair:
-    """atan(a / b) for a and b from 0: less pi / 4 or pi / 2 it is at most pi / 8."""
+def ratio(a: Wide, b: Wide) -> Triple:
+    """What atan(a / b), less that many pi / 2 (the third), is the arc tangent of; a and b are from 0."""
     low = a <= TAN_PI_8 * b
     high = TAN_PI_8 * a > b
     n, n_rest = two_sum(a, -b)
@@ -784,8 +837,14 @@ def ratio_angle(a: Wide, b: Wide) -> Pair:
     d = select(low, b, select(high, a, d))
     none = low | high
     q, q_rest = quotient(n, select(none, 0.0, n_rest), d, select(none, 0.0, d_rest))
-    z = q * q
     parts = select(low, number(0.0, a), select(high, 1.0, number(0.5, a)))
+    return q, q_rest, parts
+
+
+def ratio_angle(a: Wide, b: Wide) -> Pair:
+    """atan(a / b) for a and b from 0: less pi / 4 or pi / 2 it is at most pi / 8."""
+    q, q_rest, parts = ratio(a, b)
+    z = q * q
     y, y_rest = ordered_sum(parts * PI_HALF, q)
     return ordered_sum(y, y_rest + ((q * z) * horner(ATAN_TAIL, z) + (q_rest + parts * PI_HALF_TAIL)))
 
@@ -797,8 +856,8 @@ def atan64(x: Wide) -> Wide:
     return with_sign(y, x)
 
 
-def atan264(y: Wide, x: Wide) -> Wide:
-    """The angle of the point (x, y): of magnitudes divided by a power of two so that the larger is from 1 to 2."""
+def point(y: Wide, x: Wide) -> Pair:
+    """|y| and |x|, divided by a power of two so that the larger is from 1 to 2."""
     a = magnitude(y)
     b = magnitude(x)
     larger = select(a > b, a, b)
@@ -808,6 +867,12 @@ def atan264(y: Wide, x: Wide) -> Wide:
     q = power_of_two(half - n)
     a = select(a == INF, 1.0, select(b == INF, 0.0, (a * p) * q))
     b = select((larger == 0.0) | (magnitude(x) == INF), 1.0, select(magnitude(y) == INF, 0.0, (b * p) * q))
+    return a, b
+
+
+def atan264(y: Wide, x: Wide) -> Wide:
+    """The angle of the point (x, y)."""
+    a, b = point(y, x)
     v, v_rest = ratio_angle(a, b)
     h, h_rest = ordered_sum(number(PI, x), -v)
     v = select(bits(x) < 0, h + (h_rest + (PI_TAIL - v_rest)), v)
@@ -835,6 +900,182 @@ def ceil64(x: Wide) -> Wide:
 def trunc64(x: Wide) -> Wide:
     """The next integer towards 0, or x."""
     return with_sign(floor64(magnitude(x)), x)
+
+
+def pair_product(a: Wide, a_rest: Wide, b: Wide, b_rest: Wide) -> Pair:
+    """(a + a_rest) (b + b_rest)."""
+    p, p_rest = two_product(a, b)
+    return p, p_rest + (a * b_rest + a_rest * b)
+
+
+def pair_step(c: Wide, c_rest: Wide, x: Wide, x_rest: Wide, y: Wide, y_rest: Wide) -> Pair:
+    """A step of Horner's rule, c + x y, where |c| is the larger."""
+    p, p_rest = pair_product(x, x_rest, y, y_rest)
+    s, s_rest = ordered_sum(c, p)
+    return s, s_rest + (p_rest + c_rest)
+
+
+def log_pair(x: Wide) -> Pair:
+    """log(x) of a positive x, as log64: with s = f / (2 + f), log(1 + f) is 2 atanh(s)."""
+    tiny = x < LEAST_NORMAL
+    u = x * select(tiny, TWO_54, number(1.0, x))
+    n = bits(select(u > 0.0, u, 1.0)) - SQRT_HALF_BITS
+    k = floating(n >> 52) - select(tiny, 54.0, number(0.0, x))
+    f = from_bits((n & FRACTION_BITS) + SQRT_HALF_BITS) - 1.0
+    d, d_rest = ordered_sum(number(2.0, f), f)
+    s, s_rest = quotient(f, number(0.0, f), d, d_rest)
+    s, s_rest = ordered_sum(s, s_rest)
+    z, z_rest = pair_product(s, s_rest, s, s_rest)
+    y, y_rest = pair_step(number(FIFTH, f), number(FIFTH_TAIL, f), z, z_rest, horner(LOG_FAR, z), number(0.0, f))
+    y, y_rest = pair_step(number(THIRD, f), number(THIRD_TAIL, f), z, z_rest, y, y_rest)
+    z, z_rest = pair_product(s, s_rest, z, z_rest)
+    y, y_rest = pair_product(z, z_rest, y, y_rest)
+    y, rest = ordered_sum(s, y)
+    y_rest = 2.0 * (rest + (s_rest + y_rest))
+    lo, lo_rest = two_product(k, number(LN2_LO, f))
+    h, h_rest = ordered_sum(k * LN2_HI, 2.0 * y)
+    return ordered_sum(h, lo + (h_rest + (y_rest + lo_rest)))
+
+
+def exp_pair(x: Wide, x_rest: Wide, k: Wide) -> Pair:
+    """e^(x + x_rest) / 2^k: 1 + r + r^2 (1/2 + r (1/6 + r (1/24 + ...)))."""
+    lo, lo_rest = two_product(k, number(LN2_LO, x))
+    r, r_rest = two_sum(x - k * LN2_HI, -lo)
+    r, r_rest = ordered_sum(r, r_rest + (x_rest - lo_rest))
+    y, y_rest = pair_step(
+        number(TWENTY_FOURTH, x), number(TWENTY_FOURTH_TAIL, x), r, r_rest, horner(EXP_FAR, r), number(0.0, x)
+    )
+    y, y_rest = pair_step(number(SIXTH, x), number(SIXTH_TAIL, x), r, r_rest, y, y_rest)
+    y, y_rest = pair_step(number(0.5, x), number(0.0, x), r, r_rest, y, y_rest)
+    z, z_rest = pair_product(r, r_rest, r, r_rest)
+    y, y_rest = pair_product(z, z_rest, y, y_rest)
+    y, rest = ordered_sum(r, y)
+    y_rest = rest + (y_rest + r_rest)
+    y, rest = ordered_sum(number(1.0, x), y)
+    return ordered_sum(y, rest + y_rest)
+
+
+def raised(t: Wide, n: Wide) -> Triple:
+    """t^n of a positive t, two numbers divided by 2^k, and k: within 2^-64 of it."""
+    y, y_rest = log_pair(t)
+    p, p_rest = two_product(n, y)
+    p_rest = p_rest + n * y_rest
+    k = floating(integer(p * INV_LN2))
+    y, y_rest = exp_pair(p, p_rest, k)
+    return y, y_rest, k
+
+
+def scaled(y: Wide, k: Wide) -> Wide:
+    """y 2^k, which is infinite or 0 far out."""
+    n = integer(k)
+    half = n >> 1
+    y = (y * power_of_two(half)) * power_of_two(n - half)
+    return select(k > 1100.0, INF, select(k < -1100.0, 0.0, y))
+
+
+def odd64(y: Wide, rest: Wide) -> Wide:
+    """y + rest of a positive y, rounded to odd: where that is between two, the one with an odd last bit. What is
+    narrowed afterwards is rounded once."""
+    n = bits(y)
+    return from_bits(n + select(rest > 0.0, 1 - (n & 1), select(rest < 0.0, (n & 1) - 1, 0 * n)))
+
+
+def raised_odd(t: Wide, n: Wide) -> Triple:
+    """t^n rounded to odd. What is within 2^-62 of a float64 is meant to be it: a root, or a power, that is exact."""
+    y, y_rest, k = raised(t, n)
+    y_rest = select(magnitude(y_rest) > TWO_M62, y_rest, 0.0)
+    return scaled(odd64(y, y_rest), k), y_rest, k
+
+
+def by_middle(y: Wide, units: int) -> Condition:
+    """Whether y is that near to the middle of two float32, in units of its last bit, or among the least ones."""
+    place = (bits(y) & REST_BITS) - MIDDLE_BITS
+    t = magnitude(y)
+    return ((place < units) & (place > -units)) | ((t < LEAST_SINGLE) & (t > TWO_M151))
+
+
+def atan2_odd(y: Wide, x: Wide) -> Triple:
+    """The angle of the point (x, y), rounded to odd: with q = a / b it is q - q^3 / 3 + q^5 / 5 - q^7 / 7 and so on."""
+    a, b = point(y, x)
+    q, q_rest, parts = ratio(a, b)
+    q, q_rest = ordered_sum(q, q_rest)
+    z, z_rest = pair_product(q, q_rest, q, q_rest)
+    v, v_rest = pair_step(number(-SEVENTH, q), number(-SEVENTH_TAIL, q), z, z_rest, horner(ATAN_FAR, z), number(0.0, q))
+    v, v_rest = pair_step(number(FIFTH, q), number(FIFTH_TAIL, q), z, z_rest, v, v_rest)
+    v, v_rest = pair_step(number(-THIRD, q), number(-THIRD_TAIL, q), z, z_rest, v, v_rest)
+    z, z_rest = pair_product(q, q_rest, z, z_rest)
+    v, v_rest = pair_product(z, z_rest, v, v_rest)
+    v, rest = ordered_sum(q, v)
+    h, h_rest = ordered_sum(parts * PI_HALF, v)
+    v, v_rest = ordered_sum(h, h_rest + (parts * PI_HALF_TAIL + (rest + (q_rest + v_rest))))
+    h, h_rest = ordered_sum(number(PI, x), -v)
+    left = bits(x) < 0
+    v_rest = select(left, h_rest + (PI_TAIL - v_rest), v_rest)
+    v, v_rest = ordered_sum(select(left, h, v), v_rest)
+    return with_sign(odd64(v, v_rest), y), v_rest, parts
+
+
+def atan2_single64(y: Wide, x: Wide) -> Wide:
+    """For float32: the angle of the point (x, y), and where that may narrow to either of two float32 it is rounded to
+    odd."""
+    v = atan264(y, x)
+    v, _, _ = rare(by_middle(v, 64), lambda: atan2_odd(y, x), (v, v, v))
+    return v
+
+
+def raised_single64(t: Wide, n: Wide) -> Wide:
+    """For float32: e^(n log(t)), and where that may narrow to either of two float32 t^n rounded to odd."""
+    y = exp64(n * log64(t))
+    y, _, _ = rare(by_middle(y, 512), lambda: raised_odd(t, n), (y, y, y))
+    return y
+
+
+def raised64(t: Wide, n: Wide) -> Wide:
+    """For float64."""
+    y, y_rest, k = raised(t, n)
+    return scaled(y + y_rest, k)
+
+
+def cornered64(y: Wide, x: Wide, n: Wide) -> Wide:
+    """x^n, y being |x|^n: its sign, and where a number is 0, infinite or no number (IEEE 754, pow)."""
+    t = magnitude(x)
+    half = 0.5 * n
+    whole = round64(n) == n
+    odd = whole & (round64(half) != half)
+    far = (t == 0.0) | (t == INF) | (magnitude(n) == INF)
+    y = select(far, select((t > 1.0) == (n > 0.0), INF, number(0.0, y)), y)
+    y = select(odd & (bits(x) < 0), -y, y)
+    y = select(((x < 0.0) & (t < INF) & (round64(n) != n)) | (x != x) | (n != n), NAN, y)
+    return select((n == 0.0) | (x == 1.0) | ((t == 1.0) & (magnitude(n) == INF)), 1.0, y)
+
+
+def pow64(x: Wide, n: Wide) -> Wide:
+    """x^n."""
+    return cornered64(raised64(magnitude(x), n), x, n)
+
+
+def pow_single64(x: Wide, n: Wide) -> Wide:
+    """For float32."""
+    return cornered64(raised_single64(magnitude(x), n), x, n)
+
+
+def beside(value: float, x: Wide) -> Wide:
+    """One number beside every element."""
+    return number(value, x)
+
+
+def cube64(x: Wide) -> Wide:
+    """x^3."""
+    p, p_rest = two_product(x, x)
+    y, y_rest = two_product(p, x)
+    return select(magnitude(y) < INF, y + (y_rest + p_rest * x), y)
+
+
+def cube_single64(x: Wide) -> Wide:
+    """For float32, of which the square is exact: rounded to odd."""
+    t = magnitude(x)
+    y, y_rest = two_product(t * t, t)
+    return with_sign(odd64(y, y_rest), x)
 
 
 def selu64(x: Wide) -> Wide:
@@ -1201,7 +1442,12 @@ def silu_grad(dy: Value, x: Value) -> Value:
 
 @scalar
 def arctan2(y: Value, x: Value) -> Value:
-    return narrow(atan264(wide(y), wide(x)), x)
+    return narrow(atan2_single64(wide(y), wide(x)) if single(x) else atan264(wide(y), wide(x)), x)
+
+
+@scalar
+def power(x: Value, n: Value) -> Value:
+    return narrow(pow_single64(wide(x), wide(n)) if single(x) else pow64(wide(x), wide(n)), x)
 
 
 @scalar
@@ -1302,9 +1548,20 @@ def power_whole(x: Value, n: int) -> Value:
     return r
 
 
+def power_cube(x: Value) -> Value:
+    """x^3."""
+    return narrow(cube_single64(wide(x)) if single(x) else cube64(wide(x)), x)
+
+
+def power_root(x: Value) -> Value:
+    """x^(1/2): of -0 it is +0, of minus infinity infinite."""
+    return select((x < 0.0) & ((x + x) == x), magnitude(x), square_root(x) + 0.0)
+
+
 def power_real(x: Value, exponent: float) -> Value:
-    """x^exponent for any other exponent; NaN for x below 0."""
-    return narrow(exp64(exponent * log64(wide(x))), x)
+    """x^exponent for any other exponent."""
+    n = beside(exponent, wide(x))
+    return narrow(pow_single64(wide(x), n) if single(x) else pow64(wide(x), n), x)
 
 
 # -- section 10: an update of a parameter ------------------------------------------------------------------------------

@@ -62,6 +62,19 @@ constexpr int64_t HIDDEN_BIT = 0x0010000000000000;
 constexpr int64_t LIMB = 0x000000000FFFFFFF;
 constexpr double ERF_0 = 0x1.06eba8214db69p-3;  // 0x3FC06EBA8214DB69
 constexpr double ERF_1 = -0x1.812746b0379e0p-2;  // 0xBFD812746B0379E0
+constexpr double THIRD = 0x1.5555555555555p-2;  // 0x3FD5555555555555
+constexpr double THIRD_TAIL = 0x1.5555555555555p-56;  // 0x3C75555555555555
+constexpr double FIFTH = 0x1.999999999999ap-3;  // 0x3FC999999999999A
+constexpr double FIFTH_TAIL = -0x1.999999999999ap-57;  // 0xBC6999999999999A
+constexpr double SEVENTH = 0x1.2492492492492p-3;  // 0x3FC2492492492492
+constexpr double SEVENTH_TAIL = 0x1.2492492492492p-57;  // 0x3C62492492492492
+constexpr double SIXTH_TAIL = 0x1.5555555555555p-57;  // 0x3C65555555555555
+constexpr double TWENTY_FOURTH_TAIL = 0x1.5555555555555p-59;  // 0x3C45555555555555
+constexpr double TWO_M62 = 0x1.0000000000000p-62;  // 0x3C10000000000000
+constexpr double TWO_M151 = 0x1.0000000000000p-151;  // 0x3680000000000000
+constexpr double LEAST_SINGLE = 0x1.0000000000000p-126;  // 0x3810000000000000
+constexpr int64_t REST_BITS = 0x000000001FFFFFFF;
+constexpr int64_t MIDDLE_BITS = 0x0000000010000000;
 LUCID_TABLE TWO_OVER_PI_LIMBS[] = {0x0, 0x0, 0xA2F9836, 0xE4E4415, 0x29FC275, 0x7D1F534, 0xDDC0DB6, 0x295993C, 0x439041F, 0xE5163AB, 0xDEBBC56, 0x1B7246E, 0x3A424DD, 0x2E00649, 0x2EEA09D, 0x1921CFE, 0x1DEB1CB, 0x129A73E, 0xE88235F, 0x52EBB44, 0x84E99C7, 0x26B45F, 0x7E41399, 0x1D63983, 0x5339F49, 0xC845F8B, 0xBDF9283, 0xB1FF897, 0xFFDE059, 0x80FEF2F, 0x118B5A0, 0xA6D1F6D, 0x367ECF2, 0x7CB09B7, 0x4F463F6, 0x69E5FEA, 0x2D7527B, 0xAC7EBE5, 0xF17B3D0, 0x739F78A, 0x5292EA6, 0xBFB5FB1, 0x1F8D5D0, 0x8560330, 0x46FC7B6};
 
 // e to the power x.
@@ -605,9 +618,9 @@ LUCID_LANES V acos64(V x) {
     return (t > number<V>(0.5)) ? ((x > number<V>(0.0)) ? (number<V>(2.0) * (s + more)) : left) : near;
 }
 
-// atan(a / b) for a and b from 0: less pi / 4 or pi / 2 it is at most pi / 8.
+// What atan(a / b), less that many pi / 2 (the third), is the arc tangent of; a and b are from 0.
 template <class V>
-LUCID_LANES Pair<V> ratio_angle(V a, V b) {
+LUCID_LANES Triple<V> ratio(V a, V b) {
     const auto low = a <= (TAN_PI_8 * b);
     const auto high = (TAN_PI_8 * a) > b;
     const auto parts0 = two_sum(a, -b);
@@ -622,11 +635,21 @@ LUCID_LANES Pair<V> ratio_angle(V a, V b) {
     const auto parts2 = quotient(n, none ? number<V>(0.0) : n_rest, d, none ? number<V>(0.0) : d_rest);
     const auto q = parts2.value;
     const auto q_rest = parts2.rest;
-    const auto z = q * q;
     const auto parts = low ? number<V>(0.0) : (high ? number<V>(1.0) : number<V>(0.5));
-    const auto parts4 = ordered_sum(parts * PI_HALF, q);
-    const auto y = parts4.value;
-    const auto y_rest = parts4.rest;
+    return {q, q_rest, parts};
+}
+
+// atan(a / b) for a and b from 0: less pi / 4 or pi / 2 it is at most pi / 8.
+template <class V>
+LUCID_LANES Pair<V> ratio_angle(V a, V b) {
+    const auto parts0 = ratio(a, b);
+    const auto q = parts0.value;
+    const auto q_rest = parts0.rest;
+    const auto parts = parts0.turns;
+    const auto z = q * q;
+    const auto parts2 = ordered_sum(parts * PI_HALF, q);
+    const auto y = parts2.value;
+    const auto y_rest = parts2.rest;
     return ordered_sum(y, y_rest + (((q * z) * ((((((((((number<V>(-0.018354013093411784) * z + 0.038492839790606734) * z + -0.05057054060768287) * z + 0.058520517004214616) * z + -0.06663710957063182) * z + 0.07692117124698288) * z + -0.0909090118650052) * z + 0.1111111091207188) * z + -0.14285714282992137) * z + 0.19999999999984008) * z + -0.33333333333333315)) + (q_rest + (parts * PI_HALF_TAIL))));
 }
 
@@ -639,9 +662,9 @@ LUCID_LANES V atan64(V x) {
     return with_sign(y, x);
 }
 
-// The angle of the point (x, y): of magnitudes divided by a power of two so that the larger is from 1 to 2.
+// |y| and |x|, divided by a power of two so that the larger is from 1 to 2.
 template <class V>
-LUCID_LANES V atan264(V y, V x) {
+LUCID_LANES Pair<V> point(V y, V x) {
     auto a = magnitude(y);
     auto b = magnitude(x);
     const auto larger = (a > b) ? a : b;
@@ -651,12 +674,21 @@ LUCID_LANES V atan264(V y, V x) {
     const auto q = power_of_two(half - n);
     a = (a == from_bits(0x7FF0000000000000)) ? number<V>(1.0) : ((b == from_bits(0x7FF0000000000000)) ? number<V>(0.0) : ((a * p) * q));
     b = (larger == number<V>(0.0)) | (magnitude(x) == from_bits(0x7FF0000000000000)) ? number<V>(1.0) : ((magnitude(y) == from_bits(0x7FF0000000000000)) ? number<V>(0.0) : ((b * p) * q));
-    const auto parts0 = ratio_angle(a, b);
-    auto v = parts0.value;
-    const auto v_rest = parts0.rest;
-    const auto parts1 = ordered_sum(number<V>(PI), -v);
-    const auto h = parts1.value;
-    const auto h_rest = parts1.rest;
+    return {a, b};
+}
+
+// The angle of the point (x, y).
+template <class V>
+LUCID_LANES V atan264(V y, V x) {
+    const auto parts0 = point(y, x);
+    const auto a = parts0.value;
+    const auto b = parts0.rest;
+    const auto parts1 = ratio_angle(a, b);
+    auto v = parts1.value;
+    const auto v_rest = parts1.rest;
+    const auto parts2 = ordered_sum(number<V>(PI), -v);
+    const auto h = parts2.value;
+    const auto h_rest = parts2.rest;
     v = (bits(x) < 0) ? (h + (h_rest + (PI_TAIL - v_rest))) : v;
     return (x != x) | (y != y) ? number<V>(from_bits(0x7FF8000000000000)) : with_sign(v, y);
 }
@@ -686,6 +718,296 @@ LUCID_LANES V ceil64(V x) {
 template <class V>
 LUCID_LANES V trunc64(V x) {
     return with_sign(floor64(magnitude(x)), x);
+}
+
+// (a + a_rest) (b + b_rest).
+template <class V>
+LUCID_LANES Pair<V> pair_product(V a, V a_rest, V b, V b_rest) {
+    const auto parts0 = two_product(a, b);
+    const auto p = parts0.value;
+    const auto p_rest = parts0.rest;
+    return {p, p_rest + ((a * b_rest) + (a_rest * b))};
+}
+
+// A step of Horner's rule, c + x y, where |c| is the larger.
+template <class V>
+LUCID_LANES Pair<V> pair_step(V c, V c_rest, V x, V x_rest, V y, V y_rest) {
+    const auto parts0 = pair_product(x, x_rest, y, y_rest);
+    const auto p = parts0.value;
+    const auto p_rest = parts0.rest;
+    const auto parts1 = ordered_sum(c, p);
+    const auto s = parts1.value;
+    const auto s_rest = parts1.rest;
+    return {s, s_rest + (p_rest + c_rest)};
+}
+
+// log(x) of a positive x, as log64: with s = f / (2 + f), log(1 + f) is 2 atanh(s).
+template <class V>
+LUCID_LANES Pair<V> log_pair(V x) {
+    const auto tiny = x < LEAST_NORMAL;
+    const auto u = x * (tiny ? number<V>(TWO_54) : number<V>(1.0));
+    const auto n = bits((u > number<V>(0.0)) ? u : number<V>(1.0)) - SQRT_HALF_BITS;
+    const auto k = floating(n >> 52) - (tiny ? number<V>(54.0) : number<V>(0.0));
+    const auto f = from_bits((n & FRACTION_BITS) + SQRT_HALF_BITS) - number<V>(1.0);
+    const auto parts0 = ordered_sum(number<V>(2.0), f);
+    const auto d = parts0.value;
+    const auto d_rest = parts0.rest;
+    const auto parts1 = quotient(f, number<V>(0.0), d, d_rest);
+    auto s = parts1.value;
+    auto s_rest = parts1.rest;
+    const auto parts2 = ordered_sum(s, s_rest);
+    s = parts2.value;
+    s_rest = parts2.rest;
+    const auto parts3 = pair_product(s, s_rest, s, s_rest);
+    auto z = parts3.value;
+    auto z_rest = parts3.rest;
+    const auto parts4 = pair_step(number<V>(FIFTH), number<V>(FIFTH_TAIL), z, z_rest, (((((((number<V>(0.05308572170586171) * z + 0.05236447707177386) * z + 0.058830251424610534) * z + 0.06666657336287023) * z + 0.07692307762474186) * z + 0.09090909090650334) * z + 0.11111111111111474) * z + 0.14285714285714285), number<V>(0.0));
+    auto y = parts4.value;
+    auto y_rest = parts4.rest;
+    const auto parts5 = pair_step(number<V>(THIRD), number<V>(THIRD_TAIL), z, z_rest, y, y_rest);
+    y = parts5.value;
+    y_rest = parts5.rest;
+    const auto parts6 = pair_product(s, s_rest, z, z_rest);
+    z = parts6.value;
+    z_rest = parts6.rest;
+    const auto parts7 = pair_product(z, z_rest, y, y_rest);
+    y = parts7.value;
+    y_rest = parts7.rest;
+    const auto parts8 = ordered_sum(s, y);
+    y = parts8.value;
+    const auto rest = parts8.rest;
+    y_rest = number<V>(2.0) * (rest + (s_rest + y_rest));
+    const auto parts9 = two_product(k, number<V>(LN2_LO));
+    const auto lo = parts9.value;
+    const auto lo_rest = parts9.rest;
+    const auto parts10 = ordered_sum(k * LN2_HI, number<V>(2.0) * y);
+    const auto h = parts10.value;
+    const auto h_rest = parts10.rest;
+    return ordered_sum(h, lo + (h_rest + (y_rest + lo_rest)));
+}
+
+// e^(x + x_rest) / 2^k: 1 + r + r^2 (1/2 + r (1/6 + r (1/24 + ...))).
+template <class V>
+LUCID_LANES Pair<V> exp_pair(V x, V x_rest, V k) {
+    const auto parts0 = two_product(k, number<V>(LN2_LO));
+    const auto lo = parts0.value;
+    const auto lo_rest = parts0.rest;
+    const auto parts1 = two_sum(x - (k * LN2_HI), -lo);
+    auto r = parts1.value;
+    auto r_rest = parts1.rest;
+    const auto parts2 = ordered_sum(r, r_rest + (x_rest - lo_rest));
+    r = parts2.value;
+    r_rest = parts2.rest;
+    const auto parts3 = pair_step(number<V>(TWENTY_FOURTH), number<V>(TWENTY_FOURTH_TAIL), r, r_rest, (((((((((number<V>(1.1485109594626677e-11) * r + 1.608202806504724e-10) * r + 2.0876741885347773e-09) * r + 2.505208421886778e-08) * r + 2.7557319230466394e-07) * r + 2.7557319234355905e-06) * r + 2.480158730158633e-05) * r + 0.00019841269841268283) * r + 0.001388888888888889) * r + 0.008333333333333333), number<V>(0.0));
+    auto y = parts3.value;
+    auto y_rest = parts3.rest;
+    const auto parts4 = pair_step(number<V>(SIXTH), number<V>(SIXTH_TAIL), r, r_rest, y, y_rest);
+    y = parts4.value;
+    y_rest = parts4.rest;
+    const auto parts5 = pair_step(number<V>(0.5), number<V>(0.0), r, r_rest, y, y_rest);
+    y = parts5.value;
+    y_rest = parts5.rest;
+    const auto parts6 = pair_product(r, r_rest, r, r_rest);
+    const auto z = parts6.value;
+    const auto z_rest = parts6.rest;
+    const auto parts7 = pair_product(z, z_rest, y, y_rest);
+    y = parts7.value;
+    y_rest = parts7.rest;
+    const auto parts8 = ordered_sum(r, y);
+    y = parts8.value;
+    auto rest = parts8.rest;
+    y_rest = rest + (y_rest + r_rest);
+    const auto parts9 = ordered_sum(number<V>(1.0), y);
+    y = parts9.value;
+    rest = parts9.rest;
+    return ordered_sum(y, rest + y_rest);
+}
+
+// t^n of a positive t, two numbers divided by 2^k, and k: within 2^-64 of it.
+template <class V>
+LUCID_LANES Triple<V> raised(V t, V n) {
+    const auto parts0 = log_pair(t);
+    auto y = parts0.value;
+    auto y_rest = parts0.rest;
+    const auto parts1 = two_product(n, y);
+    const auto p = parts1.value;
+    auto p_rest = parts1.rest;
+    p_rest = p_rest + (n * y_rest);
+    const auto k = floating(integer(p * INV_LN2));
+    const auto parts2 = exp_pair(p, p_rest, k);
+    y = parts2.value;
+    y_rest = parts2.rest;
+    return {y, y_rest, k};
+}
+
+// y 2^k, which is infinite or 0 far out.
+template <class V>
+LUCID_LANES V scaled(V y, V k) {
+    const auto n = integer(k);
+    const auto half = n >> 1;
+    y = (y * power_of_two(half)) * power_of_two(n - half);
+    return (k > number<V>(1100.0)) ? number<V>(from_bits(0x7FF0000000000000)) : ((k < number<V>(-1100.0)) ? number<V>(0.0) : y);
+}
+
+// y + rest of a positive y, rounded to odd: where that is between two, the one with an odd last bit. What is
+// narrowed afterwards is rounded once.
+template <class V>
+LUCID_LANES V odd64(V y, V rest) {
+    const auto n = bits(y);
+    return from_bits(n + ((rest > number<V>(0.0)) ? (1 - (n & 1)) : ((rest < number<V>(0.0)) ? ((n & 1) - 1) : (0 * n))));
+}
+
+// t^n rounded to odd. What is within 2^-62 of a float64 is meant to be it: a root, or a power, that is exact.
+template <class V>
+LUCID_LANES Triple<V> raised_odd(V t, V n) {
+    const auto parts0 = raised(t, n);
+    const auto y = parts0.value;
+    auto y_rest = parts0.rest;
+    const auto k = parts0.turns;
+    y_rest = (magnitude(y_rest) > TWO_M62) ? y_rest : number<V>(0.0);
+    return {scaled(odd64(y, y_rest), k), y_rest, k};
+}
+
+// Whether y is that near to the middle of two float32, in units of its last bit, or among the least ones.
+template <class V>
+LUCID_LANES auto by_middle(V y, int64_t units) {
+    const auto place = (bits(y) & REST_BITS) - MIDDLE_BITS;
+    const auto t = magnitude(y);
+    return ((place < units) & (place > -units)) | ((t < LEAST_SINGLE) & (t > TWO_M151));
+}
+
+// The angle of the point (x, y), rounded to odd: with q = a / b it is q - q^3 / 3 + q^5 / 5 - q^7 / 7 and so on.
+template <class V>
+LUCID_LANES Triple<V> atan2_odd(V y, V x) {
+    const auto parts0 = point(y, x);
+    const auto a = parts0.value;
+    const auto b = parts0.rest;
+    const auto parts1 = ratio(a, b);
+    auto q = parts1.value;
+    auto q_rest = parts1.rest;
+    const auto parts = parts1.turns;
+    const auto parts3 = ordered_sum(q, q_rest);
+    q = parts3.value;
+    q_rest = parts3.rest;
+    const auto parts4 = pair_product(q, q_rest, q, q_rest);
+    auto z = parts4.value;
+    auto z_rest = parts4.rest;
+    const auto parts5 = pair_step(number<V>(-SEVENTH), number<V>(-SEVENTH_TAIL), z, z_rest, (((((((((((number<V>(-0.012961054160350876) * z + 0.027251613015641944) * z + -0.03533181479590891) * z + 0.03973501441986977) * z + -0.04345052883904436) * z + 0.0476170897869223) * z + -0.05263148731738876) * z + 0.05882352668012355) * z + -0.06666666661845053) * z + 0.07692307692263603) * z + -0.09090909090908933) * z + 0.1111111111111111), number<V>(0.0));
+    auto v = parts5.value;
+    auto v_rest = parts5.rest;
+    const auto parts6 = pair_step(number<V>(FIFTH), number<V>(FIFTH_TAIL), z, z_rest, v, v_rest);
+    v = parts6.value;
+    v_rest = parts6.rest;
+    const auto parts7 = pair_step(number<V>(-THIRD), number<V>(-THIRD_TAIL), z, z_rest, v, v_rest);
+    v = parts7.value;
+    v_rest = parts7.rest;
+    const auto parts8 = pair_product(q, q_rest, z, z_rest);
+    z = parts8.value;
+    z_rest = parts8.rest;
+    const auto parts9 = pair_product(z, z_rest, v, v_rest);
+    v = parts9.value;
+    v_rest = parts9.rest;
+    const auto parts10 = ordered_sum(q, v);
+    v = parts10.value;
+    const auto rest = parts10.rest;
+    const auto parts11 = ordered_sum(parts * PI_HALF, v);
+    auto h = parts11.value;
+    auto h_rest = parts11.rest;
+    const auto parts12 = ordered_sum(h, h_rest + ((parts * PI_HALF_TAIL) + (rest + (q_rest + v_rest))));
+    v = parts12.value;
+    v_rest = parts12.rest;
+    const auto parts13 = ordered_sum(number<V>(PI), -v);
+    h = parts13.value;
+    h_rest = parts13.rest;
+    const auto left = bits(x) < 0;
+    v_rest = left ? (h_rest + (PI_TAIL - v_rest)) : v_rest;
+    const auto parts14 = ordered_sum(left ? h : v, v_rest);
+    v = parts14.value;
+    v_rest = parts14.rest;
+    return {with_sign(odd64(v, v_rest), y), v_rest, parts};
+}
+
+// For float32: the angle of the point (x, y), and where that may narrow to either of two float32 it is rounded to
+// odd.
+template <class V>
+LUCID_LANES V atan2_single64(V y, V x) {
+    auto v = atan264(y, x);
+    const auto parts0 = rare(by_middle(v, 64), [&] { return atan2_odd(y, x); }, Triple<V>{v, v, v});
+    v = parts0.value;
+    return v;
+}
+
+// For float32: e^(n log(t)), and where that may narrow to either of two float32 t^n rounded to odd.
+template <class V>
+LUCID_LANES V raised_single64(V t, V n) {
+    auto y = exp64(n * log64(t));
+    const auto parts0 = rare(by_middle(y, 512), [&] { return raised_odd(t, n); }, Triple<V>{y, y, y});
+    y = parts0.value;
+    return y;
+}
+
+// For float64.
+template <class V>
+LUCID_LANES V raised64(V t, V n) {
+    const auto parts0 = raised(t, n);
+    const auto y = parts0.value;
+    const auto y_rest = parts0.rest;
+    const auto k = parts0.turns;
+    return scaled(y + y_rest, k);
+}
+
+// x^n, y being |x|^n: its sign, and where a number is 0, infinite or no number (IEEE 754, pow).
+template <class V>
+LUCID_LANES V cornered64(V y, V x, V n) {
+    const auto t = magnitude(x);
+    const auto half = number<V>(0.5) * n;
+    const auto whole = round64(n) == n;
+    const auto odd = whole & (round64(half) != half);
+    const auto far = ((t == number<V>(0.0)) | (t == from_bits(0x7FF0000000000000))) | (magnitude(n) == from_bits(0x7FF0000000000000));
+    y = far ? (((t > number<V>(1.0)) == (n > number<V>(0.0))) ? number<V>(from_bits(0x7FF0000000000000)) : number<V>(0.0)) : y;
+    y = odd & (bits(x) < 0) ? -y : y;
+    y = ((((x < number<V>(0.0)) & (t < from_bits(0x7FF0000000000000))) & (round64(n) != n)) | (x != x)) | (n != n) ? number<V>(from_bits(0x7FF8000000000000)) : y;
+    return ((n == number<V>(0.0)) | (x == number<V>(1.0))) | ((t == number<V>(1.0)) & (magnitude(n) == from_bits(0x7FF0000000000000))) ? number<V>(1.0) : y;
+}
+
+// x^n.
+template <class V>
+LUCID_LANES V pow64(V x, V n) {
+    return cornered64(raised64(magnitude(x), n), x, n);
+}
+
+// For float32.
+template <class V>
+LUCID_LANES V pow_single64(V x, V n) {
+    return cornered64(raised_single64(magnitude(x), n), x, n);
+}
+
+// One number beside every element.
+template <class V>
+LUCID_LANES V beside(double value, V x) {
+    return number<V>(value);
+}
+
+// x^3.
+template <class V>
+LUCID_LANES V cube64(V x) {
+    const auto parts0 = two_product(x, x);
+    const auto p = parts0.value;
+    const auto p_rest = parts0.rest;
+    const auto parts1 = two_product(p, x);
+    const auto y = parts1.value;
+    const auto y_rest = parts1.rest;
+    return (magnitude(y) < from_bits(0x7FF0000000000000)) ? (y + (y_rest + (p_rest * x))) : y;
+}
+
+// For float32, of which the square is exact: rounded to odd.
+template <class V>
+LUCID_LANES V cube_single64(V x) {
+    const auto t = magnitude(x);
+    const auto parts0 = two_product(t * t, t);
+    const auto y = parts0.value;
+    const auto y_rest = parts0.rest;
+    return with_sign(odd64(y, y_rest), x);
 }
 
 // SELU_SCALE x, and below 0 SELU_SCALE_ALPHA (e^x - 1).
@@ -1064,7 +1386,12 @@ LUCID_LANES V silu_grad(V dy, V x) {
 
 template <class V>
 LUCID_LANES V arctan2(V y, V x) {
-    return narrow<V>(atan264(wide(y), wide(x)));
+    return narrow<V>(single(x) ? atan2_single64(wide(y), wide(x)) : atan264(wide(y), wide(x)));
+}
+
+template <class V>
+LUCID_LANES V power(V x, V n) {
+    return narrow<V>(single(x) ? pow_single64(wide(x), wide(n)) : pow64(wide(x), wide(n)));
 }
 
 template <class V>
@@ -1168,10 +1495,23 @@ LUCID_LANES V power_whole(V x, int64_t n) {
     return r;
 }
 
-// x^exponent for any other exponent; NaN for x below 0.
+// x^3.
+template <class V>
+LUCID_LANES V power_cube(V x) {
+    return narrow<V>(single(x) ? cube_single64(wide(x)) : cube64(wide(x)));
+}
+
+// x^(1/2): of -0 it is +0, of minus infinity infinite.
+template <class V>
+LUCID_LANES V power_root(V x) {
+    return (x < number<V>(0.0)) & ((x + x) == x) ? magnitude(x) : (square_root(x) + number<V>(0.0));
+}
+
+// x^exponent for any other exponent.
 template <class V>
 LUCID_LANES V power_real(V x, double exponent) {
-    return narrow<V>(exp64(exponent * log64(wide(x))));
+    const auto n = beside(exponent, wide(x));
+    return narrow<V>(single(x) ? pow_single64(wide(x), n) : pow64(wide(x), n));
 }
 
 // The gradient of what is minimised, with weight decay.

@@ -56,6 +56,7 @@
     F(erf_grad, true) \
     F(silu_grad, true) \
     F(arctan2, true) \
+    F(power, true) \
     F(leaky_relu, false) \
     F(leaky_relu_slope, false) \
     F(elu, true) \

@@ -41,8 +41,8 @@ _OPERATORS: dict[type, str] = {
 }
 _PARAMETERS = {"Value": "V", "Wide": "V", "int": "int64_t", "float": "double", "bool": "bool"}
 
-_PARTS = {"Pair": "Pair<V>", "Triple": "Triple<V>"}
-"""What a function returns that gives numbers whose sum is meant."""
+_PARTS = {"Pair": "Pair<V>", "Triple": "Triple<V>", "Condition": "auto"}
+"""What a function returns that gives numbers whose sum is meant, or a condition."""
 
 
 def constants() -> dict[str, Any]:

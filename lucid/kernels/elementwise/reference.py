@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lucid.kernels.declare import Array, kernel
-from lucid.kernels.elementwise.functions import FUNCTIONS, power_real, power_whole
+from lucid.kernels.elementwise.functions import FUNCTIONS, power_cube, power_real, power_root, power_whole
 
 
 @kernel("5, 6", returns=lambda op, x: {"y": (x.shape, x.dtype)})
@@ -26,8 +26,10 @@ def power(x: Array, exponent: float) -> Array:
     """``x ** exponent`` for one Python number."""
     values = np.atleast_1d(x)
     if exponent == 0.5:
-        y = FUNCTIONS["sqrt"](values)
-    elif abs(exponent) < 2**30 and float(exponent).is_integer():
+        y = power_root(values)
+    elif exponent == 3:
+        y = power_cube(values)
+    elif exponent in (-1, 0, 1, 2):
         y = power_whole(values, int(exponent))
     else:
         y = power_real(values, exponent)

@@ -21,6 +21,9 @@ Wide = Any
 Integer = Any
 """A signed integer of 64 bits beside each value."""
 
+Condition = Any
+"""Whether something holds, beside each value."""
+
 Pair = tuple[Any, Any]
 """Two float64 numbers whose sum is meant."""
 Triple = tuple[Any, Any, Any]

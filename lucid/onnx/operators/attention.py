@@ -95,11 +95,11 @@ def _import_attention(
     plain = causal and windows == [-1, -1] and mask is None and lengths is None and isinstance(offset, int)
     plain = plain and offset == 0
     if not plain:
-        allowed = _allowed(q.shape[2], k.shape[2], offset, causal, *windows)
+        allowed = allowed_keys(q.shape[2], k.shape[2], offset, causal, *windows)
         if lengths is not None:
             within = as_tensor(np.arange(k.shape[2]), device=q.device) < lengths
             allowed = within if allowed is None else within & allowed
-        mask = _masked(_padded(mask, k.shape[2]), allowed, q)
+        mask = masked(_padded(mask, k.shape[2]), allowed, q)
     y, scores = attended(call, q, k, v, mask, plain)
     return join_heads(y) if packed else y, k, v, scores
 
@@ -122,7 +122,7 @@ def join_heads(x: Tensor) -> Tensor:
     return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (b, length, heads * width))
 
 
-def _allowed(queries: int, keys: int, offset: Any, causal: bool, left: int, right: int) -> Any:
+def allowed_keys(queries: int, keys: int, offset: Any, causal: bool, left: int, right: int) -> Any:
     """Which keys a query may look at, by its place: an array where that is known, a tensor, or None for all."""
     if not causal and left < 0 and right < 0:
         return None
@@ -147,7 +147,8 @@ def _padded(mask: Tensor | None, keys: int) -> Tensor | None:
     return ops.pad(mask, widths, False if mask.dtype.kind == "b" else -np.inf)
 
 
-def _masked(mask: Tensor | None, allowed: Any, like: Tensor) -> Tensor | None:
+def masked(mask: Tensor | None, allowed: Any, like: Tensor) -> Tensor | None:
+    """A mask of booleans or numbers, that hides what is not allowed too."""
     if allowed is None:
         return mask
     allowed = allowed if isinstance(allowed, Tensor) else as_tensor(allowed, device=like.device)
@@ -179,13 +180,18 @@ def attended(
 
 @imports("RotaryEmbedding")
 def _import_rotary(call: Call, x: Tensor, cos: Tensor, sin: Tensor, places: Tensor | None = None) -> Tensor:
+    if x.ndim == 3 and not call["num_heads"]:
+        raise call.refuse("num_heads must be given for an input of three axes")
+    return rotated(call, x, cos, sin, places, call["num_heads"])
+
+
+def rotated(call: Call, x: Tensor, cos: Tensor, sin: Tensor, places: Tensor | None, heads: int) -> Tensor:
+    """Of ``(B, H, T, D)``, or of ``(B, T, H * D)``; where places are given the angles are rows of a table."""
     if places is not None:
         cos, sin = embedding(places, cos), embedding(places, sin)
     packed = x.ndim == 3
     if packed:
-        if not call["num_heads"]:
-            raise call.refuse("num_heads must be given for an input of three axes")
-        x = split_heads(x, call["num_heads"])
+        x = split_heads(x, heads)
     width = call["rotary_embedding_dim"] or x.shape[-1]
     if cos.shape[-1] != width // 2:
         raise call.refuse(f"the cosines are of shape {cos.shape}; their last axis must be of length {width // 2}")

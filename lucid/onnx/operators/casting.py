@@ -24,7 +24,7 @@ _NAN = 0xFF  # the exponents of float32, and the codes of float8_e8m0fnu
 
 @imports("Cast", raw=True)
 def _import_cast(call: Call, x: Value) -> Value:
-    to = dtype_of(call["to"])
+    to = call.results[0] or dtype_of(call["to"])
     if to is None:
         raise call.refuse(f"to: is {call['to']}, which is none of ONNX's element types")
     return converted(call, x, to)
@@ -126,7 +126,7 @@ def is_small_integer(dtype: np.dtype[Any]) -> bool:
 def _bits(dtype: np.dtype[Any]) -> int:
     if is_small_integer(dtype):
         return int(dtype.name[-1])
-    return 4 if dtype.name == "float4_e2m1fn" else 6 if dtype.name.startswith("float6") else dtype.itemsize * 8
+    return 4 if dtype.name == "float4_e2m1fn" else 6 if dtype.name.startswith("float6_") else dtype.itemsize * 8
 
 
 def _coded(array: _Array, to: np.dtype[Any]) -> _Array:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from lucid import ops
-from lucid.core.tensor import Tensor, as_tensor
+from lucid.core.tensor import Tensor
 from lucid.graph import Node
 from lucid.onnx._builder import Builder, alike, exports
 from lucid.onnx._importer import Call, Value, imports, imports_alike
-from lucid.onnx._types import has_tensors
+from lucid.onnx._types import as_value, has_tensors
 
 alike(
     {
@@ -58,7 +58,9 @@ def _import_equal(call: Call, a: Value, b: Value) -> Value:
     """Also of texts, which are arrays."""
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
         return np.asarray(np.equal(a, b), bool)
-    return ops.equal(a, b)
+    return ops.equal(*(as_value(v, call.device) if isinstance(v, np.ndarray) else v for v in (a, b)))
+    device = next(x.device for x in (a, b) if isinstance(x, Tensor))
+    return ops.equal(*(as_value(x, device) if isinstance(x, np.ndarray) else x for x in (a, b)))
 
 
 @imports("IsNaN", known=(0,), gradient=False)
@@ -79,7 +81,7 @@ def _number(x: Value) -> Any:
     """Also of types that lucid has no tensors of, all of which float32 holds."""
     if not isinstance(x, np.ndarray):
         return x
-    return as_tensor(x if has_tensors(x.dtype) and x.dtype.isbuiltin == 1 else x.astype(np.float32))
+    return as_value(x if has_tensors(x.dtype) else x.astype(np.float32), "cpu")
 
 
 @imports("Where", moves=True)

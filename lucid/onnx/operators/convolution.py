@@ -25,8 +25,23 @@ def _conv(b: Builder, node: Node) -> None:
 
 @exports("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 def _conv_transpose(b: Builder, node: Node) -> None:
-    output_padding = list(node.attrs["output_padding"])
-    b.emit("ConvTranspose", node, node.inputs, output_padding=output_padding, **_windows(b, node))
+    """ONNX Runtime takes an output padding below the stride: the rest of a larger one (below the dilation) is what the
+    padding behind takes away less, or zeros behind."""
+    x, weight, bias = node.inputs
+    attrs, wider = _windows(b, node), list(node.attrs["output_padding"])
+    beyond = [max(0, more - step + 1) for more, step in zip(wider, node.attrs["stride"], strict=True)]
+    behind = [pad - more for pad, more in zip(node.attrs["padding"], beyond, strict=True)]
+    attrs["output_padding"] = [more - less for more, less in zip(wider, beyond, strict=True)]
+    attrs["pads"] = [*node.attrs["padding"], *(max(0, pad) for pad in behind)]
+    if min(behind) >= 0:
+        b.emit("ConvTranspose", node, node.inputs, **attrs)
+        return
+    y = b.emit("ConvTranspose", node, [x, weight], "inside", **attrs)
+    widths = [0] * (len(behind) + 4) + [max(0, -pad) for pad in behind]
+    y = b.emit("Pad", node, [y, b.constant(node, "widths", widths)], "" if bias is None else "padded")
+    if bias is not None:
+        column = b.constant(node, "column", [-1, *[1] * len(behind)])
+        b.emit("Add", node, [y, b.emit("Reshape", node, [bias, column], "bias")])
 
 
 @exports("unfold")

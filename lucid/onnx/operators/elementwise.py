@@ -11,10 +11,11 @@ import numpy as np
 
 from lucid import ops
 from lucid.core.dtypes import float64, int64
-from lucid.core.tensor import Tensor, as_tensor
+from lucid.core.tensor import Tensor
 from lucid.graph import Node
 from lucid.onnx._builder import Builder, alike, exports
 from lucid.onnx._importer import Call, imports, imports_alike
+from lucid.onnx._types import as_value
 from lucid.ops._function import apply
 from lucid.ops.comparison import Bitwise
 
@@ -254,7 +255,7 @@ def _import_pow(call: Call, x: Tensor, exponent: Tensor | np.ndarray) -> Tensor:
     if isinstance(exponent, np.ndarray):
         if not exponent.ndim and x.dtype.kind == "f":
             return ops.power(x, float(exponent))
-        exponent = as_tensor(exponent, device=x.device)
+        exponent = as_value(exponent, x.device)
     wide = float64 if "f" in (x.dtype.kind, exponent.dtype.kind) else int64
     if x.dtype.kind == exponent.dtype.kind == "f" and x.dtype == exponent.dtype:
         return ops.power(x, exponent)
@@ -314,7 +315,7 @@ def _arcsinh(x: Tensor) -> Tensor:
     near = ops.clip(size, None, _FAR)
     square = near * near
     y = ops.log1p(near + square / (ops.sqrt(square + 1.0) + 1.0)) + ops.log(ops.clip(size / _FAR, 1.0, None))
-    return ops.where(negative, -y, y)
+    return ops.where(size > 0, ops.where(negative, -y, y), x)
 
 
 def _arccosh(x: Tensor) -> Tensor:
@@ -340,6 +341,9 @@ def _import_leaky_relu(call: Call, x: Tensor) -> Tensor:
 
 @imports("PRelu")
 def _import_prelu(call: Call, x: Tensor, slope: Tensor) -> Tensor:
+    """In files of opset 6 a slope of one axis is of the channels."""
+    if call.version <= 7 and slope.ndim == 1 < x.ndim - 1 and slope.shape[0] not in (1, x.shape[-1]):
+        slope = ops.reshape(slope, (-1, *[1] * (x.ndim - 2)))
     return ops.where(x > 0, x, ops.mul(x, slope))
 
 

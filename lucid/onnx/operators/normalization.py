@@ -15,13 +15,15 @@ from lucid.graph import Node
 from lucid.nn.parameter import Buffer
 from lucid.onnx._builder import Builder, exports
 from lucid.onnx._importer import Call, imports
+from lucid.onnx.operators.composed import by_batch
 from lucid.onnx.operators.random import generator
 
 
 @exports("batch_norm")
 def _batch_norm(b: Builder, node: Node) -> None:
     if node.attrs["training"]:
-        raise ValueError(f"{node.name!r}: a normalisation by the statistics of its batch cannot be exported")
+        by_batch(b, node)
+        return
     x, gamma, beta, mean, var = node.inputs
     channels, dtype = b.shape(mean), b.dtype(node.output)
     b.emit(
@@ -61,10 +63,13 @@ def _import_batch_norm(call: Call, x: Tensor, scale: Tensor, shift: Tensor, mean
         rows = ops.reshape(x, (x.shape[0], scale.shape[0], -1))
     scale, shift = (each.astype(x.dtype) if each.dtype != x.dtype else each for each in (scale, shift))
     momentum, eps = 1 - call["momentum"], call["epsilon"]
-    if not call["training_mode"] and not any(call.outputs[1:]):
-        y = ops.batch_norm(rows, mean, var, scale, shift, call.training, momentum, eps)
-        return y if rows is x else ops.reshape(y, x.shape)
-    y = ops.reshape(ops.batch_norm(rows, None, None, scale, shift, True, momentum, eps), x.shape)
+    asked = call["training_mode"] or any(call.outputs[1:])
+    kept = (None, None) if asked else (mean, var)
+    y = ops.batch_norm(rows, kept[0], kept[1], scale, shift, bool(asked) or call.training, momentum, eps)
+    if rows is not x:
+        y = ops.reshape(y, x.shape)
+    if not asked:
+        return y
     axes = (0, *range(2, rows.ndim))
     now = [function.astype(mean.dtype) for function in (ops.mean(rows, axes), ops.var(rows, axes, correction=0))]
     running = [
@@ -107,8 +112,10 @@ def _import_rms_norm(call: Call, x: Tensor, scale: Tensor) -> Any:
 
 def layer_normalized(call: Call, x: Tensor, scale: Tensor | None, shift: Tensor | None, centre: bool) -> Any:
     """The result, the mean and the inverse of the deviation; the last two where the model asks for them. All of it is
-    computed in the dtype of ``x``, also where ``stash_type`` allows less."""
-    axis, eps = call["axis"], call["epsilon"]
+    computed in the dtype of ``x``, also where ``stash_type`` allows less. (In older files the operator is one of ONNX
+    Runtime's own, without a definition that has defaults.)"""
+    axis = -1 if call["axis"] is None else call["axis"]
+    eps = 1e-5 if call["epsilon"] is None else call["epsilon"]
     shape = x.shape[axis:]
     outer = [each for each in (scale, shift) if each is not None and (each.shape != shape or each.dtype != x.dtype)]
     weight, bias = (None, None) if outer else (scale, shift)

@@ -32,7 +32,8 @@ def generator(call: Call) -> Generator:
 
 def _dtype(call: Call) -> Any:
     """Half precision is drawn in float32."""
-    return float64 if call.results[0] == float64 else float32
+    declared = call.results[0]
+    return float64 if declared is not None and declared == float64 else float32
 
 
 @imports("RandomNormal", random=True, gradient=False)

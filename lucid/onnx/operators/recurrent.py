@@ -6,7 +6,7 @@ states stay as they were and the result is 0; backwards, a sequence starts at it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,13 +129,15 @@ def _activations(call: Call, directions: int) -> list[list[Unary]]:
     count = {"RNN": 1, "GRU": 2, "LSTM": 3}[call.operator]
     names = given or (["Tanh"] if count == 1 else ["Sigmoid", "Tanh", "Tanh"][:count]) * directions
     alphas, betas = iter(call["activation_alpha"] or ()), iter(call["activation_beta"] or ())
-    made = [_clipped(call, _activation(call, name.lower(), alphas, betas)) for name in names[: count * directions]]
+    made = [_clipped(call, activation(call, name, alphas, betas)) for name in names[: count * directions]]
     if len(made) < count * directions:
         raise call.refuse(f"got {len(names)} activations; there must be {count} for each direction")
     return [made[i * count : (i + 1) * count] for i in range(directions)]
 
 
-def _activation(call: Call, name: str, alphas: Any, betas: Any) -> Unary:
+def activation(call: Call, name: str, alphas: Iterator[float], betas: Iterator[float]) -> Unary:
+    """The function of that name; it takes from ``alphas`` and ``betas`` what it needs, as long as they last."""
+    name = name.lower()
     if name in _PLAIN:
         return _PLAIN[name]
     if name in _WITH_ALPHA:
@@ -227,7 +229,8 @@ def _import_lstm(
 
 
 def _lstm(call: Call, cell: Cell, given: Tensor, state: State) -> State:
-    """With ``input_forget``, what is forgotten is what comes in."""
+    """With ``input_forget``, what is forgotten is what comes in. ``clip`` holds for the last activation, too, as ONNX
+    says (ONNX Runtime does not clip there)."""
     h, c = state
     f, g, last = cell.act
     i_in, o_in, f_in, c_in = ops.split(given + _recurrent(cell, h), h.shape[-1], 1)

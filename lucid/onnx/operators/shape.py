@@ -47,7 +47,8 @@ def _broadcast_to(b: Builder, node: Node) -> None:
 
 @exports("transpose")
 def _transpose(b: Builder, node: Node) -> None:
-    b.emit("Transpose", node, node.inputs, perm=list(node.attrs["axes"]))
+    axes = list(node.attrs["axes"])
+    b.emit("Transpose", node, node.inputs, perm=axes) if axes else b.emit("Identity", node, node.inputs)
 
 
 @exports("concatenate")

@@ -95,15 +95,24 @@ def test_a_run_in_float32_that_is_dumped_in_low_precision_agrees(model: str, pre
 # -- faults ------------------------------------------------------------------------------------------------------------
 
 
+def apart(trace: Trace, most: int) -> list[set[Key]]:
+    """Every tensor once, up to so many of one kind together, so far apart that zeros in one excuse no other's."""
+    found = []
+    for kind in dict.fromkeys(key[0] for key in trace):
+        keys = [key for key in trace if key[0] == kind]
+        step = -(-len(keys) // most)
+        found += [set(keys[start::step]) for start in range(step)]
+    return found
+
+
 @pytest.mark.parametrize("subject", ["torch", "torch:bfloat16"])
 def test_any_tensor_of_zeros_is_found(subject: str) -> None:
     """In bfloat16 too, where the budget of a whole run exceeds the signal."""
     trace, case = healthy("narrow_basic", "train", subject), case_of("narrow_basic", "train")
-    for zeroed in trace:
-        broken = changed(trace, lambda key, array, zeroed=zeroed: np.zeros_like(array) if key == zeroed else array)  # type: ignore[misc]
+    for zeroed in apart(trace, 4):
+        broken = changed(trace, lambda key, array, zeroed=zeroed: np.zeros_like(array) if key in zeroed else array)  # type: ignore[misc]
         verdict = judged(broken, case, subject)
-        [found] = [layer for layer in verdict.layers if (layer.kind, layer.name) == zeroed]
-        assert found.status == "over", zeroed
+        assert {(each.kind, each.name) for each in verdict.layers if each.status == "over"} >= zeroed
 
 
 def test_gradients_that_were_never_computed_disagree_in_bfloat16() -> None:

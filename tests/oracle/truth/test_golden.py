@@ -447,9 +447,7 @@ def test_all_goldens_take_less_than_30_megabytes() -> None:
 # -- digests ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name", ["narrow_basic-eval", "narrow_basic-train", "narrow_preact-eval", "narrow_preact-train"]
-)
+@pytest.mark.parametrize("name", [name for name in golden_cases() if name.startswith("narrow_")])
 def test_a_digest_holds_on_every_backend(name: str, backend: str) -> None:
     golden = Golden.load(name)
     for precision in ("float32", "float64"):
