@@ -15,7 +15,6 @@ import numpy as np
 from lucid.backends import Backend, backend_for, loaded_backends
 from lucid.backends._settings import MOST_THREADS, THREADS, extension
 from lucid.backends.base import dense_order
-from lucid.backends.shapes import Abstract
 
 __all__ = ["empty_cache", "get_default_device", "get_num_threads", "set_default_device", "set_num_threads"]
 
@@ -143,13 +142,8 @@ def refuse_where(be: Backend, bad: Any, values: Any, error: Callable[[int, float
     when a value is next read from a device (or after ``1024`` checks), and until then the caller must be safe with
     what is there.
     """
-<<<<<<< HEAD
-    if isinstance(bad, Abstract):
-        return  # it is checked when values are computed
-=======
     if be.name == "shapes":  # which has no values
         return
->>>>>>> main
     if not be.asynchronous:
         if bad.any():
             place = int(bad.argmax())
