@@ -283,9 +283,14 @@ class Plan:
         operands, run, backend, to = step.operands, step.run, self.backend, self._views[step.name]
         views = self._views
 
+        into = getattr(run, "into", None)
+
         def again(x: Array) -> None:
             given = [o.constant if o.name is None else x if o.name == INPUT else views[o.name] for o in operands]
-            to[...] = run(backend, *given)
+            if into is not None:
+                into(backend, to, *given)
+            else:
+                to[...] = run(backend, *given)
 
         for operand in operands:
             if operand.constant is not None:

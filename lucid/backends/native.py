@@ -83,7 +83,8 @@ def walk_over(
             loops[-1] = [loops[-1][0] * size, *steps]
         else:
             loops.append([size, *steps])
-    if len(loops) > 3 or (loops and max(loops[-1][1:]) > 1) or min((s for l in loops for s in l), default=0) < 0:
+    steps = [step for loop in loops for step in loop[1:]]
+    if len(loops) > 3 or min(steps, default=0) < 0 or max(loops[-1][1:] if loops else [0]) > 1:
         return None
     loops = [[1, 0, 0]] * (3 - len(loops)) + loops
     sides = ("outer", "middle", "inner")

@@ -334,14 +334,20 @@ def _eager(step: Step) -> tuple[Callable[..., Any], list[str | None]]:
             return be.norm_act_eval(x, _statistics(be, node, *stored), None, relu)
 
         return normalize, list(node.inputs[:5])
-    function = node.function
+    return _Forward(node.function), list(node.inputs)
 
-    def forward(be: Backend, *arrays: Any) -> Any:
-        result = function.forward(be, *arrays)
-        function.release()
+
+class _Forward:
+    """An operation as it is run eagerly; into memory that is given, where it only moves values there."""
+
+    def __init__(self, function: Any) -> None:
+        self._function = function
+        self.into = getattr(function, "into", None)
+
+    def __call__(self, be: Backend, *arrays: Any) -> Any:
+        result = self._function.forward(be, *arrays)
+        self._function.release()
         return be.xp.asarray(result)
-
-    return forward, list(node.inputs)
 
 
 def _statistics(be: Backend, norm: Node, gamma: Any, beta: Any, mean: Any, var: Any) -> Norm:

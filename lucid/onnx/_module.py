@@ -226,10 +226,10 @@ class Body:
 class OnnxModule(Module):
     """A model of ``lucid.onnx.load``: ``module(*inputs)`` gives its output, or a tuple of its outputs.
 
-    Inputs are tensors or arrays, by name or in the model's order, those last that have a value in the file. An output is a tensor; text, types that lucid has no
-    tensors of, and sequences are arrays and lists. Float initializers are parameters under their own names, running
-    statistics are buffers. Every node is a submodule under the name of the value that it makes, so that hooks, traces
-    and messages name it as the file does.
+    Inputs are tensors or arrays, by name or in the model's order, those last that have a value in the file. An output
+    is a tensor; text, types that lucid has no tensors of, and sequences are arrays and lists. Float initializers are
+    parameters under their own names, running statistics are buffers. Every node is a submodule under the name of the
+    value that it makes, so that hooks, traces and messages name it as the file does.
 
     In train mode BatchNormalization takes the statistics of the batch and keeps running ones, and Dropout drops.
 
