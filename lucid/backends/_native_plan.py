@@ -114,7 +114,8 @@ class NativePlan(Plan):
         room = self._program.room(touch.bytes)
         room[:] = np.ctypeslib.as_array((ctypes.c_uint8 * touch.bytes).from_address(touch.address))
         name = CONSTANTS.get((call.kernel, touch.keyword), touch.keyword)
-        self.constants.append((f"{step.name}: {name}", room.view(self.dtype)))
+        whole = touch.bytes % self.dtype.itemsize == 0  # else it is of another type than the plan's first input
+        self.constants.append((f"{step.name}: {name}", room.view(self.dtype) if whole else room))
         return self.recorder.address(room)
 
     def release(self, call: Call, places: tuple[Place, ...]) -> Any:
