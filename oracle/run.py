@@ -16,19 +16,21 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from oracle.case.adopt import adopt_trace, judge_weights, require_input
-from oracle.case.case import SEEDED, Case
+from oracle.case.case import ARRAYS, SEEDED, Case, read_array
 from oracle.case.names import Rules
-from oracle.case.zoo import find_model
+from oracle.case.zoo import find_model, is_given
 from oracle.errors import UsageError, foreign, name_of
 from oracle.graph.model import Mode, Model
 from oracle.judge.local import LocalTruth, local_checks
 from oracle.judge.own import own_check
 from oracle.judge.summary import CaseVerdict, Verdict, versions
 from oracle.judge.verdicts import UNSEEN, Comparison, LayerVerdict, SubjectVerdict, View, no_numbers
+from oracle.networks.given import name_of as name_of_model
+from oracle.operations import is_loss
 from oracle.precision.profile import profile_of
 from oracle.subjects import Subject, find_subject, require_sound
 from oracle.trace import Key, Kind, NotNumbersError, Recorder, Trace, require_key, to_numbers
-from oracle.truth.goldens import Golden
+from oracle.truth.goldens import Golden, stored_case, stored_input
 from oracle.truth.truth import Truth, prepare
 
 DEFAULT_SUBJECTS = ("lucid", "torch", "onnxruntime")
@@ -49,20 +51,24 @@ def check(
     weights: Path | None = None,
     names: Path | None = None,
     golden: Path | None = None,
+    shape: tuple[int, ...] | None = None,
+    tokens: int = 0,
+    mirror: str = "",
     progress: Progress = lambda message: None,
 ) -> Verdict:
     """Is this model right on these subjects, forward and backward, and if not, which layer goes wrong first?
 
     Args:
-        model: one of the ten names, a name of ``NARROW`` or ``SMALL`` in `oracle.resnets`, or
-            one of your own.
+        model: one of the ten names, a name of ``NARROW`` or ``SMALL`` in `oracle.resnets` or of ``NARROW_NETWORKS`` in
+            `oracle.networks`; or one of your own: ``package.module:factory`` of a module of lucid or of PyTorch, or an
+            ONNX file.
         subjects: names (``lucid``, ``lucid:reference``, ``lucid:float64``, ``torch:no-onednn``, ``onnxruntime``) or
             objects. A subject takes part in the modes that it can run.
         mode: ``eval``, ``train`` or ``both``.
         views: ``exact`` holds lucid to the digests; ``free`` judges a foreign subject's whole run, ``stored`` does so
             by the golden's samples and projections alone; ``own`` judges every tensor of that run from the run's own
             values; ``local`` feeds it layer by layer.
-        source: ``"seeded"``, ``"photo"``, or a picture's path.
+        source: ``"seeded"``, ``"photo"``, a picture's path, or that of an ``.npz`` or ``.npy`` file.
         size: height and width of the input; by default 72 in a train step, and in eval 224 (128 for the pre-activation
             networks, 72 for a narrow one).
         batch: number of images; by default 2 in eval and 3 in a train step.
@@ -70,6 +76,9 @@ def check(
         weights: a safetensors file instead of seeded weights.
         names: a file of rules (`oracle.case.names.Rules`) for the names in ``weights`` and in what subjects read.
         golden: where the goldens are, if not in the package.
+        shape: of the input of a model of your own; by default that of the array in ``source``, or in the ONNX file.
+        tokens: how many tokens there are, where such a model takes tokens.
+        mirror: ``package.module:factory`` in PyTorch of a model of lucid, the truth's second origin.
         progress: called with a sentence before each step.
 
     A case that is not a golden's (another seed, size, picture or weights) has its truth made on the spot.
@@ -77,25 +86,81 @@ def check(
     Raises:
         UsageError: what was asked for cannot be done as asked, or a golden is damaged.
     """
-    found_model = find_model(model) if isinstance(model, str) else model
+    cases = cases_of(
+        model,
+        mode,
+        source=source,
+        size=size,
+        batch=batch,
+        seed=seed,
+        weights=weights,
+        names=names,
+        golden=golden,
+        shape=shape,
+        tokens=tokens,
+        mirror=mirror,
+    )
+    subjects = list(subjects)
+    if subjects == list(DEFAULT_SUBJECTS) and not cases[0].model.mirrored:
+        subjects.remove("torch")
     found = [find_subject(subject) if isinstance(subject, str) else require_sound(subject) for subject in subjects]
     labels = [subject.label for subject in found]
     if len(set(labels)) < len(labels):
         raise UsageError(f"subjects: got {', '.join(labels)}; each may be named once")
     wanted = _check_views(views)
+    plan = [(case, [subject for subject in found if case.mode in subject.modes]) for case in cases]
+    plan = [(case, able) for case, able in plan if able]
+    if not plan:
+        raise UsageError(f"subjects: none of ({', '.join(labels)}) can run mode {mode}: nothing would be compared")
+    verdicts = [run_case(case, able, progress, views=wanted, directory=golden) for case, able in plan]
+    return Verdict(verdicts, versions())
+
+
+def cases_of(
+    model: str | Model,
+    mode: Mode | Literal["both"] = "both",
+    *,
+    source: str | Path = SEEDED,
+    size: int | None = None,
+    batch: int | None = None,
+    seed: int = 0,
+    weights: Path | None = None,
+    names: Path | None = None,
+    golden: Path | None = None,
+    shape: tuple[int, ...] | None = None,
+    tokens: int = 0,
+    mirror: str = "",
+) -> list[Case]:
+    """The cases of a model, with arguments as `check` has them. Of a model without classes ``both`` is eval alone.
+
+    Raises:
+        UsageError: there is no such model, or it cannot be run so.
+    """
     modes: tuple[Mode, ...] = ("eval", "train") if mode == "both" else (mode,)
+    if isinstance(model, str) and is_given(model) and shape is None:
+        shape, tokens = _input_of(model, modes, Path(source), tokens, golden)
+    found = find_model(model, shape, tokens, mirror) if isinstance(model, str) else model
+    if mode == "both" and not any(map(is_loss, found.graph().nodes)):
+        modes = ("eval",)
     cases = []
     for each in modes:
-        usual = found_model.standard_shape(each)
-        shape = (usual[0] if size is None else size), (usual[1] if batch is None else batch)
-        case = Case(found_model, each, source, *shape, seed, weights, names)
-        able = [subject for subject in found if each in subject.modes]
-        if able:
-            cases.append((case, able))
-    if not cases:
-        raise UsageError(f"subjects: none of ({', '.join(labels)}) can run mode {mode}: nothing would be compared")
-    verdicts = [run_case(case, able, progress, views=wanted, directory=golden) for case, able in cases]
-    return Verdict(verdicts, versions())
+        usual_size, usual_batch = found.standard_shape(each)
+        sides = (usual_size if size is None else size), (usual_batch if batch is None else batch)
+        cases.append(stored_case(Case(found, each, source, *sides, seed, weights, names), golden))
+    return cases
+
+
+def _input_of(
+    model: str, modes: Sequence[Mode], source: Path, tokens: int, golden: Path | None
+) -> tuple[tuple[int, ...] | None, int]:
+    """The shape of the input of a model of somebody's own, and how many tokens there are: those of the array in a file,
+    or of a golden."""
+    if source.suffix in ARRAYS:
+        array = read_array(source)
+        return array.shape, tokens or (int(array.max(initial=0)) + 1 if array.dtype.kind in "iu" else 0)
+    found = [stored_input(f"{name_of_model(model)}-{mode}", golden) for mode in modes if golden is not None]
+    shape, of_golden = next((each for each in found if each[0] is not None), (None, 0))
+    return shape, tokens or of_golden
 
 
 def _check_views(views: Iterable[View]) -> tuple[View, ...]:
@@ -147,7 +212,13 @@ def run_case(
         if whole:
             progress(f"{case.name}: {subject.label}, {' and '.join(whole)}")
             verdicts |= {(subject, verdict.view): verdict for verdict in look(subject, whole, truth)}
-    found = [replace(verdicts[each], **brought[each[0]]) for each in plan if each in verdicts]
+    # Of a model whose modules are no operations, none may be there to be driven; other views say what can be said.
+    idle = {
+        (subject, view)
+        for (subject, view), verdict in verdicts.items()
+        if view == "local" and not verdict.observed and not verdict.failure and (subject, "free") in verdicts
+    }
+    found = [replace(verdicts[each], **brought[each[0]]) for each in plan if each in verdicts and each not in idle]
     return CaseVerdict(case, found, truth.loss, truth.how, time.perf_counter() - start)
 
 
@@ -173,7 +244,8 @@ def views_of(subject: Subject, wanted: Sequence[View], truth: Truth) -> list[Vie
     """
     if subject.exact and truth.golden is not None:
         return [view for view in wanted if view == "exact"]
-    applies = {"free": True, "own": True, "stored": truth.golden is not None, "local": subject.layered}
+    local = subject.layered and (truth.case.model.modular or not subject.exact)
+    applies = {"free": True, "own": True, "stored": truth.golden is not None, "local": local}
     return sorted((view for view in wanted if applies.get(view, False)), key=list(applies).index)
 
 

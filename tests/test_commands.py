@@ -366,11 +366,13 @@ WHOLE = ("free", "own", "stored")  # the views of a whole run
 def test_what_a_subject_hands_over_as_a_tensor(
     junk: str, views: tuple[str, ...], status: int, words: str, tmp_path: Path
 ) -> None:
-    """Whoever hands over no numbers is out of line there, in every view; what is like an array is one."""
+    """Whoever hands over no numbers is out of line there, in every view; what is like an array is one. (One view is
+    enough for the reports, which do not ask which it is.)"""
     (tmp_path / "mine.py").write_text(JUNK)
     given = ["check", "narrow_basic", "--mode", "train", "--subject", f"{tmp_path}/mine.py:Mine:{junk}", "--all"]
-    reports = [part for kind in ("json", "junit", "html") for part in (f"--{kind}", str(tmp_path / kind))]
     for view in views:
+        kinds = ("json", "junit", "html") if view == views[0] else ("json",)
+        reports = [part for kind in kinds for part in (f"--{kind}", str(tmp_path / kind))]
         found = run(*given, "--view", view, *reports)
         assert found[0] == status, found
         assert words in " ".join((found[1] + found[2]).split()), view

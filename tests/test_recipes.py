@@ -38,8 +38,8 @@ def sources() -> dict[str, str]:
 
 
 def holders(name: str) -> set[str]:
-    """The sources of lucid in which ``name`` stands as a word."""
-    word = re.compile(rf"\b{name}\b")
+    """The sources of lucid in which ``name`` stands as a word; NumPy's function of that name is another."""
+    word = re.compile(rf"(?<!np\.)\b{name}\b")
     return {path for path, text in sources().items() if word.search(text)}
 
 

@@ -12,81 +12,19 @@ float64's own derived budget, or nothing is written.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
-import math
 import resource
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from lucid.console import leave, run_command
-from oracle.budget.free import free_budget, in_float64
-from oracle.case.case import Case
 from oracle.errors import UsageError
 from oracle.files import write_whole
-from oracle.run import versions
-from oracle.subjects import find_subject
-from oracle.trace import Key, Kind, Trace, execution_order
-from oracle.truth.digest import digest_later
-from oracle.truth.goldens import FORMAT, LAW, MANIFEST, STORED, GoldenError, encode_golden, golden_cases, seal
-from oracle.truth.truth import agreement
+from oracle.truth.goldens import GoldenError, golden_cases
+from oracle.truth.making import add_to_manifest, known_manifest, make, write_manifest
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
-
-
-class _Digests:
-    """A recorder that keeps only digests."""
-
-    def __init__(self) -> None:
-        self.found: dict[Key, Any] = {}
-
-    def record(self, kind: Kind, name: str, array: np.ndarray) -> None:
-        self.found[kind, name] = digest_later(array)
-
-
-def make(case: Case) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """The two files of a golden by name, and what the manifest says of it.
-
-    Raises:
-        GoldenError: the two origins disagree.
-    """
-    truth, narrow = Trace(), _Digests()
-    find_subject("lucid:float64").run(case, truth)
-    for key in truth:
-        truth.replace(key, np.asarray(truth[key], order="C"))
-    find_subject("lucid").run(case, narrow)
-    order = execution_order(truth)
-    double = {key: digest_later(truth[key]) for key in order}
-    digests = {
-        "float32": {key: narrow.found[key].result() for key in order},
-        "float64": {key: double[key].result() for key in order},
-    }
-    budgets = {precision: free_budget(case, precision, truth=truth) for precision in STORED}
-    layers = agreement(case, truth, {key: in_float64(key, budget) for key, budget in budgets["float32"].items()})
-    wrong = [layer for layer in layers if layer.judged and not layer.agrees]
-    if wrong:
-        worst = "; ".join(f"{layer.kind} {layer.name} used {layer.used:.2f}" for layer in wrong[:3])
-        raise GoldenError(f"{case.name}: the two origins disagree in {len(wrong)} of {len(layers)} tensors: {worst}")
-    description, tables = encode_golden(case, order, digests, truth, budgets)
-    sound = [layer.error for layer in layers if layer.budget < 1e-9]
-    entry = {
-        "origins": ["lucid float64", "torch float64"],
-        "tensors": len(order),
-        # Rounded up so far that PyTorch's last bits, which depend on its threads and the processor, make the same file.
-        "largest_error": _decade(max(sound)),
-        "largest_share_of_budget": math.ceil(10 * max(layer.used for layer in layers)) / 10,
-    }
-    return {f"{case.name}.json": description, f"{case.name}.safetensors": tables}, entry
-
-
-def _decade(value: float) -> float:
-    """The next power of ten, 0 of 0."""
-    return float(f"1e{math.ceil(math.log10(value))}") if value > 0 else 0.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -107,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given.check:
         given.output.mkdir(parents=True, exist_ok=True)
     differing, failed = [], []
-    manifest = _manifest(given.output)
+    manifest = known_manifest(given.output)
     for name in wanted:
         if given.missing and name in manifest["goldens"]:
             continue
@@ -124,14 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             flush=True,
         )
         for file, content in files.items():
-            manifest["files"][file] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
             if not given.check:
                 write_whole(given.output / file, content)
             elif not (given.output / file).exists() or (given.output / file).read_bytes() != content:
                 differing.append(file)
-        manifest["goldens"][name] = entry
+        add_to_manifest(manifest, name, files, entry)
         if not given.check:
-            _write_manifest(manifest, list(cases), given.output)
+            write_manifest(manifest, list(cases), given.output)
     for file in differing:
         print(f"{file}: differs from what is stored", file=sys.stderr)
     return 2 if failed else 1 if differing else 0
@@ -142,32 +79,6 @@ def _status() -> int:
         return main()
     except SystemExit as ended:  # argparse has said why, or helped
         return int(ended.code or 0)
-
-
-def _manifest(directory: Path) -> dict[str, Any]:
-    """What is there already, if it is of this law and format."""
-    try:
-        found: dict[str, Any] = json.loads((directory / MANIFEST).read_bytes())
-        if (found["format"], found["law"]) == (FORMAT, LAW):
-            return found
-    except (OSError, ValueError, KeyError):
-        pass
-    return {"goldens": {}, "files": {}}
-
-
-def _write_manifest(found: dict[str, Any], order: Sequence[str], directory: Path) -> None:
-    names = [name for name in order if name in found["goldens"]]
-    files = [f"{name}.{suffix}" for name in names for suffix in ("json", "safetensors")]
-    made = {name: version for name, version in versions().items() if name in ("lucid-oracle", "numpy", "torch")}
-    manifest = {
-        "format": FORMAT,
-        "law": LAW,
-        "made_by": made,
-        "goldens": {name: found["goldens"][name] for name in names},
-        "files": {file: found["files"][file] for file in files},
-    }
-    manifest["seal"] = seal(manifest)
-    write_whole(directory / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

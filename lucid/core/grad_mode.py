@@ -19,11 +19,13 @@ class _Mode(threading.local):
     enabled = True
     recomputing = False
     shapes_alone = False
+    differentiated = False
 
 
 recording = _Mode()
-"""Of this thread: whether operations are recorded, and whether they are run once more, so that what a first run has
-left behind (running statistics) is not to be left again; and whether a model is traced, so that there are no values."""
+"""Of this thread: whether operations are recorded; whether they are run once more, so that what a first run has left
+behind (running statistics) is not to be left again; whether a model is traced, so that there are no values; and whether
+the gradient of what is traced is asked for."""
 
 
 def grad_enabled() -> bool:

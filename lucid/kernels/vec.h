@@ -171,6 +171,37 @@ inline V fma(V a, V b, V c) {
 }
 #endif
 
+// a b + c, rounded once where that costs no more than twice: for what need not have the same bits everywhere.
+template <class V>
+inline V about_fma(V a, V b, V c) {
+#if defined(LUCID_HARDWARE_FMA)
+    return fma(a, b, c);
+#else
+    return a * b + c;
+#endif
+}
+
+// 1 / x within 2^-40 of it, for a normal x whose inverse is normal; its bits differ from machine to machine.
+inline Vec<double> about_inverse(Vec<double> x) {
+#if defined(__AVX512F__)
+    const Vec<double> y = (Vec<double>)_mm512_maskz_rcp14_pd(0xFF, (__m512d)x), rest = fma(-x, y, splat(1.0));
+    return fma(y, fma(rest, rest, rest), y);
+#else
+    return 1.0 / x;
+#endif
+}
+
+// sqrt(x) likewise, for a positive x.
+inline Vec<double> about_root(Vec<double> x) {
+#if defined(__AVX512F__)
+    const Vec<double> y = (Vec<double>)_mm512_maskz_rsqrt14_pd(0xFF, (__m512d)x), s = x * y, half = 0.5 * y;
+    const Vec<double> rest = fma(-s, half, splat(0.5)), nearer = fma(s, rest, s);
+    return fma(fma(-nearer, nearer, x), fma(half, rest, half), nearer);
+#else
+    return square_root(x);
+#endif
+}
+
 // Whether a comparison holds in any of the lanes.
 inline bool any(Vec<int64_t> holds) {
 #if defined(__AVX512F__)
@@ -181,6 +212,45 @@ inline bool any(Vec<int64_t> holds) {
     bool found = false;
     for (int i = 0; i < LANES<int64_t>; ++i) found |= holds[i] != 0;
     return found;
+#endif
+}
+
+// An entry of a table for each lane, by the last places of its number: of LUCID_PICKS entries, as many as cost no more than an
+// addition.
+#if defined(__AVX512F__)
+#define LUCID_PICKS 8
+inline Vec<int64_t> pick(const int64_t (&table)[8], Vec<int64_t> places) {
+    return (Vec<int64_t>)_mm512_permutexvar_epi64((__m512i)places, _mm512_loadu_si512(table));
+}
+#else
+#define LUCID_PICKS 1
+inline int64_t pick(const int64_t (&table)[1], Vec<int64_t>) { return table[0]; }
+#endif
+
+// Whether any bit is set.
+inline bool any_set(Part<int32_t> n) {
+#if defined(__AVX512F__)
+    return !_mm256_testz_si256((__m256i)n, (__m256i)n);
+#else
+    int32_t all = 0;
+    for (unsigned i = 0; i < sizeof(n) / sizeof(int32_t); ++i) all |= n[i];
+    return all != 0;
+#endif
+}
+
+// Whether any lane, taken without a sign, is above `limit`; and whether any lane has none of these places.
+inline bool any_above(Vec<int64_t> n, int64_t limit) {
+#if defined(__AVX512F__)  // the compiler would make vectors of masks, and masks of them
+    return _mm512_cmpgt_epu64_mask((__m512i)n, _mm512_set1_epi64(limit)) != 0;
+#else
+    return any((Vec<int64_t>)((typename VecOf<uint64_t>::aligned)n > uint64_t(limit)));
+#endif
+}
+inline bool any_without(Vec<int64_t> n, int64_t places) {
+#if defined(__AVX512F__)
+    return _mm512_testn_epi64_mask((__m512i)n, _mm512_set1_epi64(places)) != 0;
+#else
+    return any((n & places) == 0);
 #endif
 }
 

@@ -50,7 +50,7 @@ def dry_run(
         ValueError, TypeError: as the module raises on such an input.
     """
     modes = [(part, part.training) for part in module.modules()]
-    with watched(watcher):
+    with watched(watcher, training):
         try:
             module.train() if training else module.eval()
             return (call or module)(*inputs)
@@ -60,16 +60,17 @@ def dry_run(
 
 
 @contextlib.contextmanager
-def watched(watcher: Watcher) -> Iterator[None]:
+def watched(watcher: Watcher, differentiated: bool = False) -> Iterator[None]:
     """Let ``watcher`` see what this thread does, which computes shapes alone and leaves nothing behind."""
     with _lock, no_grad():
         before = set_tracer(_OwnThread(watcher))
         again, recording.recomputing = recording.recomputing, True
         alone, recording.shapes_alone = recording.shapes_alone, True
+        asked, recording.differentiated = recording.differentiated, differentiated
         try:
             yield
         finally:
-            recording.recomputing, recording.shapes_alone = again, alone
+            recording.recomputing, recording.shapes_alone, recording.differentiated = again, alone, asked
             set_tracer(before)
 
 

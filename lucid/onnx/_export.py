@@ -145,13 +145,18 @@ def export_gradients(
 
 
 def write_graph(
-    make: Callable[[], Graph], path: str | os.PathLike[str], tell: Progress, external_data: bool, **options: Any
+    make: Callable[[], Graph],
+    path: str | os.PathLike[str],
+    tell: Progress,
+    external_data: bool,
+    change: Callable[[onnx.ModelProto], onnx.ModelProto] = lambda model: model,
+    **options: Any,
 ) -> list[Path]:
-    """Trace, convert by ``to_onnx`` with ``options``, check and write."""
+    """Trace, convert by ``to_onnx`` with ``options``, ``change`` the model, check and write."""
     tell("tracing", 0, 0)
     graph = make()
     tell("converting", 0, 0)
-    proto = to_onnx(graph, **options)
+    proto = change(to_onnx(graph, **options))
     tell("checking", 0, 0)
     check(proto)
     return write_model(

@@ -92,6 +92,11 @@ def imports(
     return enter
 
 
+def imports_contributed(*operators: str, keeps: int = 0) -> Callable[[Import], Import]:
+    """Enter operators of ONNX Runtime's own domain, whose first result has the type of the operand ``keeps``."""
+    return imports(*operators, domain="com.microsoft", keeps=keeps)
+
+
 def imports_alike(operators: Mapping[str, Callable[..., Tensor]], *, gradient: bool = True) -> None:
     """Enter operators that lucid has with the same operands and no attributes, each by lucid's function."""
     for operator, function in operators.items():
@@ -137,6 +142,11 @@ class Call:
 
     def __getitem__(self, attribute: str) -> Any:
         return self.attributes.get(attribute)
+
+    def default(self, attribute: str, value: float) -> float:
+        """A number; ``value`` where the node has none and no definition says it."""
+        given = self[attribute]
+        return value if given is None else float(given)
 
     def refuse(self, why: str) -> ValueError:
         """An error that names the node; to be raised."""

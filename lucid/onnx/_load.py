@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import graphlib
+import math
 import os
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import defs, external_data_helper, helper, inliner, shape_inference, version_converter
+from onnx import defs, helper, inliner, shape_inference, version_converter
 
 from lucid.core.tensor import Tensor
 from lucid.files import FileError, open_regular
 from lucid.nn.parameter import Buffer, Parameter
 from lucid.onnx import operators  # noqa: F401 (the operators are entered when it is imported)
+from lucid.onnx._check import check_model, check_nodes
+from lucid.onnx._external import load_external
 from lucid.onnx._importer import IMPORTS, Call, Value
 from lucid.onnx._module import Body, OnnxModule, Operator, Step
 from lucid.onnx._types import HALF, array_of, as_value, dtype_of, has_tensors
@@ -27,6 +29,8 @@ __all__ = ["OLDEST_READ", "UnsupportedError", "load"]
 OLDEST_READ = 7  # the first opset in which operators broadcast as they do today
 _OWN = ("", "ai.onnx")
 LISTED = 6  # nodes of a circle that an error names
+_LATEST = 2**31 - 1  # the largest number of a version that onnx takes
+_DENSE = 2**28  # elements of a sparse constant, with its zeros
 _SMALL = 1024  # bytes of an initializer that type inference is to see
 
 
@@ -34,7 +38,10 @@ class UnsupportedError(NotImplementedError):
     """A model has operators that lucid does not compute; the message lists all of them, with the nodes' names."""
 
 
-def load(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> OnnxModule:
+Source = str | os.PathLike[str] | bytes | onnx.ModelProto
+
+
+def load(model: Source) -> OnnxModule:
     """An ONNX model as a module, in eval mode.
 
     Its float initializers (and constants of at least one axis) are parameters under their own names, so that it can be
@@ -60,19 +67,32 @@ def load(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> OnnxModule:
         >>> bool((module(x).numpy() == layer(x).numpy()).all())
         True
     """
+    try:
+        return _loaded(model)
+    except (ValueError, UnsupportedError) as error:
+        sentence = " ".join(str(error).split())
+        if type(error) in (ValueError, UnsupportedError) and sentence == str(error):
+            raise
+        raise (UnsupportedError if isinstance(error, UnsupportedError) else ValueError)(sentence) from error
+
+
+def _loaded(model: Source) -> OnnxModule:
     proto = _renewed(_read(model))
     proto = _inlined(proto)
     opset = _opset(proto)
     _refuse_unsupported(proto.graph, opset)
+    check_nodes(
+        (node, _schema(node.op_type, _domain(node), opset), _node_name(node)) for _, node in _nodes(proto.graph)
+    )
     return _Reader(proto, opset).module()
 
 
-def _read(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> onnx.ModelProto:
+def _read(model: Source) -> onnx.ModelProto:
     if isinstance(model, onnx.ModelProto):
-        proto, folder = onnx.ModelProto(), ""
+        proto, folder = onnx.ModelProto(), None
         proto.CopyFrom(model)
     elif isinstance(model, bytes):
-        proto, folder = _parsed(model, "model"), ""
+        proto, folder = _parsed(model, "model"), None
     else:
         path = Path(model)
         try:
@@ -82,7 +102,8 @@ def _read(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> onnx.Model
             raise FileError(f"{path}: {error}") from error
     if not proto.HasField("graph"):
         raise ValueError("model: it has no graph")
-    _load_external(proto, folder)
+    check_model(proto)
+    load_external(proto, folder)
     return proto
 
 
@@ -93,26 +114,12 @@ def _parsed(content: bytes, name: str) -> onnx.ModelProto:
         raise ValueError(f"{name}: is no ONNX model: {error}") from error
 
 
-def _load_external(proto: onnx.ModelProto, folder: str) -> None:
-    """Read what lies in other files; onnx refuses paths that leave the folder, and links."""
-    if not any(map(external_data_helper.uses_external_data, _tensors(proto))):
-        return
-    if not folder:
-        raise ValueError("model: its data lie in other files; give the file's path")
-    try:
-        external_data_helper.load_external_data_for_model(proto, folder)
-    except (onnx.checker.ValidationError, ValueError, OSError) as error:
-        raise ValueError(f"model: its external data cannot be read: {error}") from error
-
-
-def _tensors(proto: onnx.ModelProto) -> Iterable[onnx.TensorProto]:
-    return external_data_helper._get_all_tensors(proto)
-
-
 def _opset(proto: onnx.ModelProto) -> dict[str, int]:
     opset = {"" if each.domain in _OWN else each.domain: each.version for each in proto.opset_import}
     opset.setdefault("", 1 if proto.ir_version < 3 else OLDEST_READ)
     newest = defs.onnx_opset_version()
+    if min(opset.values()) < 1:
+        raise ValueError(f"model: its operators are of opset {min(opset.values())}; it may be 1 or more")
     if opset[""] > newest:
         raise UnsupportedError(f"model: its operators are of opset {opset['']}; it may be at most {newest}")
     return opset
@@ -147,7 +154,7 @@ def _complete(proto: onnx.ModelProto, composed: list[tuple[str, str]]) -> None:
     """Write out the defaults of attributes, which an operator's parts may refer to: onnx does not put them in."""
     opset = _opset(proto)
     for _, node in _nodes(proto.graph):
-        domain = "" if node.domain in _OWN else node.domain
+        domain = _domain(node)
         if (domain, node.op_type) in composed:
             given = {attribute.name for attribute in node.attribute}
             for name, attribute in _schema(node.op_type, domain, opset).attributes.items():
@@ -181,7 +188,8 @@ def _nodes(graph: onnx.GraphProto) -> Iterator[tuple[onnx.GraphProto, onnx.NodeP
 
 def _schema(operator: str, domain: str, opset: dict[str, int]) -> Any:
     try:
-        return defs.get_schema(operator, max_inclusive_version=opset.get(domain, 1), domain=domain)
+        version = min(opset.get(domain, 1), _LATEST)
+        return defs.get_schema(operator, max_inclusive_version=version, domain=domain)
     except defs.SchemaError:
         return None
 
@@ -192,12 +200,16 @@ def _refuse_unsupported(graph: onnx.GraphProto, opset: dict[str, int]) -> None:
         raise UnsupportedError(f"model: its operators are of opset {opset['']}; it must be at least {OLDEST_READ}")
     missing: dict[str, list[str]] = {}
     for _, node in _nodes(graph):
-        domain = "" if node.domain in _OWN else node.domain
+        domain = _domain(node)
         if (domain, node.op_type) not in IMPORTS:
             missing.setdefault(f"{domain}.{node.op_type}" if domain else node.op_type, []).append(_node_name(node))
     if missing:
         listed = "; ".join(f"{operator} ({', '.join(map(repr, names))})" for operator, names in sorted(missing.items()))
         raise UnsupportedError(f"model: lucid does not compute {listed}")
+
+
+def _domain(node: onnx.NodeProto) -> str:
+    return "" if node.domain in _OWN else node.domain
 
 
 def _node_name(node: onnx.NodeProto) -> str:
@@ -282,7 +294,7 @@ class _Reader:
     def _step(
         self, node: onnx.NodeProto, graph: onnx.GraphProto, dtypes: dict[str, Any], known: frozenset[str]
     ) -> Step:
-        domain = "" if node.domain in _OWN else node.domain
+        domain = _domain(node)
         schema = _schema(node.op_type, domain, self._opset)
         attributes, graphs = _attributes(node, schema)
         if node.op_type == "Gradient":
@@ -394,8 +406,17 @@ def _constant(node: onnx.NodeProto) -> Value:
 
 
 def _dense(sparse: onnx.SparseTensorProto) -> np.ndarray[Any, Any]:
-    values, indices = array_of(sparse.values), array_of(sparse.indices)
-    dense = np.zeros(tuple(sparse.dims), values.dtype)
+    """A sparse tensor with its zeros; its indices are places in row-major order, or a row of places each."""
+    values, indices, shape = array_of(sparse.values), array_of(sparse.indices), tuple(sparse.dims)
+    what = f"model: the sparse tensor {sparse.values.name!r} of shape {shape}"
+    if min(shape, default=0) < 0 or math.prod(shape) > _DENSE or not has_tensors(values.dtype):
+        raise ValueError(f"{what} has {math.prod(shape)} elements of {values.dtype}; there may be {_DENSE} numbers")
+    limits = np.array([math.prod(shape)] if indices.ndim == 1 else shape, np.int64)
+    places = indices.reshape(len(indices), -1) if indices.ndim else indices.reshape(1, 1)
+    fits = indices.dtype == np.int64 and values.ndim == 1 and len(values) == len(places)
+    if not fits or places.shape[1] != len(limits) or (places < 0).any() or (places >= limits).any():
+        raise ValueError(f"{what} has values or indices that do not fit it")
+    dense = np.zeros(shape, values.dtype)
     if indices.ndim == 1:
         dense.reshape(-1)[indices] = values
     else:
@@ -442,7 +463,7 @@ def _uses(nodes: list[onnx.NodeProto]) -> dict[str, list[tuple[str, str, int]]]:
 
     def see(node: onnx.NodeProto) -> None:
         for position, name in enumerate(node.input):
-            domain = "" if node.domain in _OWN else node.domain
+            domain = _domain(node)
             uses.setdefault(name, []).append((domain, node.op_type, position))
 
     for node in nodes:
@@ -458,12 +479,8 @@ def _sorted(nodes: list[onnx.NodeProto], known: set[str]) -> list[onnx.NodeProto
     """The nodes, each after those whose values it takes.
 
     Raises:
-        ValueError: a value is made twice, by nothing, or by a circle of nodes.
+        ValueError: a value is made by nothing, or by a circle of nodes.
     """
-    made = Counter(name for node in nodes for name in node.output if name)
-    twice = [name for name, count in made.items() if count > 1]
-    if twice:
-        raise ValueError(f"model: two nodes make the value {twice[0]!r}")
     needs = [_taken(node) - known for node in nodes]
     ready: set[str] = set()
     for node, needed in zip(nodes, needs, strict=True):

@@ -43,32 +43,41 @@ class Operator(Module):
         )
 
     def forward(self, *operands: Value) -> Value:
-        """The node's result; a tuple where it declares several outputs."""
+        """The node's result; a tuple where it declares several outputs.
+
+        Raises:
+            ValueError: the operator does not take such operands; it names the node.
+        """
+        try:
+            return self._finish(self._computed(operands))
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            node = f"{self.call.operator} {self.call.name!r}: "
+            if type(error) is ValueError and str(error).startswith(node):
+                raise
+            raise ValueError(f"{node}{error}") from error
+
+    def _computed(self, operands: Sequence[Value]) -> Value:
         call, importer = self.call, self.importer
         device = next((o.device for o in operands if isinstance(o, Tensor)), None)
         call.training = self.training
-        if importer.raw:
-            call.device = device or "cpu"
-            raw = [self._operand(i, o) if importer.on_host(i) else o for i, o in enumerate(operands)]
-            return self._finish(importer.function(call, *raw))
         known = device is None and all(importer.on_host(i) or _is_host(o) for i, o in enumerate(operands))
-        if known and not importer.random:
-            return self._finish(self._on_host(operands))
+        graphs = importer.raw and any(map(callable, call.attributes.values()))  # they may take what is around them
+        if known and not importer.random and not graphs:
+            return self._on_host(operands)
         call.device = device or "cpu"
         given = [self._operand(i, operand) for i, operand in enumerate(operands)]
-        return self._finish(importer.function(call, *given))
+        return importer.function(call, *given)
 
     def _operand(self, position: int, operand: Value) -> Value:
         if self.importer.on_host(position):
             return as_array(operand, self.call.dtypes[position]) if isinstance(operand, Tensor) else operand
-        if not isinstance(operand, np.ndarray):
+        if not isinstance(operand, np.ndarray) or self.importer.raw:
             return operand
         if position in self.importer.known:
             return operand.astype(in_precision(operand.dtype, self._floats), copy=False)
         if not has_tensors(operand.dtype):
-            raise TypeError(
-                f"{self.call.operator} {self.call.name!r}: operand {position} is of type {_name(operand.dtype)}, which "
-                "lucid's tensors do not have"
+            raise self.call.refuse(
+                f"operand {position} is of type {_name(operand.dtype)}, which lucid's tensors do not have"
             )
         value = as_value(operand, self.call.device)
         wanted = in_precision(value.dtype, self._floats)
@@ -137,7 +146,7 @@ class _Codes:
             self._words, places = np.unique(
                 np.concatenate([[""], *(array.ravel() for array in arrays)]).astype(object), return_inverse=True
             )
-            ends = np.cumsum([1, *(array.size for array in arrays)])
+            ends = np.add.accumulate([1, *(array.size for array in arrays)])
             parts = np.split(places.astype(np.int64), ends[:-1])[1:]
             self.arrays = [part.reshape(array.shape) for part, array in zip(parts, arrays, strict=True)]
         else:
@@ -234,7 +243,7 @@ class OnnxModule(Module):
     In train mode BatchNormalization takes the statistics of the batch and keeps running ones, and Dropout drops.
 
     Attributes:
-        input_names, output_names: in that order.
+        input_names, output_names: in the model's order; inputs that have a value of their own come last.
         opset: by domain, the versions of the operators.
     """
 
@@ -249,7 +258,7 @@ class OnnxModule(Module):
     ) -> None:
         super().__init__()
         self._body = body
-        self.input_names = tuple(sorted(body.inputs, key=lambda name: name in optional))  # (their order is kept)
+        self.input_names = tuple(sorted(body.inputs, key=lambda name: name in optional))
         self.output_names = tuple(body.outputs)
         self.opset = dict(opset)
         self._declared = {name: dtypes.get(name) for name in (*body.inputs, *body.outputs)}

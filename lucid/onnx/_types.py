@@ -7,6 +7,7 @@ rounded after each operator.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import ml_dtypes
@@ -15,6 +16,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from lucid.backends import Backend
+from lucid.backends.shapes import Abstract
 from lucid.core.tensor import Tensor, as_tensor
 from lucid.ops._function import Function, apply
 
@@ -39,12 +41,42 @@ def element_of(dtype: np.dtype[Any]) -> int:
 
 
 def array_of(tensor: onnx.TensorProto) -> np.ndarray[Any, Any]:
-    """A tensor's values, in NumPy's own byte order; text as ``str``."""
-    array = numpy_helper.to_array(tensor)
+    """A tensor's values, in NumPy's own byte order; text as ``str``.
+
+    Raises:
+        ValueError: its data are not as many as its shape says, or of no type of ONNX.
+    """
+    shape = tuple(tensor.dims)
+    try:
+        if min(shape, default=0) < 0:
+            raise ValueError("a length is below 0")
+        array = numpy_helper.to_array(tensor)
+    except Exception as error:  # ValueError, TypeError, KeyError and what else onnx lets through
+        what = f"{tensor.name!r} of shape {shape} and element type {tensor.data_type}"
+        raise ValueError(f"model: the tensor {what} cannot be read: {error}") from None
     if array.dtype.kind in "SUO":
         texts = [each.decode("utf-8", "surrogateescape") if isinstance(each, bytes) else each for each in array.ravel()]
         array = np.array(texts, object).reshape(array.shape)
     return array
+
+
+def bytes_of(tensor: onnx.TensorProto) -> int:
+    """How many bytes its data are, in a file of their own.
+
+    Raises:
+        ValueError: its type has no such data, or a length is below 0.
+    """
+    dtype = dtype_of(tensor.data_type)
+    if dtype is None or dtype == TEXT or min(tensor.dims, default=0) < 0:
+        raise ValueError(f"its element type is {tensor.data_type} and its shape {tuple(tensor.dims)}")
+    return -(-math.prod(tensor.dims) * bits_of(dtype) // 8)
+
+
+def bits_of(dtype: np.dtype[Any]) -> int:
+    """How many bits an element has, packed as ONNX packs it."""
+    if dtype.name in ("int4", "uint4", "int2", "uint2"):
+        return int(dtype.name[-1])
+    return 4 if dtype.name == "float4_e2m1fn" else 6 if dtype.name.startswith("float6_") else dtype.itemsize * 8
 
 
 def has_tensors(dtype: np.dtype[Any]) -> bool:
@@ -58,7 +90,16 @@ def as_value(array: np.ndarray[Any, Any], device: str) -> Tensor:
 
 
 def as_array(value: Tensor, dtype: np.dtype[Any] | None = None) -> np.ndarray[Any, Any]:
-    """A tensor's values in NumPy; of ``dtype``, where that is given."""
+    """A tensor's values in NumPy; of ``dtype``, where that is given.
+
+    Raises:
+        RuntimeError: it has none, as the model is being traced.
+    """
+    if isinstance(value._array, Abstract):
+        raise RuntimeError(
+            "a value that depends on the model's inputs says how an operator computes, or runs on the host; such a "
+            "model cannot be traced"
+        )
     array = value.detach().cpu().numpy()
     return array if dtype is None or dtype == array.dtype else array.astype(dtype)
 

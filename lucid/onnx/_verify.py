@@ -31,7 +31,15 @@ __all__ = ["GradientVerification", "Verification", "verify", "verify_gradients"]
 # 20,000 times. A single weight that is off by 1 % may stay below: for that, the oracle compares every layer.
 ALLOWANCE = 4.0
 INPUT_SEED = 20150610
-DISTURBED = 2  # how many float64 runs with every input off by a rounding say how much a network amplifies roundings
+# Of a train step. A ReLU that falls on the other side of 0 changes the gradients before it by up to 1e-2 of them; in a
+# million elements it happens to float32 in every third run. So healthy errors are taken from runs of float64 whose
+# inputs and weights are off by some roundings, in which it happens, too; the third quartile of the ratios counts, and
+# of a single tensor whether it is far off. Healthy files are at 0.1 to 0.5 (the ten models in narrow, resnet_18 and
+# resnet_50 whole), those with the weights of one input channel off by 1 % above 80.
+DISTURBED = 2  # runs
+DISTURBANCE = 16  # roundings of float32
+FAR = 0.05  # of a tensor's root mean square
+FAR_RATIO = 100.0  # times a healthy error
 
 
 @dataclass(slots=True)
@@ -95,7 +103,7 @@ def verify(
             progress("verifying", number, len(input_shapes))
         image = Generator(INPUT_SEED).normal(size=tuple(shape), dtype=float32).numpy()
         truth = _output(exact, image.astype(np.float64))
-        [foreign] = _ran(session, path, {session.get_inputs()[0].name: image}).values()
+        [foreign] = _ran(session, path, [image]).values()
         distance, own = _relative_rms(foreign, truth), _relative_rms(_output(model, image), truth)
         agrees = bool(distance <= ALLOWANCE * max(own, float(np.finfo(np.float32).eps)))  # False where either is NaN
         result.rows.append((tuple(shape), distance, own, agrees))
@@ -112,42 +120,50 @@ def _session(path: str | os.PathLike[str]) -> Any:
         raise ValueError(f"ONNX Runtime does not accept {path}: {error}") from error
 
 
-def _ran(session: Any, path: str | os.PathLike[str], inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _ran(session: Any, path: str | os.PathLike[str], inputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """The outputs by name, of the inputs in their order."""
     try:
-        arrays = session.run(None, inputs)
+        arrays = session.run(None, {info.name: x for info, x in zip(session.get_inputs(), inputs, strict=True)})
     except Exception as error:  # as above
-        shapes = ", ".join(str(array.shape) for array in inputs.values())
+        shapes = ", ".join(str(array.shape) for array in inputs)
         raise ValueError(f"ONNX Runtime cannot run {path} on an input of shape {shapes}: {error}") from error
     return {output.name: array for output, array in zip(session.get_outputs(), arrays, strict=True)}
 
 
 @dataclass(slots=True)
 class GradientVerification:
-    """What ``verify_gradients`` found.
+    """What ``verify_gradients`` found, of the loss, gradients and statistics.
 
     Attributes:
-        ratios: by name, how many times a healthy error the runtime's is: of the loss, gradients and statistics. Healthy
-            is lucid's own, or what float64 makes of inputs and weights that are off by a rounding of float32.
+        ratios: by name, how many times a healthy error the runtime's is. Healthy is lucid's own, or what float64 makes
+            of inputs and weights that are off by some roundings of float32.
+        distances: by name, the runtime's error as a share of the tensor's root mean square.
     """
 
     ratios: dict[str, float]
+    distances: dict[str, float]
 
     @property
     def ratio(self) -> float:
-        """Their root mean square: errors of a few numbers scatter, and a wrong tensor is thousands of times off."""
-        return float(np.sqrt(np.mean(np.square(list(self.ratios.values())))))
+        """The third quartile of the ratios."""
+        return float(np.quantile(list(self.ratios.values()), 0.75))
+
+    @property
+    def far(self) -> list[str]:
+        """The tensors that are far off, and not by roundings."""
+        return [name for name, ratio in self.ratios.items() if not (ratio <= FAR_RATIO or self.distances[name] <= FAR)]
 
     @property
     def agrees(self) -> bool:
-        """Whether that is allowed."""
-        return self.ratio <= ALLOWANCE  # False for NaN
+        """Whether all is within what is allowed."""
+        return self.ratio <= ALLOWANCE and not self.far  # False for NaN
 
     def __str__(self) -> str:
-        worst = max(self.ratios, key=lambda name: np.nan_to_num(self.ratios[name], nan=np.inf))
+        far = f", far off: {', '.join(self.far[:4])}" if self.far else ""
         return (
             f"verified with ONNX Runtime, {len(self.ratios)} tensors of a train step: "
-            f"{'agrees' if self.agrees else 'DISAGREES'}; error {self.ratio:.2f} times a healthy one (at most "
-            f"{self.ratios[worst]:.2f}, {worst}), allowed {ALLOWANCE:g}"
+            f"{'agrees' if self.agrees else 'DISAGREES'}; error {self.ratio:.2f} times a healthy one, allowed "
+            f"{ALLOWANCE:g}{far}"
         )
 
 
@@ -183,22 +199,21 @@ def verify_gradients(
         True
     """
     session, given = _session(path), [*inputs, *labels]
-    names = [value.name for value in session.get_inputs()]
-    feeds = {name: part.numpy() for name, part in zip(names, given, strict=False)}
-    foreign = _ran(session, path, feeds)
+    foreign = _ran(session, path, [part.numpy() for part in given])
     noises: list[Generator | None] = [None, None, *map(Generator, range(DISTURBED))]
     dtypes: list[np.dtype[Any]] = [float32, *[float64] * (DISTURBED + 1)]
     runs = [
         _train_step(model, given, len(inputs), loss, dtype, noise) for dtype, noise in zip(dtypes, noises, strict=True)
     ]
     own, truth, *moved = runs
-    ratios = {}
+    ratios, distances = {}, {}
     for name in [name for name in truth if name in foreign]:
         exact = truth[name]
         healthy = max(_rms(run[name] - exact) for run in (own, *moved))
         least = max(float(np.finfo(np.float32).eps) * _rms(exact), float(np.finfo(np.float32).tiny))
-        ratios[name] = _rms(foreign[name] - exact) / max(healthy, least)
-    return GradientVerification(ratios)
+        distance = _rms(foreign[name] - exact) if foreign[name].shape == exact.shape else float("inf")
+        ratios[name], distances[name] = distance / max(healthy, least), distance / max(_rms(exact), least)
+    return GradientVerification(ratios, distances)
 
 
 def _train_step(
@@ -209,8 +224,8 @@ def _train_step(
     dtype: np.dtype,
     noise: Generator | None,
 ) -> dict[str, np.ndarray]:
-    """What a train step of a copy of the model leaves, with every number that goes in off by a rounding if there is
-    noise."""
+    """What a train step of a copy of the model leaves, with every number that goes in off by a few roundings if there
+    is noise."""
     copied = copy.deepcopy(model).to(dtype).train()
     parts = [part.astype(dtype) if part.dtype.kind == "f" else part for part in given]
     if noise is not None:
@@ -227,7 +242,7 @@ def _train_step(
 
 
 def _disturbed(value: Tensor, noise: Generator) -> Tensor:
-    eps = float(np.finfo(np.float32).eps)
+    eps = DISTURBANCE * float(np.finfo(np.float32).eps)
     return value * (noise.normal(0.0, eps, value.shape, dtype=float64) + 1.0)
 
 

@@ -25,12 +25,14 @@ __all__ = [
     "greater",
     "greater_equal",
     "isfinite",
+    "isinf",
     "isnan",
     "less",
     "less_equal",
     "logical_and",
     "logical_not",
     "logical_or",
+    "logical_xor",
     "not_equal",
 ]
 
@@ -46,7 +48,7 @@ class Compare(Function):
 
 
 class Logical(Compare):
-    """``logical_and``, ``logical_or``: whether an element is zero the backend says, for which a subnormal is not."""
+    """``logical_and``, ``_or``, ``_xor``: whether an element is zero the backend says, for which a subnormal is not."""
 
     def forward(self, be: Backend, a: Any, b: Any) -> Any:
         return be.compare(self.name, _true(be, a), _true(be, b))
@@ -214,6 +216,17 @@ def logical_or(a: Operand, b: Operand) -> Tensor:
     return apply(Logical("logical_or"), *operands("logical_or", a, b))
 
 
+def logical_xor(a: Operand, b: Operand) -> Tensor:
+    """Where one is true (not zero) and the other is not. Source: ONNX operator Xor.
+
+    Example:
+        >>> import lucid
+        >>> lucid.logical_xor(lucid.tensor([1.0, 0.0]), lucid.tensor([2.0, -1.0]))
+        tensor([False,  True])
+    """
+    return apply(Logical("logical_xor"), *operands("logical_xor", a, b))
+
+
 class Bitwise(Function):
     differentiable = False
 
@@ -319,6 +332,17 @@ def isnan(x: Operand) -> Tensor:
         tensor([False,  True])
     """
     return apply(Test("isnan"), x)
+
+
+def isinf(x: Operand) -> Tensor:
+    """Where ``x`` is an infinity of either sign. Source: ONNX operator IsInf.
+
+    Example:
+        >>> import lucid
+        >>> lucid.isinf(lucid.tensor([0.0, -float("inf")]))
+        tensor([False,  True])
+    """
+    return apply(Test("isinf"), x)
 
 
 def isfinite(x: Operand) -> Tensor:

@@ -12,6 +12,7 @@ at work in every image, and little amplification of rounding, for an amplified r
 from __future__ import annotations
 
 import math
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -81,6 +82,8 @@ class Case:
                 raise UsageError(f"{name}: got {value}; must be at least 1")
         if math.prod(self.graph.inputs[INPUT]) > _MOST_ELEMENTS:
             raise UsageError(f"size: got {self.size} at batch {self.batch}; no machine has memory for that")
+        if self.mode == "train" and not any(map(is_loss, self.graph.nodes)):
+            raise UsageError(f"mode: {self.model.name} makes an output without an axis of classes; may be eval alone")
         if self.mode == "train" and self._least_values() < 2:
             raise UsageError(
                 f"size: got {self.size} at batch {self.batch}; in training, batch normalisation needs more than one "
@@ -121,6 +124,8 @@ class Case:
             return words.astype(np.int64).reshape(shape)
         if self.source == SEEDED:
             return seeded_uniform(self.seed, "input", shape, scale=1.0).astype(np.float32)
+        if Path(self.source).suffix in ARRAYS:
+            return _read_input(Path(self.source), shape, tokens > 0)
         if tokens or len(shape) != 4 or shape[1] != 3:
             takes = "tokens" if tokens else f"{shape[1]} input channels" if len(shape) == 4 else f"an input of {shape}"
             raise UsageError(
@@ -139,7 +144,7 @@ class Case:
             words = seeded_words(self.seed, "labels", math.prod(rows)) % np.uint64(classes)
             return words.astype(np.int64).reshape(rows)
         start = int(seeded_words(self.seed, "labels", 1)[0] % classes)
-        return (start + np.arange(self.batch, dtype=np.int64) * max(1, classes // 3)) % classes
+        return (start + np.arange(*rows, dtype=np.int64) * max(1, classes // 3)) % classes
 
     @cached_property
     def state(self) -> Mapping[str, np.ndarray]:
@@ -167,6 +172,8 @@ class Case:
     @cached_property
     def _read_state(self) -> tuple[State, tuple[str, ...]]:
         shapes = self.graph.state
+        if self.weights is None and self.model.weights is not None:
+            return dict(self.model.weights), ()
         if self.weights is None:
             return seeded_state(dict(shapes), self.seed), ()
         needed = 8 * sum(math.prod(shape) for shape in shapes.values())  # as float64
@@ -178,6 +185,10 @@ class Case:
             raise UsageError(f"weights: {self.weights}: {error}") from None
         return state, notes
 
+    @property
+    def _origin_of_weights(self) -> str:
+        return str(self.weights) if self.weights is not None else "seeded" if self.model.weights is None else "its own"
+
     def describe(self) -> dict[str, Any]:
         """What a report says of the case."""
         return {
@@ -187,7 +198,7 @@ class Case:
             "input": str(self.source),
             "shape": list(self.graph.inputs[INPUT]),
             "seed": self.seed,
-            "weights": "seeded" if self.weights is None else str(self.weights),
+            "weights": self._origin_of_weights,
             "notes": list(self.notes),
         }
 
@@ -241,6 +252,43 @@ def read_weights(path: Path, most: int | None = None) -> State:
                 f"weights: {path}: {entry.name!r} is stored as {entry.dtype}; a parameter may be {', '.join(FLOATS)}"
             )
     return state
+
+
+ARRAYS = (".npz", ".npy")
+
+
+def _read_input(path: Path, shape: tuple[int, ...], tokens: bool) -> np.ndarray:
+    """The input in a file of arrays, ``input`` or the only one.
+
+    Raises:
+        UsageError: it cannot be read, or is none of the shape or type.
+    """
+    array = read_array(path)
+    if array.shape != shape or (array.dtype.kind in "iu") != tokens:
+        wanted = f"{'integers' if tokens else 'floats'} of shape {shape}"
+        raise UsageError(f"input: {path} holds {array.dtype} of shape {array.shape} where the model takes {wanted}")
+    return array.astype(np.int64 if tokens else np.float32)
+
+
+def read_array(path: Path) -> np.ndarray:
+    """The array ``input`` of an ``.npz`` file, or the only one; that of an ``.npy`` file. Nothing in it is unpickled.
+
+    Raises:
+        UsageError: it cannot be read, or holds no numbers.
+    """
+    try:
+        with open_regular(path) as file:
+            found: Any = np.load(file, allow_pickle=False)
+            if not isinstance(found, np.ndarray):
+                found = found["input" if len(found.files) != 1 else found.files[0]]
+    except KeyError:
+        raise UsageError(f"input: {path} has several arrays, and none is called input") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise UsageError(f"input: cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+    array: np.ndarray = found
+    if array.dtype.kind not in "fiu":
+        raise UsageError(f"input: {path} holds {array.dtype}; may be floats, or integers for tokens")
+    return array
 
 
 def photograph() -> Path:

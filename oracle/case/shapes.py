@@ -32,5 +32,6 @@ def shapes_of(case: Case) -> dict[Key, Shape]:
     for node in reversed(graph.nodes):
         if not is_loss(node):
             found |= {("activation_gradient", name): values[name] for name in node.outputs if name in having}
-        found |= {("parameter_gradient", name): graph.state[name] for name in node.parameters.values()}
+    trained = {name for node in graph.nodes for name in node.parameters.values()}
+    found |= {("parameter_gradient", name): shape for name, shape in graph.state.items() if name in trained}
     return {key: found[key] for key in execution_order(found)}

@@ -8,7 +8,14 @@ from typing import Any
 import click
 
 from oracle.case.case import PHOTOGRAPH, SEEDED
-from oracle.commands.options import OutputConsole, names_option, report_options, require_writable
+from oracle.commands.options import (
+    OutputConsole,
+    input_of,
+    names_option,
+    own_options,
+    report_options,
+    require_writable,
+)
 from oracle.commands.progress import progress
 from oracle.errors import UsageError
 from oracle.precision.profile import is_option
@@ -44,11 +51,12 @@ from oracle.run import DEFAULT_SUBJECTS, DEFAULT_VIEWS, check
 @click.option(
     "--input",
     "source",
-    type=click.Choice([SEEDED, PHOTOGRAPH]),
+    metavar="seeded|photo|FILE.npz",
     default=SEEDED,
     show_default=True,
-    help="Seeded noise, or the photograph of Grace Hopper that matplotlib ships.",
+    help="Seeded noise, the photograph of Grace Hopper that matplotlib ships, or an array (also .npy).",
 )
+@own_options
 @click.option("--seed", type=int, default=0, show_default=True, help="What weights, labels and noise derive from.")
 @click.option(
     "--image-size",
@@ -85,6 +93,9 @@ def command(
 ) -> int:
     """Run MODEL on every subject and judge every layer, forward and backward.
 
+    MODEL is a name, or one of your own: an ONNX file, or package.module:factory (or FILE.py:factory) that makes a
+    module of lucid or of PyTorch.
+
     lucid is held to the golden's digests, a foreign subject to the budgets that the case itself gives. Another seed,
     size, picture or other weights make a case without a golden, whose truth is made on the spot.
     """
@@ -93,7 +104,7 @@ def command(
     if image is not None and source == PHOTOGRAPH:
         raise UsageError("--image and --input photo exclude each other")
     asked: Any = views or DEFAULT_VIEWS
-    given = source if image is None else image
+    given = input_of(source) if image is None else image
     with progress(quiet) as step:
         verdict = check(
             model, names, views=asked, source=given, size=image_size, golden=directory, progress=step, **options

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
 from lucid.console import visible
+from oracle.case.case import SEEDED
+from oracle.commands.options import input_of, own_options
+from oracle.commands.progress import progress
+from oracle.files import write_whole
+from oracle.graph.model import Mode
 from oracle.truth.goldens import STORED, Golden, golden_directory, read_manifest, verify
 
 SOUND, UNSOUND = 0, 2
@@ -45,6 +51,54 @@ def list_goldens(directory: Path | None) -> int:
         say(f"{name:<24}{entry['tensors']:>8}{size / 1e6:>7.2f} MB{entry['largest_error']:>18.1e}")
     total = sum(entry["size"] for entry in manifest["files"].values())
     say(f"{len(manifest['goldens'])} goldens, {total / 1e6:.1f} MB, law {manifest['law']}")
+    return SOUND
+
+
+@command.command("make")
+@click.argument("model")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Where to put them."
+)
+@click.option("--mode", type=click.Choice(["eval", "train", "both"]), default="both", show_default=True)
+@click.option(
+    "--input", "source", default=SEEDED, show_default=True, metavar="seeded|FILE.npz", help="What it is run on."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="What the seeded input and labels derive from.")
+@own_options
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def make_goldens(
+    model: str,
+    output: Path,
+    mode: Mode | Literal["both"],
+    source: str,
+    seed: int,
+    shape: tuple[int, ...] | None,
+    tokens: int,
+    mirror: str,
+    quiet: bool,
+) -> int:
+    """Store the truth of MODEL, with its weights and input, for another machine or another day.
+
+    MODEL is as `lucid-oracle check` takes it, which judges by what is stored with `--directory DIR`.
+    """
+    from oracle.run import cases_of
+    from oracle.truth.making import add_to_manifest, known_manifest, make, write_manifest
+
+    cases = cases_of(model, mode, source=input_of(source), seed=seed, shape=shape, tokens=tokens, mirror=mirror)
+    output.mkdir(parents=True, exist_ok=True)
+    manifest = known_manifest(output)
+    for case in cases:
+        with progress(quiet) as step:
+            step(f"{case.name}: the truth, and what float32 and three lower precisions may make of it")
+            files, entry = make(case)
+        for file, content in files.items():
+            write_whole(output / file, content)
+        add_to_manifest(manifest, case.name, files, entry)
+        write_manifest(manifest, list(manifest["goldens"]), output)
+        origins = " and ".join(entry["origins"])
+        say(
+            f"{case.name}: {entry['tensors']} tensors, {sum(map(len, files.values())) / 1e6:.2f} MB, truth of {origins}"
+        )
     return SOUND
 
 

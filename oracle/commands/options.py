@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 
+from oracle.case.case import ARRAYS, PHOTOGRAPH, SEEDED
 from oracle.errors import UsageError
 from oracle.files import writable
 
@@ -40,6 +41,49 @@ def report_options(command: Command) -> Command:
         made = click.option(f"--{name}", f"{name}_path", type=path, metavar="FILE", help=text)(made)
     result: Command = made
     return result
+
+
+def own_options(command: Command) -> Command:
+    """Give a command ``--input-shape``, ``--tokens`` and ``--mirror``, of a model of one's own.
+
+    The command takes them as ``shape``, ``tokens`` and ``mirror``.
+    """
+    made: Any = click.option(
+        "--mirror",
+        default="",
+        metavar="MODULE:FACTORY",
+        help="Of your own module of lucid the same in PyTorch, with parameters of the same names: a second origin.",
+    )(command)
+    made = click.option("--tokens", type=click.IntRange(min=0), default=0, help="Your model takes so many tokens.")(
+        made
+    )
+    made = click.option(
+        "--input-shape", "shape", callback=_shape, metavar="AxBxC", help="Of your model's input, such as 2x3x32x32."
+    )(made)
+    result: Command = made
+    return result
+
+
+def _shape(context: Any, parameter: Any, text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    sides = text.replace(",", "x").split("x")
+    if not all(side.isdigit() and int(side) > 0 for side in sides):
+        raise UsageError(f"--input-shape: got {text!r}; may be sides such as 2x3x32x32")
+    return tuple(map(int, sides))
+
+
+def input_of(text: str) -> str | Path:
+    """What ``--input`` says: a word, or the path of an array.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if text in (SEEDED, PHOTOGRAPH):
+        return text
+    if Path(text).suffix not in ARRAYS:
+        raise UsageError(f"--input: got {text!r}; may be {SEEDED}, {PHOTOGRAPH}, or a file of {' or '.join(ARRAYS)}")
+    return Path(text)
 
 
 def names_option(command: Command) -> Command:

@@ -110,8 +110,8 @@ class Graph:
         state: by name, the shape of every parameter and of everything that is kept between runs.
         output: the value that the network returns.
         tokens: by input that holds tokens, how many there are; the other inputs hold floats.
-        runs: of a traced one, the names of all operations that run, of those too that are no nodes because what they
-            make is always the same.
+        runs: of a traced one, the names of all operations that run, of those too that are no nodes because they make
+            integers; not of those that make the same always.
 
     Example:
         >>> nodes = (Node("a", "relu", ("input",)), Node("b", "sum", ("a", "input")))

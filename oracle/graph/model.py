@@ -8,6 +8,7 @@ from re import Pattern
 from typing import Any, Literal, Protocol
 
 from oracle.graph.graph import Graph
+from oracle.graph.state import State
 
 Mode = Literal["eval", "train"]
 
@@ -49,6 +50,18 @@ class Model(Protocol):
         """Whether operations of it are no modules, so that engines other than lucid leave some of its values unseen."""
 
     @property
+    def modular(self) -> bool:
+        """Whether a module of lucid that has the name of a value makes that value."""
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether PyTorch has it too, in code that shares nothing with lucid."""
+
+    @property
+    def weights(self) -> State | None:
+        """Its own weights; ``None`` where cases have seeded ones."""
+
+    @property
     def layout(self) -> Layout:
         """What else its operations are called."""
 
@@ -63,6 +76,9 @@ class Model(Protocol):
 
     def torch_model(self, state: Mapping[str, Any], dtype: Any) -> Any:
         """It as a module of PyTorch that shares no code with lucid, with these weights."""
+
+    def renamed(self, traced: Any) -> Mapping[str, str]:
+        """What the oracle calls values of a graph that lucid traced of it, where it is another name."""
 
     def lucid_model(self) -> Any:
         """It as a module of lucid."""

@@ -860,9 +860,9 @@ def _others(
         return first, first[-1:]
     if name == "rotary_embedding":
         return first, *((first[-2], first[-1] // 2),) * 2
-    if name == "scaled_dot_product_attention":
+    if name in ("scaled_dot_product_attention", "masked_attention"):
         key = given[1] if len(given) > 1 else first
-        return first, key, key, (first[-2], key[-2])
+        return (first, key, key, (first[-2], key[-2]))[:count]
     if name in ("cross_entropy", "nll_loss"):
         return first, (first[0],), (first[1],)
     if (name == "linear" or name.startswith("conv")) and "grad" not in name and len(given) == 2:

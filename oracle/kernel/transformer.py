@@ -34,7 +34,7 @@ class _Attention:
     """
 
     def __init__(self, inputs: list[Any], again: bool, is_causal: bool, scale: float | None, enable_gqa: bool) -> None:
-        self.q, k, v, mask = inputs
+        self.q, k, v, *masks = inputs
         self.repeats = self.q.shape[1] // k.shape[1] if enable_gqa else 1
         self.k, self.v = self._repeated(k), self._repeated(v)
         width = self.q.shape[-1]
@@ -43,7 +43,7 @@ class _Attention:
         made = scores * scores.of.constant(self.scale)
         apart = np.matmul(np.abs(self.q.value), np.abs(_turned(self.k).value)) * abs(self.scale)
         made = made.with_error(2 * made.of.unit * apart)
-        if mask is not None:
+        for mask in masks:
             made = made + mask
         if is_causal:
             made = made.where(np.tri(*made.shape[-2:]) > 0, -math.inf)
@@ -176,21 +176,27 @@ def _swiglu_shapes(sizes: Sizes, attributes: Attributes) -> tuple[Shape, ...]:
     return ((2 * half, rows) if attributes["axis"] in (0, -2) else (rows, 2 * half),)
 
 
-TRANSFORMERS = (
-    KernelOperation(
-        "scaled_dot_product_attention",
-        (Argument("query"), Argument("key"), Argument("value"), Argument("attn_mask", "data", "rare", gradient=False)),
+def _of_attention(name: str, *mask: Argument) -> KernelOperation:
+    """With a mask that is added, or without one: kernels that may take it refuse it beside ``is_causal``."""
+    return KernelOperation(
+        name,
+        (Argument("query"), Argument("key"), Argument("value"), *mask),
         _attention,
         _attention_gradients,
         _attention_sizes,
-        _attention_shapes,
+        lambda sizes, attributes: _attention_shapes(sizes, attributes)[: 3 + len(mask)],
         {"is_causal": False, "scale": None, "enable_gqa": False},
         ("spike", "offset", "constant", "strided"),
         ("batch", "head", "query", "feature"),
         contained=False,
         lean_gradients=False,
         apart=lambda attributes, rank: 2,
-    ),
+    )
+
+
+TRANSFORMERS = (
+    _of_attention("scaled_dot_product_attention"),
+    _of_attention("masked_attention", Argument("attn_mask", gradient=False)),
     KernelOperation(
         "embedding",
         (Argument("input", "label", gradient=False, below=(1, 0)), Argument("weight")),

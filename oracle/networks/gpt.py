@@ -105,6 +105,5 @@ NARROW_GPT = Network(
     shape=lambda batch, size: (batch, size),
     sizes={"eval": (LENGTH, 2), "train": (LENGTH - 4, 3)},
     tokens=TOKENS,
-    axis=2,
     numbers={"tokens": TOKENS, "length": LENGTH, "width": WIDTH, "heads": HEADS, "layers": LAYERS},
 )

@@ -7,8 +7,9 @@ steps, the gradient follows, and no bound is derived by hand. One that lucid com
 not have (``layer_norm``, ``group_norm``) is the operations of its body.
 
 Attributes of a node: ``operands``, one for each operand in lucid's order: ``("input", place)``, ``("parameter",
-role)``, ``("constant", array)`` or ``("none", None)``; ``shape``, of what it makes; lucid's own attributes under
-``call``; and ``body``, the nodes of which it consists, whose operands are ``("outer", place)`` or ``("inner", name)``.
+role)``, ``("constant", array)``, ``("made", node)`` of integers, or ``("none", None)``; ``shape``, of what it makes;
+lucid's own attributes under ``call``; and ``body``, the nodes of which it consists, whose operands are ``("outer",
+place)`` or ``("inner", name)``.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ def _operands(node: Node, sources: Mapping[str, Any]) -> list[Any]:
         if where == "constant":
             array = which.astype(np.float64) if which.dtype.kind == "f" else which
             found.append(torch.from_numpy(np.array(array)))
+        elif where == "made":
+            found.append(_run(which, _operands(which, sources)))
         else:
             found.append(None if where == "none" else sources[where][which])
     return found
@@ -97,7 +100,14 @@ _MOVING: dict[str, Function] = {
     "pad": _pad,
     "identity": lambda x: x,
     "module_hook": lambda x: x,
-    "cast": lambda x, dtype: x,
+    "cast": lambda x, dtype: x.long() if np.dtype(dtype).kind in "iu" else x.double(),
+    "index_select": lambda x, index, axis: _taken(x, index, axis),
+    "gather": lambda x, index, axis: _taken(x, index, axis),
+    **{
+        name: (lambda a, b, name=name: getattr(a, name)(b))
+        for name in ("greater", "less", "greater_equal", "less_equal", "not_equal")
+    },
+    "equal": lambda a, b: a == b,
     "concatenate": lambda *parts, axis: _joined(parts, axis),
     "diagonal": lambda x, offset, axis1, axis2: x.diagonal(offset, axis1, axis2),
     "embedding": lambda index, weight, padding_idx: _rows(index, weight, padding_idx),
@@ -120,6 +130,13 @@ def _joined(parts: Sequence[Any], axis: int) -> Any:
     import torch
 
     return torch.cat(list(parts), axis)
+
+
+def _taken(x: Any, index: Any, axis: int) -> Any:
+    """Slices by an index of one axis, elements by another."""
+    index = index.long()
+    places = index + (index < 0) * x.shape[axis]
+    return x.index_select(axis, places) if places.ndim == 1 else x.gather(axis, places)
 
 
 def _where(condition: Any, a: Any, b: Any) -> Any:
@@ -295,7 +312,14 @@ def _interpolate(x: Any, size: Any, mode: str, align_corners: bool, scale_factor
     return interpolate(x, mode=named, align_corners=corners, antialias=antialias, **asked)
 
 
+def _batch_norm(x: Any, weight: Any, bias: Any, mean: Any, variance: Any, eps: float, **_: Any) -> Any:
+    """With stored statistics."""
+    weight, bias, mean, variance = (each.reshape(-1, *[1] * (x.ndim - 2)) for each in (weight, bias, mean, variance))
+    return (x - mean) / (variance + eps).sqrt() * weight + bias
+
+
 _SUMMING: dict[str, Function] = {
+    "batch_norm": _batch_norm,
     "sum": _sum,
     "mean": _mean,
     "max": lambda x, axis, keepdims: x.amax(_axes(x, axis), keepdim=keepdims),

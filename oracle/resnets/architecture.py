@@ -55,6 +55,21 @@ class Architecture(Description):
         return False
 
     @property
+    def modular(self) -> bool:
+        """Likewise in lucid."""
+        return True
+
+    @property
+    def mirrored(self) -> bool:
+        """It has a twin in PyTorch."""
+        return True
+
+    @property
+    def weights(self) -> None:
+        """It has none of its own."""
+        return
+
+    @property
     def layout(self) -> Layout:
         """What torchvision calls its layers."""
         return layout_of(self)
@@ -85,6 +100,10 @@ class Architecture(Description):
         from oracle.resnets.twin import make_twin
 
         return make_twin(self, state, dtype)
+
+    def renamed(self, traced: Any) -> Mapping[str, str]:
+        """None has another name."""
+        return {}
 
     def lucid_model(self) -> Any:
         """What `lucid.models` makes of it."""

@@ -10,20 +10,16 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.util
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
-from pathlib import Path
-from types import ModuleType
 from typing import Any, get_args
 
-from lucid.files import open_regular
 from oracle.case.adopt import Brought
 from oracle.case.case import Case
 from oracle.errors import UsageError, name_of
 from oracle.graph.graph import Graph
 from oracle.graph.model import Mode
+from oracle.imports import import_module, member
 from oracle.precision.profile import profile_of
 from oracle.subjects.layerwise import Layerwise
 from oracle.trace import KINDS, Kind, Recorder, Trace
@@ -186,7 +182,7 @@ def _known(name: str) -> str:
 def _own_class(text: str, module: str, cls: str) -> type[Subject]:
     """The class of a subject that is not the oracle's."""
     try:
-        found = getattr(_import_file(Path(module)) if module.endswith(".py") else _import_here(module), cls, None)
+        found = member(import_module(module), cls)
     except Exception as error:  # whatever somebody's module raises while it is imported is a sentence for them
         raise UsageError(
             f"subject: got {text!r}; {_known(module)}; and {module} cannot be imported: {type(error).__name__}: {error}"
@@ -194,30 +190,6 @@ def _own_class(text: str, module: str, cls: str) -> type[Subject]:
     if not (isinstance(found, type) and issubclass(found, Subject)):
         raise UsageError(f"subject: got {text!r}; {module} has no class {cls} derived from oracle.Subject")
     return found
-
-
-def _import_file(path: Path) -> ModuleType:
-    name = f"oracle_subject_{path.stem}"  # not the stem itself: a file may be called torch.py
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no Python file")
-    open_regular(path).close()  # a FIFO would be waited for
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-def _import_here(name: str) -> ModuleType:
-    """Import a module; an installed command does not look into the current directory by itself."""
-    here = str(Path.cwd())
-    if here in sys.path:  # taking it out again would take the one that was there, before others
-        return importlib.import_module(name)
-    sys.path.append(here)
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.remove(here)
 
 
 def take(subject: str, options: tuple[str, ...], keys: tuple[str, ...]) -> tuple[dict[str, str], tuple[str, ...]]:

@@ -12,7 +12,6 @@ from lucid.device import MOST_THREADS, THREADS
 from oracle.case.case import Case
 from oracle.errors import UsageError
 from oracle.graph.graph import Graph
-from oracle.operations import is_traced
 from oracle.subjects import Subject, choose, observed, positive, take
 from oracle.subjects.layerwise import Layerwise
 from oracle.subjects.lucid_layers import LucidLayers
@@ -85,7 +84,7 @@ class LucidSubject(Subject):
     @staticmethod
     def watch(model: nn.Module, graph: Graph, recorder: Recorder) -> None:
         """Record every value of the graph, and its gradient when that is complete."""
-        if any(map(is_traced, graph.nodes)):
+        if graph.runs:
             watch_operations(model, graph, recorder)
             return
         for name, module in observed(model, graph):
@@ -96,7 +95,7 @@ class LucidSubject(Subject):
         loss = self.loss_of(model)(logits, lucid.tensor(case.labels, device=self.device))
         recorder.record("loss", "loss", loss.numpy())
         for name, statistic in model.named_buffers():
-            if statistic.ndim:  # not the number of batches
+            if statistic.ndim and name in case.graph.owner:  # not the number of batches
                 recorder.record("statistic", name, statistic.numpy().copy())
         loss.backward()
         for name, parameter in model.named_parameters():

@@ -42,7 +42,8 @@ class LucidLayers(Layerwise):
 
     def drives(self, node: Node) -> bool:
         """Whether a module is that operation alone."""
-        return is_loss(node) or (node.name in self._modules and stands_alone(node.name, self._case.graph))
+        alone = self._case.model.modular and stands_alone(node.name, self._case.graph)
+        return is_loss(node) or (alone and node.name in self._modules)
 
     def run(self, node: Node, inputs: Sequence[Array], gradient: Array | None) -> LayerRun:
         """Call the module (the loss: the function that the subject minimises)."""

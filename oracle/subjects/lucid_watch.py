@@ -33,7 +33,7 @@ def watch_operations(model: nn.Module, graph: Graph, recorder: Recorder) -> None
     forward = model.forward
 
     def watched(*args: Any, **kwargs: Any) -> Any:
-        watcher = _Watcher(graph, recorder)
+        watcher = _Watcher(graph, recorder, [*args, *model.state_dict().values(), *model.parameters()])
         before = set_tracer(watcher)
         try:
             output = forward(*args, **kwargs)
@@ -50,9 +50,12 @@ class _Watcher:
 
     wholes = True
 
-    def __init__(self, graph: Graph, recorder: Recorder) -> None:
+    def __init__(self, graph: Graph, recorder: Recorder, given: list[Any]) -> None:
         self._names, self._shapes = iter(graph.runs), shapes_of_values(graph)
         self._recorder, self._inside = recorder, 0
+        # What is not always the same, by the arrays' identities; they are held, so that those stay their own.
+        self._held = [tensor._array for tensor in given if isinstance(tensor, Tensor)]
+        self._known = set(map(id, self._held))
 
     def backend(self, device: str) -> Backend:
         return backend_for(device)
@@ -62,7 +65,7 @@ class _Watcher:
 
     def record(self, function: Function, inputs: tuple[Tensor | None, ...], output: Tensor) -> None:
         if not self._inside:
-            self._seen(output)
+            self._seen(inputs, output)
 
     def compose(self, whole: Composition, inputs: tuple[Tensor | None, ...], run: Callable[[], Tensor]) -> Tensor:
         self._inside += 1
@@ -71,7 +74,7 @@ class _Watcher:
         finally:
             self._inside -= 1
         if not self._inside:
-            self._seen(output)
+            self._seen(inputs, output)
         return output
 
     def update(self, tensor: Tensor, result: Tensor) -> bool:
@@ -89,9 +92,13 @@ class _Watcher:
         if left is not None:
             raise UsageError(f"model: a run ended before {left}, which it has when it is traced")
 
-    def _seen(self, output: Tensor) -> None:
+    def _seen(self, inputs: tuple[Tensor | None, ...], output: Tensor) -> None:
+        if not any(tensor is not None and id(tensor._array) in self._known for tensor in inputs):
+            return
+        self._held.append(output._array)
+        self._known.add(id(output._array))
         name = next(self._names, None)
-        shape = self._shapes.get(name or "")  # none of what is always the same
+        shape = self._shapes.get(name or "")  # none of integers
         if name is None or (shape is not None and shape != tuple(output.shape)):
             wanted = f"{name} of shape {shape}" if name else "no operation"
             raise UsageError(

@@ -10,7 +10,7 @@ import onnx
 
 import lucid
 from lucid.files import open_regular
-from lucid.graph import trace
+from lucid.graph import trace, trace_gradients
 from lucid.onnx import to_onnx
 from lucid.onnx._need import need
 from oracle.case.case import Case
@@ -20,9 +20,9 @@ from oracle.operations import is_loss
 from oracle.precision.profile import profile_of, take_profile
 from oracle.subjects import Brought, Subject, choose, positive, take
 from oracle.subjects.layerwise import Layerwise
-from oracle.subjects.lucid_engine import make_model
+from oracle.subjects.lucid_engine import LucidSubject, make_model
 from oracle.subjects.onnx_names import ForeignGraph, own_weights, read_parameters
-from oracle.trace import Kind, Recorder
+from oracle.trace import KINDS, Kind, Recorder
 
 need("onnxruntime", "the subject onnxruntime")  # without its telemetry, which can be switched off before alone
 import onnxruntime  # noqa: E402
@@ -46,7 +46,7 @@ _INPUTS = {
 
 
 class OnnxRuntimeSubject(Subject):
-    """The exported model. Forward in eval mode only: that is what an ONNX model holds.
+    """The exported model, forward in eval mode; or, with ``gradients``, a train step of it.
 
     Options:
 
@@ -54,6 +54,8 @@ class OnnxRuntimeSubject(Subject):
       is made an output, so what is left to fuse is less than without; see ``fused``;
     - ``fused``: the network's output alone is asked for, so that the runtime may fuse what it likes; the layers are
       then not observed;
+    - ``gradients``: what ``lucid.onnx.export_gradients`` writes, standard operators that make the loss, gradients and
+      running statistics. Train mode, and no local view;
     - ``provider=NAME``, such as ``provider=CUDA`` or ``provider=CUDAExecutionProvider``, which must be there: the
       runtime would quietly take the CPU instead;
     - ``file=PATH.onnx``: a model that was exported (``lucid-oracle vectors`` writes it, ``lucid-export`` too) and then
@@ -76,7 +78,7 @@ class OnnxRuntimeSubject(Subject):
         chosen = choose(
             "onnxruntime",
             others,
-            {"graph": tuple(_LEVELS), "precision": _PRECISIONS, "outputs": ("layers", "fused")},
+            {"graph": tuple(_LEVELS), "precision": _PRECISIONS, "outputs": ("layers", "fused", "gradients")},
         )
         self.label = ":".join(("onnxruntime", *options))
         self.precision = str(declared)
@@ -86,19 +88,51 @@ class OnnxRuntimeSubject(Subject):
         self._threads = positive("onnxruntime", "threads", named["threads"]) if "threads" in named else 0
         self._file = Path(named["file"]) if "file" in named else None
         self.partial = self._fused or self._file is not None
-        self.layered = not self.partial
+        self._gradients = chosen["outputs"] == "gradients"
+        self.layered = not self.partial and not self._gradients
+        if self._gradients and self._file is not None:
+            raise UsageError("subject: onnxruntime: gradients are what lucid exports, of no file")
+        if self._gradients:
+            self.modes, self.kinds = frozenset({"train"}), KINDS
         if self._file is not None:
             self.label = ":".join(("onnxruntime", *plain, f"file={self._file.name}"))
             _load(self._file)  # an unreadable file is said now
 
     def run(self, case: Case, recorder: Recorder) -> None:
         """Export or read, load and run the model."""
+        if self._gradients:
+            self._train(case, recorder)
+            return
         session, names = self._prepare(case)
         [given] = session.get_inputs()
         image = case.input.astype(_INPUTS.get(given.type, np.float32))
         arrays = session.run(list(names), {given.name: image})
         for name, array in zip(names.values(), arrays, strict=True):
             recorder.record("activation", name, array)
+
+    def _train(self, case: Case, recorder: Recorder) -> None:
+        """A train step: outputs, loss, statistics, and the gradients of outputs and parameters."""
+        model = make_model(case)
+        image, labels = lucid.tensor(case.input), lucid.tensor(case.labels)
+        made = {node.output for node in trace(model, image).nodes}
+        layers = [node.name for node in case.graph.nodes if node.name in made]
+        parameters = [name for name, _ in model.named_parameters()]
+        graph = trace_gradients(model, image, labels, LucidSubject.loss_of(model), of=[*layers, *parameters])
+        proto = to_onnx(graph, also=[name for name in layers if name not in graph.outputs])
+        session = self.load(proto.SerializeToString())
+        names = [output.name for output in session.get_outputs()]
+        feeds = {graph.inputs[0]: case.input, graph.inputs[1]: case.labels}
+        found = dict(zip(names, session.run(None, feeds), strict=True))
+        owed: list[tuple[Kind, str, str]] = [
+            *(("activation", name, name) for name in layers),
+            ("loss", "loss", "loss"),
+            *(("statistic", name.removesuffix(".next"), name) for name in names if name.endswith(".next")),
+            *(("activation_gradient", name, f"{name}.grad") for name in reversed(layers)),
+            *(("parameter_gradient", name, f"{name}.grad") for name in parameters),
+        ]
+        for kind, name, output in owed:
+            if output in found:
+                recorder.record(kind, name, found[output])
 
     def layerwise(self, case: Case) -> Layerwise | None:
         """The model taken apart; ``None`` for a changed file, whose layers may be fused, and where layers may be."""
@@ -132,13 +166,14 @@ class OnnxRuntimeSubject(Subject):
         return self.load(proto.SerializeToString()), names
 
     def export(self, case: Case) -> tuple[onnx.ModelProto, dict[str, str]]:
-        """What lucid exports of ``case``, for any batch, and the layers among its tensors."""
+        """What lucid exports of ``case``, for any batch where its operations are modules, and the layers among its
+        tensors."""
         model = make_model(case).eval()
-        names = [node.name for node in case.graph.nodes]
-        graph = trace(model, lucid.tensor(case.input), dynamic_batch=True)
-        made = {node.output for node in graph.nodes}
-        found = [name for name in names if name in made]
-        return to_onnx(graph, also=found), {name: name for name in found}
+        graph = trace(model, lucid.tensor(case.input), dynamic_batch=not case.model.functional)
+        renamed = case.model.renamed(graph)
+        names = {renamed.get(node.output, node.output): node.output for node in graph.nodes}
+        found = {names[node.name]: node.name for node in case.graph.nodes if node.name in names}
+        return to_onnx(graph, also=list(found)), found
 
     def load(self, model: bytes) -> onnxruntime.InferenceSession:
         """A session of a serialized model with the subject's options.

@@ -14,7 +14,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,10 +25,11 @@ import numpy as np
 from lucid.files import open_regular
 from lucid.models.seeded import seeded_words
 from oracle.budget.free import in_float64
-from oracle.case.case import Case, standard_case
+from oracle.case.case import SEEDED, Case, standard_case
 from oracle.case.shapes import shapes_of
 from oracle.case.zoo import STANDARD
 from oracle.errors import UsageError
+from oracle.files import parse_json
 from oracle.operations import rectified
 from oracle.precision.difference import Budget, Precision, channels
 from oracle.trace import KINDS, Key, Trace
@@ -37,6 +38,8 @@ from oracle.truth.sides import LEAST_TWO_SIDED, least_two_sided, two_sided_share
 
 FORMAT = "lucid-oracle golden 2"
 MANIFEST = "manifest.json"
+# Of a golden's files: the description and the tables; and of a model of somebody's own, the weights and the input.
+SUFFIXES = ("json", "safetensors", "weights.safetensors", "input.npy")
 LAW = 1  # the version of lucid/ARITHMETIC.md whose digests are stored
 SAMPLES = 8
 BUCKETS = 16
@@ -141,6 +144,23 @@ def on_grid(value: float) -> float:
     return 2.0 ** (math.ceil(GRID * math.log2(value) - 1e-9) / GRID) if 0 < value < math.inf else value
 
 
+def stored_case(case: Case, directory: Path | None) -> Case:
+    """The case, of a model of somebody's own with the weights and the input that are stored with its golden."""
+    own = case.model.weights is not None and case.weights is None and case.source == SEEDED
+    if directory is None or not own or case.name not in golden_names(directory):
+        return case
+    weights, given = (directory / f"{case.name}.{suffix}" for suffix in SUFFIXES[2:])
+    return replace(case, source=given, weights=weights)
+
+
+def stored_input(name: str, directory: Path) -> tuple[tuple[int, ...] | None, int]:
+    """The shape of the input of such a golden, and how many tokens there are; nothing where there is none."""
+    if name not in golden_names(directory):
+        return None, 0
+    network = parse_json(_read(directory, f"{name}.json", read_manifest(directory)), name)["case"]["network"]
+    return tuple(network["shape"]), network["tokens"]
+
+
 # -- one golden -------------------------------------------------------------------------------------------------------
 
 
@@ -232,8 +252,13 @@ class Golden:
         return self.tables.get(f"full/{'/'.join(key)}")
 
     @classmethod
-    def load(cls, name: str, directory: Path | None = None) -> Golden:
+    def load(cls, name: str, directory: Path | None = None, case: Case | None = None) -> Golden:
         """Read and verify a golden.
+
+        Args:
+            name: of it.
+            directory: where it is, if not in the package.
+            case: what it is of, where that is no standard case.
 
         Raises:
             GoldenError: there is none of that name, or it is damaged, or of another law.
@@ -245,10 +270,13 @@ class Golden:
             raise GoldenError(f"golden: got {name!r}; there are {known or 'none'} in {directory}")
         description = _read(directory, f"{name}.json", manifest)
         tables = _read(directory, f"{name}.safetensors", manifest)
-        return decode_golden(name, description, tables, directory)
+        if case is not None:
+            for suffix in SUFFIXES[2:]:
+                _read(directory, f"{name}.{suffix}", manifest)
+        return decode_golden(name, description, tables, directory, case)
 
 
-def decode_golden(name: str, description: bytes, tables: bytes, where: Path) -> Golden:
+def decode_golden(name: str, description: bytes, tables: bytes, where: Path, own: Case | None = None) -> Golden:
     """A golden from the bytes of its two files."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
@@ -258,7 +286,7 @@ def decode_golden(name: str, description: bytes, tables: bytes, where: Path) -> 
         if read["format"] != FORMAT:
             raise GoldenError(f"{where / name}.json: its format is {read['format']!r}, not {FORMAT!r}")
         _require_law(read["law"], where / f"{name}.json")
-        case = _standard_case(read["case"], name, where / f"{name}.json")
+        case = _same_case(read["case"], own, name, where / f"{name}.json")
         golden = Golden(
             case, read["law"], read["tensors"], read["amplification"], load(tables), read["weights"], read["two_sided"]
         )
@@ -279,15 +307,18 @@ def _require_law(law: object, file: Path) -> None:
         )
 
 
-def _standard_case(stated: Mapping[str, Any], name: str, file: Path) -> Case:
-    """The case that is run under that name, where every field of what a golden tells is its own.
+def _same_case(stated: Mapping[str, Any], own: Case | None, name: str, file: Path) -> Case:
+    """The case that is run under that name, where every field of what a golden tells is its own; of a model of
+    somebody's own, but for where the input lies.
 
     Nothing is made of what was told: an architecture may be told that no machine has memory for.
     """
-    standard = golden_cases().get(name)
+    standard = golden_cases().get(name) if own is None else own
     if standard is None:
         raise GoldenError(f"{file}: {name} is no standard case; there are {', '.join(golden_cases())}")
     for part, wanted in describe_case(standard).items():
+        if own is not None and part == "source":
+            continue
         if stated[part] != json.loads(json.dumps(wanted)):
             raise GoldenError(f"{file}: the case's {part} is {stated[part]!r} where {name} runs with {wanted!r}")
     return standard
@@ -298,7 +329,8 @@ def _require_whole(golden: Golden, file: Path) -> None:
     count = len(golden.tensors)
     if len(golden.weights) != 64:
         raise GoldenError(f"{file}: its weights have no digest")
-    _require_two_sided(golden.name, golden.two_sided["layer"], golden.two_sided["share"], file)
+    if golden.case.model.weights is None:
+        _require_two_sided(golden.name, golden.two_sided["layer"], golden.two_sided["share"], file)
     if len(golden.keys()) != count:
         raise GoldenError(f"{file}: a tensor is there twice")
     for key in golden:
@@ -511,7 +543,8 @@ def encode_golden(
         tables |= {f"full/{'/'.join(key)}": np.asarray(truth[key], order="C") for key in order}
     sides = {name: two_sided_share(truth["activation", name]) for name in rectified(case.graph)}
     layer, share = least_two_sided(sides)
-    _require_two_sided(case.name, layer, share)
+    if case.model.weights is None:
+        _require_two_sided(case.name, layer, share)
     description = {
         "format": FORMAT,
         "law": LAW,
@@ -645,6 +678,10 @@ def verify(directory: Path | None = None) -> list[str]:
     problems = [] if manifest["goldens"] else [f"{directory / MANIFEST}: lists no golden"]
     for name, entry in manifest["goldens"].items():
         try:
+            if entry.get("own"):  # whose model is needed for more
+                for suffix in SUFFIXES:
+                    _read(directory, f"{name}.{suffix}", manifest)
+                continue
             golden = Golden.load(name, directory)
             problems += [f"{directory / name}.safetensors: {problem}" for problem in _problems_of_whole(golden)]
             if entry["tensors"] != len(golden.tensors):
@@ -653,7 +690,7 @@ def verify(directory: Path | None = None) -> list[str]:
         except GoldenError as error:
             problems.append(str(error))
     listed = set(manifest["files"])
-    found = {path.name for path in directory.glob("*") if path.suffix in (".json", ".safetensors")} - {MANIFEST}
+    found = {path.name for path in directory.glob("*") if path.suffix in (".json", ".safetensors", ".npy")} - {MANIFEST}
     problems += [f"{directory / name}: is not in the manifest" for name in sorted(found - listed)]
     problems += [f"{directory / name}: is missing" for name in sorted(listed - found)]
     return problems

@@ -40,6 +40,7 @@ from oracle.trace import KINDS, Key, Kind, Trace, execution_order
 from oracle.truth.digest import digest, digest_later, workers
 from oracle.truth.goldens import (
     BUCKETS,
+    SUFFIXES,
     Golden,
     GoldenError,
     golden_names,
@@ -57,7 +58,8 @@ HINTS, HINT_COST, HINT_USED, HINT_WIDER = 6, 2**26, 64.0, 1.25
 
 
 def prepare(case: Case, directory: Path | None = None) -> Truth:
-    """The truth of a case, with its golden if it is a standard case; nothing is computed yet.
+    """The truth of a case, with its golden if it is a standard case or `oracle.truth.goldens.stored_case`; nothing is
+    computed yet.
 
     Raises:
         GoldenError: the case should have a golden, and it is missing or damaged; or there are no goldens in a
@@ -67,7 +69,9 @@ def prepare(case: Case, directory: Path | None = None) -> Truth:
         golden_names(directory)  # goldens were asked for: there have to be some
     known = STANDARD.get(case.model.name)
     standard = known is not None and standard_case(known, case.mode) == case and case.source == SEEDED
-    return Truth(case, Golden.load(case.name, directory)) if standard else Truth(case)
+    own = directory is not None and case.weights == directory / f"{case.name}.{SUFFIXES[2]}"
+    golden = Golden.load(case.name, directory, case if own else None) if standard or own else None
+    return Truth(case, golden)
 
 
 class Truth:
@@ -159,6 +163,11 @@ class Truth:
                 raise GoldenError(f"{golden.name}: recomputing the truth left no {key[0]} {key[1]!r}")
             if trace.digests[key].result() != golden.digest(key, "float64"):
                 require_weights(golden)  # where they differ, the sentence names them, not the arithmetic
+                if self.case.model.weights is not None:
+                    raise GoldenError(
+                        f"{golden.name}: recomputed here, the truth's {key[0]} {key[1]!r} has another digest than the "
+                        "golden: the model is not what it was, or this build of lucid does not follow the law"
+                    )
                 raise GoldenError(
                     f"{golden.name}: recomputed here, the truth's {key[0]} {key[1]!r} has another digest than "
                     "the golden: this build of lucid does not follow the law, or this machine is faulty (--view stored "
@@ -175,6 +184,9 @@ class Truth:
                     f"{self.case.name}: the float64 run is not finite from {key[0]} {key[1]!r} on: with these weights "
                     "and this input there is no truth to compare with"
                 )
+        if not self.case.model.mirrored:
+            self.how = "lucid float64, made here: one origin alone, which no PyTorch module confirms"
+            return
         progress(f"{self.case.name}: PyTorch in float64, the truth's second origin")
         layers = agreement(self.case, trace, self._budget_of_all("float64", trace, progress))
         worst = max((layer for layer in layers if layer.observed), key=lambda layer: layer.used)

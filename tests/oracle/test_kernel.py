@@ -114,8 +114,7 @@ HEALTHY: list[tuple[str, Callable[..., Any], dict[str, Any]]] = [
         {"is_causal": True}),
     ("scaled_dot_product_attention", lambda q, k, v: F.scaled_dot_product_attention(q, k, v, enable_gqa=True),
         {"enable_gqa": True}),
-    ("scaled_dot_product_attention", lambda query, key, value, attn_mask: F.scaled_dot_product_attention(
-        query, key, value, attn_mask), {}),
+    ("masked_attention", F.scaled_dot_product_attention, {}),
     ("embedding", F.embedding, {}),
     ("rotary_embedding", _rotary, {}),
     ("swiglu", single(lambda x: F.silu(x.chunk(2, -1)[0]) * x.chunk(2, -1)[1]), {}),
@@ -251,6 +250,7 @@ BROKEN: list[tuple[str, str, Callable[..., Any], dict[str, Any]]] = [
     ("instance_norm, of the batch", "float32", lambda x, w, b: F.batch_norm(x, None, None, w, b, True), {}),
     ("scaled_dot_product_attention, not scaled", "bfloat16",
         lambda q, k, v: F.scaled_dot_product_attention(q, k, v, scale=1.0), {}),
+    ("masked_attention, mask left out", "float32", lambda q, k, v, mask: F.scaled_dot_product_attention(q, k, v), {}),
     ("scaled_dot_product_attention, a key too many", "float32", _peeking, {"is_causal": True}),
     ("scaled_dot_product_attention, heads in turn", "float32", lambda q, k, v: F.scaled_dot_product_attention(
         q, k.repeat(1, 2, 1, 1), v.repeat(1, 2, 1, 1)), {"enable_gqa": True}),

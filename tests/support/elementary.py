@@ -380,6 +380,11 @@ def atan2(y: float, x: float) -> float:
 Sum = tuple[float, float]
 
 
+def parted(name: str, x: float) -> float:
+    """A polynomial whose even and odd coefficients stand apart."""
+    return polynomial(f"{name}_EVEN", x * x) + x * polynomial(f"{name}_ODD", x * x)
+
+
 def times(a: Sum, b: Sum) -> Sum:
     p, rest = product(a[0], b[0])
     return p, rest + (a[0] * b[1] + a[1] * b[0])
@@ -412,7 +417,7 @@ def log_sum(x: float) -> Sum:
     f = m - 1
     s = ordered(*divided(f, 0.0, *ordered(2.0, f)))
     z = times(s, s)
-    y = step("FIFTH", z, (polynomial("LOG_FAR", z[0]), 0.0))
+    y = step("FIFTH", z, (parted("LOG_FAR", z[0]), 0.0))
     y = times(times(s, z), step("THIRD", z, y))
     h, rest = ordered(s[0], y[0])
     y_rest = 2 * (rest + (s[1] + y[1]))
@@ -421,17 +426,31 @@ def log_sum(x: float) -> Sum:
     return ordered(h, lo + (h_rest + (y_rest + lo_rest)))
 
 
-def raised(t: float, n: float) -> tuple[float, float, int]:
-    """Two numbers and k: ``t^n`` is their sum times ``2^k``."""
+def reduced_log(t: float, n: float) -> tuple[Sum, int]:
+    """What ``n log(t)`` is more than ``k log(2)``, and k."""
     log, log_rest = log_sum(t)
     if abs(n * log) > 2000:
-        return 1.0, 0.0, 2000 if n * log > 0 else -2000
+        return (0.0, 0.0), 2000 if n * log > 0 else -2000
     p, p_rest = product(n, log)
     p_rest = p_rest + n * log_rest
     k = round(p * constant("INV_LN2"))
     lo, lo_rest = product(k, constant("LN2_LO"))
     r, r_rest = total(p - k * constant("LN2_HI"), -lo)
-    r = ordered(r, r_rest + (p_rest - lo_rest))
+    return ordered(r, r_rest + (p_rest - lo_rest)), k
+
+
+def raised_wide(t: float, n: float) -> float:
+    (r, rest), k = reduced_log(t, n)
+    z = r * r
+    tail = z * polynomial("COSH_TAIL", z) + ((r * z) * polynomial("SINH_TAIL", z) + (rest + r * rest))
+    h, h_rest = ordered(r, tail)
+    y, rest = ordered(1.0, h)
+    return scaled(y + (rest + h_rest), k)
+
+
+def raised(t: float, n: float) -> tuple[float, float, int]:
+    """Two numbers and k: ``t^n`` is their sum times ``2^k``."""
+    r, k = reduced_log(t, n)
     y = step("TWENTY_FOURTH", r, (polynomial("EXP_FAR", r[0]), 0.0))
     y = times(times(r, r), step(0.5, r, step("SIXTH", r, y)))
     h, rest = ordered(r[0], y[0])
@@ -447,8 +466,21 @@ def scaled(y: float, k: int) -> float:
     return y * power(k - k // 2)
 
 
-def power_of(x: float, n: float, quick: float | None) -> float:
-    """``x^n``; of float32 ``quick`` is ``exp64(n * log64(|x|))``."""
+def quick(t: float, n: float) -> float:
+    """``2^(n log2(t))``, of float32."""
+    m, k = math.frexp(t)
+    if m < of_pattern("3FE6A09E667F3BCD"):
+        m, k = 2 * m, k - 1
+    f = m - 1
+    s = f / (2 + f)
+    p = n * (k + s * parted("LOG2", s * s))
+    if abs(p) > 200:
+        return INF if p > 0 else 0.0
+    return parted("EXP2", p - round(p)) * power(round(p))
+
+
+def power_of(x: float, n: float, single: bool) -> float:
+    """``x^n``."""
     t = abs(x)
     if n == 0 or x == 1 or (t == 1 and math.isinf(n)):
         return 1.0
@@ -457,14 +489,13 @@ def power_of(x: float, n: float, quick: float | None) -> float:
         return NAN
     if t in (0, INF) or math.isinf(n):
         y = INF if (t > 1) == (n > 0) else 0.0
-    elif quick is None:
-        y, rest, k = raised(t, n)
-        y = scaled(y + rest, k)
-    elif by_middle(quick, 512):
-        y, rest, k = raised(t, n)
-        y = scaled(to_odd(y, rest if abs(rest) > 2.0**-62 else 0.0), k)
+    elif not single:
+        y = raised_wide(t, n)
     else:
-        y = quick
+        y = quick(t, n)
+        if by_middle(y, 2048):
+            y, rest, k = raised(t, n)
+            y = scaled(to_odd(y, rest if abs(rest) > 2.0**-62 else 0.0), k)
     return -y if signed(1, x) < 0 and not math.isinf(n) and math.fmod(n, 2) in (1, -1) else y
 
 
@@ -486,9 +517,23 @@ def ratio(a: float, b: float) -> tuple[float, float, float]:
     return *divided(*total(a, -b), *total(a, b)), 0.5
 
 
+def quick_angle(y: float, x: float) -> float:
+    a, b = abs(y), abs(x)
+    if a <= constant("TAN_PI_8") * b:
+        q, more = a / b, 0.0
+    elif constant("TAN_PI_8") * a > b:
+        q, more = -b / a, constant("PI_HALF")
+    else:
+        q, more = (a - b) / (a + b), constant("PI_4")
+    z = q * q
+    v = q + (q * z) * parted("ATAN", z) + more
+    return signed(constant("PI") - v if signed(1, x) < 0 else v, y)
+
+
 def atan2_single(y: float, x: float) -> float:
-    v = atan2(y, x)
-    if not by_middle(v, 64):
+    special = y == x == 0 or not abs(x) + abs(y) < INF
+    v = atan2(y, x) if special else quick_angle(y, x)
+    if not by_middle(v, 8192):
         return v
     q, q_rest, parts = ratio(*point(y, x))
     q, q_rest = ordered(q, q_rest)

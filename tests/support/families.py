@@ -460,6 +460,38 @@ def softmax_and_loss(rng: np.random.Generator) -> Call:
 
 
 @family
+def softmax_of_sure_rows(rng: np.random.Generator) -> Call:
+    """Rows of which one class has nearly all, or that reach far down: where a sum has to be the law's to the bit."""
+    rows, classes = int(rng.choice([1, 3, 8, 17])), int(rng.choice([1, 3, 40, 300]))
+    x = (rng.standard_normal((rows, classes)) * 2.0 ** rng.integers(-6, 10, (rows, 1))).astype(np.float32)
+    x[np.arange(rows), rng.integers(0, classes, rows)] += rng.choice([0, 5, 12, 17, 40, 700], rows).astype(np.float32)
+    x[rng.random(x.shape) < rng.choice([0, 0.1])] = rng.choice([-np.inf, np.inf, np.nan], p=[0.8, 0.1, 0.1])
+    dy = rng.standard_normal(x.shape).astype(np.float32)
+
+    def run(be: Backend) -> Any:
+        logp = be.log_softmax(x, 1)
+        y = be.unary("exp", logp)
+        grads = [be.log_softmax_grad(each, logp, 1) for each in (dy, y, np.zeros_like(dy))]
+        return [logp, y, *grads, be.attention_weights(x[None, None], None, 1.0, False)]
+
+    return run
+
+
+@family
+def functions_at_their_limits(rng: np.random.Generator) -> Call:
+    """Float32 near places where a backend may go over to another way of computing the same."""
+    limits = rng.choice([0.0, 2.0**-126, 2.0**-120, 1.0, 9.0, 42.0, 64.0, 87.0, 89.0, 104.0, 8192.0, 2.0**30], 200)
+    near = limits * (1 + rng.integers(-6, 7, 200) * 2.0**-23)
+    x = np.concatenate([near, np.ldexp(rng.uniform(1, 2, 100), rng.integers(-30, 10, 100))]).astype(np.float32)
+    x *= rng.choice([-1, 1], x.shape).astype(np.float32)
+
+    def run(be: Backend) -> Any:
+        return [be.unary(op, x) for op in taking(1)]
+
+    return run
+
+
+@family
 def attention(rng: np.random.Generator) -> Call:
     """The kernels of the weights, and the whole, which a backend may fuse."""
     dtype, special = dtype_of(rng), share_of_specials(rng) / 20

@@ -39,8 +39,8 @@ _FUNCTIONS = (
 )
 _COMPUTING = (
     "full full_like sign add subtract multiply negative absolute square maximum minimum argmax argmin equal not_equal "
-    "less less_equal greater greater_equal logical_and logical_or logical_not floor fmod copysign isinf floor_divide "
-    "remainder power matmul bitwise_and bitwise_or bitwise_xor bitwise_not left_shift right_shift"
+    "less less_equal greater greater_equal logical_and logical_or logical_xor logical_not floor fmod copysign isinf "
+    "floor_divide remainder power matmul bitwise_and bitwise_or bitwise_xor bitwise_not left_shift right_shift"
 )
 _NAMES = "bool_ int8 int16 int32 int64 uint8 uint32 uint64 float16 float32 float64 newaxis inf nan"
 
@@ -276,6 +276,12 @@ def _asarray(value: Any, dtype: Any = None) -> StrictArray:
     return StrictArray(array)
 
 
+def _array(value: Any, dtype: Any = None, order: Any = "K") -> StrictArray:
+    """In memory of its own."""
+    own = _asarray(value, dtype)
+    return StrictArray(np.array(own._array, order=order)) if isinstance(value, StrictArray) else own
+
+
 def _asnumpy(value: StrictArray) -> np.ndarray:
     _note("waits")
     return value._array.copy()
@@ -289,7 +295,7 @@ for _name in _COMPUTING.split():
 for _name in _NAMES.split():
     setattr(strict, _name, getattr(np, _name))
 strict.add.at = lambda y, places, values: np.add.at(_in(y), _in(places), _in(values))  # of integers
-strict.__dict__.update(ndarray=StrictArray, asarray=_asarray, array=_asarray, asnumpy=_asnumpy)
+strict.__dict__.update(ndarray=StrictArray, asarray=_asarray, array=_array, asnumpy=_asnumpy)
 
 
 # -- the backend -----------------------------------------------------------------------------------------------------

@@ -17,9 +17,16 @@ from lucid.ops.indexing import gather, index_add, index_select, scatter, scatter
 from lucid.ops.shape import cast, getitem, pad, reshape, transpose
 
 
-@differentiates("identity", "to_device", "module_hook")
+@differentiates("identity", "to_device", "module_hook", "rounded")
 def _same(f: Any, dy: Tensor, y: Tensor, x: Tensor) -> Tensor:
     return dy
+
+
+@differentiates("straight_through")
+def _straight_through(
+    f: Any, dy: Tensor, y: Tensor, x: Tensor, made: Tensor, inside: Tensor
+) -> Sequence[Tensor | None]:
+    return where(inside, dy, scalar(0.0, dy)), None, None
 
 
 @differentiates("reshape")

@@ -225,10 +225,15 @@ def _interpolate(f: Any, dy: Tensor, y: Tensor, x: Tensor) -> Tensor:
     kind = _KINDS[f.mode][0]
     for i, (side, out) in enumerate(zip(x.shape[2:], y.shape[2:], strict=True)):
         factor = None if f.scale_factor is None else f.scale_factor[i]
-        first, at, weight = taps.side_taps(kind, side, out, f.align_corners, factor, f.antialias)
-        matrix = np.zeros((side, out))
-        np.add.at(matrix, (at, np.repeat(np.arange(out), np.diff(first))), weight)
-        dy = _along(dy, i + 2, matrix)
+        table = taps.side_taps(kind, side, out, f.align_corners, factor, f.antialias)
+        dy = _along(dy, i + 2, taps.dense(table, side).T)
+    return dy
+
+
+@differentiates("resampled")
+def _resampled(f: Any, dy: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    for i, (rule, side) in enumerate(zip(f.rules, x.shape[2:], strict=True)):
+        dy = _along(dy, i + 2, taps.dense(rule.table(side), side).T)
     return dy
 
 

@@ -4,6 +4,7 @@
 
 #include "../contraction/conv.h"
 #include "../elementwise/map.h"
+#include "../loss/exponentials.h"
 #include "../reduce/rows.h"
 
 namespace lucid {
@@ -22,7 +23,8 @@ static inline void sums_of(int rows, int64_t count, int64_t pitch, const double*
     const auto one = [=](int q, int64_t i) { return terms[q * pitch + i]; };
     if (rows == ROWS_SIDE_BY_SIDE) return sums_of_rows<ROWS_SIDE_BY_SIDE>(count, vector, one, totals);
     for (int q = 0; q < rows; ++q)
-        sums_of_rows<1>(count, vector, [=](int, int64_t i) { return terms[q * pitch + i]; }, totals + q);
+        sums_of_rows<1>(
+            count, [=](int, int64_t i) { return vector(q, i); }, [=](int, int64_t i) { return one(q, i); }, totals + q);
 }
 
 // Scores and masks of one head.
@@ -70,14 +72,31 @@ static void map_exp(int64_t count, const T* a, double m, double* e) {
     for (; j < count; ++j) e[j] = exp64(double(a[j]) - m);
 }
 
+// The weights of a row of scores, scaled, the largest of which is m; or false where its sum would have to be nearer. They go to the
+// beginning of e.
+template <class T>
+static bool weights_of_row_quick(int64_t count, const T* a, double m, double* e) {
+    if constexpr (sizeof(T) == sizeof(float)) {
+        if (!(magnitude(m) <= 0x1p100)) return false;
+        const double factor = 1.0 / sum_exponentials(count, a, m, e), doubt = doubt_of_sum(count);
+        const auto least = splat(factor * (1.0 - doubt)), largest = splat(factor * (1.0 + doubt));
+        return narrow_both(count, reinterpret_cast<T*>(e), [=](int64_t i, int64_t left, auto& low, auto& high) {
+            const auto value = taken<Vec<double>>(e + i, left);
+            low = value * least;
+            high = value * largest;
+        });
+    }
+    return false;
+}
+
 // The weights of the queries query0 .., a row each; `e` has room for ROWS_SIDE_BY_SIDE rows of `limit`, to which keys are looked at.
 template <class T>
 static void weights_of_rows(const Weights<T>& w, int64_t query0, int64_t rows, int64_t limit, int64_t pitch, const T* scores,
                             T* weights, double* e) {
     for (int64_t r0 = 0; r0 < rows; r0 += ROWS_SIDE_BY_SIDE) {
         const int side = int(smaller<int64_t>(ROWS_SIDE_BY_SIDE, rows - r0));
-        double total[ROWS_SIDE_BY_SIDE];
-        bool none[ROWS_SIDE_BY_SIDE];
+        double total[ROWS_SIDE_BY_SIDE], largest[ROWS_SIDE_BY_SIDE];
+        bool none[ROWS_SIDE_BY_SIDE], settled = true;
         int64_t most = 0;
         for (int q = 0; q < side; ++q) most = larger(most, seen_keys(query0 + r0 + q, limit, w.causal));
         for (int q = 0; q < side; ++q) {
@@ -87,9 +106,22 @@ static void weights_of_rows(const Weights<T>& w, int64_t query0, int64_t rows, i
             const T* const mask = w.mask ? w.mask + query * w.mask_step : nullptr;
             const double m = double(scale_row(seen, w.scale, mask, scores + (r0 + q) * pitch, to));
             none[q] = m == NO_KEY;
-            map_exp(seen, to, m, row);
+            largest[q] = m;
+            settled = settled && weights_of_row_quick(seen, to, m, row);
+        }
+        for (int q = 0; q < side; ++q) {
+            const int64_t seen = seen_keys(query0 + r0 + q, limit, w.causal);
+            T* const to = weights + (r0 + q) * pitch;
+            double* const row = e + q * limit;
+            if (settled) {
+                copy_values(to, reinterpret_cast<const T*>(row), seen);
+                for (int64_t j = seen; j < limit; ++j) to[j] = T(0);
+                continue;
+            }
+            map_exp(seen, to, largest[q], row);
             for (int64_t j = seen; j < most; ++j) row[j] = 0.0;
         }
+        if (settled) continue;
         sums_of(side, most, limit, e, total);
         for (int q = 0; q < side; ++q) {
             T* const to = weights + (r0 + q) * pitch;

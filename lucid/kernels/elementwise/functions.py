@@ -135,6 +135,7 @@ SINH_HIGHEST = bits_of(0x408633CE8FB9F87E)  # 710.4758600739439: beyond it the r
 TAN_PI_8 = bits_of(0x3FDA827999FCEF32)
 TWO_OVER_SQRT_PI = bits_of(0x3FF20DD750429B6D)
 PI = bits_of(0x400921FB54442D18)
+PI_4 = bits_of(0x3FE921FB54442D18)
 PI_TAIL = bits_of(0x3CA1A62633145C07)
 TWO_30 = bits_of(0x41D0000000000000)
 TWO_60 = bits_of(0x43B0000000000000)
@@ -299,14 +300,16 @@ MIDDLE_BITS = 0x10000000  # these, of the middle of two float32
 # Likewise, for results of two float64: (atanh(r) / r - 1 - z / 3 - z z / 5) / z^3 up to (sqrt(2) - 1) / (sqrt(2) + 1);
 # what e^r has from r^5 / 120 on, divided by r^5, up to log(2) / 2; (atan(r) / r - 1 + z / 3 - z z / 5 + z^3 / 7) / z^4
 # up to tan(pi / 8).
-LOG_FAR = (
+LOG_FAR_EVEN = (
     0.14285714285714285,
-    0.11111111111111474,
     0.09090909090650334,
-    0.07692307762474186,
     0.06666657336287023,
-    0.058830251424610534,
     0.05236447707177386,
+)
+LOG_FAR_ODD = (
+    0.11111111111111474,
+    0.07692307762474186,
+    0.058830251424610534,
     0.05308572170586171,
 )
 EXP_FAR = (
@@ -334,6 +337,46 @@ ATAN_FAR = (
     -0.03533181479590891,
     0.027251613015641944,
     -0.012961054160350876,
+)
+# For float32, even and odd coefficients: log2((1 + r) / (1 - r)) / r up to (sqrt(2) - 1) / (sqrt(2) + 1) by z, 2^r up
+# to 1/2 by r, (atan(r) / r - 1) / z up to tan(pi / 8) by z.
+LOG2_EVEN = (
+    2.885390081777927,
+    0.5770780172467822,
+    0.3206163935263423,
+    0.2429183013526297,
+)
+LOG2_ODD = (
+    0.9617966939243335,
+    0.4121984019742357,
+    0.26144407006393944,
+)
+EXP2_EVEN = (
+    1.0000000000000135,
+    0.2402265069564034,
+    0.009618129193934313,
+    0.0001540343375125101,
+    1.325964524488711e-06,
+)
+EXP2_ODD = (
+    0.6931471805599462,
+    0.05550410866465167,
+    0.0013333558200794592,
+    1.5252672924850737e-05,
+    1.0205905413765595e-07,
+)
+ATAN_EVEN = (
+    -0.3333333333333092,
+    -0.14285713930151892,
+    -0.09090255665139077,
+    -0.06550878776298272,
+    -0.027231188880779692,
+)
+ATAN_ODD = (
+    0.19999999997723208,
+    0.11111089637647514,
+    0.07681041344029722,
+    0.05168725600039612,
 )
 
 # The float32 of which the float64 does not narrow to the nearest, each followed by the nearest: found by searching
@@ -926,7 +969,9 @@ def log_pair(x: Wide) -> Pair:
     s, s_rest = quotient(f, number(0.0, f), d, d_rest)
     s, s_rest = ordered_sum(s, s_rest)
     z, z_rest = pair_product(s, s_rest, s, s_rest)
-    y, y_rest = pair_step(number(FIFTH, f), number(FIFTH_TAIL, f), z, z_rest, horner(LOG_FAR, z), number(0.0, f))
+    w = z * z
+    tail = horner(LOG_FAR_EVEN, w) + z * horner(LOG_FAR_ODD, w)
+    y, y_rest = pair_step(number(FIFTH, f), number(FIFTH_TAIL, f), z, z_rest, tail, number(0.0, f))
     y, y_rest = pair_step(number(THIRD, f), number(THIRD_TAIL, f), z, z_rest, y, y_rest)
     z, z_rest = pair_product(s, s_rest, z, z_rest)
     y, y_rest = pair_product(z, z_rest, y, y_rest)
@@ -1015,25 +1060,66 @@ def atan2_odd(y: Wide, x: Wide) -> Triple:
     return with_sign(odd64(v, v_rest), y), v_rest, parts
 
 
+def quick_angle64(y: Wide, x: Wide) -> Pair:
+    """The angle of a point of float32, within 2^-41 of it, and a number that is neither 0 nor infinite where it is."""
+    a = magnitude(y)
+    b = magnitude(x)
+    low = a <= TAN_PI_8 * b
+    high = TAN_PI_8 * a > b
+    d = select(low, b, select(high, a, a + b))
+    q = select(low, a, select(high, -b, a - b)) / d
+    z = q * q
+    w = z * z
+    v = q + (q * z) * (horner(ATAN_EVEN, w) + z * horner(ATAN_ODD, w))
+    v = v + select(low, 0.0, select(high, PI_HALF, number(PI_4, y)))
+    return with_sign(select(bits(x) < 0, PI - v, v), y), d
+
+
 def atan2_single64(y: Wide, x: Wide) -> Wide:
-    """For float32: the angle of the point (x, y), and where that may narrow to either of two float32 it is rounded to
-    odd."""
-    v = atan264(y, x)
-    v, _, _ = rare(by_middle(v, 64), lambda: atan2_odd(y, x), (v, v, v))
+    """For float32: where that may narrow to either of two float32, the angle rounded to odd."""
+    v, d = quick_angle64(y, x)
+    usual = (d > 0.0) & (d < INF)
+    v, _, _ = rare(usual == 0, lambda: (atan264(y, x), d, d), (v, d, d))
+    v, _, _ = rare(by_middle(v, 8192), lambda: atan2_odd(y, x), (v, d, d))
     return v
 
 
+def quick64(t: Wide, n: Wide) -> Wide:
+    """t^n of float32, within 2^-42 of it: 2^(n log2(t))."""
+    b = bits(t) - SQRT_HALF_BITS
+    f = from_bits((b & FRACTION_BITS) + SQRT_HALF_BITS) - 1.0
+    s = f / (2.0 + f)
+    z = s * s
+    w = z * z
+    y = s * (horner(LOG2_EVEN, w) + z * horner(LOG2_ODD, w))
+    p = n * (floating(b >> 52) + y)
+    k = integer(p)
+    r = p - floating(k)
+    z = r * r
+    y = (horner(EXP2_EVEN, z) + r * horner(EXP2_ODD, z)) * power_of_two(k)
+    return select(p > 200.0, INF, select(p < -200.0, 0.0, y))
+
+
 def raised_single64(t: Wide, n: Wide) -> Wide:
-    """For float32: e^(n log(t)), and where that may narrow to either of two float32 t^n rounded to odd."""
-    y = exp64(n * log64(t))
-    y, _, _ = rare(by_middle(y, 512), lambda: raised_odd(t, n), (y, y, y))
+    """For float32: where that may narrow to either of two float32, t^n rounded to odd."""
+    y = quick64(t, n)
+    y, _, _ = rare(by_middle(y, 2048), lambda: raised_odd(t, n), (y, y, y))
     return y
 
 
 def raised64(t: Wide, n: Wide) -> Wide:
-    """For float64."""
-    y, y_rest, k = raised(t, n)
-    return scaled(y + y_rest, k)
+    """For float64, within 0.7 ulp: of e^r what follows after 1 + r is one number."""
+    y, y_rest = log_pair(t)
+    p, p_rest = two_product(n, y)
+    k = floating(integer(p * INV_LN2))
+    lo, lo_rest = two_product(k, number(LN2_LO, p))
+    r, r_rest = two_sum(p - k * LN2_HI, -lo)
+    r, r_rest = ordered_sum(r, r_rest + ((p_rest + n * y_rest) - lo_rest))
+    z = r * r
+    tail = z * horner(COSH_TAIL, z) + ((r * z) * horner(SINH_TAIL, z) + (r_rest + r * r_rest))
+    h, h_rest = ordered_sum(r, tail)
+    y, rest = ordered_sum(number(1.0, r), h)
+    return scaled(y + (rest + h_rest), k)
 
 
 def cornered64(y: Wide, x: Wide, n: Wide) -> Wide:
@@ -1049,14 +1135,21 @@ def cornered64(y: Wide, x: Wide, n: Wide) -> Wide:
     return select((n == 0.0) | (x == 1.0) | ((t == 1.0) & (magnitude(n) == INF)), 1.0, y)
 
 
+def everywhere64(y: Wide, x: Wide, n: Wide) -> Wide:
+    """The same; where x is positive and both are finite, y is x^n already."""
+    usual = (x > 0.0) & (x < INF) & (magnitude(n) < INF)
+    y, _, _ = rare(usual == 0, lambda: (cornered64(y, x, n), y, y), (y, y, y))
+    return y
+
+
 def pow64(x: Wide, n: Wide) -> Wide:
     """x^n."""
-    return cornered64(raised64(magnitude(x), n), x, n)
+    return everywhere64(raised64(magnitude(x), n), x, n)
 
 
 def pow_single64(x: Wide, n: Wide) -> Wide:
     """For float32."""
-    return cornered64(raised_single64(magnitude(x), n), x, n)
+    return everywhere64(raised_single64(magnitude(x), n), x, n)
 
 
 def beside(value: float, x: Wide) -> Wide:

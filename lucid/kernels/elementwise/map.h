@@ -8,7 +8,7 @@
 #include "../threads.h"
 #include "../tuning.h"
 #include "../vec.h"
-#include "printed.h"
+#include "quick.h"
 
 namespace lucid {
 namespace LUCID_ISA {

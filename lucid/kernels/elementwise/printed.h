@@ -51,6 +51,7 @@ constexpr double SINH_HIGHEST = 0x1.633ce8fb9f87ep+9;  // 0x408633CE8FB9F87E
 constexpr double TAN_PI_8 = 0x1.a827999fcef32p-2;  // 0x3FDA827999FCEF32
 constexpr double TWO_OVER_SQRT_PI = 0x1.20dd750429b6dp+0;  // 0x3FF20DD750429B6D
 constexpr double PI = 0x1.921fb54442d18p+1;  // 0x400921FB54442D18
+constexpr double PI_4 = 0x1.921fb54442d18p-1;  // 0x3FE921FB54442D18
 constexpr double PI_TAIL = 0x1.1a62633145c07p-53;  // 0x3CA1A62633145C07
 constexpr double TWO_30 = 0x1.0000000000000p+30;  // 0x41D0000000000000
 constexpr double TWO_60 = 0x1.0000000000000p+60;  // 0x43B0000000000000
@@ -761,7 +762,9 @@ LUCID_LANES Pair<V> log_pair(V x) {
     const auto parts3 = pair_product(s, s_rest, s, s_rest);
     auto z = parts3.value;
     auto z_rest = parts3.rest;
-    const auto parts4 = pair_step(number<V>(FIFTH), number<V>(FIFTH_TAIL), z, z_rest, (((((((number<V>(0.05308572170586171) * z + 0.05236447707177386) * z + 0.058830251424610534) * z + 0.06666657336287023) * z + 0.07692307762474186) * z + 0.09090909090650334) * z + 0.11111111111111474) * z + 0.14285714285714285), number<V>(0.0));
+    const auto w = z * z;
+    const auto tail = (((number<V>(0.05236447707177386) * w + 0.06666657336287023) * w + 0.09090909090650334) * w + 0.14285714285714285) + (z * (((number<V>(0.05308572170586171) * w + 0.058830251424610534) * w + 0.07692307762474186) * w + 0.11111111111111474));
+    const auto parts4 = pair_step(number<V>(FIFTH), number<V>(FIFTH_TAIL), z, z_rest, tail, number<V>(0.0));
     auto y = parts4.value;
     auto y_rest = parts4.rest;
     const auto parts5 = pair_step(number<V>(THIRD), number<V>(THIRD_TAIL), z, z_rest, y, y_rest);
@@ -927,33 +930,90 @@ LUCID_LANES Triple<V> atan2_odd(V y, V x) {
     return {with_sign(odd64(v, v_rest), y), v_rest, parts};
 }
 
-// For float32: the angle of the point (x, y), and where that may narrow to either of two float32 it is rounded to
-// odd.
+// The angle of a point of float32, within 2^-41 of it, and a number that is neither 0 nor infinite where it is.
+template <class V>
+LUCID_LANES Pair<V> quick_angle64(V y, V x) {
+    const auto a = magnitude(y);
+    const auto b = magnitude(x);
+    const auto low = a <= (TAN_PI_8 * b);
+    const auto high = (TAN_PI_8 * a) > b;
+    const auto d = low ? b : (high ? a : (a + b));
+    const auto q = (low ? a : (high ? -b : (a - b))) / d;
+    const auto z = q * q;
+    const auto w = z * z;
+    auto v = q + ((q * z) * (((((number<V>(-0.027231188880779692) * w + -0.06550878776298272) * w + -0.09090255665139077) * w + -0.14285713930151892) * w + -0.3333333333333092) + (z * (((number<V>(0.05168725600039612) * w + 0.07681041344029722) * w + 0.11111089637647514) * w + 0.19999999997723208))));
+    v = v + (low ? number<V>(0.0) : (high ? number<V>(PI_HALF) : number<V>(PI_4)));
+    return {with_sign((bits(x) < 0) ? (PI - v) : v, y), d};
+}
+
+// For float32: where that may narrow to either of two float32, the angle rounded to odd.
 template <class V>
 LUCID_LANES V atan2_single64(V y, V x) {
-    auto v = atan264(y, x);
-    const auto parts0 = rare(by_middle(v, 64), [&] { return atan2_odd(y, x); }, Triple<V>{v, v, v});
-    v = parts0.value;
+    const auto parts0 = quick_angle64(y, x);
+    auto v = parts0.value;
+    const auto d = parts0.rest;
+    const auto usual = (d > number<V>(0.0)) & (d < from_bits(0x7FF0000000000000));
+    const auto parts1 = rare((usual == 0), [&] { return Triple<V>{atan264(y, x), d, d}; }, Triple<V>{v, d, d});
+    v = parts1.value;
+    const auto parts2 = rare(by_middle(v, 8192), [&] { return atan2_odd(y, x); }, Triple<V>{v, d, d});
+    v = parts2.value;
     return v;
 }
 
-// For float32: e^(n log(t)), and where that may narrow to either of two float32 t^n rounded to odd.
+// t^n of float32, within 2^-42 of it: 2^(n log2(t)).
+template <class V>
+LUCID_LANES V quick64(V t, V n) {
+    const auto b = bits(t) - SQRT_HALF_BITS;
+    const auto f = from_bits((b & FRACTION_BITS) + SQRT_HALF_BITS) - number<V>(1.0);
+    const auto s = f / (number<V>(2.0) + f);
+    auto z = s * s;
+    const auto w = z * z;
+    auto y = s * ((((number<V>(0.2429183013526297) * w + 0.3206163935263423) * w + 0.5770780172467822) * w + 2.885390081777927) + (z * ((number<V>(0.26144407006393944) * w + 0.4121984019742357) * w + 0.9617966939243335)));
+    const auto p = n * (floating(b >> 52) + y);
+    const auto k = integer(p);
+    const auto r = p - floating(k);
+    z = r * r;
+    y = (((((number<V>(1.325964524488711e-06) * z + 0.0001540343375125101) * z + 0.009618129193934313) * z + 0.2402265069564034) * z + 1.0000000000000135) + (r * ((((number<V>(1.0205905413765595e-07) * z + 1.5252672924850737e-05) * z + 0.0013333558200794592) * z + 0.05550410866465167) * z + 0.6931471805599462))) * power_of_two(k);
+    return (p > number<V>(200.0)) ? number<V>(from_bits(0x7FF0000000000000)) : ((p < number<V>(-200.0)) ? number<V>(0.0) : y);
+}
+
+// For float32: where that may narrow to either of two float32, t^n rounded to odd.
 template <class V>
 LUCID_LANES V raised_single64(V t, V n) {
-    auto y = exp64(n * log64(t));
-    const auto parts0 = rare(by_middle(y, 512), [&] { return raised_odd(t, n); }, Triple<V>{y, y, y});
+    auto y = quick64(t, n);
+    const auto parts0 = rare(by_middle(y, 2048), [&] { return raised_odd(t, n); }, Triple<V>{y, y, y});
     y = parts0.value;
     return y;
 }
 
-// For float64.
+// For float64, within 0.7 ulp: of e^r what follows after 1 + r is one number.
 template <class V>
 LUCID_LANES V raised64(V t, V n) {
-    const auto parts0 = raised(t, n);
-    const auto y = parts0.value;
+    const auto parts0 = log_pair(t);
+    auto y = parts0.value;
     const auto y_rest = parts0.rest;
-    const auto k = parts0.turns;
-    return scaled(y + y_rest, k);
+    const auto parts1 = two_product(n, y);
+    const auto p = parts1.value;
+    const auto p_rest = parts1.rest;
+    const auto k = floating(integer(p * INV_LN2));
+    const auto parts2 = two_product(k, number<V>(LN2_LO));
+    const auto lo = parts2.value;
+    const auto lo_rest = parts2.rest;
+    const auto parts3 = two_sum(p - (k * LN2_HI), -lo);
+    auto r = parts3.value;
+    auto r_rest = parts3.rest;
+    const auto parts4 = ordered_sum(r, r_rest + ((p_rest + (n * y_rest)) - lo_rest));
+    r = parts4.value;
+    r_rest = parts4.rest;
+    const auto z = r * r;
+    const auto tail = (z * (((((number<V>(2.0924114913000376e-09) * z + 2.7557242995189784e-07) * z + 2.4801587361729256e-05) * z + 0.001388888888886504) * z + 0.04166666666666671) * z + 0.5)) + (((r * z) * ((((number<V>(2.51087368770112e-08) * z + 2.755724514881434e-06) * z + 0.00019841269885089992) * z + 0.008333333333322097) * z + 0.16666666666666677)) + (r_rest + (r * r_rest)));
+    const auto parts5 = ordered_sum(r, tail);
+    const auto h = parts5.value;
+    const auto h_rest = parts5.rest;
+    const auto parts6 = ordered_sum(number<V>(1.0), h);
+    y = parts6.value;
+    const auto rest = parts6.rest;
+    return scaled(y + (rest + h_rest), k);
 }
 
 // x^n, y being |x|^n: its sign, and where a number is 0, infinite or no number (IEEE 754, pow).
@@ -970,21 +1030,30 @@ LUCID_LANES V cornered64(V y, V x, V n) {
     return ((n == number<V>(0.0)) | (x == number<V>(1.0))) | ((t == number<V>(1.0)) & (magnitude(n) == from_bits(0x7FF0000000000000))) ? number<V>(1.0) : y;
 }
 
+// The same; where x is positive and both are finite, y is x^n already.
+template <class V>
+LUCID_LANES V everywhere64(V y, V x, V n) {
+    const auto usual = ((x > number<V>(0.0)) & (x < from_bits(0x7FF0000000000000))) & (magnitude(n) < from_bits(0x7FF0000000000000));
+    const auto parts0 = rare((usual == 0), [&] { return Triple<V>{cornered64(y, x, n), y, y}; }, Triple<V>{y, y, y});
+    y = parts0.value;
+    return y;
+}
+
 // x^n.
 template <class V>
 LUCID_LANES V pow64(V x, V n) {
-    return cornered64(raised64(magnitude(x), n), x, n);
+    return everywhere64(raised64(magnitude(x), n), x, n);
 }
 
 // For float32.
 template <class V>
 LUCID_LANES V pow_single64(V x, V n) {
-    return cornered64(raised_single64(magnitude(x), n), x, n);
+    return everywhere64(raised_single64(magnitude(x), n), x, n);
 }
 
 // One number beside every element.
 template <class V>
-LUCID_LANES V beside(double value, V x) {
+LUCID_LANES V beside(double value, V) {
     return number<V>(value);
 }
 

@@ -99,16 +99,24 @@ class _Cpp:
         self.lines: list[str] = []
 
     def text(self) -> str:
-        arguments = ", ".join(
-            f"{_PARAMETERS[ast.unparse(a.annotation)]}{'&' * (a.arg in self.results)} {a.arg}"  # type: ignore[arg-type]
-            for a in self.tree.args.args
-        )
         said = ast.get_docstring(self.tree)
-        self.lines = [*[f"// {line}".rstrip() for line in (said or "").splitlines()], "template <class V>"]
         result = "void" if self.results else _PARTS.get(ast.unparse(self.tree.returns or ast.Name("Value")), "V")
-        self.lines.append(f"LUCID_LANES {result} {self.tree.name}({arguments}) {{")
         self.block(_steps(self.tree), 1)
-        return "\n".join([*self.lines, "}"])
+        arguments = ", ".join(map(self.parameter, self.tree.args.args))
+        return "\n".join(
+            [
+                *[f"// {line}".rstrip() for line in (said or "").splitlines()],
+                "template <class V>",
+                f"LUCID_LANES {result} {self.tree.name}({arguments}) {{",
+                *self.lines,
+                "}",
+            ]
+        )
+
+    def parameter(self, a: ast.arg) -> str:
+        """One whose value is not used (``number`` takes the type of it alone) has no name."""
+        kind = _PARAMETERS[ast.unparse(a.annotation)] + "&" * (a.arg in self.results)  # type: ignore[arg-type]
+        return f"{kind} {a.arg}" if re.search(rf"\b{a.arg}\b", "\n".join(self.lines)) else kind
 
     def block(self, statements: list[ast.stmt], depth: int) -> None:
         for statement in statements:

@@ -148,5 +148,13 @@ LUCID_LANES auto power_of_two(I n) {
     return from_bits(shifted_left(n + 1023, 52));
 }
 
+#ifdef LUCID_VECTOR_BYTES
+// For vectors printed.h calls these of usual.h.
+namespace scalar {
+LUCID_LANES Vec<double> exp64(Vec<double> x);
+LUCID_LANES Vec<double> log64(Vec<double> x);
+}  // namespace scalar
+#endif
+
 }  // namespace LUCID_ISA
 }  // namespace lucid

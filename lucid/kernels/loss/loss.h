@@ -3,6 +3,7 @@
 
 #include "../elementwise/map.h"
 #include "../reduce/rows.h"
+#include "exponentials.h"
 
 namespace lucid {
 namespace LUCID_ISA {
@@ -33,11 +34,58 @@ static void log_softmax_rows(int64_t classes, const T* x, double* e, T* y) {
     }
 }
 
+// One row, or false where its logarithm would have to be nearer.
+static bool log_softmax_row_quick(int64_t classes, const float* x, float* y) {
+    const double most = double(largest_of_row(classes, x)), doubt = doubt_of_sum(classes);
+    if (!(magnitude(most) <= 0x1p100)) return false;
+    const double logarithm = log64(sum_exponentials(classes, x, most, nullptr));
+    const auto m = splat(most), least = splat(logarithm - doubt), largest = splat(logarithm + doubt);
+    return narrow_both(classes, y, [=](int64_t i, int64_t count, auto& low, auto& high) {
+        const auto z = wide(taken<Part<float>>(x + i, count)) - m;
+        low = z - largest;
+        high = z - least;
+    });
+}
+
+template <int N, class T>
+static bool log_softmax_quick(int64_t classes, const T* x, T* y) {
+    if constexpr (sizeof(T) == sizeof(float)) {
+        for (int q = 0; q < N; ++q)
+            if (!log_softmax_row_quick(classes, x + q * classes, y + q * classes)) return false;
+        return true;
+    }
+    return false;
+}
+
 template <class T>
 static void log_softmax(int64_t rows, int64_t classes, const T* x, T* y) {
     rows_side_by_side(rows, 1, size_t(ROWS_SIDE_BY_SIDE * classes) * sizeof(double), [=](auto count, int64_t r, void* e) {
-        log_softmax_rows<int(decltype(count){})>(classes, x + r * classes, static_cast<double*>(e), y + r * classes);
+        constexpr int N = int(decltype(count){});
+        if (log_softmax_quick<N>(classes, x + r * classes, y + r * classes)) return;
+        log_softmax_rows<N>(classes, x + r * classes, static_cast<double*>(e), y + r * classes);
     });
+}
+
+// How far it went from the left: to the end, or to where a result was in doubt, as all are where dy is y times a number.
+template <class T, class Exact>
+static int64_t log_softmax_grad_quick(int64_t classes, const T* dy, const T* y, double sum, const Exact& exact, T* dx) {
+    constexpr int64_t LANE = LANES<double>, LARGE = 0x4082C00000000000;  // 600: no exponential is subnormal before
+    int64_t c = 0;
+    if constexpr (sizeof(T) == sizeof(float)) {
+        const double low = sum * (1.0 - 0x1p-36), high = sum * (1.0 + 0x1p-36);
+        for (int left = 4; left > 0 && c + LANE <= classes; c += LANE) {
+            const Part<T> a = taken<Part<T>>(dy + c), b = taken<Part<T>>(y + c);
+            const Vec<double> g = wide(a), power = wide(b), e = scalar::quick::growth(power).value();
+            Part<T> value = narrow<Part<T>>(g - e * low);
+            const Part<int32_t> differ = (Part<int32_t>)value ^ (Part<int32_t>)narrow<Part<T>>(g - e * high);
+            if (any_set(differ) | any_above(bits(power) & 0x7FFFFFFFFFFFFFFF, LARGE)) {
+                value = exact(a, b);
+                --left;
+            }
+            put(dx + c, value, LANE);
+        }
+    }
+    return c;
 }
 
 template <int N, class T>
@@ -48,11 +96,10 @@ static void log_softmax_grad_rows(int64_t classes, const T* dy, const T* y, T* d
         classes, [=](int q, int64_t i) { return load_wide<V>(dy + q * classes + i); },
         [=](int q, int64_t i) { return dy[q * classes + i]; }, total);
     for (int q = 0; q < N; ++q) {
-        const double sum = total[q];
         const T *g = dy + q * classes, *from = y + q * classes;
-        map_range<true>(0, classes, dx + q * classes, [=](auto a, auto b) {
-            return made(wide(a) - exp64(wide(b)) * sum, static_cast<decltype(a)*>(nullptr));
-        }, g, from);
+        const auto exact = [sum = total[q]](auto a, auto b) { return narrow<decltype(a)>(wide(a) - exp64(wide(b)) * sum); };
+        const int64_t begin = log_softmax_grad_quick(classes, g, from, total[q], exact, dx + q * classes);
+        map_range<true>(begin, classes, dx + q * classes, exact, g, from);
     }
 }
 

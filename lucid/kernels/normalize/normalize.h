@@ -190,6 +190,15 @@ static void batch_norm_grad(int64_t rows, int64_t channels, const T* dy, const T
 
 // -- layer normalisation, and that by the root mean square: section 7.1 ---------------------------------------------------------
 
+// body(a, b), of values that are types.
+template <class Body>
+inline void either(bool a, bool b, const Body& body) {
+    if (a)
+        b ? body(Bool<true>{}, Bool<true>{}) : body(Bool<true>{}, Bool<false>{});
+    else
+        b ? body(Bool<false>{}, Bool<true>{}) : body(Bool<false>{}, Bool<false>{});
+}
+
 template <int N, class T>
 static void standardize_rows(int64_t width, const T* x, const T* weight, const T* bias, double eps, T* mean, T* root, T* y) {
     double total[N];
@@ -215,14 +224,13 @@ static void standardize_rows(int64_t width, const T* x, const T* weight, const T
         const T s = root[q] = scalar::sqrt(T(total[q] / double(width)) + T(eps));
         const T *from = x + q * width, centre = m[q];
         T* to = y + q * width;
-        if (mean)
-            for (int64_t i = 0; i < width; ++i) to[i] = (from[i] - centre) / s;
-        else
-            for (int64_t i = 0; i < width; ++i) to[i] = from[i] / s;
-        if (weight)
-            for (int64_t i = 0; i < width; ++i) to[i] = to[i] * weight[i];
-        if (bias)
-            for (int64_t i = 0; i < width; ++i) to[i] = to[i] + bias[i];
+        const auto write = [=](auto scaled, auto shifted) {
+            for (int64_t i = 0; i < width; ++i) {
+                const T value = (mean ? from[i] - centre : from[i]) / s, more = scaled ? value * weight[i] : value;
+                to[i] = shifted ? more + bias[i] : more;
+            }
+        };
+        either(weight != nullptr, bias != nullptr, write);
     }
 }
 

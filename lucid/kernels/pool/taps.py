@@ -104,6 +104,14 @@ def turned(table: Table, size: int) -> Table:
     return _rows(at[order], rows[order], weight[order], size)
 
 
+def dense(table: Table, size: int) -> Array:
+    """How much each element of a side takes part in each output: a matrix ``(outputs, size)``."""
+    first, at, weight = table
+    matrix = np.zeros((len(first) - 1, size))
+    np.add.at(matrix, (np.repeat(np.arange(len(first) - 1), np.diff(first)), at), weight)
+    return matrix
+
+
 def joined(tables: list[Table]) -> tuple[Any, Any, Any]:
     """The tables of one side to three as one of three sides, one behind the other; a missing side has one element."""
     one: Table = np.array([0, 1]), np.zeros(1, np.int64), np.ones(1)

@@ -65,7 +65,14 @@ static inline void sums_in_lanes(int64_t count, const Vector& vector, const One&
 template <int N, class Vector, class One>
 static inline void sums_of_rows(int64_t count, const Vector& vector, const One& one, double* totals) {
     if constexpr (N == 1) {
-        totals[0] = ordered_sum(count, [&](int64_t i) { return double(one(0, i)); });
+        constexpr int L = LANES<double>;  // which divides a segment
+        Vec<double> several = {};
+        const int64_t whole = count / L * L;
+        totals[0] = ordered_sum(count, [&](int64_t i) {
+            if (i >= whole) return double(one(0, i));
+            if (i % L == 0) several = vector(0, i);
+            return double(several[i % L]);
+        });
     } else {
         for (int q0 = 0; q0 < N; q0 += LANES<double>)
             sums_in_lanes(

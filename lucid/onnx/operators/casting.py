@@ -14,7 +14,7 @@ from lucid import ops
 from lucid.core.tensor import Tensor
 from lucid.nn._dry_run import concretely
 from lucid.onnx._importer import Call, Value, imports
-from lucid.onnx._types import HALF, TEXT, as_array, as_value, dtype_of, has_tensors, narrowed, rounded
+from lucid.onnx._types import HALF, TEXT, as_array, as_value, bits_of, dtype_of, has_tensors, narrowed, rounded
 
 _Array = np.ndarray[Any, Any]
 
@@ -24,10 +24,10 @@ _NAN = 0xFF  # the exponents of float32, and the codes of float8_e8m0fnu
 
 @imports("Cast", raw=True)
 def _import_cast(call: Call, x: Value) -> Value:
-    to = call.results[0] or dtype_of(call["to"])
+    to = dtype_of(call["to"])
     if to is None:
         raise call.refuse(f"to: is {call['to']}, which is none of ONNX's element types")
-    return converted(call, x, to)
+    return converted(call, x, call.results[0] or to)
 
 
 @imports("CastLike", raw=True)
@@ -40,7 +40,7 @@ def _import_cast_like(call: Call, x: Value, like: Value) -> Value:
 def _import_bit_cast(call: Call, x: Value) -> Value:
     """The same bits as another type of as many."""
     to, array = dtype_of(call["to"]), _array(call, x)
-    if to is None or TEXT in (to, array.dtype) or _bits(to) != _bits(array.dtype):
+    if to is None or TEXT in (to, array.dtype) or bits_of(to) != bits_of(array.dtype):
         raise call.refuse(f"to: is {to}; must have as many bits as {array.dtype}")
     return _coded(array, to)
 
@@ -73,7 +73,7 @@ def _converted(x: _Array, to: np.dtype[Any], saturate: bool = True, mode: str = 
         return as_array(ops.cast(as_value(x, "cpu").detach(), to)) if x.dtype != to else x
     if is_small_integer(to):
         whole = x if x.dtype.kind in "biu" else as_array(ops.cast(as_value(x, "cpu"), np.dtype(np.int64)))
-        return _coded((whole & ((1 << _bits(to)) - 1)).astype(np.uint8), to)
+        return _coded((whole & ((1 << bits_of(to)) - 1)).astype(np.uint8), to)
     if x.dtype not in HALF and x.dtype != np.float32:
         x = narrowed(x.astype(np.float64))
     return small_float(x.astype(np.float32), to, saturate, mode)
@@ -123,15 +123,9 @@ def is_small_integer(dtype: np.dtype[Any]) -> bool:
     return dtype.name in ("int4", "uint4", "int2", "uint2")
 
 
-def _bits(dtype: np.dtype[Any]) -> int:
-    if is_small_integer(dtype):
-        return int(dtype.name[-1])
-    return 4 if dtype.name == "float4_e2m1fn" else 6 if dtype.name.startswith("float6_") else dtype.itemsize * 8
-
-
 def _coded(array: _Array, to: np.dtype[Any]) -> _Array:
     """The bits of ``array`` as ``to``; of types below 8 bits they are the lowest of a byte, with copies of the sign."""
-    bits = _bits(to)
+    bits = bits_of(to)
     code = np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}").reshape(array.shape)
     if bits < 8:
         code = code & ((1 << bits) - 1)

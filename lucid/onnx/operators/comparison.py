@@ -19,12 +19,14 @@ alike(
         "equal": "Equal",
         "greater": "Greater",
         "greater_equal": "GreaterOrEqual",
+        "isinf": "IsInf",
         "isnan": "IsNaN",
         "less": "Less",
         "less_equal": "LessOrEqual",
         "logical_and": "And",
         "logical_not": "Not",
         "logical_or": "Or",
+        "logical_xor": "Xor",
     }
 )
 

@@ -6,7 +6,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from onnx import TensorProto
+
 from lucid.graph import Node
+from lucid.kernels.pool import taps
 from lucid.onnx._builder import Builder, exports
 
 
@@ -134,3 +137,31 @@ def by_batch(b: Builder, node: Node) -> None:
     y = y if gamma is None else step("Mul", y, step("Reshape", gamma, shape))
     y = y if beta is None else step("Add", y, step("Reshape", beta, shape))
     b.emit("Identity", node, [y])
+
+
+@exports("rounded")
+def _rounded(b: Builder, node: Node) -> None:
+    """To half precision and back."""
+    half = TensorProto.FLOAT16 if node.attrs["dtype"] == "float16" else TensorProto.BFLOAT16
+    b.emit("Cast", node, [b.emit("Cast", node, node.inputs, "half", to=half)], to=TensorProto.FLOAT)
+
+
+@exports("straight_through")
+def _straight_through(b: Builder, node: Node) -> None:
+    b.emit("Identity", node, [node.inputs[1]])
+
+
+@exports("resampled")
+def _resampled(b: Builder, node: Node) -> None:
+    """Each side by a matrix of weights, turned last."""
+    x, dtype = str(node.inputs[0]), b.dtype(node.output)
+    axes = len(b.shape(x))
+    for i, (rule, side) in enumerate(zip(node.attrs["rules"], b.shape(x)[2:], strict=True)):
+        if not isinstance(side, int):
+            raise ValueError(f"{node.name!r}: a resizing of images of open size has no counterpart in the ONNX export")
+        order = [axis for axis in range(axes) if axis != i + 2] + [i + 2]
+        turned = b.emit("Transpose", node, [x], f"turned_{i}", perm=order)
+        matrix = b.constant(node, f"weights_{i}", taps.dense(rule.table(side), side).T, dtype)
+        made = b.emit("MatMul", node, [turned, matrix], f"made_{i}")
+        x = b.emit("Transpose", node, [made], f"back_{i}", perm=sorted(range(axes), key=order.__getitem__))
+    b.emit("Identity", node, [x])

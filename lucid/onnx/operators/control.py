@@ -81,6 +81,8 @@ def _scan(call: Call, operands: Sequence[Value], count: int) -> list[Value]:
     states, inputs = list(operands[: len(operands) - count]), operands[len(operands) - count :]
     outputs = len(call.outputs) - len(states)
     old = call.version < 9
+    if not 0 < count <= len(operands):
+        raise call.refuse(f"num_scan_inputs is {count} of {len(operands)} operands")
     axes = call["scan_input_axes"] or [0] * count
     turned = call["directions" if old else "scan_input_directions"] or [0] * count
     lengths = {value.shape[axis] for value, axis in zip(inputs, axes, strict=True)}

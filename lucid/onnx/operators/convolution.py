@@ -13,7 +13,6 @@ from lucid.core.tensor import Tensor, as_tensor
 from lucid.graph import Node
 from lucid.onnx._builder import Builder, exports
 from lucid.onnx._importer import Call, imports
-from lucid.onnx._types import HALF, rounded
 from lucid.onnx._windows import padded, window_padding
 from lucid.onnx.operators.resize import sampled
 
@@ -178,26 +177,6 @@ def _import_col2im(call: Call, x: Tensor, image: np.ndarray, block: np.ndarray) 
     empty = ops.zeros((*columns.shape[:2], math.prod(whole)), dtype=x.dtype, device=call.device)
     y = ops.reshape(ops.index_add(empty, 2, index, columns), (*columns.shape[:2], *whole))
     return padded(y, [(-a, -b) for a, b in ends])
-
-
-@imports("CausalConvWithState")
-def _import_causal_conv(
-    call: Call, x: Tensor, weight: Tensor, bias: Tensor | None = None, past: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """A convolution of each channel by itself over what came before and ``x``; and what comes before the next."""
-    if x.ndim != 3 or weight.ndim != 3:
-        raise call.refuse(f"its input has shape {x.shape} and its weight {weight.shape}; both must have three axes")
-    held = weight.shape[2] - 1
-    whole = ops.pad(x, [(0, 0), (0, 0), (held, 0)]) if past is None else ops.concatenate([past, x], 2)
-    y = ops.conv1d(whole, weight, bias, groups=x.shape[1])
-    y = y if call["activation"] in (None, "none") else ops.silu(_between(call, y))
-    return y, whole[:, :, whole.shape[2] - held :]
-
-
-def _between(call: Call, y: Tensor) -> Tensor:
-    """What a step makes within an operator, rounded to half precision where the operator's values are."""
-    dtype = call.results[0]
-    return rounded(y, dtype) if dtype is not None and dtype in HALF else y
 
 
 @imports("DeformConv")

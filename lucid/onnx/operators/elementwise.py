@@ -14,7 +14,7 @@ from lucid.core.dtypes import float64, int64
 from lucid.core.tensor import Tensor
 from lucid.graph import Node
 from lucid.onnx._builder import Builder, alike, exports
-from lucid.onnx._importer import Call, imports, imports_alike
+from lucid.onnx._importer import Call, imports, imports_alike, imports_contributed
 from lucid.onnx._types import as_value
 from lucid.ops._function import apply
 from lucid.ops.comparison import Bitwise
@@ -412,3 +412,26 @@ def _import_shrink(call: Call, x: Tensor) -> Tensor:
     y = x if x.dtype.kind == "f" else x.astype(float64)
     shrunk = ops.where(y < -call["lambd"], y + call["bias"], ops.where(y > call["lambd"], y - call["bias"], 0))
     return shrunk.astype(x.dtype)
+
+
+# -- activations of ONNX Runtime --------------------------------------------------------------------------------------
+
+
+@imports_contributed("Gelu")
+def _import_plain_gelu(call: Call, x: Tensor) -> Tensor:
+    return ops.gelu(x)
+
+
+@imports_contributed("BiasGelu")
+def _import_bias_gelu(call: Call, x: Tensor, bias: Tensor) -> Tensor:
+    return ops.gelu(x + bias)
+
+
+@imports_contributed("FastGelu")
+def _import_fast_gelu(call: Call, x: Tensor, bias: Tensor | None = None) -> Tensor:
+    return ops.gelu(x if bias is None else x + bias, "tanh")
+
+
+@imports_contributed("QuickGelu")
+def _import_quick_gelu(call: Call, x: Tensor) -> Tensor:
+    return swish(x, call.default("alpha", 1.702))

@@ -1,4 +1,5 @@
-"""Operators of the domain ``com.microsoft`` that ONNX Runtime's optimizer leaves in the files that it saves.
+"""Operators of the domain ``com.microsoft`` that ONNX Runtime's optimizer leaves in the files that it saves: products,
+convolutions and attention. Activations and normalizations are beside ONNX's own.
 
 Source: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md. The definitions are not in the
 package onnx, so that attributes have no defaults here.
@@ -6,37 +7,22 @@ package onnx, so that attributes have no defaults here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from lucid import ops
-from lucid.core.dtypes import int32
 from lucid.core.tensor import Tensor, as_tensor
-from lucid.onnx._importer import IMPORTS, Call, Import, imports
+from lucid.onnx._importer import IMPORTS, Call, imports_contributed
 from lucid.onnx.operators.attention import allowed_keys, attended, join_heads, masked, rotated, split_heads
-from lucid.onnx.operators.elementwise import swish
-from lucid.onnx.operators.normalization import layer_normalized
 from lucid.onnx.operators.recurrent import activation
-from lucid.ops.embedding import embedding
-
-DOMAIN = "com.microsoft"
-
-
-def _imports(*operators: str, keeps: int = 0) -> Callable[[Import], Import]:
-    return imports(*operators, domain=DOMAIN, keeps=keeps)
 
 
 def _own(call: Call, operator: str, *operands: Any, **defaults: Any) -> Any:
     """What ONNX's own operator makes, with the call's attributes and ``defaults`` for those that are missing."""
     inner = replace(call, operator=operator, domain="", attributes=defaults | call.attributes)
     return IMPORTS["", operator].function(inner, *operands)
-
-
-def _default(call: Call, name: str, value: float) -> float:
-    return value if call[name] is None else float(call[name])
 
 
 # -- products and convolutions with what follows -------------------------------------------------------------------
@@ -51,7 +37,7 @@ def _activated(call: Call, y: Tensor, params: list[float]) -> Tensor:
     return activation(call, name, iter(params[:1]), iter(params[1:2]))(y)
 
 
-@_imports("FusedConv")
+@imports_contributed("FusedConv")
 def _import_fused_conv(
     call: Call, x: Tensor, weight: Tensor, bias: Tensor | None = None, added: Tensor | None = None
 ) -> Tensor:
@@ -59,14 +45,14 @@ def _import_fused_conv(
     return _activated(call, y if added is None else y + added, call["activation_params"] or [])
 
 
-@_imports("FusedGemm")
+@imports_contributed("FusedGemm")
 def _import_fused_gemm(call: Call, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
     y = _own(call, "Gemm", a, b, c, alpha=1.0, beta=1.0, transA=0, transB=0)
     given = (call[f"activation_{which}"] for which in ("alpha", "beta"))
     return _activated(call, y, [number for number in given if number is not None])
 
 
-@_imports("FusedMatMul", "TransposeMatMul")
+@imports_contributed("FusedMatMul", "TransposeMatMul")
 def _import_fused_matmul(call: Call, a: Tensor, b: Tensor) -> Tensor:
     a, b = (_turned(call, x, side) for x, side in ((a, "A"), (b, "B")))
     y = ops.matmul(a, b)
@@ -80,103 +66,16 @@ def _turned(call: Call, x: Tensor, side: str) -> Tensor:
     return ops.swapaxes(x, -1, -2) if call[f"trans{side}"] and x.ndim > 1 else x
 
 
-@_imports("NhwcMaxPool")
+@imports_contributed("NhwcMaxPool")
 def _import_nhwc_maxpool(call: Call, x: Tensor) -> Tensor:
     y = _own(call, "MaxPool", ops.transpose(x, (0, 3, 1, 2)), auto_pad="NOTSET", ceil_mode=0, storage_order=0)
     return ops.transpose(y[0] if isinstance(y, tuple) else y, (0, 2, 3, 1))
 
 
-# -- activations -------------------------------------------------------------------------------------------------------
-
-
-@_imports("Gelu")
-def _import_gelu(call: Call, x: Tensor) -> Tensor:
-    return ops.gelu(x)
-
-
-@_imports("BiasGelu")
-def _import_bias_gelu(call: Call, x: Tensor, bias: Tensor) -> Tensor:
-    return ops.gelu(x + bias)
-
-
-@_imports("FastGelu")
-def _import_fast_gelu(call: Call, x: Tensor, bias: Tensor | None = None) -> Tensor:
-    return ops.gelu(x if bias is None else x + bias, "tanh")
-
-
-@_imports("QuickGelu")
-def _import_quick_gelu(call: Call, x: Tensor) -> Tensor:
-    return swish(x, _default(call, "alpha", 1.702))
-
-
-# -- normalization -----------------------------------------------------------------------------------------------------
-
-
-@_imports("LayerNormalization")
-def _import_layer_norm(call: Call, x: Tensor, scale: Tensor, shift: Tensor | None = None) -> Any:
-    return layer_normalized(call, x, scale, shift, True)
-
-
-@imports("SimplifiedLayerNormalization", keeps=0)
-@_imports("SimplifiedLayerNormalization")
-def _import_simplified_layer_norm(call: Call, x: Tensor, scale: Tensor) -> Any:
-    """Its second result is the inverse of the root of the mean of squares."""
-    y, _, inverse = layer_normalized(call, x, scale, None, False)
-    return y, inverse
-
-
-@_imports("SkipLayerNormalization")
-def _import_skip_layer_norm(
-    call: Call, x: Tensor, skip: Tensor, scale: Tensor, shift: Tensor | None = None, bias: Tensor | None = None
-) -> Any:
-    return _skipped(call, x, skip, scale, shift, bias, True)
-
-
-@_imports("SkipSimplifiedLayerNormalization")
-def _import_skip_simplified(call: Call, x: Tensor, skip: Tensor, scale: Tensor, bias: Tensor | None = None) -> Any:
-    return _skipped(call, x, skip, scale, None, bias, False)
-
-
-def _skipped(
-    call: Call, x: Tensor, skip: Tensor, scale: Tensor, shift: Tensor | None, bias: Tensor | None, centre: bool
-) -> Any:
-    """The last result is the sum that is normalized."""
-    total = x + skip if bias is None else x + skip + bias
-    return *layer_normalized(call, total, scale, shift, centre), total
-
-
-@_imports("EmbedLayerNormalization", keeps=2)
-def _import_embed_layer_norm(
-    call: Call,
-    words: Tensor,
-    segments: Tensor | None,
-    word_table: Tensor,
-    place_table: Tensor,
-    segment_table: Tensor | None,
-    scale: Tensor,
-    shift: Tensor,
-    mask: Tensor | None = None,
-    places: Tensor | None = None,
-) -> Any:
-    """The result, how many words each mask has, and the sum that is normalized."""
-    batch, length = words.shape
-    total = embedding(words, word_table)
-    total = total + (place_table[:length] if places is None else embedding(places, place_table))
-    if segments is not None and segment_table is not None:
-        total = total + embedding(segments, segment_table)
-    eps = _default(call, "epsilon", 1e-12)
-    y = ops.layer_norm(total, total.shape[-1], scale, shift, eps)
-    if mask is None:
-        count = ops.zeros((batch,), dtype=int32, device=words.device)
-    else:
-        count = ops.sum((mask != 0).astype(int32), 1).astype(int32)
-    return y, count, total
-
-
 # -- attention ---------------------------------------------------------------------------------------------------------
 
 
-@_imports("RotaryEmbedding")
+@imports_contributed("RotaryEmbedding")
 def _import_rotary(call: Call, x: Tensor, places: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """A single place is that of the first token."""
     if places.shape == (1,):
@@ -186,7 +85,7 @@ def _import_rotary(call: Call, x: Tensor, places: Tensor, cos: Tensor, sin: Tens
     return rotated(call, x, cos, sin, places, heads)
 
 
-@_imports("MultiHeadAttention")
+@imports_contributed("MultiHeadAttention")
 def _import_multi_head_attention(
     call: Call,
     q: Tensor,
@@ -217,7 +116,7 @@ def _import_multi_head_attention(
     return join_heads(y), k, v, scores
 
 
-@_imports("Attention")
+@imports_contributed("Attention")
 def _import_attention(
     call: Call,
     x: Tensor,
@@ -247,9 +146,7 @@ def _masked_attention(
     mask = scores_bias
     if padding is not None:
         seen = _seen(call, padding, q.shape[0], keys)
-        hidden = ops.where(
-            seen, ops.zeros((), dtype=q.dtype, device=q.device), _default(call, "mask_filter_value", -1e4)
-        )
+        hidden = ops.where(seen, ops.zeros((), dtype=q.dtype, device=q.device), call.default("mask_filter_value", -1e4))
         mask = hidden if mask is None else mask + hidden
     causal = bool(call["unidirectional"])
     mask = masked(mask, allowed_keys(queries, keys, keys - queries, causal, -1, -1), q)

@@ -86,17 +86,23 @@ def _named(labels: Labels, places: Tensor) -> Value:
     return ops.take(as_tensor(np.asarray(labels, np.int64), device=places.device), places)
 
 
-def _decided(call: Call, score: Tensor, labels: Labels, positive: bool) -> tuple[Value, Tensor]:
-    """Label and scores of both classes, from the score ``(N, 1)`` of one; a probability where it is ``positive``."""
-    over = ops.greater(score, 0.5 if positive else 0.0).astype(np.int64)
-    both = labels if len(labels) == 2 else [0 if not labels or not isinstance(labels[0], str) else "", *(labels or [1])]
-    if call["post_transform"] == "PROBIT":
-        scores = _probit(score)
-    elif positive:
-        scores = ops.concatenate([1.0 - score, score], 1)
-    else:
-        scores = _transformed(call, ops.concatenate([-score, score], 1))
-    return _named(both, ops.reshape(over, (-1,))), scores
+def _decided(call: Call, score: Tensor, labels: Labels, share: bool, least: float) -> tuple[Value, Tensor]:
+    """Label and scores of both classes, from the score ``(N, 1)`` of the second; as ONNX Runtime has it.
+
+    Args:
+        call: the node.
+        score: of the second class.
+        labels: of both classes, or of the second.
+        share: whether the score of the first is what is missing to 1, instead of the negative.
+        least: above what the second is chosen.
+    """
+    over = ops.reshape(ops.greater(score, least).astype(np.int64), (-1,))
+    if len(labels) != 2:
+        labels = ["" if labels and isinstance(labels[0], str) else 0, *(labels or [1])]
+    kind = call["post_transform"] or "NONE"
+    if share and kind in ("NONE", "PROBIT"):
+        return _named(labels, over), _transformed(call, ops.concatenate([1.0 - score, score], 1))
+    return _named(labels, over), _transformed(call, ops.concatenate([-score, score], 1))
 
 
 # -- linear models ---------------------------------------------------------------------------------------------------
@@ -122,7 +128,7 @@ def _import_linear_classifier(call: Call, x: Tensor) -> tuple[Value, Tensor]:
     targets = len(call["coefficients"]) // (x.shape[-1] or 1)
     scores = _linear(call, x, targets)
     if targets == 1:
-        named, scores = _decided(call, scores, labels, False)
+        named, scores = _decided(call, scores, labels, True, 0.0)
         return named, scores.astype(np.float32)
     named = _named(labels or list(range(targets)), ops.argmax(scores, 1))
     return named, _transformed(call, scores).astype(np.float32)
@@ -188,7 +194,7 @@ def _duels(call: Call, x: Tensor, classes: int, sizes: list[int]) -> tuple[Tenso
     vectors = ops.reshape(_numbers(call, "support_vectors", x), (sum(sizes), -1))
     weight = ops.reshape(_numbers(call, "coefficients", x), (-1, sum(sizes)))
     products = _kernel(call, _wide(x), vectors, call["kernel_type"])
-    ends = np.cumsum([0, *sizes])
+    ends = np.add.accumulate([0, *sizes])
     parts = [slice(int(a), int(b)) for a, b in itertools.pairwise(ends)]
     scores, wins = [], [[] for _ in range(classes)]  # type: ignore[var-annotated]
     for i in range(classes):
@@ -385,7 +391,7 @@ def _old_forest(call: Call) -> _Forest:
         towards("true"),
         towards("false"),
         of("nodes_missing_value_tracks_true", bool),
-        np.cumsum([0, *map(len, entries)]),
+        np.add.accumulate([0, *map(len, entries)]),
         np.asarray(call[f"{kind}_ids"], np.int64)[order],
         _floats(call, f"{kind}_weights").astype(np.float64)[order],
         {},
@@ -415,26 +421,29 @@ def _import_tree_ensemble(call: Call, x: np.ndarray) -> Tensor:
     forest, targets = _prepared(call, _forest), call["n_targets"]
     how = ("AVERAGE", "SUM", "MIN", "MAX")[call["aggregate_function"]]
     scores = forest.scores(call, _rows(call, x, forest, targets), targets, how)
-    return _transformed(call, as_tensor(scores)).astype(np.float64 if x.dtype == np.float64 else np.float32)
+    return _transformed(call, as_tensor(scores, device=call.device)).astype(
+        np.float64 if x.dtype == np.float64 else np.float32
+    )
 
 
 @imports("TreeEnsembleRegressor", domain=DOMAIN, host=(0,), gradient=False)
 def _import_tree_regressor(call: Call, x: np.ndarray) -> Tensor:
     forest, targets, base = _prepared(call, _old_forest), call["n_targets"], _floats(call, "base_values")
     scores = forest.scores(call, _rows(call, x, forest, targets), targets, call["aggregate_function"])
-    return _transformed(call, as_tensor(scores + base if base.size else scores)).astype(np.float32)
+    made = as_tensor(scores + base if base.size else scores, device=call.device)
+    return _transformed(call, made).astype(np.float32)
 
 
 @imports("TreeEnsembleClassifier", domain=DOMAIN, host=(0,), gradient=False)
 def _import_tree_classifier(call: Call, x: np.ndarray) -> tuple[Value, Tensor]:
     forest, labels, base = _prepared(call, _old_forest), _labels(call), _floats(call, "base_values")
     scores = forest.scores(call, _rows(call, x, forest, len(labels)), len(labels), "SUM")
-    kinds = set(forest.target.tolist())
-    if len(labels) <= 2 and len(kinds) <= 1:
-        score = scores[:, [kinds.pop() if kinds else 0]] + (base[-1] if base.size else 0.0)
-        named, made = _decided(call, as_tensor(score), labels, bool((forest.weight >= 0).all()))
+    if len(labels) <= 2 and not forest.target.any():
+        positive = bool((forest.weight >= 0).all())
+        score = as_tensor(scores[:, :1] + (base[-1] if base.size else 0.0), device=call.device)
+        named, made = _decided(call, score, labels, positive, 0.5 if positive else 0.0)
         return named, made.astype(np.float32)
-    made = as_tensor(scores + base if base.size else scores)
+    made = as_tensor(scores + base if base.size else scores, device=call.device)
     return _named(labels, ops.argmax(made, 1)), _transformed(call, made).astype(np.float32)
 
 

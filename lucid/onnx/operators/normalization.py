@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 
 from lucid import ops
-from lucid.core.dtypes import bool_
+from lucid.core.dtypes import bool_, int32
 from lucid.core.grad_mode import no_grad
 from lucid.core.tensor import Tensor
 from lucid.graph import Node
 from lucid.nn.parameter import Buffer
 from lucid.onnx._builder import Builder, exports
-from lucid.onnx._importer import Call, imports
+from lucid.onnx._importer import Call, imports, imports_contributed
 from lucid.onnx.operators.composed import by_batch
 from lucid.onnx.operators.random import generator
+from lucid.ops.embedding import embedding
 
 
 @exports("batch_norm")
@@ -101,21 +102,21 @@ def _import_group_norm(call: Call, x: Tensor, scale: Tensor, shift: Tensor) -> T
 
 
 @imports("LayerNormalization")
+@imports_contributed("LayerNormalization")
 def _import_layer_norm(call: Call, x: Tensor, scale: Tensor | None, shift: Tensor | None = None) -> Any:
-    return layer_normalized(call, x, scale, shift, True)
+    return _layer_normalized(call, x, scale, shift, True)
 
 
 @imports("RMSNormalization")
 def _import_rms_norm(call: Call, x: Tensor, scale: Tensor) -> Any:
-    return layer_normalized(call, x, scale, None, False)[0]
+    return _layer_normalized(call, x, scale, None, False)[0]
 
 
-def layer_normalized(call: Call, x: Tensor, scale: Tensor | None, shift: Tensor | None, centre: bool) -> Any:
+def _layer_normalized(call: Call, x: Tensor, scale: Tensor | None, shift: Tensor | None, centre: bool) -> Any:
     """The result, the mean and the inverse of the deviation; the last two where the model asks for them. All of it is
     computed in the dtype of ``x``, also where ``stash_type`` allows less. (In older files the operator is one of ONNX
     Runtime's own, without a definition that has defaults.)"""
-    axis = -1 if call["axis"] is None else call["axis"]
-    eps = 1e-5 if call["epsilon"] is None else call["epsilon"]
+    axis, eps = int(call.default("axis", -1)), call.default("epsilon", 1e-5)
     shape = x.shape[axis:]
     outer = [each for each in (scale, shift) if each is not None and (each.shape != shape or each.dtype != x.dtype)]
     weight, bias = (None, None) if outer else (scale, shift)
@@ -164,3 +165,62 @@ def _import_dropout(
         return x, ops.full(x.shape, True, dtype=bool_, device=x.device)
     kept = generator(call).bernoulli(1 - share, x.shape, x.dtype, x.device)
     return x * (kept / (1 - share)), kept.astype(bool_)
+
+
+# -- of ONNX Runtime --------------------------------------------------------------------------------------------------
+
+
+@imports("SimplifiedLayerNormalization", keeps=0)
+@imports_contributed("SimplifiedLayerNormalization")
+def _import_simplified_layer_norm(call: Call, x: Tensor, scale: Tensor) -> Any:
+    """Its second result is the inverse of the root of the mean of squares."""
+    y, _, inverse = _layer_normalized(call, x, scale, None, False)
+    return y, inverse
+
+
+@imports_contributed("SkipLayerNormalization")
+def _import_skip_layer_norm(
+    call: Call, x: Tensor, skip: Tensor, scale: Tensor, shift: Tensor | None = None, bias: Tensor | None = None
+) -> Any:
+    return _skipped(call, x, skip, scale, shift, bias, True)
+
+
+@imports_contributed("SkipSimplifiedLayerNormalization")
+def _import_skip_simplified(call: Call, x: Tensor, skip: Tensor, scale: Tensor, bias: Tensor | None = None) -> Any:
+    return _skipped(call, x, skip, scale, None, bias, False)
+
+
+def _skipped(
+    call: Call, x: Tensor, skip: Tensor, scale: Tensor, shift: Tensor | None, bias: Tensor | None, centre: bool
+) -> Any:
+    """The last result is the sum that is normalized."""
+    total = x + skip if bias is None else x + skip + bias
+    return *_layer_normalized(call, total, scale, shift, centre), total
+
+
+@imports_contributed("EmbedLayerNormalization", keeps=2)
+def _import_embed_layer_norm(
+    call: Call,
+    words: Tensor,
+    segments: Tensor | None,
+    word_table: Tensor,
+    place_table: Tensor,
+    segment_table: Tensor | None,
+    scale: Tensor,
+    shift: Tensor,
+    mask: Tensor | None = None,
+    places: Tensor | None = None,
+) -> Any:
+    """The result, how many words each mask has, and the sum that is normalized."""
+    batch, length = words.shape
+    total = embedding(words, word_table)
+    total = total + (place_table[:length] if places is None else embedding(places, place_table))
+    if segments is not None and segment_table is not None:
+        total = total + embedding(segments, segment_table)
+    eps = call.default("epsilon", 1e-12)
+    y = ops.layer_norm(total, total.shape[-1], scale, shift, eps)
+    if mask is None:
+        count = ops.zeros((batch,), dtype=int32, device=words.device)
+    else:
+        count = ops.sum((mask != 0).astype(int32), 1).astype(int32)
+    return y, count, total

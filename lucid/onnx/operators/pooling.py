@@ -241,8 +241,8 @@ def _import_max_unpool(call: Call, x: Tensor, index: Tensor, shape: np.ndarray |
 def _import_max_roi_pool(call: Call, x: Tensor, rois: np.ndarray) -> Tensor:
     """Of each bin the rows and columns, some of them again so that all bins are as large; of an empty one 0."""
     found = []
-    for batch, *corners in rois.astype(np.float64):
-        left, top, right, bottom = (int(np.floor(v * call["spatial_scale"] + 0.5)) for v in corners)
+    for batch, *corners in rois.astype(np.float32):
+        left, top, right, bottom = (math.floor(float(v * np.float32(call["spatial_scale"])) + 0.5) for v in corners)
         image, empty = x[int(batch) : int(batch) + 1], np.zeros((), bool)
         kernel = []
         for axis, (start, end), bins in zip((2, 3), ((top, bottom), (left, right)), call["pooled_shape"], strict=True):
@@ -256,7 +256,15 @@ def _import_max_roi_pool(call: Call, x: Tensor, rois: np.ndarray) -> Tensor:
             kernel.append(most)
         largest = ops.max_pool2d(image, tuple(kernel), tuple(kernel))
         found.append(ops.masked_fill(largest, as_tensor(empty, device=x.device), 0.0) if empty.any() else largest)
-    return ops.concatenate(found) if found else ops.zeros((0, x.shape[1], *call["pooled_shape"]), dtype=x.dtype)
+    return (
+        ops.concatenate(found)
+        if found
+        else ops.zeros((0, x.shape[1], *call["pooled_shape"]), dtype=x.dtype, device=x.device)
+    )
+
+
+_MOST_PLACES = 2**20
+"""Of a region, along a side."""
 
 
 @imports("RoiAlign", host=(1, 2))
@@ -272,9 +280,11 @@ def _import_roi_align(call: Call, x: Tensor, rois: np.ndarray, batch: np.ndarray
         image, rules = x[int(at) : int(at) + 1], []
         for start, end, bins in ((top, bottom, sizes[0]), (left, right, sizes[1])):
             length = end - start if half else max(end - start, 1.0)
+            if not max(abs(start), abs(length)) * max(samples, 1) <= _MOST_PLACES:
+                raise call.refuse(f"a region from {start} to {end} with sampling_ratio {samples} is too large")
             rules.append(Bins(bins, start, length / bins, samples or max(1, math.ceil(length / bins))))
         found.append(resampled(image, *rules) if call["mode"] != "max" else _largest(image, *rules))
-    return ops.concatenate(found) if found else ops.zeros((0, x.shape[1], *sizes), dtype=x.dtype)
+    return ops.concatenate(found) if found else ops.zeros((0, x.shape[1], *sizes), dtype=x.dtype, device=x.device)
 
 
 def _largest(image: Tensor, down: Bins, across: Bins) -> Tensor:

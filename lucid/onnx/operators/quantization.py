@@ -135,7 +135,8 @@ def _import_dequantize(call: Call, x: Value, scale: Value, zero: Value = None, s
     if zero is not None:
         codes = codes - _beside(call, zero, codes.shape, floats)
     y = codes * _beside(call, scale, codes.shape, floats)
-    if not (isinstance(source, Tensor) and source.requires_grad and recording.enabled):
+    asked = isinstance(source, Tensor) and source.requires_grad and recording.enabled
+    if not asked and not (isinstance(source, Tensor) and recording.differentiated):
         return y
     dtype = _dtype(x)
     with no_grad():

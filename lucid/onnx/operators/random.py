@@ -71,10 +71,7 @@ def _import_bernoulli(call: Call, probs: Tensor) -> Tensor:
 
 @imports("Multinomial", random=True, gradient=False)
 def _import_multinomial(call: Call, logits: Tensor) -> Tensor:
-    """Of unnormalised logarithms: the first class whose cumulative probability is above a number from 0 to 1."""
+    """Of unnormalised logarithms: the class whose sum with a number of Gumbel's distribution is the largest."""
     rows, classes = logits.shape
-    upto = ops.cumsum(ops.softmax(logits.astype(float64), 1), 1)
-    drawn = generator(call).uniform(0.0, 1.0, (rows, call["sample_size"]), float64, call.device)
-    share = drawn * upto[:, -1:]  # a sum of probabilities is 1 but for roundings
-    passed = ops.reshape(upto, (rows, 1, classes)) <= ops.reshape(share, (*share.shape, 1))
-    return ops.clip(ops.sum(passed.astype(np.int64), -1), 0, max(classes - 1, 0))
+    drawn = generator(call).uniform(0.0, 1.0, (rows, call["sample_size"], classes), float64, call.device)
+    return ops.argmax(ops.unsqueeze(logits.astype(float64), 1) - ops.log(-ops.log(drawn)), -1)

@@ -73,7 +73,7 @@ def _import_split_to_sequence(call: Call, value: Value, split: np.ndarray | None
     if split is None and not call["keepdims"]:
         return [sliced(value, axis, i) for i in range(length)]
     if split is not None and split.ndim:
-        ends = np.cumsum(split).tolist()
+        ends = np.add.accumulate(split).tolist()
         if not ends or ends[-1] != length or int(split.min()) < 0:
             raise call.refuse(f"split: got {split.tolist()} for a length of {length}")
     else:

@@ -343,10 +343,12 @@ def _import_center_crop_pad(call: Call, x: Tensor, shape: np.ndarray) -> Tensor:
 
 @imports("SpaceToDepth", moves=True)
 def _import_space_to_depth(call: Call, x: Tensor) -> Tensor:
+    """Places in a block come first in the depth (DCR), or last (CRD)."""
     n, c, h, w = x.shape
     b = call["blocksize"]
     blocks = ops.reshape(x, (n, c, h // b, b, w // b, b))
-    return ops.reshape(ops.transpose(blocks, (0, 3, 5, 1, 2, 4)), (n, c * b * b, h // b, w // b))
+    order = (0, 3, 5, 1, 2, 4) if (call["mode"] or "DCR") == "DCR" else (0, 1, 3, 5, 2, 4)
+    return ops.reshape(ops.transpose(blocks, order), (n, c * b * b, h // b, w // b))
 
 
 @imports("DepthToSpace", moves=True)

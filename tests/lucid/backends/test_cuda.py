@@ -287,11 +287,11 @@ def has_fma(function: Any) -> bool:
 
 
 WITH_FMA = {
-    *("sgd", "contract", "combine_chunks", "normalize", "batch_norm_grad"),
+    *("sgd", "contract", "combine_chunks", "normalize", "batch_norm_grad", "power"),
     *(kernel_of(function) for function in FUNCTIONS.values() if has_fma(function)),
 }
-"""The kernels in which the law has an fma: the optimiser, contractions and what follows them, normalisation, and some
-elementary functions."""
+"""The kernels in which the law has an fma: the optimiser, contractions and what follows them, normalisation, powers,
+and some elementary functions."""
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

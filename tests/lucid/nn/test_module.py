@@ -717,6 +717,72 @@ def test_layers_are_pytorchs(backend: str, name: str) -> None:
     np.testing.assert_allclose(x.grad.numpy(), tx.grad.numpy(), rtol=1e-10, atol=1e-10)
 
 
+PAIRS: dict[str, tuple[Callable[[Any], Any], tuple[int, ...], tuple[int, ...]]] = {
+    "bilinear": (lambda m: m.Bilinear(4, 3, 5), (2, 6, 4), (2, 6, 3)),
+    "bilinear without bias": (lambda m: m.Bilinear(4, 3, 5, False), (2, 4), (2, 3)),
+    "decoder layer": (lambda m: m.TransformerDecoderLayer(8, 2, 12, 0.0), (5, 3, 8), (4, 3, 8)),
+    "decoder": (
+        lambda m: m.TransformerDecoder(
+            m.TransformerDecoderLayer(8, 2, 12, 0.0, "gelu", batch_first=True, norm_first=True, bias=False), 2
+        ),
+        (3, 5, 8),
+        (3, 4, 8),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_layers_of_two_inputs_are_pytorchs(backend: str, name: str) -> None:
+    make, *shapes = PAIRS[name]
+    ours, theirs = make(nn).double(), make(torch.nn).double()
+    ours.load_state_dict(theirs.state_dict())
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(shape) for shape in shapes]
+    x, tx = [lucid.tensor(a, requires_grad=True) for a in arrays], [torch.tensor(a, requires_grad=True) for a in arrays]
+    y, ty = ours(*x), theirs(*tx)
+    np.testing.assert_allclose(y.numpy(), ty.detach().numpy(), rtol=1e-11, atol=1e-11)
+    weights = rng.standard_normal(y.shape)
+    y.backward(lucid.tensor(weights))
+    ty.backward(torch.tensor(weights))
+    for p, tp in zip([*x, *ours.parameters()], [*tx, *theirs.parameters()], strict=True):
+        np.testing.assert_allclose(p.grad.numpy(), tp.grad.numpy(), rtol=1e-10, atol=1e-10)
+
+
+def test_response_normalisation_is_the_papers(backend: str) -> None:
+    """PyTorch has none: ``gamma * x * N(x) + beta + x``, N the channel's norm over the mean of all channels' norms."""
+    layer = nn.GlobalResponseNorm(3)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 3, 4, 5))
+    layer = layer.double()
+    numbers = {name: rng.standard_normal(p.shape) for name, p in layer.named_parameters()}
+    layer.load_state_dict({name: lucid.tensor(value) for name, value in numbers.items()})
+    gamma, beta = (value.reshape(1, 3, 1, 1) for value in numbers.values())
+    norms = np.sqrt((x**2).sum((2, 3), keepdims=True))
+    expected = gamma * x * norms / (norms.mean(1, keepdims=True) + 1e-6) + beta + x
+    np.testing.assert_allclose(layer(lucid.tensor(x)).numpy(), expected, rtol=1e-12, atol=1e-12)
+
+
+# Layers that PyTorch has not, draw, hold others or take a target; by the test that has them.
+ELSEWHERE = {
+    "test_module.py": """Module ModuleDict ParameterDict ParameterList BCELoss BCEWithLogitsLoss CrossEntropyLoss
+        HuberLoss MSELoss NLLLoss SmoothL1Loss Dropout1d Dropout2d Dropout3d AlphaDropout DropBlock DropPath SEModule
+        SelectiveKernel ConvBNReLU1d ConvBNReLU2d ConvBNReLU3d DepthSeparableConv1d DepthSeparableConv2d
+        DepthSeparableConv3d GlobalResponseNorm""",
+    "test_transformer.py": "Embedding ScaledDotProductAttention Transformer",
+    "test_patterns.py": "Rearrange",
+    "test_ops.py": "HardSigmoid Hardsigmoid",  # by its function: PyTorch's slope in float64 has a float32's sixth
+}
+
+
+def test_every_layer_has_a_row_or_a_test() -> None:
+    made = {type(m) for make, *_ in [*LAYERS.values(), *PAIRS.values()] for m in make(nn).modules()}
+    public = {
+        name: value for name, value in vars(nn).items() if isinstance(value, type) and issubclass(value, nn.Module)
+    }
+    elsewhere = {name for names in ELSEWHERE.values() for name in names.split()}
+    assert {name for name, layer in public.items() if layer not in made} == elsewhere
+
+
 def test_dropouts_of_channels_paths_and_blocks(backend: str) -> None:
     lucid.manual_seed(0)
     x = lucid.ones(64, 40, 3, 3)

@@ -232,10 +232,51 @@ def test_help_and_version(capsys):
         (["--onnx", "narrow", "-o", "missing/narrow.onnx"], "there is no directory"),
         (["--onnx", "narrow", "-o", "."], "not a regular file"),
         (["--onnx", "narrow", "--weights", "missing.safetensors"], "missing.safetensors"),
+        (["--onnx", "narrow", "--input-shape", "1,3,8,8"], "--input-shape is for ONNX files and factories"),
+        (["--onnx", "no.such:factory", "--input-shape", "1,3"], "no.such:factory: cannot be imported: No module"),
+        (["--onnx", "json:nothing", "--input-shape", "1,3"], "json:nothing: cannot be imported: module 'json'"),
+        (["--onnx", "os:getcwd", "--input-shape", "1,3"], "os:getcwd: made str; it may make a lucid.nn.Module"),
+        (["--onnx", "json:loads"], "json:loads: say the shape of its input by --input-shape"),
+        (["--onnx", "json:loads", "--input-shape", "1,x"], "got '1,x'; it may be numbers, such as 1,3,224,224"),
+        (["--onnx", "missing.onnx"], "missing.onnx"),
+        (["--onnx", "narrow", "--optimizer", "sgd"], "--optimizer is a part of --gradients"),
+        (["--onnx", "narrow", "--gradients", "--precision", "float16"], "--gradients and --precision exclude"),
+        (["--onnx", "narrow", "--gradients", "--opset", "13", *OPTIONS], "from opset 16 on"),
+        (["--onnx", "narrow", "--precision", "int8"], "--precision int8 and --calibrate FILE.npz belong together"),
+        (["--onnx", "narrow", "--precision", "bfloat16", *OPTIONS], "bfloat16 needs 22 or newer"),
+        (["--onnx", "narrow", "--precision", "float16", "--verify"], "--verify is for float32"),
+        (
+            ["--onnx", "narrow", "--precision", "int8", "--calibrate", "missing.npz", *OPTIONS],
+            "missing.npz: cannot be read as an .npz file",
+        ),
     ],
 )
 def test_wrong_usage(capsys, arguments, words):
     assert words in fails(capsys, *arguments)
+
+
+def test_an_onnx_file_is_not_overwritten(capsys):
+    assert run(capsys, "--onnx", "narrow", *OPTIONS)[0] == 0
+    assert "narrow.onnx would be overwritten; say where to write by --output" in fails(capsys, "--onnx", "narrow.onnx")
+
+
+def test_hostile_onnx_files(capsys, tmp_path):
+    (tmp_path / "junk.onnx").write_bytes(b"\xff" * 100)
+    assert "junk.onnx" in fails(capsys, "--onnx", "junk.onnx", "-o", "other.onnx")
+
+
+def test_gradients(capsys):
+    pytest.importorskip("onnxruntime")
+    status, out, err = run(capsys, "--onnx", "narrow", *OPTIONS, "--gradients", "--verify")
+    assert (status, err) == (0, "")
+    assert "(a train step)" in out
+    assert "agrees" in out
+    proto = onnx.load("narrow.onnx")
+    assert [value.name for value in proto.graph.input[:2]] == ["input", "labels"]
+    assert proto.graph.output[0].name == "loss"
+    assert {"fc.weight.grad", "stem.1.running_mean.next"} <= {value.name for value in proto.graph.output}
+    assert run(capsys, "--onnx", "narrow", *OPTIONS, "--gradients", "--optimizer", "sgd", "--batch", "2")[0] == 0
+    assert {"fc.weight.next", "fc.weight.momentum.next"} <= {v.name for v in onnx.load("narrow.onnx").graph.output}
 
 
 def test_a_corrupt_weights_file(capsys, tmp_path):

@@ -19,7 +19,7 @@ from lucid.graph import trace_gradients
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
-from lucid.onnx import NEWEST_OPSET, check, export_gradients, to_onnx, verify_gradients  # noqa: E402
+from lucid.onnx import NEWEST_OPSET, check, export_gradients, load, to_onnx, verify_gradients  # noqa: E402
 
 
 def run(model: Any, feeds: dict[str, Any]) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def kin(name: str) -> tuple[nn.Module, lucid.Tensor, lucid.Tensor]:
     return model, images, lucid.tensor(rng.integers(0, 11, 2))
 
 
-LIGHT = ["resnet_18", "resnet_50", "resnet_200", "wide_resnet_50"]  # a block of each kind
+LIGHT = ["resnet_18", "resnet_50", "wide_resnet_50"]  # the oracle's own tests have a network of pre-activation blocks
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_narrow_kin_of_every_model(name: str, tmp_path: Any) -> None:
     model, images, classes = kin(name)
     [file] = export_gradients(model, images, classes, tmp_path / "step.onnx")
     found = verify_gradients(file, model, [images], [classes])
-    assert found.agrees, found
+    assert found.agrees, str(found)
     assert {f"{name}.grad" for name, _ in model.named_parameters()} <= set(found.ratios)
 
 
@@ -115,7 +115,7 @@ def test_whole_models(name: str, tmp_path: Any) -> None:
     classes = lucid.tensor([3, 700])
     [file] = export_gradients(model, images, classes, tmp_path / "step.onnx")
     found = verify_gradients(file, model, [images], [classes])
-    assert found.agrees, found
+    assert found.agrees, str(found)
 
 
 def test_gpt(tmp_path: Any) -> None:
@@ -129,7 +129,7 @@ def test_gpt(tmp_path: Any) -> None:
 
     [file] = export_gradients(model, tokens, following, tmp_path / "step.onnx", loss=loss)
     found = verify_gradients(file, model, [tokens], [following], loss=loss)
-    assert found.agrees, found
+    assert found.agrees, str(found)
 
 
 def test_unet(tmp_path: Any) -> None:
@@ -140,7 +140,7 @@ def test_unet(tmp_path: Any) -> None:
     loss = F.binary_cross_entropy_with_logits
     [file] = export_gradients(model, images, target, tmp_path / "step.onnx", loss=loss)
     found = verify_gradients(file, model, [images], [target], loss=loss)
-    assert found.agrees, found
+    assert found.agrees, str(found)
 
 
 def test_a_wrong_gradient_disagrees(tmp_path: Any) -> None:
@@ -149,12 +149,49 @@ def test_a_wrong_gradient_disagrees(tmp_path: Any) -> None:
     proto = onnx.load(file)
     for tensor in proto.graph.initializer:
         if tensor.name == "layer2.0.conv1.weight":
-            array = onnx.numpy_helper.to_array(tensor) * np.float32(1.01)
+            array = onnx.numpy_helper.to_array(tensor).copy()
+            array[:, 0] *= np.float32(1.01)  # not all of it: normalisation would take that away
             tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
     onnx.save(proto, file)
     found = verify_gradients(file, model, [images], [classes])
     assert not found.agrees
     assert "DISAGREES" in str(found)
+
+
+def test_models_that_were_read() -> None:
+    """What imported operators need besides lucid's own: rounding to half precision and to 8 bits, resizing by rules."""
+    helper, floats = onnx.helper, onnx.TensorProto.FLOAT
+    modes = {"mode": "linear", "coordinate_transformation_mode": "asymmetric"}
+    nodes = [
+        helper.make_node("Resize", ["x", "", "scales"], ["r"], **modes),
+        helper.make_node("Cast", ["r"], ["h"], to=onnx.TensorProto.FLOAT16),
+        helper.make_node("Cast", ["h"], ["f"], to=floats),
+        helper.make_node("QuantizeLinear", ["f", "scale", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["d"]),
+        helper.make_node("Mul", ["d", "d"], ["y"]),
+    ]
+    constants = {"scales": np.float32([1, 1, 1.7, 0.6]), "scale": np.float32(0.01), "zero": np.int8(3)}
+    model = load(
+        helper.make_model(
+            helper.make_graph(
+                nodes,
+                "read",
+                [helper.make_tensor_value_info("x", floats, [1, 2, 5, 7])],
+                [helper.make_tensor_value_info("y", floats, None)],
+                [onnx.numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
+            ),
+            opset_imports=[helper.make_opsetid("", 19)],
+        )
+    )
+    x = lucid.tensor(np.random.default_rng(0).standard_normal((1, 2, 5, 7)).astype(np.float32), requires_grad=True)
+    model(x).sum().backward()
+    graph = trace_gradients(model, x, loss=lambda y: y.sum(), of=["input"])
+    assert {"resampled", "rounded", "straight_through"} <= {node.op for node in graph.nodes}
+    assert x.grad is not None
+    proto = to_onnx(graph, opset=19)
+    check(proto)
+    found = run(proto, {"input": x.detach().numpy()})["input.grad"]
+    np.testing.assert_allclose(found, x.grad.numpy(), rtol=1e-4, atol=1e-4)
 
 
 # -- the file --------------------------------------------------------------------------------------------------------

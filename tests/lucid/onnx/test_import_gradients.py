@@ -289,7 +289,143 @@ RECURRENT = [
     recurrent("GRU", 3, [1, 0, 2], linear_before_reset=1),
     recurrent("LSTM", 4, [0, 2, 3, 1]),
 ]
-ROWS = [*UNARY, *SEVERAL, *REDUCTIONS, *PRODUCTS, *NORMALIZATIONS, *ATTENTION, *RECURRENT]
+IMAGES, WIDE = normal(2, 4, 6, 7), normal(1, 2, 5, 6)
+GRID = np.tanh(normal(1, 3, 4, 2)) * 1.2
+
+
+def transposed(x: Any, w: Any, b: Any) -> Any:
+    return TF.conv_transpose2d(x, w, b, stride=2)[:, :, 1:, :-1]
+
+
+def dilated_means(x: Any) -> Any:
+    """Over zeros around the images, which count."""
+    return TF.conv2d(
+        TF.pad(x, (1, 1, 1, 1)).flatten(0, 1)[:, None], T.full((1, 1, 2, 2), 0.25).double(), dilation=2
+    ).view(2, 4, 6, 7)
+
+
+def powers(x: Any) -> Any:
+    return (TF.avg_pool2d(x.abs() ** 3, 2, 2) * 4) ** (1 / 3)
+
+
+def unpooled(x: Any, index: Any) -> Any:
+    return TF.max_unpool2d(x, index, 2, 2)
+
+
+def spectrum(x: Any) -> Any:
+    return T.view_as_real(T.fft.rfft(x[..., 0], dim=1))
+
+
+def frames(x: Any, window: Any) -> Any:
+    return T.view_as_real(T.stft(x, 6, 2, 6, window, center=False, return_complex=True)).transpose(1, 2)
+
+
+def deformed(x: Any, w: Any, offset: Any, bias: Any, mask: Any) -> Any:
+    """By PyTorch's grid_sample, one tap after the other."""
+    total = bias[:, None, None] + T.zeros(1, 3, 4, 5).double()
+    down, across = T.meshgrid(T.arange(4).double(), T.arange(5).double(), indexing="ij")
+    for tap in range(4):
+        y, x_ = (
+            start + step + offset[0, 2 * tap + i]
+            for i, (start, step) in enumerate([(down, tap // 2), (across, tap % 2)])
+        )
+        grid = T.stack([x_ * 2 / 5 - 1, y * 2 / 4 - 1], -1)[None]
+        sampled = TF.grid_sample(x, grid, align_corners=True) * mask[:, tap : tap + 1]
+        total = total + T.einsum("oc,nchw->nohw", w[:, :, tap // 2, tap % 2], sampled)
+    return total
+
+
+def resized(size: tuple[int, ...], mode: str, **how: Any) -> Callable[..., Any]:
+    return lambda x: TF.interpolate(x, size, mode=mode, **how)
+
+
+def resize(size: tuple[int, ...], mode: str, theirs: dict[str, Any], **attributes: Any) -> Row:
+    """``Resize`` of two sides to ``size``, beside PyTorch's interpolate."""
+    sizes = None, None, np.array([1, 2, *size])
+    names = {"linear": "bilinear", "cubic": "bicubic"}
+    return Row(
+        "Resize",
+        lambda x, _: resized(size, names[mode], **theirs)(x),
+        (WIDE, *sizes),
+        attributes | {"mode": mode},
+        fixed=(3,),
+    )
+
+
+def sampled(**how: Any) -> Callable[..., Any]:
+    return lambda x, grid: TF.grid_sample(x, grid, align_corners=False, **how)
+
+
+WINDOWS = [
+    Row(
+        "Conv",
+        lambda x, w: TF.conv2d(TF.pad(x, (1, 2, 0, 1)), w, groups=2),
+        (IMAGES, normal(6, 2, 2, 3)),
+        {"pads": [0, 1, 1, 2], "group": 2},
+    ),
+    Row(
+        "ConvTranspose", transposed, (IMAGES, normal(4, 3, 3, 3), normal(3)), {"strides": [2, 2], "pads": [1, 0, 0, 1]}
+    ),
+    Row(
+        "MaxPool",
+        lambda x: TF.max_pool2d(x, 3, 2, 1, ceil_mode=True),
+        (IMAGES,),
+        {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1], "ceil_mode": 1},
+    ),
+    Row(
+        "MaxPool",
+        lambda x: TF.max_pool2d(TF.pad(x, (0, 1, 2, 0), value=-np.inf), 3, 2),
+        (IMAGES,),
+        {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [2, 0, 0, 1]},
+    ),
+    Row(
+        "AveragePool",
+        lambda x: TF.avg_pool2d(x, 3, 2, 1, count_include_pad=False),
+        (IMAGES,),
+        {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]},
+    ),
+    Row(
+        "AveragePool",
+        dilated_means,
+        (IMAGES,),
+        {"kernel_shape": [2, 2], "dilations": [2, 2], "pads": [1, 1, 1, 1], "count_include_pad": 1},
+    ),
+    Row("LpPool", powers, (IMAGES,), {"kernel_shape": [2, 2], "strides": [2, 2], "p": 3}),
+    Row("GlobalMaxPool", lambda x: TF.adaptive_max_pool2d(x, 1), (IMAGES,)),
+    Row("GlobalLpPool", lambda x: T.linalg.vector_norm(x, 2, (2, 3), keepdim=True), (IMAGES,), {"p": 2}),
+    Row(
+        "MaxUnpool",
+        unpooled,
+        (normal(1, 1, 2, 2), np.array([[[[0, 3], [9, 14]]]])),
+        {"kernel_shape": [2, 2], "strides": [2, 2]},
+        fixed=(1,),
+    ),
+    Row(
+        "Col2Im",
+        lambda x, *_: TF.fold(x, (5, 6), 2, padding=1),
+        (normal(2, 8, 42), np.array([5, 6]), np.array([2, 2])),
+        {"pads": [1, 1, 1, 1]},
+        fixed=(1, 2),
+    ),
+    Row(
+        "DeformConv",
+        deformed,
+        (normal(1, 2, 5, 6), normal(3, 2, 2, 2), normal(1, 8, 4, 5) * 0.4, C[0][:3], normal(1, 4, 4, 5)),
+    ),
+    resize((7, 3), "linear", {"align_corners": False}),
+    resize((7, 9), "cubic", {"align_corners": True}, coordinate_transformation_mode="align_corners"),
+    resize((3, 2), "cubic", {"antialias": True}, antialias=1, cubic_coeff_a=-0.5, exclude_outside=1),
+    Row("GridSample", sampled(mode="bicubic"), (WIDE, GRID), {"mode": "cubic"}),
+    Row(
+        "GridSample",
+        sampled(padding_mode="reflection"),
+        (normal(1, 2, 3, 4, 5), np.tanh(normal(1, 2, 2, 2, 3)) * 1.2),
+        {"padding_mode": "reflection"},
+    ),
+    Row("DFT", spectrum, (normal(2, 9, 1),), {"axis": 1, "onesided": 1}, 19),
+    Row("STFT", lambda x, _, w: frames(x, w), (normal(2, 14), np.array(2), np.abs(normal(6)) + 0.5), fixed=(1,)),
+]
+ROWS = [*WINDOWS, *UNARY, *SEVERAL, *REDUCTIONS, *PRODUCTS, *NORMALIZATIONS, *ATTENTION, *RECURRENT]
 
 
 def model(row: Row) -> Any:

@@ -5,11 +5,14 @@ What onnx's own suite has is not repeated here; it knows the newest versions alo
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import torch
 from support.backends import BACKENDS, ON_GPU, on
+from support.scripts import ROOT
 
 import lucid
 
@@ -19,10 +22,12 @@ ort = pytest.importorskip("onnxruntime")
 from onnx import helper  # noqa: E402
 
 from lucid.onnx import load  # noqa: E402
+from lucid.onnx._importer import IMPORTS  # noqa: E402
+from lucid.onnx._types import element_of  # noqa: E402
 
 BUDGET = 2e-6
 """Of float32, beside the largest value."""
-MS = "com.microsoft"
+MS, ML = "com.microsoft", "ai.onnx.ml"
 
 
 class Row(NamedTuple):
@@ -181,17 +186,195 @@ MICROSOFT = [
 ]
 
 
+SQUARE = {"kernel_shape": [3, 3], "strides": [2, 2]}
+SHUFFLED = np.random.default_rng(5).permutation(2 * 3 * 7 * 8).reshape(2, 3, 7, 8)
+PIXELS = SHUFFLED.astype(np.float32)
+REGIONS = np.array([[0.4, 1.2, 5.1, 6.3], [2.0, -1.5, 9.0, 3.0], [3.0, 3.0, 3.2, 3.1]], np.float32)
+CORNERS = np.concatenate([[[1], [0], [1]], np.round(REGIONS)], 1).astype(np.float32)
+BOXES = np.array([[[0, 0, 1, 1], [0, 0.1, 1, 1.1], [0, -0.1, 1, 0.9], [0, 10, 1, 11], [1, 11.2, 0, 10.2]]], np.float32)
+SCORES = np.array([[[0.9, 0.75, 0.6, 0.95, 0.5], [0.3, 0.3, 0.8, 0.1, 0.95]]], np.float32)
+NONE = np.zeros(0, np.float32)
+
+WINDOWS = [
+    Row("Conv", (IMAGE, normal(3, 4, 2, 3)), {"auto_pad": "SAME_LOWER", "strides": [2, 2]}, opset=11),
+    Row("ConvTranspose", (IMAGE, normal(4, 2, 3, 3)), {"auto_pad": "SAME_UPPER", "strides": [2, 2]}, opset=11),
+    Row("ConvTranspose", (IMAGE, normal(4, 2, 3, 3)), {"output_shape": [8, 7], "strides": [3, 2]}, opset=11),
+    Row("MaxPool", (PIXELS,), SQUARE | {"pads": [1, 0, 2, 1], "ceil_mode": 1}, "yi", 12),
+    Row("MaxPool", (PIXELS,), SQUARE | {"pads": [1, 1, 1, 1], "storage_order": 1}, "yi", 11),
+    Row("MaxPool", (SHUFFLED.astype(np.int8),), SQUARE | {"dilations": [2, 1], "pads": [1, 0, 2, 1]}, opset=12),
+    Row("MaxPool", (SHUFFLED.astype(np.uint8),), SQUARE | {"pads": [2, 2, 2, 2]}, opset=12),
+    Row("AveragePool", (PIXELS,), SQUARE | {"pads": [1, 0, 2, 1]}, opset=7),
+    Row("AveragePool", (PIXELS,), SQUARE | {"pads": [1, 1, 1, 1], "ceil_mode": 1, "count_include_pad": 1}, opset=19),
+    Row("AveragePool", (PIXELS,), SQUARE | {"pads": [0, 2, 1, 2], "ceil_mode": 1}, opset=10),
+    Row("LpPool", (PIXELS,), SQUARE | {"p": 1, "pads": [1, 1, 0, 1]}, opset=11),
+    Row("GlobalMaxPool", (normal(2, 3, 4),), opset=7),
+    Row(
+        "MaxUnpool",
+        (PIXELS[:1, :1, :2, :2], np.array([[[[0, 3], [9, 14]]]])),
+        SQUARE | {"kernel_shape": [2, 2]},
+        opset=11,
+    ),
+    Row("MaxRoiPool", (PIXELS, CORNERS), {"pooled_shape": [2, 3], "spatial_scale": 0.9}, opset=7),
+    Row("RoiAlign", (PIXELS, REGIONS, np.array([0, 1, 1])), {"output_height": 2, "output_width": 3}, opset=10),
+    Row(
+        "RoiAlign",
+        (PIXELS, REGIONS, np.array([0, 1, 1])),
+        {"output_height": 2, "output_width": 2, "mode": "max", "sampling_ratio": 2},
+        opset=16,
+    ),
+    Row("Upsample", (IMAGE,), {"scales": [1.0, 1.0, 2.0, 1.5], "mode": "linear"}, opset=7),
+    Row("Upsample", (IMAGE, np.array([1, 1, 2, 3], np.float32)), {"mode": "nearest"}, opset=9),
+    Row("Resize", (PIXELS, np.array([1, 1, 0.6, 0.6], np.float32)), {"mode": "nearest"}, opset=10),
+    Row("Resize", (PIXELS, np.array([1, 1, 1.6, 0.7], np.float32)), {"mode": "linear"}, opset=10),
+    Row("Resize", (PIXELS, NONE, NONE, np.array([2, 3, 5, 11])), {"mode": "cubic"}, opset=11),
+    Row("Resize", (PIXELS, NONE, np.array([1, 1, 0.7, 2.3], np.float32)), {"mode": "linear"}, opset=13),
+    Row(
+        "Resize",
+        (PIXELS, np.array([0, 0, 0.2, -0.1, 1, 1, 0.8, 1.1], np.float32), None, np.array([2, 3, 4, 5])),
+        {"mode": "linear", "coordinate_transformation_mode": "tf_crop_and_resize", "extrapolation_value": 7.0},
+        opset=13,
+    ),
+    Row("GridSample", (PIXELS, np.tanh(normal(2, 4, 5, 2)) * 1.3), {"mode": "bicubic"}, opset=16),
+    Row("NonMaxSuppression", (BOXES, SCORES, np.array([3]), np.float32([0.5]), np.float32([0.2])), opset=10),
+]
+
+STUMPS: dict[str, Any] = {
+    "nodes_treeids": [0, 0, 0, 0, 0, 1, 1, 1],
+    "nodes_nodeids": [0, 1, 2, 3, 4, 0, 1, 2],
+    "nodes_featureids": [0, 2, 0, 0, 0, 1, 0, 0],
+    "nodes_values": [0.1, -0.3, 0.0, 0.0, 0.0, 0.2, 0.0, 0.0],
+    "nodes_modes": ["BRANCH_LEQ", "BRANCH_GT", *["LEAF"] * 3, "BRANCH_LT", *["LEAF"] * 2],
+    "nodes_truenodeids": [1, 3, 0, 0, 0, 1, 0, 0],
+    "nodes_falsenodeids": [2, 4, 0, 0, 0, 2, 0, 0],
+    "nodes_missing_value_tracks_true": [0, 1, 0, 0, 0, 0, 0, 0],
+}
+LEAVES = [0, 0, 0, 1, 1], [2, 3, 4, 1, 2]
+FEATURES = normal(6, 4)
+FEATURES[0, 2] = np.nan
+
+
+def trees(operator: str, ids: list[int], weights: list[float], **attributes: Any) -> Row:
+    kind = "class" if operator == "TreeEnsembleClassifier" else "target"
+    names = {f"{kind}_treeids": LEAVES[0], f"{kind}_nodeids": LEAVES[1], f"{kind}_ids": ids, f"{kind}_weights": weights}
+    return learned(operator, FEATURES, results="ls" if kind == "class" else "y", **STUMPS, **names, **attributes)
+
+
+def learned(operator: str, *operands: Any, results: str = "y", **attributes: Any) -> Row:
+    return Row(operator, operands, attributes, results, 17, ML)
+
+
+VECTORS: dict[str, Any] = {
+    "kernel_params": [0.4, 0.1, 2.0],
+    "support_vectors": normal(5, 4).ravel().tolist(),
+    "rho": [0.1, -0.2, 0.3],
+}
+WEIGHTS = [0.5, -0.25, 0.75, 1.0, -1.0]
+TEXT = np.array([["a", "b"], ["c", "a"]], object)
+LEARNED = [
+    trees("TreeEnsembleRegressor", [0, 0, 0, 1, 1], WEIGHTS, n_targets=2, base_values=[0.5, -1.0]),
+    trees("TreeEnsembleRegressor", [0, 0, 0, 0, 0], WEIGHTS, n_targets=1, aggregate_function="AVERAGE"),
+    trees("TreeEnsembleRegressor", [0, 0, 0, 0, 0], WEIGHTS, n_targets=1, aggregate_function="MIN"),
+    trees(
+        "TreeEnsembleClassifier",
+        [0, 1, 2, 1, 0],
+        [0.5, 0.25, 0.75, 1.0, 2.0],
+        classlabels_int64s=[4, 5, 6],
+        post_transform="SOFTMAX",
+    ),
+    trees("TreeEnsembleClassifier", [0] * 5, WEIGHTS, classlabels_int64s=[4, 5], post_transform="LOGISTIC"),
+    trees("TreeEnsembleClassifier", [0] * 5, WEIGHTS, classlabels_strings=["no", "yes"]),
+    trees("TreeEnsembleClassifier", [0] * 5, [0.5, 0.25, 0.1, 0.2, 0.3], classlabels_int64s=[4, 5]),
+    learned("LinearRegressor", X, coefficients=normal(8).tolist(), intercepts=[0.5, -0.5], targets=2),
+    learned(
+        "LinearClassifier",
+        X,
+        results="ls",
+        coefficients=normal(12).tolist(),
+        intercepts=[0.5, -0.5, 0.1],
+        classlabels_ints=[3, 5, 8],
+        post_transform="SOFTMAX",
+    ),
+    learned(
+        "LinearClassifier",
+        X,
+        results="ls",
+        coefficients=normal(12).tolist(),
+        intercepts=[0.5, -0.5, 0.1],
+        classlabels_strings=["a", "b", "c"],
+        post_transform="LOGISTIC",
+    ),
+    learned(
+        "LinearClassifier", X, results="ls", coefficients=normal(4).tolist(), intercepts=[0.5], classlabels_ints=[3, 5]
+    ),
+    *(
+        learned("SVMRegressor", X, kernel_type=kind, n_supports=5, coefficients=WEIGHTS, **VECTORS)
+        for kind in ("LINEAR", "POLY", "RBF", "SIGMOID")
+    ),
+    learned(
+        "SVMClassifier",
+        X,
+        results="ls",
+        kernel_type="RBF",
+        vectors_per_class=[2, 2, 1],
+        coefficients=WEIGHTS * 2,
+        classlabels_ints=[3, 5, 8],
+        **VECTORS,
+    ),
+    learned(
+        "SVMClassifier",
+        X,
+        results="ls",
+        kernel_type="RBF",
+        vectors_per_class=[2, 2, 1],
+        coefficients=WEIGHTS * 2,
+        classlabels_ints=[3, 5, 8],
+        prob_a=[-1.0, -0.5, -0.8],
+        prob_b=[0.1, 0.2, 0.0],
+        **VECTORS,
+    ),
+    learned(
+        "SVMClassifier",
+        X,
+        results="ls",
+        kernel_type="LINEAR",
+        vectors_per_class=[3, 2],
+        coefficients=WEIGHTS,
+        classlabels_ints=[3, 5],
+        **VECTORS,
+    ),
+    learned("Scaler", X, offset=[0.5, 0.1, 0.2, 0.3], scale=[2.0, 1.0, 0.5, 3.0]),
+    *(learned("Normalizer", X, norm=norm) for norm in ("MAX", "L1", "L2")),
+    learned("Binarizer", X, threshold=0.25),
+    learned("Imputer", FEATURES, imputed_value_floats=[1.0, 2.0, 3.0, 4.0], replaced_value_float=float("nan")),
+    learned("Imputer", whole(1, 0, 2, dtype="int64")[None], imputed_value_int64s=[9], replaced_value_int64=0),
+    learned("ArrayFeatureExtractor", X, whole(2, 0, dtype="int64")),
+    learned("FeatureVectorizer", X, POSITIVE, inputdimensions=[2, 5]),
+    learned("LabelEncoder", TEXT, keys_strings=["a", "b"], values_int64s=[7, 9], default_int64=-5),
+    learned("LabelEncoder", whole(1, 4, dtype="int64"), keys_int64s=[4, 2], values_strings=["x", "y"]),
+    learned("LabelEncoder", np.float32([1, np.nan]), keys_floats=[float("nan"), 1.0], values_floats=[0.5, 0.25]),
+    learned("CategoryMapper", TEXT, cats_strings=["a", "b"], cats_int64s=[3, 4]),
+    learned("CategoryMapper", whole(4, 5, dtype="int64"), cats_strings=["a", "b"], cats_int64s=[3, 4]),
+    learned("OneHotEncoder", TEXT, cats_strings=["a", "b"]),
+    learned("OneHotEncoder", whole(3, 9, 4, dtype="int64"), cats_int64s=[3, 4]),
+]
+
+
 def model(row: Row) -> Any:
     names = [f"x{i}" if x is not None else "" for i, x in enumerate(row.operands)]
     outputs = [f"y{i}" if letter != "-" else "" for i, letter in enumerate(row.results)]
     node = helper.make_node(row.operator, names, outputs, domain=row.domain, **row.attributes)
     infos = [
-        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)
+        helper.make_tensor_value_info(name, element_of(x.dtype), x.shape)
         for name, x in zip(names, row.operands, strict=True)
         if x is not None
     ]
     graph = helper.make_graph([node], "g", infos, [onnx.ValueInfoProto(name=name) for name in outputs if name])
-    opsets = [helper.make_opsetid("", row.opset), helper.make_opsetid(MS, 1)]
+    opsets = [
+        helper.make_opsetid("", row.opset),
+        helper.make_opsetid(MS, 1),
+        helper.make_opsetid(ML, 4),
+        helper.make_opsetid("com.example", 1),
+    ]
     return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
 
@@ -203,13 +386,15 @@ def theirs(proto: Any, operands: list[np.ndarray]) -> list[np.ndarray]:
     return session.run(None, dict(zip([each.name for each in session.get_inputs()], operands, strict=True)))
 
 
-@pytest.mark.parametrize("row", [*EARLIER, *RECURRENT, *MICROSOFT], ids=lambda row: f"{row.operator}-{row.opset}")
+@pytest.mark.parametrize(
+    "row", [*EARLIER, *WINDOWS, *LEARNED, *RECURRENT, *MICROSOFT], ids=lambda row: f"{row.operator}-{row.opset}"
+)
 def test_an_operator_computes_what_onnx_runtime_does(row):
     operands = [np.asarray(x) for x in row.operands if x is not None]
     proto = model(row)
     got = load(proto)(*operands)
     for y, want in zip(got if isinstance(got, tuple) else (got,), theirs(proto, operands), strict=True):
-        mine = y.numpy()
+        mine = y if isinstance(y, np.ndarray) else y.numpy()
         assert (mine.shape, mine.dtype) == (want.shape, want.dtype)
         if mine.dtype.kind == "f":
             assert np.abs(mine - want).max() <= BUDGET * max(1.0, np.abs(want).max())
@@ -224,7 +409,7 @@ def bits_of(row: Row) -> list[bytes]:
 
 @pytest.mark.parametrize("backend", [name for name in dict.fromkeys((*BACKENDS, *ON_GPU)) if name != "reference"])
 def test_every_backend_has_the_same_bits(backend):
-    rows = [*EARLIER, *RECURRENT, *MICROSOFT]
+    rows = [*EARLIER, *WINDOWS, *RECURRENT, *MICROSOFT]
     with on("reference"):
         wanted = [bits_of(row) for row in rows]
     with on(backend):
@@ -271,6 +456,19 @@ def test_random_operators_start_from_their_seed():
     assert (load(model(row._replace(attributes=row.attributes | {"seed": 7.5})))().numpy() != first.numpy()).any()
 
 
+def test_classes_are_drawn_as_often_as_they_should_be():
+    shares = np.array([[0.5, 0.25, 0.25, 0.0], [0.1, 0.0, 0.2, 0.7]], np.float32)
+    logits = np.log(shares, where=shares > 0, out=np.full_like(shares, -np.inf))
+    drawn = load(model(Row("Multinomial", (logits,), {"sample_size": 4000, "seed": 1.0})))(logits).numpy()
+    counts = np.stack([np.bincount(row, minlength=4) for row in drawn])
+    assert drawn.dtype == np.int32
+    assert not counts[shares == 0].any()
+    np.testing.assert_allclose(counts / 4000, shares, atol=0.04)  # five deviations
+    probs = np.float32([0.0, 0.25, 1.0] * 400)
+    ones = load(model(Row("Bernoulli", (probs,), {"seed": 2.0})))(probs).numpy().reshape(400, 3).mean(0)
+    np.testing.assert_allclose(ones, [0.0, 0.25, 1.0], atol=0.11)
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
@@ -287,3 +485,96 @@ def test_random_operators_start_from_their_seed():
 def test_an_operator_refuses_what_it_cannot_be(row, message):
     with pytest.raises(ValueError, match=message):
         load(model(row))(*row.operands)
+
+
+def test_a_training_graph_steps_as_pytorch_does():
+    """The gradient of a loss by parameters, of which one is read within, and Momentum's step."""
+    graph = onnx.parser.parse_graph("""
+        step (float rate, int64 t, float[6, 4] x, float[6, 2] target, float[4, 2] w, float[4, 2] v)
+            => (float loss, float[4, 2] w_new, float[4, 2] v_new) <float[2] b = {0.5, -0.25}>
+        {
+            h = MatMul(x, w)
+            y = Add(h, b)
+            wrong = Sub(y, target)
+            square = Mul(wrong, wrong)
+            loss = ReduceMean<keepdims = 0>(square)
+        }
+    """)
+    domain = "ai.onnx.preview.training"
+    graph.node.append(helper.make_node("Gradient", ["w", "x"], ["dw"], domain=domain, xs=["w"], zs=["x"], y="loss"))
+    attributes = {"alpha": 0.9, "beta": 1.0, "mode": "standard", "norm_coefficient": 0.0}
+    inputs, outputs = ["rate", "t", "w", "dw", "v"], ["w_new", "v_new"]
+    graph.node.append(helper.make_node("Momentum", inputs, outputs, domain=domain, **attributes))
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid(domain, 1)]
+    module = load(helper.make_model(graph, opset_imports=opsets))
+    x, target, start = normal(6, 4), normal(6, 2), normal(4, 2)
+    theirs = torch.nn.Parameter(torch.tensor(start))
+    optimizer = torch.optim.SGD([theirs], lr=0.1, momentum=0.9)
+    w, v = start, np.zeros_like(start)
+    for step in range(3):
+        loss, w, v = (each.numpy() for each in module(np.float32(0.1), np.int64(step), x, target, w, v))
+        wrong = torch.tensor(x) @ theirs + torch.tensor([0.5, -0.25]) - torch.tensor(target)
+        optimizer.zero_grad()
+        (wrong * wrong).mean().backward()
+        np.testing.assert_allclose(loss, (wrong * wrong).mean().item(), rtol=BUDGET)
+        optimizer.step()
+    np.testing.assert_allclose(w, theirs.detach().numpy(), rtol=10 * BUDGET, atol=BUDGET)
+
+
+def test_a_model_whose_inputs_say_how_it_computes_cannot_be_traced():
+    """It would be traced with values that it does not have."""
+    module = load(model(Row("Resize", (PIXELS, NONE, np.ones(4, np.float32)), {"mode": "linear"}, opset=13)))
+    with pytest.raises(RuntimeError, match="cannot be traced"):
+        lucid.compile(module, *(lucid.tensor(x) for x in (PIXELS, NONE, np.ones(4, np.float32))))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (Row("MaxPool", (PIXELS,), {"kernel_shape": [9, 9]}, opset=12), r"windows \[9, 9\] are larger than the images"),
+        (Row("MaxPool", (PIXELS,), {"kernel_shape": [3]}, opset=12), "not of 2 sides"),
+        (Row("Conv", (normal(1, 2, 3, 3, 3, 3), normal(2, 2, 1, 1, 1, 1)), opset=11), "images have 4 sides"),
+        (Row("Conv", (IMAGE, normal(3, 4, 2, 3)), {"kernel_shape": [3, 3]}, opset=11), r"kernel_shape is \[3, 3\]"),
+        (Row("Resize", (PIXELS, NONE, NONE), {"mode": "linear"}, opset=13), "one of scales and sizes"),
+        (Row("Upsample", (PIXELS, np.ones(4, np.float32)), {"mode": "cubic"}, opset=9), "mode is 'cubic'"),
+        (Row("DFT", (X[..., None],), {"axis": 2}, opset=17), "axis is 2"),
+        (Row("STFT", (X, np.array(0)), opset=17), "with a step of 0"),
+        (learned("LinearRegressor", X, coefficients=[1.0, 2.0, 3.0]), "3 coefficients"),
+        (learned("Normalizer", X, norm="L3"), "norm is 'L3'"),
+        (learned("SVMRegressor", X, kernel_type="COSINE", n_supports=5, coefficients=WEIGHTS, **VECTORS), "'COSINE'"),
+        (trees("TreeEnsembleRegressor", [0, 0, 0, 0, 4], WEIGHTS, n_targets=2), "name target 4"),
+        (learned("OneHotEncoder", TEXT, cats_strings=["a"], zeros=0), "none of its categories"),
+    ],
+    ids=lambda each: each.operator if isinstance(each, Row) else "",
+)
+def test_windows_and_learned_models_refuse_what_they_cannot_be(row, message):
+    with pytest.raises(ValueError, match=message):
+        load(model(row))(*[np.asarray(x) for x in row.operands])
+
+
+def test_trees_that_lead_to_each_other_are_refused():
+    row = trees("TreeEnsembleRegressor", [0] * 5, WEIGHTS, n_targets=1)
+    broken = row._replace(attributes=row.attributes | {"nodes_truenodeids": [1, 0, 0, 0, 0, 1, 0, 0]})
+    with pytest.raises(ValueError, match="in a circle"):
+        load(model(broken))(np.array([[-1, 0, 1, 0]], np.float32))
+    broken = row._replace(attributes=row.attributes | {"nodes_truenodeids": [7, 3, 0, 0, 0, 1, 0, 0]})
+    with pytest.raises(ValueError, match="trees are not valid"):
+        load(model(broken))(FEATURES)
+
+
+def test_a_row_of_scores_is_zipped_with_its_labels():
+    row = learned("ZipMap", FEATURES[1:3, :2], classlabels_strings=["no", "yes"])
+    found = load(model(row))(*row.operands)
+    assert [list(each) for each in found] == [["no", "yes"]] * 2
+    assert found[0]["yes"] == FEATURES[1, 1]
+
+
+def test_an_operator_of_ones_own_as_the_page_shows_it():
+    page = (ROOT / "docs" / "onnx.md").read_text()
+    example = re.search(r"```python\n(from lucid.onnx import Call.*?)```", page, re.DOTALL)[1]
+    exec(example, {"lucid": lucid})
+    row = Row("Halve", (X,), {"times": 2}, domain="com.example")
+    np.testing.assert_array_equal(load(model(row))(X).numpy(), X / 4)
+    with pytest.raises(ValueError, match="Halve 'y0': times is missing"):
+        load(model(row._replace(attributes={})))(X)
+    IMPORTS.pop(("com.example", "Halve"))

@@ -19,7 +19,7 @@ from oracle.graph.graph import Graph
 from oracle.judge.exact import expected
 from oracle.judge.local import judge_local
 from oracle.networks.graph import graph_of
-from oracle.operations import is_traced
+from oracle.operations import is_loss, is_traced
 from oracle.operations.operation import Expected, Feed
 from oracle.operations.traced import FUNCTIONS
 from oracle.precision.rounding import ROUNDINGS
@@ -102,11 +102,19 @@ ROWS: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
             *("erf", "sigmoid", "arctan", "sqrt", "log", "log2", "log1p", "arcsin", "arccos"),
         )
     },
+    "index_select": (lambda x: lucid.index_select(x, 1, lucid.tensor([2, 0, -1])), ((2, 3, 2),)),
+    "gather": (lambda x: lucid.gather(x, 1, lucid.tensor([[0, 1, 1], [2, 2, 2]])), ((2, 3),)),
+    "batch_norm": (
+        lambda x, w, b: F.batch_norm(x, lucid.zeros(3, dtype=x.dtype), lucid.full(3, 2.0, dtype=x.dtype), w, b),
+        ((2, 3, 4), (3,), (3,)),
+    ),
     "power_of": (lambda x, p: x**p, ((3, 4), (3, 4))),
 }
 POSITIVE = {"power", "power_of", "div", "reciprocal", "sqrt", "log", "log2", "log1p", "arcsin", "arccos"}
-# What has no row: no function of lucid calls it but with others, in the rows of networks or of none.
-WITHOUT = {"identity", "module_hook", "cast", "attention_weights"}
+# What has no row: it makes no floats, or is called with others alone.
+WITHOUT = {"identity", "module_hook", "cast", "attention_weights", "equal", "not_equal"} | {
+    f"{name}{end}" for name in ("greater", "less") for end in ("", "_equal")
+}
 
 
 class Calling(nn.Module):
@@ -133,11 +141,10 @@ def by_lucid(name: str, dtype: str) -> tuple[Graph, Feed, dict[str, np.ndarray]]
     function, shapes = ROWS[name]
     values = drawn(name, shapes)
     model = Calling(function, [value.astype(dtype) for value in values[1:]])
-    state = {name: tuple(p.shape) for name, p in model.named_parameters()}
     x = lucid.tensor(values[0].astype(dtype), requires_grad=True)
-    graph = graph_of(
-        trace(Calling(function, [v.astype(float) for v in values[1:]]), x.double()), state, frozenset(), None
-    )
+    wide = Calling(function, [value.astype(float) for value in values[1:]])
+    graph = graph_of(trace(wide, x.double()), wide)
+    graph = replace(graph, nodes=tuple(node for node in graph.nodes if not is_loss(node)))
     y = model(x)
     gradient = np.random.default_rng(0).standard_normal(y.shape).astype(np.float32)
     y.backward(lucid.tensor(gradient.astype(dtype)))

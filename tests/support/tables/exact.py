@@ -64,7 +64,7 @@ def compared() -> list[Row]:
             alike(ours, theirs, "empty", (0, 3), (3,)),
             plain("number", ours, *number, ties(2, 7), dtypes=(*DTYPES, *WHOLE)),
         ]
-    for name in ("and", "or"):
+    for name in ("and", "or", "xor"):
         ours, theirs = getattr(lucid, f"logical_{name}"), getattr(torch, f"logical_{name}")
         rows += [
             alike(ours, theirs, "ties", ties(3, 5), ties(3, 1), dtypes=(*DTYPES, *LOGICAL)),
@@ -95,7 +95,7 @@ def asked() -> list[Row]:
         alike(lucid.logical_not, torch.logical_not, "special", special(4, 9)),
         alike(lucid.bitwise_not, torch.bitwise_not, "ties", ties(3, 5), dtypes=LOGICAL),
     ]
-    for name in ("isnan", "isfinite"):
+    for name in ("isnan", "isinf", "isfinite"):
         ours, theirs = getattr(lucid, name), getattr(torch, name)
         rows += [
             alike(ours, theirs, "special", special(4, 9)),
