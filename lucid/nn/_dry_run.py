@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from lucid.backends import Backend, backend_for
 from lucid.backends.shapes import Abstract, ShapeBackend, abstract
-from lucid.core.grad_mode import no_grad, recording
+from lucid.core.grad_mode import recording, set_grad_enabled
 from lucid.core.tensor import Tensor, wrap
 from lucid.nn.module import Module
 from lucid.ops import _function
@@ -62,7 +62,7 @@ def dry_run(
 @contextlib.contextmanager
 def watched(watcher: Watcher, differentiated: bool = False) -> Iterator[None]:
     """Let ``watcher`` see what this thread does, which computes shapes alone and leaves nothing behind."""
-    with _lock, no_grad():
+    with _lock, set_grad_enabled(differentiated):
         before = set_tracer(_OwnThread(watcher))
         again, recording.recomputing = recording.recomputing, True
         alone, recording.shapes_alone = recording.shapes_alone, True
@@ -123,6 +123,8 @@ class _OwnThread:
         if self._own():
             # NumPy makes real arrays of abstract ones here and there.
             output._array = abstract(output.shape, output.dtype)
+            if recording.differentiated and not recording.enabled:  # the model's own no_grad
+                function.differentiable = False  # type: ignore[misc]
             self._watcher.record(function, inputs, output)
 
     def compose(self, whole: Composition, inputs: tuple[Tensor | None, ...], run: Callable[[], Tensor]) -> Tensor:

@@ -77,17 +77,19 @@ def load(model: Source) -> OnnxModule:
 
 
 def _loaded(model: Source) -> OnnxModule:
-    proto = _renewed(_read(model))
-    proto = _inlined(proto)
+    proto, folder = _read(model)
+    proto = _inlined(_renewed(proto))
     opset = _opset(proto)
     _refuse_unsupported(proto.graph, opset)
     check_nodes(
         (node, _schema(node.op_type, _domain(node), opset), _node_name(node)) for _, node in _nodes(proto.graph)
     )
+    load_external(proto, folder)  # last: protobuf has no messages above 2 GB for onnx's functions
     return _Reader(proto, opset).module()
 
 
-def _read(model: Source) -> onnx.ModelProto:
+def _read(model: Source) -> tuple[onnx.ModelProto, str | None]:
+    """The model, without the data that lie in other files, and the folder where they are."""
     if isinstance(model, onnx.ModelProto):
         proto, folder = onnx.ModelProto(), None
         proto.CopyFrom(model)
@@ -103,8 +105,7 @@ def _read(model: Source) -> onnx.ModelProto:
     if not proto.HasField("graph"):
         raise ValueError("model: it has no graph")
     check_model(proto)
-    load_external(proto, folder)
-    return proto
+    return proto, folder
 
 
 def _parsed(content: bytes, name: str) -> onnx.ModelProto:

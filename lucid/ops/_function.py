@@ -188,6 +188,7 @@ def apply(function: Function, *inputs: Any) -> Tensor:
         be = backend_for(device)
     else:
         be, arrays = _tracer.backend(device), _tracer.arrays(arrays)
+        record = record and not recording.shapes_alone
     if record and recording.enabled and function.differentiable:
         out = _run_recorded(function, be, inputs, arrays, device)
     else:

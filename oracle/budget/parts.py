@@ -15,7 +15,7 @@ that is what a healthy implementation may be off by.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -23,9 +23,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from oracle.precision.rounding import FUNCTION_ROUNDINGS
-
-if TYPE_CHECKING:
-    from oracle.budget.driven import Disturbance
 
 MOVING = frozenset((
     "view", "_unsafe_view", "_reshape_alias", "reshape", "permute", "transpose", "t", "expand", "slice", "select",
@@ -52,6 +49,20 @@ FUNCTIONS = frozenset((
 ))  # fmt: skip
 
 
+class Errors(Protocol):
+    """What is asked of an `oracle.budget.driven.Disturbance`."""
+
+    roundoff: Any
+
+    def values(self, shape: tuple[int, ...]) -> Tensor: ...
+
+    def shorten(self, x: Tensor) -> Tensor: ...
+
+    def relative(self, x: Tensor, unit: float) -> Tensor: ...
+
+    def chain(self, terms: float, squares: Tensor, total: Tensor | float) -> Tensor: ...
+
+
 class DisturbedParts(TorchDispatchMode):
     """Inside, every primitive operation of PyTorch on floats rounds as a healthy implementation may.
 
@@ -59,7 +70,7 @@ class DisturbedParts(TorchDispatchMode):
         disturb: where the errors come from.
     """
 
-    def __init__(self, disturb: Disturbance) -> None:
+    def __init__(self, disturb: Errors) -> None:
         super().__init__()
         self._disturb = disturb
 

@@ -13,7 +13,9 @@ from oracle.commands.options import input_of, own_options
 from oracle.commands.progress import progress
 from oracle.files import write_whole
 from oracle.graph.model import Mode
+from oracle.run import cases_of
 from oracle.truth.goldens import STORED, Golden, golden_directory, read_manifest, verify
+from oracle.truth.making import add_to_manifest, known_manifest, make, write_manifest
 
 SOUND, UNSOUND = 0, 2
 
@@ -81,9 +83,6 @@ def make_goldens(
 
     MODEL is as `lucid-oracle check` takes it, which judges by what is stored with `--directory DIR`.
     """
-    from oracle.run import cases_of
-    from oracle.truth.making import add_to_manifest, known_manifest, make, write_manifest
-
     cases = cases_of(model, mode, source=input_of(source), seed=seed, shape=shape, tokens=tokens, mirror=mirror)
     output.mkdir(parents=True, exist_ok=True)
     manifest = known_manifest(output)

@@ -157,6 +157,7 @@ class _Own:
         if key not in self._trace:
             return None
         array = self._trace[key]
+        array = array if array.dtype.kind == "f" else array.astype(np.float64)
         return array if array.shape == self._shape(key) and np.isfinite(array).all() else None
 
     def _judge(self, wanted: Expected, known: Mapping[str, Array], suspect: _Suspect | None = None) -> None:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lucid import nn
+from lucid import nn, onnx
 from lucid.files import open_regular
 from lucid.graph import Graph as Traced
 from oracle.errors import UsageError, foreign
@@ -106,19 +106,17 @@ def _factory(text: str) -> Callable[[], Any]:
 
 def _of_file(path: Path) -> _Found:
     """An ONNX file, read again each time."""
-    from lucid.onnx import load
-
     with open_regular(path) as file:
         content = file.read()
-    whole = load(path)
-    return _Found(lambda: load(path), None, _state(whole.state_dict()), _shape_of(content), True)
+    whole = onnx.load(path)
+    return _Found(lambda: onnx.load(path), None, _state(whole.state_dict()), _shape_of(content), True)
 
 
 def _shape_of(content: bytes) -> Shape | None:
     """The shape of a file's only input; ``None`` where it leaves a side open."""
-    import onnx
+    from onnx import load_from_string
 
-    graph = onnx.load_from_string(content).graph
+    graph = load_from_string(content).graph
     weights = {tensor.name for tensor in graph.initializer}
     given = [value.type.tensor_type.shape.dim for value in graph.input if value.name not in weights]
     sides = tuple(side.dim_value for side in given[0]) if len(given) == 1 else ()
@@ -148,13 +146,11 @@ def _state(state: Mapping[str, Any]) -> State:
 
 def _of_torch(factory: Callable[[], Any], made: Any, shape: Shape, tokens: int) -> _Found:
     """A module of PyTorch, and its export, which lucid runs."""
-    from lucid.onnx import load
-
     weights = _state({name: value.detach().cpu() for name, value in made.state_dict().items()})
     content = _exported(factory(), shape, tokens)
 
     def make() -> nn.Module:
-        module = load(content)
+        module = onnx.load(content)
         for name, value in module.state_dict().items():
             if name not in weights:  # a constant of the export
                 setattr(module, name, nn.Buffer(value.detach(), persistent=False))
@@ -184,8 +180,8 @@ def _exported(module: Any, shape: Shape, tokens: int) -> bytes:
 
     The weights are made different from each other first: equal ones would become one.
     """
-    import onnx
     import torch
+    from onnx import load_from_string
 
     module = module.double().eval()
     with torch.no_grad():
@@ -205,7 +201,7 @@ def _exported(module: Any, shape: Shape, tokens: int) -> bytes:
             opset_version=_OPSET,
             input_names=["input"],
         )
-    proto = onnx.load_from_string(file.getvalue())
+    proto = load_from_string(file.getvalue())
     for output in proto.graph.output:
         for node in proto.graph.node:
             if output.name in node.output:

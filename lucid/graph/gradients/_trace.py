@@ -321,7 +321,7 @@ class _Replay:
             made = apply(node.function, *operands)
         else:
             whole = node.op in RULES  # which is the rule of all of it
-            recorder.taping = not whole
+            recorder.taping = not whole and node.function.differentiable
             made = lowered(node.function, *operands)
             recorder.taping = True
             made, changed = made if isinstance(made, tuple) else (made, {})

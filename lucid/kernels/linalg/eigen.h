@@ -264,71 +264,31 @@ static double dot(int64_t n, const double* x, const double* y) {
     return s[0];
 }
 
-// Rows of w and z are `step` apart. The law goes through the pairs p < q row by row. Pairs that share no row may change places, so
-// those with the same p + q are taken together: their chains of dot, angle and turn do not wait for each other. They are taken
-// within tiles of rows, which stay in cache, and tiles with the same P + Q by several threads.
-struct Orthogonal {
-    static constexpr int64_t SIDE = 8;  // rows of a tile
-    int64_t n, step;
-    double *w, *z, *squares, tolerance;
-
-    // Makes `count` pairs that share no row orthogonal: p[k] and sum - p[k]. Returns whether one of them was not.
-    bool pairs(int64_t first, int64_t count, int64_t sum) const {
-        double dots[SIDE], cosines[SIDE], sines[SIDE];
-        bool turns[SIDE], turned = false;
-        for (int64_t k = 0; k < count; ++k) dots[k] = dot(n, w + (first + k) * step, w + (sum - first - k) * step);
-        for (int64_t k = 0; k < count; ++k) {
-            const double pq = dots[k];
-            double &pp = squares[first + k], &qq = squares[sum - first - k];
-            turns[k] = !(pp < NEGLIGIBLE || qq < NEGLIGIBLE ||
-                         __builtin_fabs(pq) <= tolerance * (__builtin_sqrt(pp) * __builtin_sqrt(qq)));
-            if (!turns[k]) continue;
-            const double zeta = (qq - pp) / (2.0 * pq);
-            const double size = __builtin_fabs(zeta) + hypotenuse(zeta, 1.0);
-            const double t = zeta >= 0.0 ? 1.0 / size : -1.0 / size, c = 1.0 / __builtin_sqrt(1.0 + t * t);
-            cosines[k] = c, sines[k] = c * t;
-            pp = pp - t * pq;
-            qq = qq + t * pq;
-            turned = true;
-        }
-        for (int64_t k = 0; k < count; ++k) {
-            if (!turns[k]) continue;
-            const int64_t p = (first + k) * step, q = (sum - first - k) * step;
-            turn(n, w + p, w + q, cosines[k], sines[k]);
-            turn(n, z + p, z + q, cosines[k], sines[k]);
-        }
-        return turned;
-    }
-
-    // The pairs of rows of tiles P <= Q.
-    bool tile(int64_t P, int64_t Q) const {
-        const int64_t p0 = P * SIDE, q0 = Q * SIDE, p1 = smaller(n, p0 + SIDE), q1 = smaller(n, q0 + SIDE);
-        bool turned = false;
-        for (int64_t sum = p0 + q0; sum <= p1 + q1 - 2; ++sum) {
-            const int64_t first = larger(p0, sum - q1 + 1), last = smaller(smaller(p1 - 1, sum - q0), (sum + 1) / 2 - 1);
-            if (first <= last) turned |= pairs(first, last - first + 1, sum);
-        }
-        return turned;
-    }
-
-    bool sweep(bool inner) const {
-        const int64_t tiles = (n + SIDE - 1) / SIDE;
-        const Memory turned(tiles);
-        fill(tiles, 0.0, turned.data);
-        for (int64_t p = 0; p < n; ++p) squares[p] = dot(n, w + p * step, w + p * step);
-        for (int64_t sum = 0; sum <= 2 * tiles - 2; ++sum)
-            each(inner && SIDE * SIDE * n > MATRIX_WORK / 8, larger<int64_t>(0, sum - tiles + 1), sum / 2 + 1, [&](int64_t P) {
-                if (tile(P, sum - P)) turned.data[P] = 1.0;
-            });
-        return dot(tiles, turned.data, turned.data) != 0.0;
-    }
-};
-
-static bool make_orthogonal(bool inner, int64_t n, int64_t step, double* w, double* z) {
+// Rows of w and z are `step` apart.
+static bool make_orthogonal(int64_t n, int64_t step, double* w, double* z) {
     const Memory squares(n);
-    const Orthogonal rows{n, step, w, z, squares.data, EPSILON * __builtin_sqrt(double(n))};
-    for (int sweep = 0; sweep < SWEEPS; ++sweep)
-        if (!rows.sweep(inner)) return true;
+    const double tolerance = EPSILON * __builtin_sqrt(double(n));
+    for (int sweep = 0; sweep < SWEEPS; ++sweep) {
+        bool turned = false;
+        for (int64_t p = 0; p < n; ++p) squares.data[p] = dot(n, w + p * step, w + p * step);
+        for (int64_t p = 0; p < n; ++p)
+            for (int64_t q = p + 1; q < n; ++q) {
+                double &pp = squares.data[p], &qq = squares.data[q];
+                const double pq = dot(n, w + p * step, w + q * step);
+                if (pp < NEGLIGIBLE || qq < NEGLIGIBLE ||
+                    __builtin_fabs(pq) <= tolerance * (__builtin_sqrt(pp) * __builtin_sqrt(qq)))
+                    continue;
+                turned = true;
+                const double zeta = (qq - pp) / (2.0 * pq);
+                const double size = __builtin_fabs(zeta) + hypotenuse(zeta, 1.0);
+                const double t = zeta >= 0.0 ? 1.0 / size : -1.0 / size, c = 1.0 / __builtin_sqrt(1.0 + t * t);
+                turn(n, w + p * step, w + q * step, c, c * t);
+                turn(n, z + p * step, z + q * step, c, c * t);
+                pp = pp - t * pq;
+                qq = qq + t * pq;
+            }
+        if (!turned) return true;
+    }
     return false;
 }
 
@@ -359,7 +319,7 @@ static bool singular(bool inner, const Strips& m, const Strips& u, double* s, do
         z[i * step + i] = 1.0;
         for (int64_t j = i; j < n; ++j) w[i * step + j] = m.at(i, j);
     }
-    if (!make_orthogonal(inner, n, step, w, z)) return false;
+    if (!make_orthogonal(n, step, w, z)) return false;
     for (int64_t i = 0; i < n; ++i) {
         const double square = dot(n, w + i * step, w + i * step);
         lengths[i] = square < NEGLIGIBLE ? -0.0 : -__builtin_sqrt(square);

@@ -83,7 +83,7 @@ def _import_gather_nd(call: Call, x: Tensor, index: Tensor) -> Tensor:
     depth = index.shape[-1]
     if batch + depth > x.ndim or x.shape[:batch] != index.shape[:batch]:
         raise call.refuse(f"got an index of shape {index.shape} for a value of shape {x.shape}")
-    rows, rest = _numbered(call, index, x.shape[batch : batch + depth]), x.shape[batch + depth :]
+    rows, rest = _numbered(index, x.shape[batch : batch + depth]), x.shape[batch + depth :]
     batches, size = math.prod(x.shape[:batch]), math.prod(x.shape[batch : batch + depth])
     if batch:
         first = ops.arange(batches, dtype=np.int64, device=x.device) * size
@@ -92,14 +92,15 @@ def _import_gather_nd(call: Call, x: Tensor, index: Tensor) -> Tensor:
     return ops.reshape(ops.index_select(flat, 0, ops.reshape(rows, (-1,))), (*index.shape[:-1], *rest))
 
 
-def _numbered(call: Call, index: Tensor, lengths: Sequence[int]) -> Tensor:
+def _numbered(index: Tensor, lengths: Sequence[int]) -> Tensor:
     """The places that rows of numbers name, counted in row-major order of axes of these lengths."""
     if not lengths:
-        return ops.zeros(index.shape[:-1], dtype=np.int64, device=index.device)
+        return ops.zeros(math.prod(index.shape[:-1]), dtype=np.int64, device=index.device)
     total: Any = 0
     for axis, length in enumerate(lengths):
-        place = index[..., axis]
-        total = total * length + ops.where(place < 0, place + length, place)
+        place = ops.reshape(index[..., axis], (-1,))
+        numbers = ops.arange(length, dtype=np.int64, device=index.device)
+        total = total * length + ops.index_select(numbers, 0, place)  # from the end, and out of range, as elsewhere
     return total
 
 
@@ -127,7 +128,7 @@ def _import_scatter_nd(call: Call, x: Tensor, index: Tensor, values: Tensor) -> 
     reduction, depth = call["reduction"] or "none", index.shape[-1]
     rows, rest = math.prod(x.shape[:depth]), math.prod(x.shape[depth:])
     target = ops.reshape(x, (rows, rest))
-    places = ops.reshape(_numbered(call, index, x.shape[:depth]), (-1,))
+    places = ops.reshape(_numbered(index, x.shape[:depth]), (-1,))
     source = ops.reshape(values, (places.size, rest))
     if reduction == "none":
         made = ops.scatter(target, 0, ops.broadcast_to(ops.reshape(places, (-1, 1)), source.shape), source)

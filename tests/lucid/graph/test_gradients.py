@@ -128,6 +128,19 @@ def test_gradients_of_inputs_and_layers() -> None:
     np.testing.assert_allclose(got["2.grad"], seen["grad"], rtol=1e-10, atol=1e-12)
 
 
+def test_no_grad_and_detach_stop_gradients() -> None:
+    def forward(x: lucid.Tensor) -> lucid.Tensor:
+        with lucid.no_grad():
+            scale = F.huber_loss(x, x * 0.5, reduction="sum") + (x * x).sum()
+        return (x * scale * x.detach()).sum()
+
+    x = lucid.tensor([1.0, -2.0, 3.0], requires_grad=True)
+    forward(x).backward()
+    graph = trace_gradients(Lambda(forward), x, loss=lambda y: y, of=["input"])
+    assert x.grad is not None
+    np.testing.assert_allclose(execute(graph, [x.detach().numpy()])["input.grad"], x.grad.numpy())
+
+
 def test_equal_operations_are_one() -> None:
     """Both products are one node; the gradient is that of both."""
     model = Lambda(lambda x: (x * x).sum() + (x * x).mean())

@@ -312,3 +312,12 @@ def test_shapes_are_known_while_a_model_is_traced() -> None:
     assert "gather" not in seen
     wanted = np.clip(np.rint(x.reshape(2, -1) / np.float32(0.1)) + 9, 0, 255)
     np.testing.assert_array_equal(module(x).numpy(), (wanted - 9).astype(np.float32) * np.float32(0.1))
+
+
+@pytest.mark.parametrize("index", [[[0, 4]], [[-3, 0]], [[2, 0]]])
+def test_a_place_out_of_range_is_an_error(index) -> None:
+    """Of each axis, also where the place in memory would be there."""
+    for operator, held in (("GatherND", {}), ("ScatterND", {"u": np.ones((1, 4, 6))})):
+        module = load(model([node(operator, "i", *held)], X, {"i": np.array(index), **held}))
+        with pytest.raises(ValueError, match=f"{operator} 'y': .*index"):
+            module(X)

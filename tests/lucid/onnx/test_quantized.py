@@ -10,13 +10,14 @@ from support.backends import BACKENDS, on
 
 import lucid
 from lucid.backends import device_of
+from lucid.graph import compile, trace
 
 onnx = pytest.importorskip("onnx")
 runtime = pytest.importorskip("onnxruntime")
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-from lucid.onnx import load  # noqa: E402
+from lucid.onnx import load, to_onnx  # noqa: E402
 
 MS = "com.microsoft"
 
@@ -112,11 +113,16 @@ def node_of(name, attributes):
 
 @pytest.mark.parametrize("name", CASES)
 def test_beside_onnx_runtime(name) -> None:
-    """Sums of products are equal; a few results are a step apart, where factors are grouped in another way."""
+    """Sums of products are equal; a few results are a step apart, where factors are grouped in another way.
+
+    A plan has the module's bits.
+    """
     attributes, operands = CASES[name]
     proto = model(node_of(name, attributes), operands)
     [mine], [other] = ours(proto, operands[0]), theirs(proto, operands[0])
     assert mine.dtype == other.dtype
+    plan = compile(load(proto), lucid.tensor(operands[0]))
+    assert (plan(lucid.tensor(operands[0])).numpy() == mine).all()
     if mine.dtype == np.int32:
         assert (mine == other).all()
     elif mine.dtype == np.float32:
@@ -156,6 +162,26 @@ def test_every_backend_has_the_same_bits(backend) -> None:
         loop += np.outer(x[:, k].astype(np.int64) - 255, w[k].astype(np.int64))
     assert (made == loop).all()
     assert hashlib.sha256(made.tobytes()).hexdigest()[:16] == hashlib.sha256(loop.astype(np.int32)).hexdigest()[:16]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_law(backend) -> None:
+    """ARITHMETIC.md, 12.2, in a loop of scalars."""
+    a, b, zeros = codes(3, 9, seed=4), codes(9, 5, dtype=S, seed=5), np.array([1, -2, 0, 7, 100], S)
+    proto = model(node_of("QLinearMatMul", {}), [a, SX, ZX, b, COLUMNS, zeros, SY, ZY])
+    with on(backend):
+        device = device_of(backend)
+        made = load(proto).to(device)(lucid.tensor(a, device=device)).cpu().numpy()
+        x = np.random.default_rng(6).standard_normal((4, 5)).astype(np.float32) * 9
+        steps = load(model(helper.make_node("QuantizeLinear", [], [], axis=1), [x, COLUMNS, np.arange(5, dtype=S)]))
+        quantised = steps.to(device)(lucid.tensor(x, device=device)).cpu().numpy()
+    for i, j in np.ndindex(made.shape):
+        total = sum((int(a[i, k]) - int(ZX)) * (int(b[k, j]) - int(zeros[j])) for k in range(9))
+        factor = np.float32(np.float32(SX * COLUMNS[j]) / SY)
+        whole = int(np.rint(np.float32(np.float32(total) * factor))) + int(ZY)
+        assert made[i, j] == min(max(whole, 0), 255)
+    for i, j in np.ndindex(x.shape):
+        assert quantised[i, j] == min(max(int(np.rint(np.float32(x[i, j] / COLUMNS[j]))) + j, -128), 127)
 
 
 def pair(x, scale, zero, axis=1, opset=21, other=None):
@@ -219,9 +245,6 @@ def test_what_onnx_runtime_quantises_agrees_with_it(mode, tmp_path) -> None:
     for number, parameter in enumerate(net.parameters()):
         chosen = np.random.default_rng(number).standard_normal(parameter.shape).astype(np.float32) * np.float32(0.3)
         parameter.data = lucid.tensor(chosen)
-    from lucid.graph import trace
-    from lucid.onnx import to_onnx
-
     path, quantised = tmp_path / "f.onnx", tmp_path / "q.onnx"
     proto = to_onnx(trace(net, lucid.tensor(images[0])))
     onnx.save(proto, path)

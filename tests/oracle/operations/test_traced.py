@@ -187,6 +187,19 @@ def test_every_operation_has_a_row() -> None:
     assert set(FUNCTIONS) - nodes - WITHOUT <= {"relu", "linear", "conv2d"}
 
 
+def test_a_sum_may_be_taken_in_any_order() -> None:
+    ROWS["sum of many"] = (lambda x: x.sum(1), ((3, 5000),))
+    try:
+        graph, feed, _ = by_lucid("sum of many", "float64")
+    finally:
+        del ROWS["sum of many"]
+    [made, _] = expected(graph.nodes[0], feed, ROUNDINGS["float32"])
+    [x] = feed.inputs
+    in_sequence = np.add.accumulate(x, axis=1, dtype=np.float32)[:, -1]
+    assert judge_local(made, in_sequence).agrees
+    assert not judge_local(made, np.float32(x[:, :-1].sum(1, dtype=float))).agrees  # a term is missing
+
+
 def test_low_precision_may_round_once_more() -> None:
     graph, feed, exact = by_lucid("layer_norm", "float64")
     [made, *_] = expected(graph.nodes[0], feed, ROUNDINGS["float16"])
