@@ -51,6 +51,14 @@ static void map_range(int64_t begin, int64_t end, T* y, F f, const X*... x) {
     __builtin_memcpy(y + i, &v, size_t(end - i) * sizeof(T));
 }
 
+// A vector of one value (and not V{} + value, which makes 0 of -0).
+template <class V, class T>
+inline V filled(T value) {
+    V v;
+    for (size_t i = 0; i < sizeof(V) / sizeof(T); ++i) v[i] = value;
+    return v;
+}
+
 // An operand of map_over: where it begins for each row, and whether it moves along a row or is one value there.
 template <class T>
 struct Over {
@@ -70,7 +78,7 @@ static void map_over(int64_t outer, int64_t middle, int64_t inner, T* y, const F
             const T* p = a.row(row / middle, row % middle);
             const T* q = b.row(row / middle, row % middle);
             T* to = y + row * inner;
-            const V one_p = V{} + *p, one_q = V{} + *q;
+            const V one_p = filled<V>(*p), one_q = filled<V>(*q);
             const auto step = [&](int64_t i, int64_t count) {
                 const V u = a.inner ? taken<V>(p + i, count) : one_p;
                 const V v = b.inner ? taken<V>(q + i, count) : one_q;
