@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 import click
 import numpy as np
@@ -225,6 +226,14 @@ def _written(options: Options, source: Source, target: Path, progress: Callable[
     network, inputs, dynamic = source.network, source.inputs, source.open_batch
 
     def make() -> Graph:
+        try:
+            return traced()
+        except (ValueError, TypeError, RuntimeError, MemoryError):
+            raise
+        except Exception as error:  # somebody's code
+            raise ValueError(f"{source.name}: its forward raised {type(error).__name__}: {error}") from error
+
+    def traced() -> Graph:
         if not options.gradients:
             return trace(network, *inputs, dynamic_batch=dynamic)
         labels = tensor(np.zeros(inputs[0].shape[0], np.int64))
@@ -259,7 +268,7 @@ def _calibration(options: Options) -> dict[str, np.ndarray]:
     try:
         with np.load(options.calibration, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, AttributeError, EOFError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, EOFError, BadZipFile) as error:
         raise ValueError(f"{options.calibration}: cannot be read as an .npz file: {error}") from error
 
 

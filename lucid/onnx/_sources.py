@@ -125,7 +125,10 @@ def _of_factory(wanted: Wanted) -> Source:
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"{wanted.model}: cannot be imported: {error}") from error
     manual_seed(wanted.seed)
-    network = factory() if callable(factory) else factory
+    try:
+        network = factory() if callable(factory) else factory
+    except Exception as error:  # somebody's code
+        raise ValueError(f"{wanted.model}: raised {type(error).__name__}: {error}") from error
     if not isinstance(network, nn.Module):
         raise ValueError(f"{wanted.model}: made {type(network).__name__}; it may make a lucid.nn.Module")
     origin = f"{wanted.model}, seed {wanted.seed}"

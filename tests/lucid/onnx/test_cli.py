@@ -260,6 +260,35 @@ def test_an_onnx_file_is_not_overwritten(capsys):
     assert "narrow.onnx would be overwritten; say where to write by --output" in fails(capsys, "--onnx", "narrow.onnx")
 
 
+FAILING = """
+from lucid import nn
+
+class Net(nn.Module):
+    def forward(self, x):
+        return {}["nothing"]
+
+def made():
+    raise KeyError("no data")
+"""
+
+
+def test_factories_that_fail(capsys, tmp_path, monkeypatch):
+    (tmp_path / "failing.py").write_text(FAILING)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    given = ["--input-shape", "1,3"]
+    assert "failing:made: raised KeyError: 'no data'" in fails(capsys, "--onnx", "failing:made", *given)
+    assert "Net: its forward raised KeyError: 'nothing'" in fails(capsys, "--onnx", "failing:Net", *given)
+
+
+def test_calibration_data_that_cannot_be_read(capsys, tmp_path):
+    (tmp_path / "junk.npz").write_bytes(b"PK\x03\x04" + bytes(100))
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    for name in ("junk.npz", "array.npy"):
+        given = ["--precision", "int8", "--calibrate", name, *OPTIONS]
+        assert f"{name}: cannot be read as an .npz file" in fails(capsys, "--onnx", "narrow", *given)
+
+
 def test_hostile_onnx_files(capsys, tmp_path):
     (tmp_path / "junk.onnx").write_bytes(b"\xff" * 100)
     assert "junk.onnx" in fails(capsys, "--onnx", "junk.onnx", "-o", "other.onnx")

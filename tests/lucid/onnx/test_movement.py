@@ -321,3 +321,17 @@ def test_a_place_out_of_range_is_an_error(index) -> None:
         module = load(model([node(operator, "i", *held)], X, {"i": np.array(index), **held}))
         with pytest.raises(ValueError, match=f"{operator} 'y': .*index"):
             module(X)
+
+
+@pytest.mark.parametrize("operator", ["ScatterElements", "ScatterND"])
+def test_values_meet_one_after_the_other(operator) -> None:
+    """Products in row-major order of the values, each rounded: the bits of a loop."""
+    generator = np.random.default_rng(5)
+    x, u = generator.standard_normal(3).astype(np.float32), generator.standard_normal(40).astype(np.float32)
+    places = generator.integers(-3, 3, 40)
+    index = places if operator == "ScatterElements" else places[:, None]
+    made = load(model([node(operator, "i", "u", reduction="mul")], x, {"i": index, "u": u}))(x)
+    wanted = x.copy()
+    for place, value in zip(places, u, strict=True):
+        wanted[place] *= value
+    assert (made.numpy() == wanted).all()

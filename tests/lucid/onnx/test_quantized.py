@@ -184,6 +184,19 @@ def test_the_law(backend) -> None:
         assert quantised[i, j] == min(max(int(np.rint(np.float32(x[i, j] / COLUMNS[j]))) + j, -128), 127)
 
 
+def test_a_factor_is_rounded_in_its_order() -> None:
+    """Scales by which a total of 1 is half way, and rounded to 0; grouped otherwise it would be above, and 1."""
+    generator, found = np.random.default_rng(7), 0
+    for sa, sb in generator.uniform(0.1, 1, (200, 2)).astype(np.float32):
+        sy = np.float32(2) * np.float32(sa * sb)
+        if np.float32(sa * np.float32(sb / sy)) > 0.5 and found < 3:
+            one, zero = np.ones((1, 1), U), U(0)
+            found += 1
+            [made] = ours(model(node_of("QLinearMatMul", {}), [one, sa, zero, one, sb, zero, sy, zero]), one)
+            assert made == 0
+    assert found == 3
+
+
 def pair(x, scale, zero, axis=1, opset=21, other=None):
     """Quantised and dequantised at once; ``other`` is another scale for the way back."""
     names = ["s", "z"] if zero is not None else ["s"]
@@ -228,9 +241,9 @@ def test_another_scale_on_the_way_back_has_no_gradient() -> None:
     assert not load(pair(given.numpy(), f(0.1), None, other=f(0.2)))(given).requires_grad
 
 
-@pytest.mark.parametrize("mode", ["QDQ", "QOperator"])
+@pytest.mark.parametrize("mode", ["QDQ", "QOperator", "dynamic"])
 def test_what_onnx_runtime_quantises_agrees_with_it(mode, tmp_path) -> None:
-    """A small network, calibrated on random images, by ONNX Runtime's own static quantiser; classes by 1 step."""
+    """A small network, calibrated on random images, by ONNX Runtime's own quantisers; classes by 1 step."""
     quantization = pytest.importorskip("onnxruntime.quantization")
     generator = np.random.default_rng(3)
     images = [generator.standard_normal((1, 3, 8, 8)).astype(np.float32) for _ in range(4)]
@@ -258,9 +271,11 @@ def test_what_onnx_runtime_quantises_agrees_with_it(mode, tmp_path) -> None:
             image = next(self.left, None)
             return None if image is None else {name: image}
 
-    quantization.quantize_static(
-        path, quantised, Reader(), quant_format=quantization.QuantFormat[mode], per_channel=True
-    )
+    if mode == "dynamic":
+        quantization.quantize_dynamic(path, quantised)
+    else:
+        form = quantization.QuantFormat[mode]
+        quantization.quantize_static(path, quantised, Reader(), quant_format=form, per_channel=True)
     module = load(quantised)
     session = runtime.InferenceSession(quantised, providers=["CPUExecutionProvider"])
     step = max(
