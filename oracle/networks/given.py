@@ -195,7 +195,7 @@ def _exported(module: Any, shape: Shape, tokens: int) -> bytes:
         torch.onnx.export(
             module,
             (given,),
-            file,  # type: ignore[arg-type]
+            cast(Any, file),  # (its annotation has forgotten files that are open)
             dynamo=False,
             do_constant_folding=False,
             opset_version=_OPSET,
