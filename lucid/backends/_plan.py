@@ -22,6 +22,8 @@ Run = Callable[..., Array]
 Again = Callable[[Array], None]
 INPUT = ""
 """The name of the plan's first input among values; it is read where it lies, while others are copied first."""
+CHANGING = frozenset({"index_add", "scatter", "scatter_add"})
+"""Kernels that read what they write: a call of one does not tell the whole of a step."""
 ALIGNMENT = 64  # bytes: a value starts on a cache line
 
 
@@ -188,6 +190,8 @@ class Plan:
 
     def _take_apart(self, step: Step, calls: list[Call], result: Array, arrays: list[Array]) -> None:
         """Keep the calls of a step, if they explain its result."""
+        if any(call.kernel in CHANGING for call in calls):
+            return
         known = [
             self._memory(x, operand.name, operand.name is None)
             for operand, x in zip(step.operands, arrays, strict=True)
