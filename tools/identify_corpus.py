@@ -42,7 +42,13 @@ class Emulation:
 
 def to_bits(fraction: int, how: str = "even") -> Callable[[Array], Array]:
     """Rounds to so many bits of fraction."""
-    rint = {"even": np.rint, "truncated": np.trunc, "away": lambda x: np.trunc(x + np.copysign(0.5, x))}[how]
+    rint: Callable[[Array], Array] = {
+        "even": np.rint,
+        "truncated": np.trunc,
+        "away": lambda x: np.trunc(x + np.copysign(0.5, x)),
+        "up": np.ceil,
+        "down": np.floor,
+    }[how]
 
     def rounded(x: Array) -> Array:
         part, exponent = np.frexp(np.asarray(x, np.float64))
@@ -136,18 +142,24 @@ ORDERS: dict[str, Order] = {
 }
 
 
+HOW = {"truncated": "truncated", "away": "to nearest, ties away", "up": "up", "down": "down"}
+ROUNDED = ("sequential", "sequential from the last", "pairwise", "8 lanes (sequential), then sequential")
+
+
 def sums() -> Iterator[Emulation]:
     """Every order in every accumulator."""
     for (order, run), (width, rounded) in itertools.product(ORDERS.items(), ACCUMULATORS.items()):
-
-        def function(x: Array, run: Order = run, rounded: Callable[[Array], Array] = rounded) -> Array:
-            terms = [rounded(term) for term in x.astype(np.float64).T]
-            return np.asarray(run(terms, lambda a, b: rounded(a + b))).astype(np.float32)
-
+        function = _summing(run, rounded)
         yield Emulation(f"{order}, {width}", "sum", function, _summed(order, width))
+    for (how, words), fraction, order in itertools.product(HOW.items(), (23, 20), ROUNDED):
+        function = _summing(ORDERS[order], to_bits(fraction, how))
+        width = {23: "float32", 20: "20 bits of fraction"}[fraction]
+        yield Emulation(
+            f"{order}, {width}, {words}", "sum", function, _summed(order, width) | {"rounding of sums": words}
+        )
     for size in (4, 8):
-        words = _summed(f"sequential, {size} at a time", "float32") | {"rounding of sums": "truncated"}
-        yield Emulation(f"{size} at a time", "sum", _at_once(size), words)
+        told = _summed(f"sequential, {size} at a time", "float32") | {"rounding of sums": "truncated"}
+        yield Emulation(f"{size} at a time", "sum", _at_once(size), told)
     for size, width, early in itertools.product((8, 16), ("float16", "bfloat16"), (True, False)):
         least = size if early else 2 * size
         yield Emulation(
@@ -159,6 +171,14 @@ def sums() -> Iterator[Emulation]:
                 f"float32 in sums of fewer than {least} terms, {width} from there on",
             ),
         )
+
+
+def _summing(run: Order, rounded: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    def function(x: Array) -> Array:
+        terms = [rounded(term) for term in x.astype(np.float64).T]
+        return np.asarray(run(terms, lambda a, b: rounded(a + b))).astype(np.float32)
+
+    return function
 
 
 def _summed(order: str, width: str) -> dict[str, str]:
@@ -278,7 +298,7 @@ def elementwise() -> Iterator[Emulation]:
     def fma(a: Array, b: Array, c: Array) -> Array:
         return np.asarray(a.astype(np.float64) * b + c, np.float32)
 
-    yield Emulation("fma", "multiply_add", fma, {"a * b + c": "rounded once (fma)"})
+    yield Emulation("fma", "multiply_add", fma, {"a * b + c": "rounded once (fma, or a wider format)"})
     for name, exact in (("exp", np.exp), ("tanh", np.tanh), ("sqrt", np.sqrt), ("log", np.log)):
         yield Emulation(name, name, _of_bits(exact, None), {"results": "rounded correctly"})
         yield Emulation(f"{name}, truncated", name, _of_bits(exact, 23), {"results": "within 1 unit in the last place"})

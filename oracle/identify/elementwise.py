@@ -45,8 +45,8 @@ def identify_multiply_add(multiply_add: Function, format: Format) -> dict[str, s
     found = multiply_add(ones * value, ones * value, ones * rest)
     kept = found == 2.0 ** (-2 * half)
     if kept.any() and not kept.all():
-        return {"a * b + c": "rounded once (fma) in some elements, twice in others"}
-    return {"a * b + c": "rounded once (fma)" if kept.all() else "rounded twice"}
+        return {"a * b + c": "rounded once in some elements, twice in others"}
+    return {"a * b + c": "rounded once (fma, or a wider format)" if kept.all() else "rounded twice"}
 
 
 # By function the exponents of the grid, whether negative numbers too, and the function in float64.

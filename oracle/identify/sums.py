@@ -14,6 +14,15 @@ from oracle.identify.trees import HiddenError, Tree, describe, reveal
 _MOST = 70  # bits of fraction that are looked for
 _USUAL = (7, 10, 23, 52)
 _FEWEST = 8  # terms of which an order is told
+_PARTS = (0.25, 0.5, 0.75)  # of a last place
+_ROUNDINGS = {
+    (0.0, 0.0, 1.0) * 2: "to nearest even",
+    (0.0, 1.0, 1.0) * 2: "to nearest, ties away",
+    (0.0, 0.0, 0.0) * 2: "truncated",
+    (1.0, 1.0, 1.0) * 2: "away from zero",
+    (1.0, 1.0, 1.0, 0.0, 0.0, 0.0): "up",
+    (0.0, 0.0, 0.0, 1.0, 1.0, 1.0): "down",
+}
 
 
 def matrix_orders(n: int) -> dict[str, Sequence[int]]:
@@ -167,8 +176,12 @@ def _meetings(terms: Terms, pairs: Sequence[tuple[int, int]], widest: int, highe
     rows = np.full((len(pairs), terms.n), unit)
     for row, (one, other) in zip(rows, pairs, strict=True):
         row[one], row[other] = top, -top
-    survived = terms(rows) / unit
-    if not (np.isfinite(survived).all() and (survived == np.floor(survived)).all()):
+    found = terms(rows)
+    if not np.isfinite(found).all():
+        raise HiddenError
+    # sums that are not rounded to nearest move the large ones by whole places, each more than all ones together
+    survived = np.mod(found, 2.0 ** (highest - widest - 1)) / unit
+    if not (survived == np.floor(survived)).all():
         raise HiddenError
     return [terms.n - int(each) for each in survived]
 
@@ -209,7 +222,7 @@ def _accumulators(terms: Terms, tree: Tree, highest: int) -> tuple[str, int, int
 
 
 def _rounding(terms: Terms, tree: Tree | None, highest: int, fraction: int) -> str:
-    """How a sum of two places is rounded: beside a power of two, half and three quarters of the last place."""
+    """How a sum of two places is rounded: a power of two, of either sign, and quarters of its last place."""
     if highest - (fraction + 2) < terms.format.lowest:
         return "hidden"
     top, unit = 2.0**highest, 2.0 ** (highest - fraction)
@@ -217,8 +230,12 @@ def _rounding(terms: Terms, tree: Tree | None, highest: int, fraction: int) -> s
     if tree is not None:
         whole = frozenset(range(terms.n))
         ways = [(*tree.pair(node), min(whole - node)) for node in tree.by_size if node != whole]
-    rows = [{one: top, other: part * unit, last: -top} for one, other, last in ways for part in (0.5, 0.75)]
-    found = (terms.placed(rows) / unit).reshape(-1, 2)
-    tie, most = next((each for each in found if each[0] != 0.5), (0.5, 0.5))
-    known = {(0.0, 1.0): "to nearest even", (1.0, 1.0): "to nearest, ties away", (0.0, 0.0): "truncated"}
-    return known.get((float(tie), float(most)), "hidden")
+    signed = [sign * part * unit for sign in (1, -1) for part in _PARTS]
+    rows = [
+        {one: np.copysign(top, part), other: part, last: -np.copysign(top, part)}
+        for one, other, last in ways
+        for part in signed
+    ]
+    found = (terms.placed(rows) / unit).reshape(-1, len(signed)) * np.sign(signed)
+    lost = (each for each in found if tuple(each) != _PARTS * 2)  # where the two met first
+    return _ROUNDINGS.get(tuple(map(float, next(lost, ()))), "in another way")
