@@ -5,6 +5,7 @@
     python tools/bench.py --layers resnet_50 --batch 8      # every distinct convolution, forward and backward
     python tools/bench.py --overhead                        # what one small operation costs
     python tools/bench.py --operations                      # single operations beside PyTorch (bench_operations.py)
+    python tools/bench.py --onnx                            # models read from ONNX beside ONNX Runtime (bench_onnx.py)
     python tools/bench.py --tracing                         # what tracing every layer costs
 
 Every subject lives in a process of its own, which gives its peak memory; the rounds of all subjects alternate, so that
@@ -530,6 +531,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8, help="for --layers")
     parser.add_argument("--overhead", action="store_true", help="the cost of one small operation instead")
     parser.add_argument("--operations", nargs="*", metavar="ROW", help="single operations, all or those, instead")
+    parser.add_argument("--onnx", nargs="*", metavar="NAME", help="ONNX models, all or those with a name in, instead")
+    parser.add_argument("--wheels", type=Path, default=Path("build/wheels"), help="for --onnx (see real_files.py)")
     parser.add_argument("--tracing", action="store_true", help="what the oracle's tracing costs a train step instead")
     parser.add_argument("--budget", action="store_true", help="what one assert_within_budget costs instead")
     parser.add_argument("--json", type=Path, metavar="FILE")
@@ -553,6 +556,13 @@ def main() -> None:
         lucid.set_num_threads(arguments.threads)
         rows = operation_rows(arguments.operations, timed_in_turn(arguments.rounds))
         show_operations(rows)
+    elif arguments.onnx is not None:
+        from bench_onnx import onnx_rows
+
+        import lucid
+
+        lucid.set_num_threads(arguments.threads)
+        rows = onnx_rows(arguments.onnx, arguments.wheels, timed_in_turn(arguments.rounds))
     elif arguments.tracing:
         rows = [tracing_row(model, arguments.rounds) for model in arguments.models]
         for row in rows:

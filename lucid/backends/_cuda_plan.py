@@ -42,6 +42,7 @@ class CudaRecorder:
     def __init__(self, backend: CudaBackend) -> None:
         self.executor = RecordingExecutor(backend._executor)
         self.derived: list[tuple[Array, Array]] = []
+        self.numbers: list[Array] = []
         self.kernels = copy(backend)
         self.kernels._executor = self.executor
         self.kernels.dense = self._dense  # type: ignore[method-assign]

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from lucid.backends._compiled import as_images, rows_of
+from lucid.backends._compiled import as_images, rows_of, same_layout
 from lucid.backends._plan import INPUT, Call, Place, Plan, Step, Touch, in_memory, rounded, size_of
-from lucid.backends.base import NOTHING, Array, Epilogue, Norm, Sides
+from lucid.backends.base import NOTHING, Array, Epilogue, Norm, Sides, dense_order
 from lucid.backends.native import NativeBackend, empty
 from lucid.backends.native import _native as native
 from lucid.kernels.declare import IMAGES
@@ -27,6 +27,7 @@ class NativeRecorder(NativeBackend):
 
     def __init__(self) -> None:  # it has no state of the backend's
         self.derived: list[tuple[Array, Array]] = []
+        self.numbers: list[Array] = []
 
     def start(self) -> None:
         native.start_recording()
@@ -34,6 +35,7 @@ class NativeRecorder(NativeBackend):
     def forget(self) -> None:
         """Gives pages back, too: early steps have large results, late ones large weights; their peaks do not meet."""
         self.derived.clear()
+        self.numbers.clear()
         native.empty_store()
 
     def finish(self) -> list[Call]:
@@ -57,6 +59,15 @@ class NativeRecorder(NativeBackend):
         copy = empty(x.shape, x.dtype)  # of the store, which gives pages back
         copy[...] = x
         return self._moved(x, copy)
+
+    def number(self, value: float, dtype: Any) -> Array:
+        self.numbers.append(super().number(value, dtype))
+        return self.numbers[-1]
+
+    def binary(self, op: str, a: Array, b: Array) -> Array:
+        if a.shape == b.shape and dense_order(a) is not None and same_layout(a, b):
+            return super().binary(op, a, b)
+        return self._binary_over(op, a, b)
 
     def convert(self, x: Array, dtype: Any) -> Array:
         return self._moved(x, super().convert(x, dtype))
@@ -103,7 +114,8 @@ class NativePlan(Plan):
         room = self._program.room(touch.bytes)
         room[:] = np.ctypeslib.as_array((ctypes.c_uint8 * touch.bytes).from_address(touch.address))
         name = CONSTANTS.get((call.kernel, touch.keyword), touch.keyword)
-        self.constants.append((f"{step.name}: {name}", room.view(self.dtype)))
+        whole = touch.bytes % self.dtype.itemsize == 0  # else it is of another type than the plan's first input
+        self.constants.append((f"{step.name}: {name}", room.view(self.dtype) if whole else room))
         return self.recorder.address(room)
 
     def release(self, call: Call, places: tuple[Place, ...]) -> Any:

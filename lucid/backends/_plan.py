@@ -22,6 +22,8 @@ Run = Callable[..., Array]
 Again = Callable[[Array], None]
 INPUT = ""
 """The name of the plan's first input among values; it is read where it lies, while others are copied first."""
+CHANGING = frozenset({"index_add", "scatter", "scatter_add"})
+"""Kernels that read what they write: a call of one does not tell the whole of a step."""
 ALIGNMENT = 64  # bytes: a value starts on a cache line
 
 
@@ -107,6 +109,8 @@ class Recorder(Protocol):
 
     derived: list[tuple[Array, Array]]
     """Since the start: arrays that were copied into another memory order or dtype, and the copies."""
+    numbers: list[Array]
+    """Since the start: numbers as arrays."""
 
     def start(self) -> None: ...
 
@@ -165,6 +169,9 @@ class Plan:
             finally:
                 calls = self.recorder.finish()
         order = dense_order(result)
+        if order is None:  # as it will lie in the arena, so that what reads it can be taken apart
+            result, calls = result.copy("K"), None
+            order = dense_order(result)
         step = Step(name, run, operands, result.shape, result.dtype, order or tuple(range(result.ndim)))
         if calls is not None and order is not None:
             self._take_apart(step, calls, result, arrays)
@@ -183,6 +190,8 @@ class Plan:
 
     def _take_apart(self, step: Step, calls: list[Call], result: Array, arrays: list[Array]) -> None:
         """Keep the calls of a step, if they explain its result."""
+        if any(call.kernel in CHANGING for call in calls):
+            return
         known = [
             self._memory(x, operand.name, operand.name is None)
             for operand, x in zip(step.operands, arrays, strict=True)
@@ -191,6 +200,7 @@ class Plan:
         for x, copy in self.recorder.derived:
             if any(memory.constant and memory.holds(self._touch(x)) for memory in known):
                 known.append(self._memory(copy, None, True))
+        known += [self._memory(x, None, True) for x in self.recorder.numbers]
         made: list[Memory] = []
         kept: list[Call] = []
         for call in calls:
@@ -277,9 +287,14 @@ class Plan:
         operands, run, backend, to = step.operands, step.run, self.backend, self._views[step.name]
         views = self._views
 
+        into = getattr(run, "into", None)
+
         def again(x: Array) -> None:
             given = [o.constant if o.name is None else x if o.name == INPUT else views[o.name] for o in operands]
-            to[...] = run(backend, *given)
+            if into is not None:
+                into(backend, to, *given)
+            else:
+                to[...] = run(backend, *given)
 
         for operand in operands:
             if operand.constant is not None:

@@ -6,6 +6,7 @@ fuse several operations, choose among kernels, or work in place.
 
 from __future__ import annotations
 
+import functools
 import threading
 import weakref
 from collections.abc import Callable
@@ -52,6 +53,45 @@ def _empty_like(x: Array) -> Array:
         return np.empty_like(x)
     y = empty(tuple([x.shape[axis] for axis in order]), x.dtype)
     return y.transpose([order.index(axis) for axis in range(x.ndim)])
+
+
+@functools.lru_cache(maxsize=4096)
+def walk_over(
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    a_shape: tuple[int, ...],
+    a_strides: tuple[int, ...],
+    b_shape: tuple[int, ...],
+    b_strides: tuple[int, ...],
+    itemsize: int,
+) -> dict[str, int] | None:
+    """How ``binary_over`` goes over a dense result of ``shape`` and its operands; None where it takes more than three
+    loops, or an operand has gaps along the last."""
+    ndim = len(shape)
+
+    def moved(own: tuple[int, ...], steps: tuple[int, ...]) -> list[int]:
+        lead = ndim - len(own)
+        return [0] * lead + [0 if size == 1 else step // itemsize for size, step in zip(own, steps, strict=True)]
+
+    operands = moved(a_shape, a_strides), moved(b_shape, b_strides)
+    loops: list[list[int]] = []  # size, step of a, step of b; the innermost last
+    for axis in sorted(range(ndim), key=lambda axis: -strides[axis]):
+        size, steps = shape[axis], [steps[axis] for steps in operands]
+        if size == 1:
+            continue
+        if loops and all(before == step * size for before, step in zip(loops[-1][1:], steps, strict=True)):
+            loops[-1] = [loops[-1][0] * size, *steps]
+        else:
+            loops.append([size, *steps])
+    steps = [step for loop in loops for step in loop[1:]]
+    if len(loops) > 3 or min(steps, default=0) < 0 or max(loops[-1][1:] if loops else [0]) > 1:
+        return None
+    loops = [[1, 0, 0]] * (3 - len(loops)) + loops
+    sides = ("outer", "middle", "inner")
+    walk = {side: loop[0] for side, loop in zip(sides, loops, strict=True)}
+    for place, name in ((1, "a"), (2, "b")):
+        walk |= {f"{name}_{side}": loop[place] for side, loop in zip(sides, loops, strict=True)}
+    return walk
 
 
 def _packed(problem: Structure, make: Callable[..., bytes]) -> bytes:
@@ -190,9 +230,20 @@ class NativeBackend(CompiledBackend):
         if op in _NUMPY_BINARY:
             with np.errstate(all="ignore"):
                 return np.asarray(_NUMPY_BINARY[op](a, b))
+        return self._binary_over(op, a, b)
+
+    def _binary_over(self, op: str, a: Array, b: Array) -> Array:
+        """Of operands that are broadcast; the result lies as the operand of its shape does."""
         shape = np.broadcast_shapes(a.shape, b.shape)
-        y = _empty_like(a) if a.shape == shape and dense_order(a) is not None else np.empty(shape, a.dtype)
-        _native.binary(op=op, n=y.size, a=self.like(a, y), b=self.like(b, y), y=y)
+        like = next((x for x in (a, b) if x.shape == shape and dense_order(x) is not None), None)
+        y = np.empty(shape, a.dtype) if like is None else _empty_like(like)
+        if not y.size:
+            return y
+        walk = walk_over(y.shape, y.strides, a.shape, a.strides, b.shape, b.strides, y.itemsize)
+        if walk is None:
+            _native.binary(op=op, n=y.size, a=self.like(a, y), b=self.like(b, y), y=y)
+        else:
+            _native.binary_over(op=op, a=a, b=b, y=y, **walk)
         return y
 
     def power(self, x: Array, exponent: float) -> Array:

@@ -182,7 +182,6 @@ class InferencePlan:
 
 
 _CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d"})
-_TAKE_RELU = _CONVOLUTIONS | {"batch_norm"}
 
 
 @dataclass(slots=True)
@@ -250,10 +249,10 @@ def fuse(graph: Graph, nodes: Sequence[Node] | None = None) -> list[Step]:
 
     for node in nodes:
         first = own(node.inputs[0])
-        if node.op == "batch_norm" and first is not None and _takes_norm(first) and constant(node.inputs[1:]):
+        if _is_norm(node) and first is not None and _takes_norm(first) and constant(node.inputs[1:]):
             first.norm = node
             fold(first, node)
-        elif node.op == "relu" and first is not None and first.node.op in _TAKE_RELU and not first.relu:
+        elif node.op == "relu" and first is not None and _takes_relu(first.node) and not first.relu:
             first.relu = True
             fold(first, node)
         elif node.op == "add" and (chosen := _takes_residual(graph, node, maker, own)) is not None:
@@ -269,6 +268,15 @@ def fuse(graph: Graph, nodes: Sequence[Node] | None = None) -> list[Step]:
 def _leaves(nodes: Sequence[Node]) -> list[Node]:
     """The nodes, those of a composed operation in its place."""
     return [leaf for node in nodes for leaf in (_leaves(node.body) if node.body else (node,))]
+
+
+def _is_norm(node: Node) -> bool:
+    """Whether it is a normalisation by stored statistics."""
+    return node.op == "batch_norm" and not node.attrs["training"]
+
+
+def _takes_relu(node: Node) -> bool:
+    return node.op in _CONVOLUTIONS or _is_norm(node)
 
 
 def _takes_norm(step: Step) -> bool:
@@ -328,20 +336,26 @@ def _eager(step: Step) -> tuple[Callable[..., Any], list[str | None]]:
             return be.conv2d_norm(x, weight, bias, geometry, Epilogue(statistics, residual, relu))
 
         return conv, [*node.inputs, step.residual, *(() if norm is None else norm.inputs[1:5])]
-    if node.op == "batch_norm":
+    if _is_norm(node):
 
         def normalize(be: Backend, x: Any, *stored: Any) -> Any:
             return be.norm_act_eval(x, _statistics(be, node, *stored), None, relu)
 
         return normalize, list(node.inputs[:5])
-    function = node.function
+    return _Forward(node.function), list(node.inputs)
 
-    def forward(be: Backend, *arrays: Any) -> Any:
-        result = function.forward(be, *arrays)
-        function.release()
+
+class _Forward:
+    """An operation as it is run eagerly; into memory that is given, where it only moves values there."""
+
+    def __init__(self, function: Any) -> None:
+        self._function = function
+        self.into = getattr(function, "into", None)
+
+    def __call__(self, be: Backend, *arrays: Any) -> Any:
+        result = self._function.forward(be, *arrays)
+        self._function.release()
         return be.xp.asarray(result)
-
-    return forward, list(node.inputs)
 
 
 def _statistics(be: Backend, norm: Node, gamma: Any, beta: Any, mean: Any, var: Any) -> Norm:

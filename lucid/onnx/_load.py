@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
@@ -38,7 +38,7 @@ class UnsupportedError(NotImplementedError):
     """A model has operators that lucid does not compute; the message lists all of them, with the nodes' names."""
 
 
-Source = str | os.PathLike[str] | bytes | onnx.ModelProto
+Source: TypeAlias = str | os.PathLike[str] | bytes | onnx.ModelProto
 
 
 def load(model: Source) -> OnnxModule:

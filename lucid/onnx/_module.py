@@ -71,8 +71,10 @@ class Operator(Module):
     def _operand(self, position: int, operand: Value) -> Value:
         if self.importer.on_host(position):
             return as_array(operand, self.call.dtypes[position]) if isinstance(operand, Tensor) else operand
-        if not isinstance(operand, np.ndarray) or self.importer.raw or position in self.importer.known:
+        if not isinstance(operand, np.ndarray) or self.importer.raw:
             return operand
+        if position in self.importer.known:
+            return operand.astype(in_precision(operand.dtype, self._floats), copy=False)
         if not has_tensors(operand.dtype):
             raise self.call.refuse(
                 f"operand {position} is of type {_name(operand.dtype)}, which lucid's tensors do not have"
@@ -233,10 +235,10 @@ class Body:
 class OnnxModule(Module):
     """A model of ``lucid.onnx.load``: ``module(*inputs)`` gives its output, or a tuple of its outputs.
 
-    Inputs are tensors or arrays, in the model's order or by name. An output is a tensor; text, types that lucid has no
-    tensors of, and sequences are arrays and lists. Float initializers are parameters under their own names, running
-    statistics are buffers. Every node is a submodule under the name of the value that it makes, so that hooks, traces
-    and messages name it as the file does.
+    Inputs are tensors or arrays, by name or in the model's order, those last that have a value in the file. An output
+    is a tensor; text, types that lucid has no tensors of, and sequences are arrays and lists. Float initializers are
+    parameters under their own names, running statistics are buffers. Every node is a submodule under the name of the
+    value that it makes, so that hooks, traces and messages name it as the file does.
 
     In train mode BatchNormalization takes the statistics of the batch and keeps running ones, and Dropout drops.
 

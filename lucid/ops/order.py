@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from lucid.backends import Backend, backend_for
+from lucid.backends.shapes import Abstract
 from lucid.core.device import move, to_numpy
 from lucid.core.tensor import Operand, Tensor, as_tensor, wrap
 from lucid.ops._common import one_axis
@@ -224,6 +225,8 @@ def _floats(name: str, x: Operand) -> tuple[Any, Tensor]:
     x = as_tensor(x)
     if x.dtype.kind != "f":
         x = x.astype(np.float32)
+    if isinstance(x._array, Abstract):
+        x._array.item()  # which says that a traced tensor has no values
     return to_numpy(x._array).ravel(), x
 
 

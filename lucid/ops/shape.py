@@ -306,6 +306,10 @@ class Concatenate(Function):
         self.lengths = [a.shape[self.axis] for a in arrays]
         return be.xp.concatenate(arrays, axis=self.axis)
 
+    def into(self, be: Backend, out: Any, *arrays: Any) -> None:
+        """As ``forward``, but written to ``out``: a plan has the result's place."""
+        be.xp.concatenate(arrays, axis=self.axis, out=out)
+
     def backward(self, be: Backend, dy: Any) -> tuple[Any, ...]:
         pieces, start = [], 0
         for length in self.lengths:

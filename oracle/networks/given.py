@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -195,7 +195,7 @@ def _exported(module: Any, shape: Shape, tokens: int) -> bytes:
         torch.onnx.export(
             module,
             (given,),
-            file,  # type: ignore[arg-type]
+            cast(Any, file),  # (its annotation has forgotten files that are open)
             dynamo=False,
             do_constant_folding=False,
             opset_version=_OPSET,

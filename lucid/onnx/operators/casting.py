@@ -12,6 +12,7 @@ import numpy as np
 
 from lucid import ops
 from lucid.core.tensor import Tensor
+from lucid.nn._dry_run import concretely
 from lucid.onnx._importer import Call, Value, imports
 from lucid.onnx._types import HALF, TEXT, as_array, as_value, bits_of, dtype_of, has_tensors, narrowed, rounded
 
@@ -51,7 +52,8 @@ def converted(call: Call, x: Value, to: np.dtype[Any]) -> Value:
             return rounded(x, to)
         return x if x.dtype == to else ops.cast(x, to)
     mode = (call["round_mode"] or "up").lower()
-    return _converted(_array(call, x), to, call["saturate"] != 0, mode)
+    with concretely():
+        return _converted(_array(call, x), to, call["saturate"] != 0, mode)
 
 
 def _array(call: Call, x: Value) -> _Array:

@@ -253,6 +253,7 @@ ATTENTION = [
         (normal(2, 4, 5), normal(4, 1, 3), C[0]),
         {"activation": "silu"},
         28,
+        2,
     ),
 ]
 
