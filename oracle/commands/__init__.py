@@ -19,6 +19,7 @@ _COMMANDS = {
     "check": "Run a model on every subject and judge every layer.",
     "compare": "Judge a file of tensors by a golden.",
     "kernel": "Check one kernel, on inputs that find faults, by budgets derived for them.",
+    "reduce": "Reduce a model that disagrees to the few of its nodes that do.",
     "identify": "Name the arithmetic of an implementation, operation by operation.",
     "golden": "List, show or verify the stored truths.",
     "report": "Make a page, JUnit XML or a table of a verdict that was written as JSON.",

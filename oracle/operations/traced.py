@@ -87,8 +87,8 @@ def _index(index: Any) -> Any:
 def _getitem(x: Any, index: Any) -> Any:
     for axis, part in enumerate(index if isinstance(index, tuple) else ()):
         if isinstance(part, slice) and part.step is not None and part.step < 0:  # which PyTorch has not
-            places = np.arange(x.shape[axis])[part].copy()
-            return _getitem(x, (*index[:axis], places, *index[axis + 1 :]))
+            places = _index(np.arange(x.shape[axis])[part].copy())
+            return _getitem(x.index_select(axis, places), (*index[:axis], slice(None), *index[axis + 1 :]))
     return x[_index(index)]
 
 

@@ -98,6 +98,16 @@ class OnnxRuntimeSubject(Subject):
             self.label = ":".join(("onnxruntime", *plain, f"file={self._file.name}"))
             _load(self._file)  # an unreadable file is said now
 
+    @property
+    def file(self) -> Path | None:
+        """The file that it runs instead of what lucid exports."""
+        return self._file
+
+    def settings(self) -> dict[str, Any]:
+        """What a session is made with, for a script that does without the oracle."""
+        providers = [self._provider] + ([] if self._provider == _CPU else [_CPU])
+        return {"level": self._level.name, "threads": self._threads, "providers": providers}
+
     def run(self, case: Case, recorder: Recorder) -> None:
         """Export or read, load and run the model."""
         if self._gradients:

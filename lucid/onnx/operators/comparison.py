@@ -60,9 +60,9 @@ def _import_equal(call: Call, a: Value, b: Value) -> Value:
     """Also of texts, which are arrays."""
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
         return np.asarray(np.equal(a, b), bool)
-    return ops.equal(*(as_value(v, call.device) if isinstance(v, np.ndarray) else v for v in (a, b)))
-    device = next(x.device for x in (a, b) if isinstance(x, Tensor))
-    return ops.equal(*(as_value(x, device) if isinstance(x, np.ndarray) else x for x in (a, b)))
+    tensor = next(x for x in (a, b) if isinstance(x, Tensor))  # whose type a constant has, too: the model's, or float64
+    given = (x if isinstance(x, Tensor) else as_value(x, tensor.device).astype(tensor.dtype) for x in (a, b))
+    return ops.equal(*given)
 
 
 @imports("IsNaN", known=(0,), gradient=False)

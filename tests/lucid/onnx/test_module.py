@@ -140,6 +140,14 @@ def test_in_float64_nothing_is_rounded_to_less() -> None:
     assert module.float()(x).numpy().tolist() == half.astype(np.float32).tolist()
 
 
+def test_in_float64_a_constant_is_compared_as_float64() -> None:
+    node = helper.make_node("Equal", ["x", "c"], ["y"])
+    constant = tensor("c", np.float32(-np.inf))
+    module = load(model([node], [("x", FLOAT, [3])], [("y", TensorProto.BOOL, [3])], [constant]))
+    x = np.array([0, -np.inf, np.inf], np.float32)
+    assert module(x).numpy().tolist() == module.double()(x).numpy().tolist() == [False, True, False]
+
+
 @pytest.mark.parametrize("kind", ["FLOAT16", "BFLOAT16"])
 def test_half_precision_is_rounded_once_an_operator(kind: str, backend: str) -> None:
     """Every finite half value times a number: the nearest, ties to even, as ml_dtypes and NumPy have it."""

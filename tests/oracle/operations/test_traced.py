@@ -33,6 +33,7 @@ ROWS: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
     "broadcast_to": (lambda x: lucid.broadcast_to(x, (5, 2, 3)), ((2, 1),)),
     "getitem": (lambda x: x[:, 1, ::2], ((2, 3, 5),)),
     "getitem backwards": (lambda x: x[::-1], ((4, 2),)),
+    "getitem backwards along two": (lambda x: x[::-1, 1, ::-2], ((4, 2, 5),)),
     "getitem of rows": (lambda x: x[lucid.tensor([0, 2, 0, 0])], ((3, 2),)),
     "concatenate": (lambda x, p: lucid.concatenate([x, p], 1), ((2, 3), (2, 2))),
     "pad": (lambda x: lucid.pad(x, ((0, 0), (2, 1))), ((2, 3),)),
