@@ -108,15 +108,17 @@ def identify_sums(terms: Terms) -> Summation:
     triples = [(0, 1, 2), (0, 1, n - 1), (0, n // 2, n - 1)]
     seen = [min(_width(terms, way, highest) for way in permutations(triple)) for triple in triples]
     widest, narrowest, limit = max(seen), min(seen), _limit(terms, highest)
+    if narrowest < 1:
+        return Summation({"accumulator": "none: what comes back is no sum"}, 0, 0, None)
     if widest == limit:
         return Summation({"accumulator": f"more than {limit} bits of fraction"}, widest, narrowest, None)
     # from here on no more terms than can be counted, beside one that is large enough
     countable = min(n, 2 ** (min(narrowest, terms.format.fraction) + 1))
     while countable >= _FEWEST and highest - (widest + 2 + _log2(countable)) < terms.format.lowest:
         countable //= 2
-    terms = replace(terms, n=countable)
     tree, order = None, "hidden"
     if countable >= _FEWEST:
+        terms = replace(terms, n=countable)
         try:
             tree = reveal(lambda pairs: _meetings(terms, pairs, widest, highest), countable)
             order = _in_words(tree, terms)
