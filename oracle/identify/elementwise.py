@@ -134,6 +134,7 @@ def identify_cast(cast: Function, format: Format) -> dict[str, str]:
         (0.0, 1.0, 0.0, 0.0, 1.0, 1.0, 2.0, 1.0, 1.0, 2.0): "down",
     }
     rounding = known.get(found[0], "in another way") if len(set(found)) == 1 else "at random"
+    rounding = rounding if np.isfinite(found).all() else "not finite"
     largest = 2.0**format.highest * (2 - unit)
     beyond = np.float64(np.finfo(np.float32).max) if format.highest > 100 else 2.0**17
     over = cast(np.array([beyond, largest] * 8))[:2]

@@ -131,9 +131,22 @@ def _adapted(
     def call(*arguments: Any) -> Array:
         with foreign(f"operation: {name}"), np.errstate(all="ignore"):
             made = [taken(stored(each, kept)) if isinstance(each, np.ndarray) else each for each in arguments]
-            return read(function(*made))
+            found = read(function(*made))
+        expected = _shape(name, *arguments)
+        if found.shape != expected:
+            raise UsageError(f"operation: {name} returned an array of shape {found.shape}; may be {expected}")
+        return found
 
     return call
+
+
+def _shape(name: str, first: Array, *others: Any) -> tuple[int, ...]:
+    """The shape of the result."""
+    if name == "matmul":
+        return len(first), others[0].shape[1]
+    if name == "conv2d":
+        return len(first), len(others[0]), 1, 1
+    return first.shape[:-1] if name in ("sum", "var") else first.shape
 
 
 def _torch(text: str, options: list[str], precision: str | None) -> Implementation:

@@ -31,7 +31,7 @@ def identify_normalization(normalize: Normalize, format: Format) -> dict[str, st
     }
     # (the least variance of 3 is the same for both divisors)
     nearest = min(candidates, key=lambda each: abs(candidates[each] - found))
-    if abs(candidates[nearest] - found) > 2.0 ** (-format.fraction):
+    if not abs(candidates[nearest] - found) <= 2.0 ** (-format.fraction):  # or not a number
         told = {"eps": "in another place", "variance": "of another kind"}
     else:
         shared = [divisor for (_, divisor), value in candidates.items() if value == candidates[nearest]]

@@ -15,7 +15,7 @@ _MOST = 70  # bits of fraction that are looked for
 _USUAL = (7, 10, 23, 52)
 _FEWEST = 8  # terms of which an order is told
 _PARTS = (0.25, 0.5, 0.75)  # of a last place
-_ROUNDINGS = {
+_ROUNDINGS: dict[tuple[float, ...], str] = {
     (0.0, 0.0, 1.0) * 2: "to nearest even",
     (0.0, 1.0, 1.0) * 2: "to nearest, ties away",
     (0.0, 0.0, 0.0) * 2: "truncated",
@@ -105,18 +105,20 @@ def identify_sums(terms: Terms) -> Summation:
     highest = terms.format.highest - 1
     # where nothing is known of the order, the least of each triple's three ways: one of them has two meet before
     n = terms.n
-    triples = [(0, 1, 2), (0, 1, n - 1), (0, n // 2, n - 1), (0, n // 4, n // 2), (n - 3, n - 2, n - 1)]
+    triples = [(0, 1, 2), (0, 1, n - 1), (0, n // 2, n - 1)]
     seen = [min(_width(terms, way, highest) for way in permutations(triple)) for triple in triples]
     widest, narrowest, limit = max(seen), min(seen), _limit(terms, highest)
+    if narrowest < 1:
+        return Summation({"accumulator": "none: what comes back is no sum"}, 0, 0, None)
     if widest == limit:
         return Summation({"accumulator": f"more than {limit} bits of fraction"}, widest, narrowest, None)
     # from here on no more terms than can be counted, beside one that is large enough
     countable = min(n, 2 ** (min(narrowest, terms.format.fraction) + 1))
     while countable >= _FEWEST and highest - (widest + 2 + _log2(countable)) < terms.format.lowest:
         countable //= 2
-    terms = replace(terms, n=countable)
     tree, order = None, "hidden"
     if countable >= _FEWEST:
+        terms = replace(terms, n=countable)
         try:
             tree = reveal(lambda pairs: _meetings(terms, pairs, widest, highest), countable)
             order = _in_words(tree, terms)

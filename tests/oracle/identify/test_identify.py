@@ -171,9 +171,33 @@ def test_what_cannot_be_done(arguments: list[str], words: str, capsys: pytest.Ca
     assert words in capsys.readouterr().err
 
 
-def test_unknown_operations() -> None:
+def test_functions_that_are_none() -> None:
     with pytest.raises(UsageError, match="operation: got 'som'"):
         own({"som": np.sum})
+    with pytest.raises(UsageError, match=r"sum returned an array of shape \(16, 16\); may be \(16,\)"):
+        identify(own({"sum": lambda x: x}), terms=16)
+    identity = identify(own({"exp": np.exp, "tanh": lambda x: x[:3]}), terms=16)
+    assert list(identity.found) == ["exp"]
+    assert "returned an array of shape (3,)" in identity.sentence()
+
+
+def test_functions_of_nothing_but_nan() -> None:
+    """Whatever comes back, the answer is words."""
+    nothing = {
+        "sum": lambda x: np.full(len(x), np.nan),
+        "matmul": lambda a, b: np.full((len(a), b.shape[1]), np.nan),
+        "exp": lambda x: x * np.nan,
+        "layer_norm": lambda x, eps: x * 0,
+        "batch_norm": lambda x, eps: x * np.nan,
+        "cast_float16": lambda x: x * np.nan,
+        "multiply": lambda a, b: a * 0,
+    }
+    identity = identify(own(nothing), terms=16)
+    assert set(identity.found) == set(nothing)
+    assert identity.found["sum"] == {"accumulator": "none: what comes back is no sum"}
+    assert identity.found["exp"] == {"results": "not finite where they should be"}
+    assert identity.found["batch_norm"]["eps"] == "in another place"
+    assert identity.found["cast_float16"]["rounding"] == "not finite"
 
 
 def test_what_is_expected(tmp_path: Path) -> None:
