@@ -216,8 +216,9 @@ def test_windows_have_one_two_or_three_sides() -> None:
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_every_operation_declares_how_it_errs(name: str) -> None:
     """What moves data makes its results exactly; what sums says how many terms."""
-    operation, graph = OPERATIONS[name], case_of("narrow_basic", "train").graph
-    node = next(node for node in graph.nodes if node.op == name)
+    operation = OPERATIONS[name]
+    graphs = (case_of(model, "train").graph for model in ("narrow_basic", "narrow_gpt"))
+    graph, node = next((graph, node) for graph in graphs for node in graph.nodes if node.op == name)
     assert operation.errs.way in ("moves", "rounds", "sums", "composed")
     if operation.errs.way == "sums":
         assert operation.errs.terms(node, shapes_of_values(graph)[node.inputs[0]]) > 1
