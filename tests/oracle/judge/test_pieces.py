@@ -18,7 +18,7 @@ from oracle.graph.model import Mode  # noqa: E402
 from oracle.judge.own import own_check  # noqa: E402
 from oracle.judge.pieces import NOTE, nodes_between  # noqa: E402
 from oracle.judge.verdicts import SubjectVerdict  # noqa: E402
-from oracle.operations import OPERATIONS, is_loss, shapes_of_values  # noqa: E402
+from oracle.operations import OPERATIONS, is_loss, operation_of, shapes_of_values  # noqa: E402
 from oracle.subjects import find_subject  # noqa: E402
 from oracle.subjects.pytorch import TorchSubject  # noqa: E402
 from oracle.trace import (  # noqa: E402
@@ -218,7 +218,7 @@ def test_every_operation_declares_how_it_errs(name: str) -> None:
     """What moves data makes its results exactly; what sums says how many terms."""
     operation = OPERATIONS[name]
     graphs = (case_of(model, "train").graph for model in ("narrow_basic", "narrow_gpt"))
-    graph, node = next((graph, node) for graph in graphs for node in graph.nodes if node.op == name)
+    graph, node = next((graph, node) for graph in graphs for node in graph.nodes if operation_of(node) is operation)
     assert operation.errs.way in ("moves", "rounds", "sums", "composed")
     if operation.errs.way == "sums":
         assert operation.errs.terms(node, shapes_of_values(graph)[node.inputs[0]]) > 1
