@@ -166,10 +166,8 @@ def _complete(proto: onnx.ModelProto, composed: list[tuple[str, str]]) -> None:
 def _composed(proto: onnx.ModelProto) -> list[tuple[str, str]]:
     """The operators that lucid does not compute, but that ONNX defines by others."""
     opset = _opset(proto)
-    names = {(node.domain, node.op_type) for _, node in _nodes(proto.graph)}
     found = []
-    for domain, operator in sorted(names):
-        domain = "" if domain in _OWN else domain
+    for domain, operator in sorted({(_domain(node), node.op_type) for _, node in _nodes(proto.graph)}):
         schema = _schema(operator, domain, opset)
         if (domain, operator) in IMPORTS or schema is None:
             continue
@@ -225,15 +223,7 @@ class _Reader:
         self._opset = opset
         self._states: dict[str, Tensor] = {}
         self._operators: dict[str, Operator] = {}
-        self._taken = set(dir(OnnxModule)) | {
-            "training",
-            "_body",
-            "input_names",
-            "opset",
-            "_declared",
-            "_floats",
-            "_optional",
-        }
+        self._taken = set(dir(OnnxModule(Body((), ()), {}, {}, {}, frozenset(), {})))  # what a module has itself
 
     def module(self) -> OnnxModule:
         graph = self._proto.graph
@@ -256,12 +246,11 @@ class _Reader:
             else:
                 held[node.output[0]] = constant
         dtypes |= {name: array.dtype for name, array in held.items() if isinstance(array, np.ndarray)}
-        own = (*given, *(name for name in held if name not in given))
-        body = Body(tuple(n for n in given), tuple(info.name for info in graph.output))
+        body = Body(tuple(given), tuple(info.name for info in graph.output))
         uses = _uses(nodes)
         for name, array in held.items():
             self._hold(body, name, array, uses.get(name, []))
-        known = set(own)
+        known = {*given, *held}
         for node in _sorted(nodes, known | outer):
             body.steps.append(self._step(node, graph, dtypes, frozenset(known) | outer))
             known.update(name for name in node.output if name)
@@ -382,7 +371,7 @@ def _inferred(proto: onnx.ModelProto) -> dict[str, Any]:
 def _bound(schema: Any, node: onnx.NodeProto, dtypes: dict[str, Any], name: str) -> np.dtype[Any] | None:
     """The dtype of an output that has an input's type by the operator's definition."""
     if schema is None:
-        keeps = IMPORTS["" if node.domain in _OWN else node.domain, node.op_type].keeps
+        keeps = IMPORTS[_domain(node), node.op_type].keeps
         return None if keeps is None or name != node.output[0] else dtypes.get(node.input[keeps])
     if not schema.outputs:
         return None

@@ -208,9 +208,7 @@ class Body:
         values.update(given)
         for step in self.steps:
             operands = [values[name] if name else None for name in step.inputs]
-            if step.bodies:
-                self._lend(step, module, values)
-            made = step.operator(*operands)
+            made = self._lent(step, module, values, operands) if step.bodies else step.operator(*operands)
             if len(step.outputs) == 1:
                 values[step.outputs[0]] = made
             else:
@@ -221,15 +219,20 @@ class Body:
         return [values[name] for name in self.outputs]
 
     @staticmethod
-    def _lend(step: Step, module: Module, values: dict[str, Value]) -> None:
-        """The step's graphs as functions of values; they see what is around them now."""
-        around = dict(values)
+    def _lent(step: Step, module: Module, values: Mapping[str, Value], operands: Sequence[Value]) -> Value:
+        """What a step with graphs makes: while it runs they are functions of values, which see what is around them."""
 
         def function(body: Body) -> Any:
+            around = {name: values[name] for name in body.captured}
             return lambda *given: body.run(module, dict(zip(body.inputs, given, strict=False)), around)
 
-        for name, body in step.bodies.items():
-            step.operator.call.attributes[name] = function(body)
+        attributes = step.operator.call.attributes
+        attributes.update((name, function(body)) for name, body in step.bodies.items())
+        try:
+            return step.operator(*operands)
+        finally:  # they hold the run's values
+            for name in step.bodies:
+                del attributes[name]
 
 
 class OnnxModule(Module):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
+import weakref
 
 import numpy as np
 import pytest
@@ -122,6 +124,40 @@ def test_it_is_copied_and_pickled() -> None:
         with lucid.no_grad():
             next(other.parameters()).fill_(0)
         assert (module(x).numpy() == expected).all()
+
+
+def test_a_run_leaves_nothing_of_itself_behind() -> None:
+    """A graph within the model sees what is around it while it runs: afterwards the module is as it was."""
+    branch = [
+        helper.make_graph([helper.make_node(kind, ["h"], ["z"])], kind, [], [onnx.ValueInfoProto(name="z")])
+        for kind in ("Relu", "Neg")
+    ]
+    nodes = [
+        helper.make_node("Exp", ["x"], ["h"]),
+        helper.make_node("If", ["c"], ["y"], then_branch=branch[0], else_branch=branch[1]),
+    ]
+    proto = model(nodes, [("x", FLOAT, [2]), ("c", TensorProto.BOOL, [])], [("y", FLOAT, [2])])
+    module, x = load(proto), normal(2)
+    seen = []
+    module.get_submodule("h").register_forward_hook(lambda m, given, y: seen.append(weakref.ref(y)))
+    with lucid.no_grad():
+        expected = module(x, np.bool_(False)).numpy()
+    gc.collect()
+    assert seen[0]() is None
+    module.get_submodule("h")._forward_hooks.clear()
+    again = pickle.loads(pickle.dumps(copy.deepcopy(module)))
+    assert (again(x, np.bool_(False)).numpy() == expected).all()
+
+
+@pytest.mark.parametrize(
+    "name", ["_parameters", "_buffers", "_modules", "_body", "output_names", "training", "forward"]
+)
+def test_no_name_comes_in_the_way_of_the_module(name: str) -> None:
+    node = helper.make_node("Add", ["x", name], ["y"])
+    proto = model([node], [("x", FLOAT, [2])], [("y", FLOAT, [2])], [tensor(name, np.float32([1, 2]))])
+    module = load(proto)
+    assert module(np.float32([0, 0])).tolist() == [1, 2]
+    assert [parameter.tolist() for parameter in module.parameters()] == [[1, 2]]
 
 
 def test_in_float64_nothing_is_rounded_to_less() -> None:
